@@ -1,0 +1,302 @@
+"""Draws and densities as ArviZ reads them: InferenceData (ArviZ 0.23) or DataTree (1.x).
+
+Everything is built as plain xarray datasets and wrapped last, so that the two versions differ in
+`to_inference_data` and `to_groups` alone. Dimensions follow ArviZ: ``chain``, ``draw``, then
+``dataset`` where there are many data sets, then the variable's own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import arviz as az
+import numpy as np
+import xarray as xr
+
+from jana_pymc.simulation import Categorical, Continuous, ParameterLayout
+
+ArviZData: TypeAlias = Any
+"""`arviz.InferenceData` with ArviZ 0.23, `xarray.DataTree` with ArviZ 1.x."""
+
+# Asking ArviZ 1.x for its InferenceData raises a warning, so the version decides.
+_HAS_INFERENCE_DATA = int(az.__version__.split(".")[0]) < 1
+
+
+def to_inference_data(
+    groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any] | None = None
+) -> ArviZData:
+    """Wrap datasets into what the installed ArviZ works on.
+
+    Parameters
+    ----------
+    groups : mapping of str to Dataset
+        Any names; ArviZ knows ``posterior``, ``log_likelihood``, ``sample_stats`` and others.
+    attrs : mapping, optional
+        Attributes of the whole, next to ``inference_library``. Values must fit into netCDF:
+        strings, numbers, arrays.
+
+    Returns
+    -------
+    arviz.InferenceData or xarray.DataTree
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> posterior = xr.Dataset({"mu": (("chain", "draw"), np.zeros((4, 10)))})
+    >>> data = to_inference_data({"posterior": posterior})
+    >>> data["posterior"]["mu"].shape
+    (4, 10)
+    """
+    attrs = {"inference_library": "jana_pymc", **(attrs or {})}
+    if _HAS_INFERENCE_DATA:
+        return az.InferenceData(attrs, **dict[str, Any](groups))
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **groups})
+
+
+def to_groups(data: ArviZData) -> dict[str, xr.Dataset]:
+    """Take an InferenceData or DataTree apart; the inverse of `to_inference_data`."""
+    if isinstance(data, xr.DataTree):
+        return {name: child.to_dataset() for name, child in data.children.items()}
+    return {name: data[name] for name in data.groups()}
+
+
+def split_chains(values: np.ndarray, chains: int) -> np.ndarray:
+    """Lay independent draws out as chains, which between-chain diagnostics need.
+
+    Parameters
+    ----------
+    values : ndarray, shape (sets, chains · draws, ...)
+    chains : int
+
+    Returns
+    -------
+    ndarray, shape (sets, chains, draws, ...)
+    """
+    sets, total, *rest = values.shape
+    if chains < 1 or total % chains:
+        raise ValueError(f"{total} draws cannot be laid out as {chains} chains of equal length.")
+    return values.reshape(sets, chains, total // chains, *rest)
+
+
+def parameter_dataset(parameters: np.ndarray, layout: ParameterLayout) -> xr.Dataset:
+    """Parameter draws under the user's names, dims and coords.
+
+    Parameters
+    ----------
+    parameters : ndarray, shape (chains, draws, size) or (sets, chains, draws, size)
+        Flattened as `layout` does it.
+    layout : ParameterLayout
+
+    Returns
+    -------
+    Dataset
+        Dimensions (chain, draw, [dataset], the parameter's own).
+    """
+    leading = _leading_dims("parameters", parameters, trailing=1)
+    return named_dataset(layout.unflatten(parameters), leading, layout)
+
+
+def named_dataset(
+    values: Mapping[str, np.ndarray], leading: tuple[str, ...], layout: ParameterLayout
+) -> xr.Dataset:
+    """Arrays that share the parameters' names and shapes, behind common leading dimensions.
+
+    Parameters
+    ----------
+    values : mapping of str to ndarray, shape (*leading, *shape of the parameter)
+    leading : tuple of str
+    layout : ParameterLayout
+
+    Returns
+    -------
+    Dataset
+    """
+    variables = {
+        name: (leading + _parameter_dims(name, array.ndim - len(leading), layout), array)
+        for name, array in values.items()
+    }
+    return _with_coords(variables, layout.coords)
+
+
+def observable_dataset(
+    values: np.ndarray, observables: Mapping[str, Continuous | Categorical]
+) -> xr.Dataset:
+    """Observations (or known conditions) under the user's names.
+
+    Parameters
+    ----------
+    values : ndarray, shape (obs, components)
+        Or, with leading axes, (sets, obs, components), (chains, draws, obs, components) or
+        (sets, chains, draws, obs, components). Shorter data sets are padded with NaN.
+    observables : mapping of str to Continuous or Categorical
+        In the order of the components.
+
+    Returns
+    -------
+    Dataset
+        Dimensions ([chain, draw], [dataset], obs). Categorical values are integers, except where
+        padding makes them floats.
+    """
+    if values.shape[-1] != len(observables):
+        raise ValueError(
+            f"values has {values.shape[-1]} components, but there are {len(observables)} "
+            f"observables: {', '.join(observables)}."
+        )
+    leading: tuple[str, ...] = ("dataset",) if values.ndim == 3 else ()
+    if values.ndim > 3:
+        leading = _leading_dims("values", values, trailing=2)
+    variables = {
+        name: _observable(values[..., i], (*leading, "obs"), kind)
+        for i, (name, kind) in enumerate(observables.items())
+    }
+    return _with_coords(variables, {})
+
+
+def log_likelihood_dataset(log_likelihood: np.ndarray, name: str = "y") -> xr.Dataset:
+    """Pointwise log-likelihoods.
+
+    Parameters
+    ----------
+    log_likelihood : ndarray, shape (chains, draws, obs) or (sets, chains, draws, obs)
+        In nats; NaN where a shorter data set is padded.
+    name : str
+        The name that the observed variable has in a PyMC model of the same data.
+
+    Returns
+    -------
+    Dataset
+        Dimensions (chain, draw, [dataset], obs).
+    """
+    leading = _leading_dims("log_likelihood", log_likelihood, trailing=1)
+    return _with_coords({name: ((*leading, "obs"), log_likelihood)}, {})
+
+
+def sample_stats_dataset(statistics: Mapping[str, np.ndarray]) -> xr.Dataset:
+    """Statistics of each draw: ``lp``, the log joint density, and ``log_q``, its proposal's.
+
+    Parameters
+    ----------
+    statistics : mapping of str to ndarray, shape (chains, draws) or (sets, chains, draws)
+
+    Returns
+    -------
+    Dataset
+        Dimensions (chain, draw, [dataset]).
+    """
+    variables = {
+        name: (_leading_dims(name, values, trailing=0), values)
+        for name, values in statistics.items()
+    }
+    return _with_coords(variables, {})
+
+
+def select_dataset(data: ArviZData, dataset: int) -> ArviZData:
+    """One of many data sets, without its padding: what `arviz.loo` and its kin work on.
+
+    Parameters
+    ----------
+    data : InferenceData or DataTree
+        Of many data sets, with a dimension ``dataset``.
+    dataset : int
+        Its coordinate, counted from zero.
+
+    Returns
+    -------
+    InferenceData or DataTree
+        Laid out as if the one data set had been analysed alone.
+    """
+    groups = to_groups(data)
+    known = {int(value) for group in groups.values() for value in group.get("dataset", ())}
+    if not known:
+        raise ValueError("the data have no dimension 'dataset': there is nothing to select from.")
+    if dataset not in known:
+        raise KeyError(f"no data set {dataset}; there are {min(known)} to {max(known)}.")
+    groups = {
+        name: group.sel(dataset=dataset, drop=True) if "dataset" in group.dims else group
+        for name, group in groups.items()
+    }
+    return to_inference_data(_without_padding(groups), data.attrs)
+
+
+def save_inference_data(data: ArviZData, path: str | Path) -> Path:
+    """Save as netCDF, which `arviz.from_netcdf` reads; an older file stays whole until then.
+
+    Parameters
+    ----------
+    data : InferenceData or DataTree
+    path : str or Path
+
+    Returns
+    -------
+    Path
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        data.to_netcdf(temporary, engine="h5netcdf")
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _leading_dims(name: str, values: np.ndarray, trailing: int) -> tuple[str, ...]:
+    leading = ("dataset", "chain", "draw")[3 - (values.ndim - trailing) :]
+    if len(leading) < 2 or values.ndim - trailing > 3:
+        raise ValueError(
+            f"{name} has shape {values.shape}; expected (chains, draws) or (sets, chains, draws) "
+            f"before the last {trailing} axes."
+        )
+    return leading
+
+
+def _parameter_dims(name: str, ndim: int, layout: ParameterLayout) -> tuple[str, ...]:
+    """Take the user's dims; where there are none, the names ArviZ would make up."""
+    dims = layout.dims.get(name) or (None,) * ndim
+    return tuple(dim or f"{name}_dim_{i}" for i, dim in enumerate(dims))
+
+
+def _observable(
+    values: np.ndarray, dims: tuple[str, ...], kind: Continuous | Categorical
+) -> tuple[tuple[str, ...], np.ndarray, dict[str, Any]]:
+    if not isinstance(kind, Categorical):
+        return dims, values, {}
+    # The attribute that the CF conventions give to categorical data.
+    attrs = {"flag_values": np.arange(kind.n_categories)}
+    return dims, values if np.isnan(values).any() else values.astype(int), attrs
+
+
+def _with_coords(variables: Mapping[str, Any], coords: Mapping[str, Any]) -> xr.Dataset:
+    """Build a dataset in ArviZ's order of dimensions, each with a coordinate, if only a count."""
+    dataset = xr.Dataset(dict(variables))
+    labels = {str(dim): np.arange(size) for dim, size in dataset.sizes.items()}
+    labels |= {dim: np.asarray(c) for dim, c in coords.items() if dim in labels and c is not None}
+    first = [dim for dim in ("chain", "draw") if dim in dataset.dims]
+    return dataset.assign_coords(labels).transpose(*first, ...)
+
+
+def _without_padding(groups: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+    for name in ("observed_data", "log_likelihood", "posterior_predictive"):
+        if name in groups and "obs" in groups[name].dims:
+            break
+    else:
+        return dict(groups)
+    n_obs = groups[name].dropna("obs", how="all").sizes["obs"]
+    return {
+        name: _as_integers(group.isel(obs=slice(n_obs), missing_dims="ignore"))
+        for name, group in groups.items()
+    }
+
+
+def _as_integers(group: xr.Dataset) -> xr.Dataset:
+    """Give categorical values back the type that padding took from them."""
+    floats = {
+        name: variable.astype(int)
+        for name, variable in group.items()
+        if "flag_values" in variable.attrs and variable.dtype.kind == "f"
+    }
+    return group.assign(floats)

@@ -1,0 +1,152 @@
+"""Posterior predictive draws against the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from jana_pymc.plots.style import COLOURS, DATA, panels
+
+
+def plot_posterior_predictive(
+    observed: Mapping[str, ArrayLike] | xr.Dataset,
+    predictive: Mapping[str, ArrayLike] | xr.Dataset,
+    *,
+    value: str,
+    by: str | None = None,
+    group: ArrayLike | None = None,
+    bins: int | None = None,
+    max_draws: int = 500,
+    axes: Axes | Sequence[Axes] | np.ndarray | None = None,
+) -> Figure:
+    """Plot the density of the data against that of posterior predictive draws.
+
+    With ``by``, one panel for each of its values, and the densities are defective: the area in a
+    panel is the share of observations with that value, so that response times and choice
+    proportions are checked at once.
+
+    Parameters
+    ----------
+    observed : mapping of str to array, shape (obs,)
+        For example ``idata.observed_data``.
+    predictive : mapping of str to array, shape (..., obs)
+        For example ``idata.posterior_predictive``: leading axes are draws.
+    value : str
+        A continuous observable, such as ``"rt"``.
+    by : str, optional
+        A categorical observable, such as ``"response"``.
+    group : array_like, shape (obs,), optional
+        Labels, such as participants; each has its own row of panels.
+    bins : int, optional
+        By default chosen for the number of observations (in the smallest group).
+    max_draws : int
+        Draws used, evenly spaced.
+    axes : Axes, optional
+        One for each group and category, row by row.
+
+    Returns
+    -------
+    Figure
+        Dark steps are the data, blue ones the mean over draws; the band holds 90 % of them.
+    """
+    data = _Columns(observed, value, by, "observed")
+    draws = _Columns(predictive, value, by, "predictive").thin(max_draws)
+    if data.value.shape[-1] != draws.value.shape[-1]:
+        raise ValueError(
+            f"observed has {data.value.shape[-1]} observations, but predictive has "
+            f"{draws.value.shape[-1]}."
+        )
+    labels = np.zeros(data.value.shape[-1]) if group is None else np.asarray(group)
+    if labels.shape != data.value.shape[-1:]:
+        raise ValueError(f"group has shape {labels.shape}; expected {data.value.shape[-1:]}.")
+    rows = [labels == label for label in np.unique(labels)]
+    categories = np.unique(np.append(data.by, draws.by))
+    smallest = min(int(rows_in.sum()) for rows_in in rows)
+    edges = _edges(data.value, draws.value, bins or _number_of_bins(smallest))
+    figure, given = panels(
+        len(rows) * len(categories), axes, columns=len(categories), size=(3.6, 2.5)
+    )
+    for ax, (rows_in, category) in zip(given, product(rows, categories), strict=True):
+        densities = [each.density(edges, rows_in, category) for each in (data, draws)]
+        _draw_densities(ax, densities[0][0], densities[1], edges)
+    titles = [None] if group is None else list(np.unique(labels))
+    _label(given, value, by, titles, list(categories))
+    return figure
+
+
+class _Columns:
+    """A continuous observable and what it is split by, with observations last."""
+
+    def __init__(
+        self,
+        source: Mapping[str, ArrayLike] | xr.Dataset,
+        value: str,
+        by: str | None,
+        name: str,
+    ):
+        for key in (value, by):
+            if key is not None and key not in source:
+                raise ValueError(f"{name} has no observable {key!r}.")
+        self.value = _rows(source[value])
+        self.by = np.zeros(self.value.shape, int) if by is None else _rows(source[by])
+
+    def thin(self, n: int) -> _Columns:
+        keep = np.linspace(0, len(self.value) - 1, min(n, len(self.value))).astype(int)
+        self.value, self.by = self.value[keep], self.by[keep]
+        return self
+
+    def density(self, edges: np.ndarray, rows: np.ndarray, category: float) -> np.ndarray:
+        """Histograms of the observations in a category, normalised over all, (draws, bins)."""
+        value, by = self.value[:, rows], self.by[:, rows]
+        counts = [np.histogram(v[b == category], edges)[0] for v, b in zip(value, by, strict=True)]
+        return np.asarray(counts) / (rows.sum() * np.diff(edges))
+
+
+def _rows(array: ArrayLike) -> np.ndarray:
+    values = np.asarray(array)
+    return values.reshape(-1, values.shape[-1])
+
+
+def _edges(data: np.ndarray, draws: np.ndarray, bins: int) -> np.ndarray:
+    # A few extreme draws must not squeeze the data into two bins.
+    low = min(data.min(), np.quantile(draws, 0.001))
+    high = max(data.max(), np.quantile(draws, 0.995))
+    return np.linspace(low, high, bins + 1)
+
+
+def _number_of_bins(n: int) -> int:
+    return int(np.clip(3 * np.cbrt(n), 12, 60))
+
+
+def _draw_densities(ax: Axes, data: np.ndarray, draws: np.ndarray, edges: np.ndarray) -> None:
+    low, high = np.quantile(draws, [0.05, 0.95], axis=0)
+    ax.stairs(high, edges, baseline=low, fill=True, color=COLOURS[0], alpha=0.22, label="90 %")
+    ax.stairs(draws.mean(0), edges, color=COLOURS[0], linewidth=1.6, label="posterior predictive")
+    ax.stairs(data, edges, color=DATA, linewidth=1.2, label="data")
+
+
+def _label(
+    axes: Sequence[Axes],
+    value: str,
+    by: str | None,
+    groups: Sequence[object],
+    categories: Sequence[float],
+) -> None:
+    top = max(ax.get_ylim()[1] for ax in axes)
+    for i, ax in enumerate(axes):
+        row, column = divmod(i, len(categories))
+        parts = [] if groups[row] is None else [str(groups[row])]
+        parts += [] if by is None else [f"{by} = {categories[column]:g}"]
+        ax.set_title(", ".join(parts), fontsize=9)
+        ax.set_ylim(0, top)
+        if row == len(groups) - 1:
+            ax.set_xlabel(value, fontsize=9)
+        if column == 0:
+            ax.set_ylabel("density", fontsize=9)
+    axes[-1].legend(frameon=False, fontsize=8, loc="upper right")

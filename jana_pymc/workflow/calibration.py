@@ -1,0 +1,315 @@
+"""Simulation-based calibration of a posterior alone, and of a posterior and likelihood together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.progress import track
+
+from jana_pymc.inference_data import ArviZData, named_dataset, to_inference_data
+from jana_pymc.plots import plot_ranks_ecdf
+from jana_pymc.simulation import DataBatch, ParameterLayout, Simulations
+from jana_pymc.workflow.bands import (
+    EcdfBand,
+    ecdf_band,
+    randomized_pit,
+    rank_ecdf,
+    uniformity_p_value,
+)
+
+if TYPE_CHECKING:
+    from jana_pymc.approximator import JointApproximator
+
+QUANTILES = (0.05, 0.5, 0.95)
+"""Posterior quantiles kept of each data set."""
+
+ROWS_AT_ONCE = 50_000
+"""Draws, or observations, that are in memory at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Ranks of true parameters among posterior draws, over many simulated data sets.
+
+    Attributes
+    ----------
+    layout : ParameterLayout
+        Names, shapes, dims and coords of the parameters; components are its flattened entries.
+    parameters : ndarray, shape (sets, components)
+        True values.
+    ranks : ndarray of int, shape (sets, components)
+        Number of posterior draws below the true value: 0, …, `draws`.
+    mean, sd : ndarray, shape (sets, components)
+        Of the posterior draws.
+    quantiles : ndarray, shape (3, sets, components)
+        5 %, 50 % and 95 % of the posterior draws.
+    n_obs : ndarray of int, shape (sets,)
+        Observations in each data set.
+    draws : int
+        Posterior draws of each data set.
+    joint : bool
+        Whether the data came from the surrogate likelihood rather than from the simulator.
+    """
+
+    layout: ParameterLayout
+    parameters: np.ndarray
+    ranks: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+    quantiles: np.ndarray
+    n_obs: np.ndarray
+    draws: int
+    joint: bool
+
+    def __len__(self) -> int:
+        return len(self.ranks)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the components, such as ``beta[0]``."""
+        return tuple(self.layout.component_names)
+
+    @property
+    def median(self) -> np.ndarray:
+        """Posterior medians, shape (sets, components)."""
+        return self.quantiles[1]
+
+    @cached_property
+    def p_values(self) -> dict[str, float]:
+        """Exact p-value of uniform ranks for each component (`uniformity_p_value`)."""
+        values = uniformity_p_value(self.ranks, self.draws)
+        return dict(zip(self.names, values.tolist(), strict=True))
+
+    def inside(self, probability: float = 0.95, *, familywise: bool = False) -> dict[str, bool]:
+        """Whether the ECDF of each component's ranks stays within its simultaneous band.
+
+        Parameters
+        ----------
+        probability : float
+            With which a calibrated component stays inside.
+        familywise : bool
+            Hold that probability for all components together (Bonferroni), rather than for each.
+
+        Returns
+        -------
+        dict of str to bool
+        """
+        level = (1 - probability) / (len(self.names) if familywise else 1)
+        return {name: p_value > level for name, p_value in self.p_values.items()}
+
+    def ecdf(self) -> np.ndarray:
+        """ECDF of the ranks at the points of `band`, shape (points, components)."""
+        return rank_ecdf(self.ranks, self.draws)
+
+    def band(self, probability: float = 0.95) -> EcdfBand:
+        """Simultaneous band for the ECDF of one component."""
+        return ecdf_band(len(self), self.draws, probability)
+
+    def pit(self, random_seed: int | np.random.Generator | None = None) -> np.ndarray:
+        """Randomised PIT values (rank + U) / (draws + 1), shape (sets, components)."""
+        return randomized_pit(self.ranks, self.draws, random_seed)
+
+    def summary(self, probability: float = 0.95) -> pd.DataFrame:
+        """Verdict and recovery of each component.
+
+        Returns
+        -------
+        DataFrame
+            One row a component: ``p_value`` and ``inside`` (see `inside`), and of posterior
+            medians against true values the correlation ``r`` and ``r2``, one minus the residual
+            sum of squares over the total one.
+        """
+        residual = ((self.median - self.parameters) ** 2).sum(axis=0)
+        total = ((self.parameters - self.parameters.mean(axis=0)) ** 2).sum(axis=0)
+        pairs = zip(self.median.T, self.parameters.T, strict=True)
+        return pd.DataFrame(
+            {
+                "p_value": self.p_values,
+                "inside": self.inside(probability),
+                "r": dict(zip(self.names, (np.corrcoef(*p)[0, 1] for p in pairs), strict=True)),
+                "r2": dict(zip(self.names, 1 - residual / total, strict=True)),
+            }
+        )
+
+    def to_inference_data(
+        self,
+        values: Literal["ranks", "pit"] = "ranks",
+        *,
+        random_seed: int | np.random.Generator | None = None,
+    ) -> ArviZData:
+        """Ranks in a group ``prior_sbc``, under the user's names, as simuk writes them.
+
+        Parameters
+        ----------
+        values : {"ranks", "pit"}
+            ArviZ's PIT plots want ``"pit"``, the randomised values: they take ranks for
+            continuous, and rescale them by the largest that occurs.
+        random_seed : int, Generator or None
+            For ``"pit"``.
+
+        Returns
+        -------
+        InferenceData or DataTree
+            Each variable has dimensions (chain, draw, ...), one chain and one draw a data set.
+        """
+        if values not in ("ranks", "pit"):
+            raise ValueError(f"values is {values!r}; expected 'ranks' or 'pit'.")
+        array = self.ranks if values == "ranks" else self.pit(random_seed)
+        group = named_dataset(self.layout.unflatten(array[None]), ("chain", "draw"), self.layout)
+        attrs = {"posterior_draws": self.draws, "joint": int(self.joint), "values": values}
+        return to_inference_data({"prior_sbc": group.assign_attrs(attrs)})
+
+    def plot(self, *, probability: float = 0.95) -> Figure:
+        """Plot the ECDF difference with its band (`jana_pymc.plots.plot_ranks_ecdf`)."""
+        return plot_ranks_ecdf(self, probability=probability)
+
+
+def calibration(
+    approximator: JointApproximator,
+    simulations: Simulations | None = None,
+    *,
+    n_simulations: int = 1000,
+    draws: int = 250,
+    joint: bool = False,
+    random_seed: int | np.random.Generator | None = None,
+    progressbar: bool = True,
+) -> Calibration:
+    r"""Simulation-based calibration (SBC), or joint simulation-based calibration (JSBC).
+
+    Over data sets :math:`x \sim p(x \mid \theta^*)` with :math:`\theta^* \sim p(\theta)`, the rank
+    of :math:`\theta^*` among draws from an exact posterior is uniform [1]_. With ``joint=True``
+    the data come from the surrogate likelihood, :math:`x \sim l(x \mid \theta^*)`, and ranks are
+    uniform if posterior and likelihood belong to the same joint distribution [2]_. So
+
+    - ranks against the simulator are not uniform: the posterior is at fault;
+    - they are, but joint ranks are not: the likelihood is at fault;
+    - both are uniform: no fault found. Calibration does not show a posterior that ignores the
+      data; recovery does.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    simulations : Simulations, optional
+        Data sets not used in training, with parameters drawn from the prior. By default
+        `n_simulations` are simulated by the approximator's own model.
+    n_simulations : int
+    draws : int
+        Posterior draws of each data set.
+    joint : bool
+        Replace the data by the likelihood's own, for the same parameters, numbers of
+        observations and conditions.
+    random_seed : int, Generator or None
+        The same seed gives SBC and JSBC the same parameters.
+    progressbar : bool
+
+    Returns
+    -------
+    Calibration
+
+    Raises
+    ------
+    ValueError
+        Without simulations or a model to make them, or if posterior draws are not finite.
+
+    References
+    ----------
+    .. [1] Talts, Betancourt, Simpson, Vehtari & Gelman (2018). Validating Bayesian inference
+       algorithms with simulation-based calibration. arXiv:1804.06788.
+    .. [2] Radev, Schmitt, Pratz, Picchini, Köthe & Bürkner (2023). JANA: Jointly amortized
+       neural approximation of complex Bayesian models. UAI. Section 2.5.
+    """
+    if draws < 1:
+        raise ValueError(f"draws is {draws}; it must be at least 1.")
+    for_model, for_data, for_posterior = np.random.default_rng(random_seed).spawn(3)
+    if simulations is None:
+        simulations = _simulate(approximator, n_simulations, for_model, progressbar)
+    parameters, batch = np.asarray(simulations.parameters), simulations.batch()
+
+    parts = []
+    parts_of_sets = list(_parts(len(parameters), max(draws, batch.observables.shape[1])))
+    label = "Joint calibration" if joint else "Calibration"
+    for part in track(parts_of_sets, label, disable=not progressbar):
+        data = DataBatch(
+            observables=batch.observables[part],
+            conditions=batch.conditions[part],
+            n_obs=batch.n_obs[part],
+        )
+        if joint:
+            data = _surrogate(approximator, parameters[part], data, for_data)
+        drawn = approximator.posterior.sample(data, draws, random_seed=for_posterior)
+        parts.append(_compare(parameters[part], drawn))
+    ranks, mean, sd, quantiles = zip(*parts, strict=True)
+    return Calibration(
+        layout=approximator.layout,
+        parameters=parameters,
+        ranks=np.concatenate(ranks),
+        mean=np.concatenate(mean),
+        sd=np.concatenate(sd),
+        quantiles=np.concatenate(quantiles, axis=1),
+        n_obs=np.asarray(batch.n_obs),
+        draws=draws,
+        joint=joint,
+    )
+
+
+def _simulate(
+    approximator: JointApproximator, n: int, rng: np.random.Generator, progressbar: bool
+) -> Simulations:
+    if approximator.model is None:
+        raise ValueError(
+            "the approximator has no model to simulate from: pass simulations=, made by the "
+            "GenerativeModel that it was trained on."
+        )
+    return approximator.model.simulate(n, random_seed=rng, progressbar=progressbar)
+
+
+def _parts(n_sets: int, rows_per_set: int) -> Iterator[slice]:
+    size = max(1, ROWS_AT_ONCE // rows_per_set)
+    return (slice(start, start + size) for start in range(0, n_sets, size))
+
+
+def _surrogate(
+    approximator: JointApproximator,
+    parameters: np.ndarray,
+    data: DataBatch,
+    rng: np.random.Generator,
+) -> DataBatch:
+    """Replace the simulator's observables by the likelihood's."""
+    width = data.observables.shape[1]
+    padding = np.arange(width) >= data.n_obs[:, None]
+    conditions = None
+    if data.conditions.shape[-1]:
+        # Padding must not reach the network: any known condition will do in its place.
+        conditions = np.where(padding[..., None], data.conditions[:, :1], data.conditions)
+    observables = approximator.likelihood.simulate(
+        parameters, width, conditions=conditions, random_seed=rng
+    )
+    return DataBatch(
+        observables=np.where(padding[..., None], np.nan, observables),
+        conditions=data.conditions,
+        n_obs=data.n_obs,
+    )
+
+
+def _compare(
+    parameters: np.ndarray, drawn: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Ranks, means, standard deviations and quantiles for some data sets."""
+    broken = int((~np.isfinite(drawn).all(axis=(1, 2))).sum())
+    if broken:
+        raise ValueError(
+            f"posterior draws of {broken} of {len(drawn)} data sets are not finite: the networks "
+            "are not trained well enough to be calibrated."
+        )
+    return (
+        (drawn < parameters[:, None]).sum(axis=1),
+        drawn.mean(axis=1),
+        drawn.std(axis=1, ddof=1) if drawn.shape[1] > 1 else np.full_like(parameters, np.nan),
+        np.quantile(drawn, QUANTILES, axis=1),
+    )

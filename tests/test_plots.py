@@ -1,0 +1,195 @@
+"""Figures: what they show, and that they leave nothing behind."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
+
+from jana_pymc.inference_data import to_inference_data
+from jana_pymc.plots import (
+    plot_history,
+    plot_posterior_pairs,
+    plot_posterior_predictive,
+    plot_ranks_ecdf,
+    plot_recovery,
+)
+from jana_pymc.simulation import ParameterLayout
+from jana_pymc.training import TrainingHistory
+from jana_pymc.workflow import Calibration
+
+
+def calibrated(names=("v", "a"), *, shift=0, joint=False, sets=200, draws=50, seed=0):
+    rng = np.random.default_rng(seed)
+    parameters = rng.normal(size=(sets, len(names)))
+    median = parameters + 0.3 * rng.normal(size=parameters.shape)
+    return Calibration(
+        layout=ParameterLayout(
+            names=tuple(names),
+            shapes=dict.fromkeys(names, ()),
+            dims=dict.fromkeys(names, ()),
+            coords={},
+        ),
+        parameters=parameters,
+        ranks=np.minimum(rng.integers(0, draws + 1, parameters.shape) + shift, draws),
+        mean=median,
+        sd=np.full_like(median, 0.3),
+        quantiles=np.stack([median - 0.5, median, median + 0.5]),
+        n_obs=np.full(sets, 10),
+        draws=draws,
+        joint=joint,
+    )
+
+
+def history(n):
+    loss = list(np.exp(-np.linspace(0, 8, n)))
+    return TrainingHistory(
+        step=list(range(n)),
+        seconds=loss,
+        posterior=loss,
+        likelihood=loss,
+        validation_posterior=loss,
+        validation_likelihood=loss[::-1],
+    )
+
+
+def scalars(seed, n=400):
+    rng = np.random.default_rng(seed)
+    return {"v": rng.normal(size=n), "a": rng.gamma(2, size=n)}
+
+
+def trials(*shape, seed=0):
+    rng = np.random.default_rng(seed)
+    return {"rt": rng.gamma(2, 0.3, shape), "response": (rng.random(shape) < 0.7).astype(int)}
+
+
+FIGURES = {
+    "ranks": lambda: plot_ranks_ecdf([calibrated(), calibrated(joint=True)]),
+    "many ranks": lambda: plot_ranks_ecdf(calibrated([f"p{i}" for i in range(12)])),
+    "recovery": lambda: plot_recovery(calibrated()),
+    "history": lambda: plot_history(history(40)),
+    "short history": lambda: plot_history(history(1)),
+    "pairs": lambda: plot_posterior_pairs({"amortized": scalars(0), "NUTS": scalars(1)}),
+    "degenerate pairs": lambda: plot_posterior_pairs({"one": {"v": np.ones(50), "a": np.ones(50)}}),
+    "predictive": lambda: plot_posterior_predictive(
+        trials(80), trials(4, 20, 80, seed=1), value="rt", by="response"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_render_and_leave_no_state(name, tmp_path):
+    plt.close("all")
+    before = dict(mpl.rcParams)
+    figure = FIGURES[name]()
+    assert isinstance(figure, Figure)
+    figure.savefig(tmp_path / "figure.png")
+    assert plt.get_fignums() == []
+    assert dict(mpl.rcParams) == before
+
+
+def test_the_users_axes_are_drawn_on():
+    figure = Figure()
+    axes = figure.subplots(1, 2)
+    assert plot_history(history(20), axes=axes) is figure
+    assert plot_ranks_ecdf(calibrated(), axes=axes[0]) is figure
+    with pytest.raises(ValueError, match="1 panels, but 2 are needed"):
+        plot_recovery(calibrated(), axes=axes[0])
+
+
+def test_ranks_stand_side_by_side_with_verdicts():
+    good, bad = calibrated(), calibrated(shift=10, joint=True)
+    assert all(good.inside().values())
+    assert not any(bad.inside().values())
+    left, right = plot_ranks_ecdf([good, bad]).axes
+    assert left.get_title().startswith("posterior")
+    assert right.get_title().startswith("joint")
+    assert left.get_ylim() == right.get_ylim()
+    labels = [text.get_text() for text in right.get_legend().get_texts()]
+    assert labels == ["95% band", "v (p < 0.001)", "a (p < 0.001)"]
+    # Inside the band, curves stay within the shaded area; outside, they leave it.
+    for ax, result in ((left, good), (right, bad)):
+        band = result.band()
+        curves = [line.get_ydata() for line in ax.lines if len(line.get_xdata()) > 2]
+        for curve, name in zip(curves, result.names, strict=True):
+            within = (curve[1:-1] >= band.lower - band.points - 1e-12) & (
+                curve[1:-1] <= band.upper - band.points + 1e-12
+            )
+            assert within.all() == result.inside()[name]
+
+
+def test_recovery_prints_what_the_summary_says():
+    result = calibrated()
+    for ax, (name, row) in zip(
+        plot_recovery(result).axes, result.summary().iterrows(), strict=True
+    ):
+        assert ax.get_title() == name
+        assert ax.texts[0].get_text() == f"r = {row['r']:.3f}\nR² = {row['r2']:.3f}"
+
+
+def test_history_marks_the_best_validation():
+    posterior, likelihood = plot_history(history(40)).axes
+    assert posterior.get_title() == "posterior (best 0.0003355)"
+    assert likelihood.lines[-1].get_xdata()[0] == 0
+    with pytest.raises(ValueError, match="history is empty"):
+        plot_history(TrainingHistory())
+
+
+def test_pairs_name_components_by_their_coordinates():
+    draws = np.random.default_rng(0).normal(size=(4, 50, 2))
+    posterior = xr.Dataset(
+        {"mu": (("chain", "draw"), draws[..., 0]), "v": (("chain", "draw", "subject"), draws)},
+        coords={"subject": ["s1", "s2"]},
+    )
+    figure = plot_posterior_pairs({"NUTS": to_inference_data({"posterior": posterior})})
+    axes = np.array(figure.axes).reshape(3, 3)
+    assert [ax.get_xlabel() for ax in axes[-1]] == ["mu", "v[s1]", "v[s2]"]
+    assert [ax.get_ylabel() for ax in axes[1:, 0]] == ["v[s1]", "v[s2]"]
+    assert axes[1, 0].get_ylim() != axes[0, 0].get_ylim()
+
+
+def test_pair_contours_hold_half_and_nine_tenths_of_the_draws():
+    normal = np.random.default_rng(1).normal(size=(2, 4000))
+    figure = plot_posterior_pairs({"one": {"x": normal[0], "y": normal[1]}})
+    contours = figure.axes[2].collections[0].get_paths()
+    for path, share in zip(contours, (0.9, 0.5), strict=True):
+        assert path.contains_points(normal.T).mean() == pytest.approx(share, abs=0.03)
+
+
+def test_pairs_check_names():
+    with pytest.raises(ValueError, match=r"'b'\] lacks a"):
+        plot_posterior_pairs({"a": scalars(0), "b": {"v": np.zeros(3)}})
+    with pytest.raises(ValueError, match="has no variable w"):
+        plot_posterior_pairs({"a": scalars(0)}, var_names=["w"])
+    with pytest.raises(ValueError, match="choose some with var_names="):
+        plot_posterior_pairs({"a": {f"p{i}": np.arange(9.0) for i in range(13)}})
+
+
+def test_predictive_densities_are_defective():
+    """The areas of the data's histograms are the shares of the categories."""
+    data = trials(200)
+    group = np.repeat(["s1", "s2"], 100)
+    figure = plot_posterior_predictive(
+        data, trials(50, 200, seed=1), value="rt", by="response", group=group
+    )
+    assert [ax.get_title() for ax in figure.axes] == [
+        "s1, response = 0", "s1, response = 1", "s2, response = 0", "s2, response = 1",
+    ]  # fmt: skip
+    for ax, (label, category) in zip(
+        figure.axes, [("s1", 0), ("s1", 1), ("s2", 0), ("s2", 1)], strict=True
+    ):
+        steps = [patch.get_data() for patch in ax.patches if isinstance(patch, StepPatch)]
+        area = (steps[-1].values * np.diff(steps[-1].edges)).sum()
+        share = (data["response"][group == label] == category).mean()
+        assert area == pytest.approx(share, abs=1e-9)
+
+
+def test_predictive_checks_its_input():
+    with pytest.raises(ValueError, match="observed has no observable 'speed'"):
+        plot_posterior_predictive(trials(8), trials(5, 8), value="speed")
+    with pytest.raises(ValueError, match="predictive has 9"):
+        plot_posterior_predictive(trials(8), trials(5, 9), value="rt")
