@@ -1,0 +1,224 @@
+"""What a data set looks like, and data sets brought into one padded, validated form."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jana_pymc.simulation.observables import (
+    Categorical,
+    Continuous,
+    Observable,
+    observable_from_dict,
+)
+from jana_pymc.simulation.validation import check_values, read_many, read_one
+
+STRUCTURES = ("exchangeable",)
+RESERVED = ("n_obs", "rng", "simulation", "obs")
+"""Names with a meaning of their own in simulators and stored simulations."""
+
+
+@dataclass(frozen=True, eq=False)
+class DataBatch:
+    """Data sets of differing sizes, padded to the largest.
+
+    Parameters
+    ----------
+    observables : ndarray, shape (sets, obs, components)
+        float64, NaN beyond a set's own size.
+    conditions : ndarray, shape (sets, obs, conditions)
+        float64, NaN beyond a set's own size; the last axis is empty without conditions.
+    n_obs : ndarray of int, shape (sets,)
+        Number of observations in each set.
+    """
+
+    observables: NDArray[np.float64]
+    conditions: NDArray[np.float64]
+    n_obs: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.n_obs)
+
+    def __getitem__(self, index: slice | Sequence[int] | NDArray[Any]) -> DataBatch:
+        """Some of the data sets, by a slice or an array of positions."""
+        if isinstance(index, (int, np.integer)):
+            raise TypeError(f"a batch is indexed by a slice or an array; write [[{index}]].")
+        return DataBatch(self.observables[index], self.conditions[index], self.n_obs[index])
+
+
+@dataclass(frozen=True)
+class DataSchema:
+    """Declaration of a data set: its observables, known conditions, structure and size.
+
+    Parameters
+    ----------
+    observables : mapping of str to Continuous or Categorical
+        Components of one observation, in order.
+    conditions : mapping of str to Continuous or Categorical, optional
+        Covariates known for each observation, in order.
+    structure : str
+        ``"exchangeable"``: the order of the observations carries no information.
+    n_obs : int or tuple of int
+        Smallest and largest number of observations in a data set.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the declaration is incomplete or contradicts itself.
+
+    Examples
+    --------
+    >>> schema = DataSchema({"rt": Continuous(lower=0.0), "response": Categorical(2)}, n_obs=(1, 9))
+    >>> batch = schema.batch({"rt": [0.4, 0.9], "response": [1, 0]})
+    >>> batch.observables
+    array([[[0.4, 1. ],
+            [0.9, 0. ]]])
+    >>> schema.batch({"rt": [0.4, -0.1], "response": [1, 0]})
+    Traceback (most recent call last):
+    ...
+    ValueError: observables['rt'] has 1 value outside its support (values with lower=0.0), \
+the first at position 1: -0.1.
+    """
+
+    observables: Mapping[str, Observable]
+    conditions: Mapping[str, Observable] = field(default_factory=dict)
+    structure: str = "exchangeable"
+    n_obs: tuple[int, int] = (1, 1)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "observables", _declared("observables", self.observables))
+        object.__setattr__(self, "conditions", _declared("conditions", self.conditions or {}))
+        object.__setattr__(self, "n_obs", _checked_range(self.n_obs))
+        if not self.observables:
+            raise ValueError("observables is empty; declare at least one component.")
+        both = [name for name in self.observables if name in self.conditions]
+        if both:
+            raise ValueError(f"{', '.join(both)}: declared as observable and as condition.")
+        for name, condition in self.conditions.items():
+            if condition.bound_parameters:
+                raise ValueError(
+                    f"conditions[{name!r}] is bounded by the parameter "
+                    f"{condition.bound_parameters[0]!r}; a condition is known beforehand, its "
+                    "bounds must be constants."
+                )
+        if self.structure not in STRUCTURES:
+            raise ValueError(
+                f"structure={self.structure!r} is not available; it must be one of "
+                f"{', '.join(map(repr, STRUCTURES))}."
+            )
+
+    def batch(self, data: Any, *, check_n_obs: bool = True) -> DataBatch:
+        """Bring one data set or many into one padded, validated form.
+
+        Parameters
+        ----------
+        data : mapping, DataFrame, Dataset, sequence of these, or DataBatch
+            One data set: one array of shape (n_obs,) for each observable and condition. Many: a
+            sequence of data sets, or an xarray Dataset with a dimension ``simulation`` and, if
+            their sizes differ, a variable ``n_obs``. A DataBatch is returned as it is.
+        check_n_obs : bool
+            Warn if a data set is smaller or larger than those declared.
+
+        Returns
+        -------
+        DataBatch
+
+        Raises
+        ------
+        TypeError
+            If `data` is none of these, or values are not real numbers.
+        ValueError
+            If a name is missing or unknown, shapes do not fit, values are missing, infinite or
+            outside the constant part of their support. The message counts them.
+
+        Warns
+        -----
+        UserWarning
+            If a data set has a number of observations outside the declared range.
+        """
+        if isinstance(data, DataBatch):
+            return data
+        many = _is_many(data)
+        declared = {"observables": self.observables, "conditions": self.conditions}
+        columns, n_obs = (read_many if many else read_one)(data, declared)
+        present = np.arange(max(n_obs)) < n_obs[:, None]
+        arrays = []
+        for group, kinds in declared.items():
+            for name, kind in kinds.items():
+                check_values(f"{group}[{name!r}]", kind, columns[name], present, many=many)
+            stacked = [columns[name] for name in kinds]
+            arrays.append(np.stack(stacked, -1) if stacked else np.empty((*present.shape, 0)))
+        if check_n_obs:
+            self._warn_about_sizes(n_obs)
+        return DataBatch(arrays[0], arrays[1], n_obs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-serialisable form."""
+        return {
+            "observables": {name: kind.to_dict() for name, kind in self.observables.items()},
+            "conditions": {name: kind.to_dict() for name, kind in self.conditions.items()},
+            "structure": self.structure,
+            "n_obs": list(self.n_obs),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DataSchema:
+        """Inverse of :meth:`to_dict`."""
+        return cls(
+            observables={n: observable_from_dict(v) for n, v in values["observables"].items()},
+            conditions={n: observable_from_dict(v) for n, v in values["conditions"].items()},
+            structure=values["structure"],
+            n_obs=tuple(values["n_obs"]),
+        )
+
+    def _warn_about_sizes(self, n_obs: NDArray[np.int64]) -> None:
+        low, high = self.n_obs
+        outside = n_obs[(n_obs < low) | (n_obs > high)]
+        if not outside.size:
+            return
+        sizes = sorted({int(outside.min()), int(outside.max())})
+        which = (
+            f"{outside.size} of {n_obs.size} data sets have n_obs" if n_obs.size > 1 else "n_obs"
+        )
+        warnings.warn(
+            f"{which}={' to '.join(map(str, sizes))}, outside the range {low} to {high} that was "
+            "declared and trained on: the amortized posterior extrapolates there.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _is_many(data: Any) -> bool:
+    if "simulation" in getattr(data, "dims", ()):
+        return True
+    return isinstance(data, Sequence) and not isinstance(data, (str, bytes))
+
+
+def _declared(what: str, kinds: Any) -> dict[str, Observable]:
+    if not isinstance(kinds, Mapping):
+        raise TypeError(
+            f"{what} must be a dict of names to Continuous or Categorical, got {kinds!r}."
+        )
+    for name, kind in kinds.items():
+        if not isinstance(kind, (Continuous, Categorical)):
+            raise TypeError(f"{what}[{name!r}] must be Continuous or Categorical, got {kind!r}.")
+        if name in RESERVED or not isinstance(name, str):
+            raise ValueError(f"{what} cannot be named {name!r}; choose another name.")
+    return dict(kinds)
+
+
+def _checked_range(n_obs: Any) -> tuple[int, int]:
+    try:
+        low, high = n_obs if isinstance(n_obs, (Sequence, np.ndarray)) else (n_obs, n_obs)
+    except ValueError:
+        low = high = None
+    if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in (low, high)):
+        raise TypeError(f"n_obs must be an integer or a pair of integers, got {n_obs!r}.")
+    if not 1 <= low <= high:
+        raise ValueError(f"n_obs must satisfy 1 <= smallest <= largest, got {n_obs!r}.")
+    return int(low), int(high)

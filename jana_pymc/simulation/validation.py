@@ -1,0 +1,193 @@
+"""Checks of data sets: names, shapes, types and values, with messages that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jana_pymc.simulation.observables import Observable
+
+Declared: TypeAlias = Mapping[str, Mapping[str, Observable]]
+"""The observables and the conditions, by group and name."""
+
+Columns: TypeAlias = dict[str, NDArray[np.float64]]
+"""One array of shape (sets, obs) for each name."""
+
+
+def read_one(data: Any, declared: Declared) -> tuple[Columns, NDArray[np.int64]]:
+    """Read one data set as a batch of one."""
+    columns = _columns(data, declared, "")
+    n_obs = np.array([_common_length(columns, "")])
+    return {name: values[None] for name, values in columns.items()}, n_obs
+
+
+def read_many(data: Any, declared: Declared) -> tuple[Columns, NDArray[np.int64]]:
+    """Read a sequence of data sets, or a Dataset with the dimension ``simulation``."""
+    if "simulation" in getattr(data, "dims", ()):
+        return _read_dataset(data, declared)
+    if not len(data):
+        raise ValueError("the sequence of data sets is empty.")
+    rows = [_columns(each, declared, f"data set {i}: ") for i, each in enumerate(data)]
+    n_obs = np.array([_common_length(row, f"data set {i}: ") for i, row in enumerate(rows)])
+    columns = {name: np.full((len(rows), max(n_obs)), np.nan) for name in rows[0]}
+    for i, row in enumerate(rows):
+        for name, values in row.items():
+            columns[name][i, : len(values)] = values
+    return columns, n_obs
+
+
+def check_values(
+    label: str,
+    kind: Observable,
+    values: NDArray[np.float64],
+    present: NDArray[np.bool_],
+    many: bool,
+) -> None:
+    """Raise if a value that is not padding is missing, infinite or outside its constant support.
+
+    Padding is set to NaN.
+    """
+    values[~present] = np.nan
+    missing = np.isnan(values) & present
+    problems = (
+        (missing, "missing (NaN); leave out or impute incomplete observations"),
+        (np.isinf(values), "infinite"),
+        (kind.outside(values), f"outside its support ({kind.support})"),
+    )
+    for wrong, problem in problems:
+        count = int(wrong.sum())
+        if not count:
+            continue
+        dataset, position = (int(i) for i in np.argwhere(wrong)[0])
+        where = f"data set {dataset}, position {position}" if many else f"position {position}"
+        detail = "" if wrong is missing else f": {values[dataset, position]:g}"
+        raise ValueError(
+            f"{label} has {count} {'value' if count == 1 else 'values'} {problem}, "
+            f"the first at {where}{detail}."
+        )
+
+
+def _columns(data: Any, declared: Declared, prefix: str) -> Columns:
+    available = _names(data, prefix)
+    expected = {name: group for group, kinds in declared.items() for name in kinds}
+    missing = [name for name in expected if name not in available]
+    unknown = [str(name) for name in available if name not in expected]
+    if missing or unknown:
+        parts = [f"lack {', '.join(missing)}"] if missing else []
+        parts += [f"have the unknown {', '.join(unknown)}"] if unknown else []
+        raise ValueError(
+            f"{prefix}the data {' and '.join(parts)}; expected {', '.join(expected)} and nothing "
+            "else."
+        )
+    columns = {}
+    for name, group in expected.items():
+        label = f"{prefix}{group}[{name!r}]"
+        values = as_float(label, data[name])
+        if values.ndim != 1:
+            raise ValueError(
+                f"{label} has shape {values.shape}; one data set needs shape (n_obs,), and many "
+                "go into a list of data sets."
+            )
+        columns[name] = values
+    return columns
+
+
+def _names(data: Any, prefix: str) -> Sequence[Hashable]:
+    for attribute in ("data_vars", "columns"):  # an xarray Dataset, a DataFrame
+        if hasattr(data, attribute):
+            return list(getattr(data, attribute))
+    if isinstance(data, Mapping):
+        return list(data)
+    raise TypeError(
+        f"{prefix}a data set must be a dict of arrays, a DataFrame or an xarray Dataset, got "
+        f"{type(data).__name__}."
+    )
+
+
+def as_float(label: str, values: Any) -> NDArray[np.float64]:
+    """Copy real numbers into a float64 array; whatever else is at fault by its label.
+
+    Raises
+    ------
+    TypeError
+        If the values are not real numbers.
+    ValueError
+        If the array is masked or ragged.
+    """
+    if np.ma.is_masked(values):
+        raise ValueError(f"{label} has masked values; leave incomplete observations out.")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{label} is no regular array of numbers.") from error
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{label} has dtype {array.dtype}; expected real numbers (categories as integers 0, "
+            "1, ...)."
+        )
+    return array.astype(np.float64)
+
+
+def _common_length(columns: Columns, prefix: str) -> int:
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise ValueError(f"{prefix}all variables need the same number of values, but {counts}.")
+    length = next(iter(lengths.values()))
+    if not length:
+        raise ValueError(f"{prefix}the data set is empty; it needs at least one observation.")
+    return length
+
+
+def _read_dataset(data: Any, declared: Declared) -> tuple[Columns, NDArray[np.int64]]:
+    """Read a Dataset of many; its variables without the observations' dimension are let be."""
+    first = next(iter(declared["observables"]))
+    if first not in data.data_vars:
+        raise ValueError(f"the data lack {first}; they hold {', '.join(map(str, data.data_vars))}.")
+    own = [dim for dim in data[first].dims if dim != "simulation"]
+    if len(own) != 1 or len(data[first].dims) != 2:
+        raise ValueError(
+            f"observables[{first!r}] has dims {data[first].dims}; expected ('simulation', 'obs')."
+        )
+    of_observations = [n for n in data.data_vars if own[0] in data[n].dims]
+    ordered = data[of_observations].transpose("simulation", own[0], missing_dims="ignore")
+    expected = {name: group for group, kinds in declared.items() for name in kinds}
+    missing = [name for name in expected if name not in of_observations]
+    unknown = [str(name) for name in of_observations if name not in expected]
+    if missing or unknown:
+        raise ValueError(
+            f"the variables along {own[0]!r} are {', '.join(map(str, of_observations))}; expected "
+            f"{', '.join(expected)} and nothing else."
+        )
+    shape = (data.sizes["simulation"], data.sizes[own[0]])
+    columns = {}
+    for name, group in expected.items():
+        columns[name] = as_float(f"{group}[{name!r}]", ordered[name].values)
+        if columns[name].shape != shape:
+            raise ValueError(
+                f"{group}[{name!r}] has dims {ordered[name].dims}; expected ('simulation', "
+                f"{own[0]!r})."
+            )
+    return columns, _sizes(data, shape)
+
+
+def _sizes(data: Any, shape: tuple[int, int]) -> NDArray[np.int64]:
+    n_sets, longest = shape
+    if not n_sets or not longest:
+        raise ValueError("the Dataset holds no data sets or no observations.")
+    if "n_obs" not in data.variables:
+        return np.full(n_sets, longest)
+    n_obs = np.asarray(data["n_obs"].values)
+    if n_obs.dtype.kind not in "iu" or n_obs.shape not in {(), (n_sets,)}:
+        raise ValueError(
+            f"n_obs has dtype {n_obs.dtype} and shape {n_obs.shape}; expected {n_sets} integers."
+        )
+    if n_obs.min() < 1 or n_obs.max() > longest:
+        raise ValueError(
+            f"n_obs ranges from {n_obs.min()} to {n_obs.max()}; the Dataset has room for 1 to "
+            f"{longest} observations."
+        )
+    return np.broadcast_to(n_obs, (n_sets,)).astype(np.int64)
