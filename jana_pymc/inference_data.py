@@ -16,7 +16,7 @@ import arviz as az
 import numpy as np
 import xarray as xr
 
-from jana_pymc.simulation import Categorical, Continuous, ParameterLayout
+from jana_pymc.simulation import Categorical, Observable, ParameterLayout
 
 ArviZData: TypeAlias = Any
 """`arviz.InferenceData` with ArviZ 0.23, `xarray.DataTree` with ArviZ 1.x."""
@@ -121,9 +121,7 @@ def named_dataset(
     return _with_coords(variables, layout.coords)
 
 
-def observable_dataset(
-    values: np.ndarray, observables: Mapping[str, Continuous | Categorical]
-) -> xr.Dataset:
+def observable_dataset(values: np.ndarray, observables: Mapping[str, Observable]) -> xr.Dataset:
     """Observations (or known conditions) under the user's names.
 
     Parameters
@@ -261,7 +259,7 @@ def _parameter_dims(name: str, ndim: int, layout: ParameterLayout) -> tuple[str,
 
 
 def _observable(
-    values: np.ndarray, dims: tuple[str, ...], kind: Continuous | Categorical
+    values: np.ndarray, dims: tuple[str, ...], kind: Observable
 ) -> tuple[tuple[str, ...], np.ndarray, dict[str, Any]]:
     if not isinstance(kind, Categorical):
         return dims, values, {}

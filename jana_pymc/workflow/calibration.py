@@ -14,7 +14,7 @@ from rich.progress import track
 
 from jana_pymc.inference_data import ArviZData, named_dataset, to_inference_data
 from jana_pymc.plots import plot_ranks_ecdf
-from jana_pymc.simulation import DataBatch, ParameterLayout, Simulations
+from jana_pymc.simulation import DataBatch, ParameterLayout
 from jana_pymc.workflow.bands import (
     EcdfBand,
     ecdf_band,
@@ -25,6 +25,7 @@ from jana_pymc.workflow.bands import (
 
 if TYPE_CHECKING:
     from jana_pymc.approximator import JointApproximator
+    from jana_pymc.simulation import Simulations
 
 QUANTILES = (0.05, 0.5, 0.95)
 """Posterior quantiles kept of each data set."""
@@ -235,11 +236,7 @@ def calibration(
     parts_of_sets = list(_parts(len(parameters), max(draws, batch.observables.shape[1])))
     label = "Joint calibration" if joint else "Calibration"
     for part in track(parts_of_sets, label, disable=not progressbar):
-        data = DataBatch(
-            observables=batch.observables[part],
-            conditions=batch.conditions[part],
-            n_obs=batch.n_obs[part],
-        )
+        data = batch[part]
         if joint:
             data = _surrogate(approximator, parameters[part], data, for_data)
         drawn = approximator.posterior.sample(data, draws, random_seed=for_posterior)
