@@ -1,0 +1,232 @@
+"""Simulate, build, train: from a generative model to an approximator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from jana_pymc.approximator import JointApproximator
+from jana_pymc.architecture import NetworkSettings, build_network
+from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.simulation import Categorical, GenerativeModel, Simulations
+from jana_pymc.training import (
+    BatchSource,
+    OnlineSimulations,
+    StoredSimulations,
+    TrainingSettings,
+    resolve_device,
+    to_batch,
+    train,
+)
+
+MINIMUM_SIMULATIONS = 20
+
+
+def fit(
+    model: GenerativeModel,
+    *,
+    n_simulations: int = 10_000,
+    simulations: Simulations | Sequence[Simulations] | None = None,
+    online: bool = False,
+    network: NetworkSettings = NetworkSettings(),
+    training: TrainingSettings = TrainingSettings(),
+    executor: Executor | None = None,
+    device: str = "auto",
+    checkpoint: str | Path | None = None,
+    random_seed: int | None = None,
+    progressbar: bool = True,
+) -> JointApproximator:
+    """Train posterior and likelihood jointly (Eq. 9 of the paper).
+
+    Parameters
+    ----------
+    model : GenerativeModel
+    n_simulations : int
+        Data sets to simulate from the prior, and as many from the proposal if the model has one.
+        Online, that many are made anew for each round.
+    simulations : Simulations or sequence of Simulations, optional
+        Train on these instead: from the prior, and from the proposal if there is one.
+    online : bool
+        Keep simulating while training: each round of simulations is seen about once.
+    network : NetworkSettings
+    training : TrainingSettings
+    executor : concurrent.futures.Executor, optional
+        Runs the simulator; the result does not depend on it.
+    device : str
+        "auto" takes a CUDA device where there is one.
+    checkpoint : str or Path, optional
+        File for the state of the training, written as it goes on. If it exists, training resumes
+        and ends as an uninterrupted run would have; that takes the same `random_seed`.
+    random_seed : int, optional
+        The same seed on the same machine gives the same approximator.
+    progressbar : bool
+
+    Returns
+    -------
+    JointApproximator
+
+    Raises
+    ------
+    ValueError
+        If there are too few simulations, or they belong to another model.
+    SimulationError
+        If every simulation failed.
+    TrainingError
+        If the loss is no longer finite.
+
+    References
+    ----------
+    .. [1] Radev, S. T., et al. (2023). JANA: Jointly amortized neural approximation of complex
+       Bayesian models. UAI.
+    """
+    if checkpoint is not None and random_seed is None:
+        raise ValueError("checkpoint needs random_seed: a resumed run must repeat its batches.")
+    seed = int(np.random.SeedSequence(random_seed).generate_state(1)[0])
+    torch_device = resolve_device(device)
+    sets = _simulations(model, simulations, n_simulations, executor, seed, progressbar)
+    positive = [
+        not isinstance(kind, Categorical)
+        and bool(np.nanmin(sets[0].batch().observables[..., i]) > 0.0)
+        for i, kind in enumerate(model.schema.observables.values())
+    ]
+    joint = build_network(
+        model.schema, model.layout, model.prior.n_unconstrained, positive, network, seed
+    )
+    joint.to(torch_device)
+    batches = [to_batch(s, model.prior, torch_device) for s in sets]
+    n_validation = max(1, round(training.validation_fraction * len(batches[0])))
+    validation = [b.rows(slice(0, n_validation)) for b in batches]
+    stored = [b.rows(slice(n_validation, None)) for b in batches]
+    standardize(joint, stored)
+    source: BatchSource = StoredSimulations(
+        stored[0],
+        stored[1] if len(stored) > 1 else None,
+        batch_size=training.batch_size,
+        n_obs=model.schema.n_obs,
+        seed=seed,
+    )
+    if online:
+        source = _online(model, n_simulations, training, torch_device, seed, executor)
+    try:
+        history = train(
+            joint,
+            source,
+            (validation[0], validation[1] if len(validation) > 1 else None),
+            training,
+            seed=seed,
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+            progressbar=progressbar,
+        )
+    finally:
+        if isinstance(source, OnlineSimulations):
+            source.close()
+    return JointApproximator(
+        joint,
+        settings=network,
+        prior=model.prior,
+        schema=model.schema,
+        region=trained_region(sets),
+        positive=positive,
+        history=history,
+        model=model,
+    )
+
+
+def trained_region(simulations: Sequence[Simulations]) -> np.ndarray:
+    """Smallest and largest value of each parameter over all simulations, shape (2, size)."""
+    parameters = np.concatenate([s.parameters for s in simulations])
+    return np.stack([parameters.min(0), parameters.max(0)])
+
+
+def standardize(network: JointNetwork, batches: Sequence[Batch]) -> None:
+    """Set both networks' input and output scales from simulations."""
+    first = batches[0].rows(slice(0, 5_000))
+    network.posterior.standardize(
+        first.unconstrained, first.observables, first.n_obs, first.conditions
+    )
+    n_obs = first.observables.shape[1]
+    observables, parameters, conditions = [], [], []
+    for batch in batches:
+        part = batch.rows(slice(0, 5_000))
+        observables.append(part.observables.flatten(0, 1))
+        parameters.append(part.parameters.repeat_interleave(n_obs, 0))
+        if part.conditions is not None:
+            conditions.append(part.conditions.flatten(0, 1))
+    network.likelihood.standardize(
+        torch.cat(observables),
+        torch.cat(parameters),
+        torch.cat(conditions) if conditions else None,
+    )
+
+
+def _simulations(
+    model: GenerativeModel,
+    simulations: Simulations | Sequence[Simulations] | None,
+    n_simulations: int,
+    executor: Executor | None,
+    seed: int,
+    progressbar: bool,
+) -> list[Simulations]:
+    """Simulations from the prior, and from the proposal if there is one."""
+    if simulations is None:
+        sources = ["prior"] if model.proposal is None else ["prior", "proposal"]
+        sets = [
+            model.simulate(
+                n_simulations,
+                source=source,
+                random_seed=np.random.default_rng((seed, i)),
+                executor=executor,
+                progressbar=progressbar,
+            )
+            for i, source in enumerate(sources)
+        ]
+    else:
+        sets = [simulations] if isinstance(simulations, Simulations) else list(simulations)
+        sets.sort(key=lambda s: s.source != "prior")
+    if not sets or sets[0].source != "prior":
+        raise ValueError("simulations: the posterior needs some that were drawn from the prior.")
+    for s in sets:
+        if s.schema != model.schema or s.layout.names != model.layout.names:
+            raise ValueError("simulations belong to another model: schema or parameters differ.")
+        if len(s) < MINIMUM_SIMULATIONS:
+            raise ValueError(
+                f"{len(s)} simulations from the {s.source} are too few to train on; expected at "
+                f"least {MINIMUM_SIMULATIONS}."
+            )
+    return sets
+
+
+def _online(
+    model: GenerativeModel,
+    n_simulations: int,
+    training: TrainingSettings,
+    device: torch.device,
+    seed: int,
+    executor: Executor | None,
+) -> OnlineSimulations:
+    def simulate(number: int) -> tuple[Batch, Batch | None]:
+        sources = ["prior"] if model.proposal is None else ["prior", "proposal"]
+        batches = []
+        for i, source in enumerate(sources):
+            rng = np.random.default_rng((seed, 10 + i, number))
+            made = model.simulate(
+                n_simulations,
+                source=source,
+                random_seed=rng,
+                executor=executor,
+                progressbar=False,
+            )
+            batches.append(to_batch(made, model.prior, device))
+        return batches[0], batches[1] if len(batches) > 1 else None
+
+    return OnlineSimulations(
+        simulate,
+        batch_size=training.batch_size,
+        steps_per_round=max(1, n_simulations // training.batch_size),
+        n_obs=model.schema.n_obs,
+        seed=seed,
+    )

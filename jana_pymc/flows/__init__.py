@@ -1,0 +1,20 @@
+"""Conditional normalizing flows on torch: transforms, latents and their composition."""
+
+from jana_pymc.flows.coupling import AffineElementwise, Coupling, SplineElementwise
+from jana_pymc.flows.flow import ConditionalFlow, FlowSettings, coupling_flow
+from jana_pymc.flows.latents import GaussianLatent, StudentTLatent
+from jana_pymc.flows.linear import ActNorm, Permutation, Rotation
+
+__all__ = [
+    "ActNorm",
+    "AffineElementwise",
+    "ConditionalFlow",
+    "Coupling",
+    "FlowSettings",
+    "GaussianLatent",
+    "Permutation",
+    "Rotation",
+    "SplineElementwise",
+    "StudentTLatent",
+    "coupling_flow",
+]

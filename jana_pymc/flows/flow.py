@@ -1,0 +1,138 @@
+"""A conditional normalizing flow: a chain of transforms and a base distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from jana_pymc.flows.coupling import AffineElementwise, Coupling, SplineElementwise
+from jana_pymc.flows.latents import GaussianLatent, Latent, StudentTLatent
+from jana_pymc.flows.linear import ActNorm, Permutation, Rotation
+
+
+@dataclass(frozen=True)
+class FlowSettings:
+    """Architecture of a coupling flow.
+
+    Parameters
+    ----------
+    n_layers : int
+        Number of coupling layers, each preceded by ActNorm and a linear map.
+    transform : {"spline", "affine", "interleaved"}
+        Elementwise family; "interleaved" alternates, affine first.
+    linear : {"rotation", "permutation"}
+        Learned rotation or fixed random permutation between layers.
+    hidden, activation, dropout
+        The conditioning networks, see `DenseNetwork`.
+    n_bins : int
+        Inner bins of the splines.
+    degrees_of_freedom : float, optional
+        Multivariate Student-t base distribution with that many; None for a Gaussian.
+    """
+
+    n_layers: int = 3
+    transform: Literal["spline", "affine", "interleaved"] = "spline"
+    linear: Literal["rotation", "permutation"] = "rotation"
+    hidden: tuple[int, ...] = (128, 128)
+    activation: Literal["relu", "silu", "tanh"] = "silu"
+    dropout: float = 0.0
+    n_bins: int = 8
+    degrees_of_freedom: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("transform", ("spline", "affine", "interleaved")),
+            ("linear", ("rotation", "permutation")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {allowed}.")
+        if self.n_layers < 1:
+            raise ValueError(f"n_layers={self.n_layers}: a flow needs at least one layer.")
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+
+
+class ConditionalFlow(nn.Module):
+    """The density p(x | c) = p_z(g(x; c)) |det ∂g/∂x|.
+
+    Parameters
+    ----------
+    transforms : sequence of modules
+        In the order in which they carry x to the latent z.
+    latent : GaussianLatent or StudentTLatent
+        Base distribution of z.
+    """
+
+    def __init__(self, transforms: Sequence[nn.Module], latent: Latent):
+        super().__init__()
+        self.transforms = nn.ModuleList(transforms)
+        self.latent = latent
+
+    def log_prob(
+        self, x: Float[Tensor, "*batch d"], condition: Float[Tensor, "*batch c"] | None = None
+    ) -> Float[Tensor, "*batch"]:
+        """Log density of x given the condition."""
+        log_det = x.new_zeros(x.shape[:-1])
+        for transform in self.transforms:
+            x, contribution = transform(x, condition)
+            log_det = log_det + contribution
+        return self.latent.log_prob(x) + log_det
+
+    def sample(
+        self,
+        n: int,
+        condition: Float[Tensor, "*batch c"],
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "*batch n d"]:
+        """Draw n points for each condition."""
+        condition = condition.unsqueeze(-2)
+        condition = condition.expand(*condition.shape[:-2], n, condition.shape[-1])
+        x = self.latent.sample(tuple(condition.shape[:-1]), generator, condition)
+        for transform in reversed(self.transforms):
+            x, _ = transform.inverse(x, condition)  # type: ignore[operator]
+        return x
+
+
+def coupling_flow(
+    dim: int,
+    n_condition: int,
+    settings: FlowSettings,
+    generator: torch.Generator | None = None,
+) -> ConditionalFlow:
+    """Build a coupling flow.
+
+    Parameters
+    ----------
+    dim, n_condition : int
+        Sizes of the target and of the condition.
+    settings : FlowSettings
+    generator : torch.Generator, optional
+        Draws the fixed permutations or the rotations' base.
+    """
+    transforms: list[nn.Module] = []
+    for layer in range(settings.n_layers):
+        affine = settings.transform == "affine" or (
+            settings.transform == "interleaved" and layer % 2 == 0
+        )
+        transforms.append(ActNorm(dim))
+        if dim > 1 and settings.linear == "rotation":
+            transforms.append(Rotation(dim, generator))
+        elif dim > 1:
+            transforms.append(Permutation(torch.randperm(dim, generator=generator)))
+        transforms.append(
+            Coupling(
+                dim,
+                n_condition,
+                AffineElementwise() if affine else SplineElementwise(settings.n_bins),
+                hidden=settings.hidden,
+                activation=settings.activation,
+                dropout=settings.dropout,
+            )
+        )
+    if settings.degrees_of_freedom is None:
+        return ConditionalFlow(transforms, GaussianLatent(dim))
+    return ConditionalFlow(transforms, StudentTLatent(dim, settings.degrees_of_freedom))

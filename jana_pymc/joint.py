@@ -1,0 +1,170 @@
+"""The joint network: posterior and likelihood trained on the same simulations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from jana_pymc.likelihoods import LikelihoodNetwork
+from jana_pymc.posterior import PosteriorNetwork
+
+MMD_BANDWIDTHS = (
+    *(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 5.0, 10.0, 15.0),
+    *(20.0, 25.0, 30.0, 35.0, 100.0, 1e3, 1e4, 1e5, 1e6),
+)
+"""Squared widths of the Gaussian kernels whose sum the paper uses."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Simulated data sets on one device.
+
+    Attributes
+    ----------
+    parameters : Tensor, shape (sets, parameters)
+        Constrained.
+    unconstrained : Tensor, shape (sets, unconstrained)
+    observables : Tensor, shape (sets, obs, components)
+    conditions : Tensor, shape (sets, obs, conditions), or None
+    n_obs : Tensor of int, shape (sets,)
+        Observations beyond it are padding.
+    """
+
+    parameters: Tensor
+    unconstrained: Tensor
+    observables: Tensor
+    conditions: Tensor | None
+    n_obs: Tensor
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    def rows(self, index: slice | Tensor) -> Batch:
+        """Some of the data sets."""
+        return Batch(
+            self.parameters[index],
+            self.unconstrained[index],
+            self.observables[index],
+            None if self.conditions is None else self.conditions[index],
+            self.n_obs[index],
+        )
+
+
+@dataclass(frozen=True)
+class JointLoss:
+    """The terms of Eq. 9, each a scalar tensor.
+
+    Attributes
+    ----------
+    posterior : Tensor
+        Mean of −log q(u | x) over data sets, in nats.
+    likelihood : Tensor
+        Mean of −log l(xᵢ | θ) over observations, in nats.
+    mmd : Tensor
+        Squared maximum mean discrepancy between summaries and a standard normal distribution.
+    """
+
+    posterior: Tensor
+    likelihood: Tensor
+    mmd: Tensor
+
+    def total(self, mmd_weight: float) -> Tensor:
+        """Weighted sum of the terms."""
+        return self.posterior + self.likelihood + mmd_weight * self.mmd
+
+
+class JointNetwork(nn.Module):
+    """Posterior and likelihood network under one loss (Eq. 9 of the paper).
+
+    Parameters
+    ----------
+    posterior : PosteriorNetwork
+    likelihood : LikelihoodNetwork
+
+    References
+    ----------
+    .. [1] Radev, S. T., et al. (2023). JANA: Jointly amortized neural approximation of complex
+       Bayesian models. UAI. Equation 9.
+    """
+
+    def __init__(self, posterior: PosteriorNetwork, likelihood: LikelihoodNetwork):
+        super().__init__()
+        self.posterior = posterior
+        self.likelihood = likelihood
+
+    def loss(
+        self,
+        batch: Batch,
+        proposal_batch: Batch | None = None,
+        *,
+        max_obs: int | None = None,
+        generator: torch.Generator | None = None,
+        with_mmd: bool = False,
+    ) -> JointLoss:
+        """Evaluate the terms of Eq. 9.
+
+        Parameters
+        ----------
+        batch : Batch
+            Simulations from the prior: both networks learn from them.
+        proposal_batch : Batch, optional
+            Simulations from a wider proposal, from which the likelihood learns too.
+        max_obs : int, optional
+            Use only the first so many observations of a data set for the likelihood.
+        generator : torch.Generator, optional
+            For networks with randomness in their loss, and the target draws of the MMD.
+        with_mmd : bool
+            Whether to compute the summary-space term; zero otherwise.
+        """
+        summary = self.posterior.summarize(batch.observables, batch.n_obs, batch.conditions)
+        condition = self.posterior.condition(summary, batch.n_obs)
+        posterior = -self.posterior.log_prob(batch.unconstrained, condition).mean()
+        wider = batch if proposal_batch is None else _concatenate(batch, proposal_batch)
+        likelihood = -self.likelihood.training_log_prob(
+            wider.observables[:, :max_obs],
+            wider.parameters,
+            None if wider.conditions is None else wider.conditions[:, :max_obs],
+            generator,
+        ).mean()
+        mmd = posterior.new_zeros(())
+        if with_mmd:
+            target = torch.randn(
+                summary.shape, generator=generator, dtype=summary.dtype, device=summary.device
+            )
+            mmd = maximum_mean_discrepancy(summary, target)
+        return JointLoss(posterior, likelihood, mmd)
+
+
+def _concatenate(first: Batch, second: Batch) -> Batch:
+    """Both batches' data sets; the unconstrained parameters are the first's alone."""
+    both = first.conditions is not None and second.conditions is not None
+    return Batch(
+        torch.cat([first.parameters, second.parameters]),
+        first.unconstrained,
+        torch.cat([first.observables, second.observables]),
+        torch.cat([first.conditions, second.conditions]) if both else None,  # type: ignore[list-item]
+        torch.cat([first.n_obs, second.n_obs]),
+    )
+
+
+def maximum_mean_discrepancy(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]
+) -> Float[Tensor, ""]:
+    """Squared MMD between two samples, by the biased estimator.
+
+    The kernel is the sum of exp(−‖a − b‖² / (2 s)) over `MMD_BANDWIDTHS`.
+
+    References
+    ----------
+    .. [1] Gretton, A., et al. (2012). A kernel two-sample test. JMLR, 13, 723-773.
+    """
+    widths = x.new_tensor(MMD_BANDWIDTHS)
+
+    def kernel_mean(a: Tensor, b: Tensor) -> Tensor:
+        distance = (a[:, None] - b[None]).square().sum(-1)
+        return torch.exp(-distance[..., None] / (2.0 * widths)).sum(-1).mean()
+
+    return (kernel_mean(x, x) + kernel_mean(y, y) - 2.0 * kernel_mean(x, y)).clamp_min(0.0)

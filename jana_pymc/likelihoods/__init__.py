@@ -1,0 +1,16 @@
+"""Likelihood networks l(x | θ): densities of observations, and simulators of them."""
+
+from jana_pymc.likelihoods.autoregressive import AutoregressiveLikelihood, AutoregressiveSettings
+from jana_pymc.likelihoods.contract import LikelihoodNetwork
+from jana_pymc.likelihoods.coupling import SignedCouplingLikelihood, SignedCouplingSettings
+from jana_pymc.likelihoods.support import Bound, Support
+
+__all__ = [
+    "AutoregressiveLikelihood",
+    "AutoregressiveSettings",
+    "Bound",
+    "LikelihoodNetwork",
+    "SignedCouplingLikelihood",
+    "SignedCouplingSettings",
+    "Support",
+]

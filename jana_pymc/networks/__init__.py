@@ -1,0 +1,15 @@
+"""Neural networks that are not flows: dense networks and summary networks."""
+
+from jana_pymc.networks.deep_set import DeepSet, DeepSetSettings
+from jana_pymc.networks.dense import DenseNetwork
+from jana_pymc.networks.order_statistics import OrderStatistics
+from jana_pymc.networks.set_summary import SetSummary, SetSummarySettings
+
+__all__ = [
+    "DeepSet",
+    "DeepSetSettings",
+    "DenseNetwork",
+    "OrderStatistics",
+    "SetSummary",
+    "SetSummarySettings",
+]

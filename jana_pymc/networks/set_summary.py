@@ -1,0 +1,108 @@
+"""The summary network for exchangeable data: a deep set beside order statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from jana_pymc.networks.deep_set import DeepSet, DeepSetSettings
+from jana_pymc.networks.dense import DenseNetwork
+from jana_pymc.networks.order_statistics import OrderStatistics
+
+MAX_CELLS = 8
+"""With more joint categories than this, order statistics are taken over all observations."""
+
+
+@dataclass(frozen=True)
+class SetSummarySettings:
+    """Architecture of the summary network.
+
+    Parameters
+    ----------
+    n_summaries : int
+        Size of the learned summary.
+    n_quantiles : int
+        Order statistics of each continuous component, beside the deep set; 0 leaves them out, and
+        the deep set's own output is the summary.
+    hidden : tuple of int
+        Hidden layers of the network that merges order statistics and deep set.
+    deep_set : DeepSetSettings
+    """
+
+    n_summaries: int = 32
+    n_quantiles: int = 24
+    hidden: tuple[int, ...] = (128, 128)
+    deep_set: DeepSetSettings = field(default_factory=DeepSetSettings)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        if self.n_quantiles < 0 or self.n_quantiles == 1:
+            raise ValueError(f"n_quantiles={self.n_quantiles}: expected 0, or at least 2.")
+
+
+class SetSummary(nn.Module):
+    """Permutation-invariant summary of sets of differing sizes.
+
+    Parameters
+    ----------
+    n_features, n_continuous, n_cells : int
+        Features of one observation for the deep set, continuous components, joint categories.
+    settings : SetSummarySettings
+    """
+
+    statistic_mean: Tensor
+    statistic_sd: Tensor
+
+    def __init__(
+        self, n_features: int, n_continuous: int, n_cells: int, settings: SetSummarySettings
+    ):
+        super().__init__()
+        self.deep_set = DeepSet(n_features, settings.n_summaries, settings.deep_set)
+        self.by_cell = n_cells <= MAX_CELLS
+        self.statistics = None
+        if settings.n_quantiles:
+            self.statistics = OrderStatistics(
+                n_continuous, n_cells if self.by_cell else 1, settings.n_quantiles
+            )
+            size = self.statistics.size
+            self.merge = DenseNetwork(
+                size + settings.n_summaries, settings.n_summaries, hidden=settings.hidden
+            )
+            self.register_buffer("statistic_mean", torch.zeros(size))
+            self.register_buffer("statistic_sd", torch.ones(size))
+
+    @torch.no_grad()
+    def standardize(
+        self,
+        values: Float[Tensor, "sets obs j"],
+        cell: Int[Tensor, "sets obs"],
+        mask: Bool[Tensor, "sets obs"],
+    ) -> None:
+        """Take location and scale of the order statistics from simulations."""
+        if self.statistics is not None:
+            statistics = self._order_statistics(values, cell, mask)
+            deviation = statistics.std(0)
+            self.statistic_mean.copy_(statistics.mean(0))
+            self.statistic_sd.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+
+    def forward(
+        self,
+        features: Float[Tensor, "sets obs f"],
+        values: Float[Tensor, "sets obs j"],
+        cell: Int[Tensor, "sets obs"],
+        mask: Bool[Tensor, "sets obs"],
+    ) -> Float[Tensor, "sets s"]:
+        """Summarise each set, counting only observations where the mask is true."""
+        summary = self.deep_set(features, mask)
+        if self.statistics is None:
+            return summary
+        statistics = self._order_statistics(values, cell, mask)
+        standardized = (statistics - self.statistic_mean) / self.statistic_sd
+        return self.merge(torch.cat([standardized, summary], -1))
+
+    def _order_statistics(self, values: Tensor, cell: Tensor, mask: Tensor) -> Tensor:
+        assert self.statistics is not None  # narrows the type; callers have checked
+        return self.statistics(values, cell if self.by_cell else torch.zeros_like(cell), mask)

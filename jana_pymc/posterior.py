@@ -1,0 +1,191 @@
+"""The posterior network: a summary network and a flow over unconstrained parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from jana_pymc.flows.flow import FlowSettings, coupling_flow
+from jana_pymc.networks.set_summary import SetSummary, SetSummarySettings
+
+SMALLEST = 1e-9
+"""Guards the logarithm of a positive observable that the trained range did not contain."""
+
+
+@dataclass(frozen=True)
+class PosteriorSettings:
+    """Architecture of the posterior network.
+
+    Parameters
+    ----------
+    summary : SetSummarySettings
+        Summary network for exchangeable data.
+    flow : FlowSettings
+    """
+
+    summary: SetSummarySettings = field(default_factory=SetSummarySettings)
+    flow: FlowSettings = field(default_factory=FlowSettings)
+
+
+class PosteriorNetwork(nn.Module):
+    """Amortized posterior q(u | x) over unconstrained parameters u.
+
+    Data sets of differing sizes are summarised together; the logarithm of the number of
+    observations is passed to the flow beside the summary, since a mean forgets it.
+
+    Parameters
+    ----------
+    components : sequence of int or None
+        For each component of an observation: the number of categories of a discrete one, None for
+        a continuous one.
+    positive : sequence of bool
+        For each component, whether it is positive in all simulations: its logarithm is then fed
+        to the summary network too.
+    n_unconstrained, n_conditions : int
+        Sizes of the unconstrained parameters and of the known conditions of one observation.
+    settings : PosteriorSettings
+    generator : torch.Generator, optional
+        Draws the flow's rotations.
+
+    References
+    ----------
+    .. [1] Radev, S. T., et al. (2023). JANA: Jointly amortized neural approximation of complex
+       Bayesian models. UAI. Equation 6 (the posterior network's loss).
+    """
+
+    feature_mean: Tensor
+    feature_sd: Tensor
+    size_mean: Tensor
+    size_sd: Tensor
+    parameter_mean: Tensor
+    parameter_sd: Tensor
+
+    def __init__(
+        self,
+        components: Sequence[int | None],
+        positive: Sequence[bool],
+        n_unconstrained: int,
+        n_conditions: int = 0,
+        settings: PosteriorSettings = PosteriorSettings(),
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        self.components = tuple(components)
+        self.positive = tuple(positive)
+        self.settings = settings
+        categories = [c for c in self.components if c is not None]
+        n_continuous = len(self.components) - len(categories)
+        n_features = n_continuous + sum(self.positive) + sum(categories) + n_conditions
+        self.summary = SetSummary(
+            n_features, n_continuous, math.prod(categories), settings.summary
+        )
+        n_summaries = settings.summary.n_summaries
+        self.flow = coupling_flow(n_unconstrained, n_summaries + 1, settings.flow, generator)
+        for name, size in (("feature", n_features), ("size", 1), ("parameter", n_unconstrained)):
+            self.register_buffer(f"{name}_mean", torch.zeros(size))
+            self.register_buffer(f"{name}_sd", torch.ones(size))
+
+    @torch.no_grad()
+    def standardize(
+        self,
+        unconstrained: Float[Tensor, "sets u"],
+        observables: Float[Tensor, "sets obs c"],
+        n_obs: Int[Tensor, " sets"],
+        conditions: Float[Tensor, "sets obs k"] | None = None,
+    ) -> None:
+        """Take location and scale of inputs and outputs from simulations."""
+        mask = _mask(observables, n_obs)
+        features = self._features(observables, conditions)[mask]
+        self.summary.standardize(*self._values_and_cells(observables), mask)
+        for mean, sd, values in (
+            (self.feature_mean, self.feature_sd, features),
+            (self.size_mean, self.size_sd, n_obs[:, None].to(observables.dtype).log()),
+            (self.parameter_mean, self.parameter_sd, unconstrained),
+        ):
+            mean.copy_(values.mean(0))
+            deviation = values.std(0)
+            sd.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+
+    def summarize(
+        self,
+        observables: Float[Tensor, "sets obs c"],
+        n_obs: Int[Tensor, " sets"],
+        conditions: Float[Tensor, "sets obs k"] | None = None,
+    ) -> Float[Tensor, "sets s"]:
+        """Learned summary statistics of each data set."""
+        mask = _mask(observables, n_obs)
+        features = (self._features(observables, conditions) - self.feature_mean) / self.feature_sd
+        features = torch.where(mask[..., None], features, 0.0)
+        return self.summary(features, *self._values_and_cells(observables), mask)
+
+    def condition(
+        self, summary: Float[Tensor, "sets s"], n_obs: Int[Tensor, " sets"]
+    ) -> Float[Tensor, "sets s1"]:
+        """What the flow is conditioned on: summary and standardised log sample size."""
+        size = (n_obs[:, None].to(summary.dtype).log() - self.size_mean) / self.size_sd
+        return torch.cat([summary, size], -1)
+
+    def log_prob(
+        self, unconstrained: Float[Tensor, "*batch u"], condition: Float[Tensor, "*batch s1"]
+    ) -> Float[Tensor, "*batch"]:
+        """Log density of unconstrained parameters given `condition`."""
+        standardized = (unconstrained - self.parameter_mean) / self.parameter_sd
+        return self.flow.log_prob(standardized, condition) - self.parameter_sd.log().sum()
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        condition: Float[Tensor, "sets s1"],
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "sets n u"]:
+        """Draw n unconstrained parameter vectors for each data set."""
+        standardized = self.flow.sample(n, condition, generator)
+        return standardized * self.parameter_sd + self.parameter_mean
+
+    def _features(self, observables: Tensor, conditions: Tensor | None) -> Tensor:
+        features: list[Tensor] = []
+        for column, (n_categories, positive) in enumerate(
+            zip(self.components, self.positive, strict=True)
+        ):
+            values = observables[..., column]
+            if n_categories is None:
+                features.append(values[..., None])
+                if positive:
+                    features.append(_log(values)[..., None])
+            else:
+                categories = torch.arange(n_categories, device=values.device)
+                features.append((values[..., None] == categories).to(values.dtype))
+        if conditions is not None:
+            features.append(conditions)
+        return torch.cat(features, -1)
+
+
+    def _values_and_cells(self, observables: Tensor) -> tuple[Tensor, Tensor]:
+        """Continuous components, logarithms of positive ones, and each observation's category."""
+        values = [observables.new_zeros((*observables.shape[:2], 0))]
+        cell = torch.zeros(observables.shape[:2], dtype=torch.long, device=observables.device)
+        for column, (n_categories, positive) in enumerate(
+            zip(self.components, self.positive, strict=True)
+        ):
+            x = observables[..., column]
+            if n_categories is None:
+                values.append((_log(x) if positive else x)[..., None])
+            else:
+                cell = cell * n_categories + x.nan_to_num(0.0).long()
+        return torch.cat(values, -1), cell
+
+
+def _log(x: Tensor) -> Tensor:
+    return x.clamp_min(SMALLEST).log()
+
+
+def _mask(
+    observables: Float[Tensor, "sets obs c"], n_obs: Int[Tensor, " sets"]
+) -> Bool[Tensor, "sets obs"]:
+    return torch.arange(observables.shape[1], device=n_obs.device) < n_obs[:, None]

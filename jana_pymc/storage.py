@@ -1,0 +1,89 @@
+"""One safetensors file: weights as tensors, everything else as JSON in its metadata."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FORMAT = "jana_pymc"
+VERSION = 1
+
+
+class StorageError(ValueError):
+    """A file is not what it should be."""
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], configuration: Any, *, kind: str) -> None:
+    """Write tensors and configuration; the old file stays whole until the new one is.
+
+    Parameters
+    ----------
+    path : Path
+    tensors : mapping of str to Tensor
+    configuration : JSON-serialisable object
+    kind : str
+        What the file holds, checked on reading.
+    """
+    path = Path(path)
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "kind": kind,
+        "configuration": json.dumps(configuration),
+    }
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(contiguous, temporary, metadata=metadata)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path, *, kind: str) -> tuple[dict[str, Tensor], Any]:
+    """Read tensors and configuration.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    StorageError
+        If it is truncated, not of this package, of another kind, or of a newer version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {str(path)!r}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            _check(path, metadata, kind)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise StorageError(
+            f"{str(path)!r} is not a readable safetensors file ({error}); it may be truncated."
+        ) from error
+    return tensors, json.loads(metadata["configuration"])
+
+
+def _check(path: Path, metadata: Mapping[str, str], kind: str) -> None:
+    if metadata.get("format") != FORMAT:
+        raise StorageError(f"{str(path)!r} was not written by {FORMAT}.")
+    if metadata.get("kind") != kind:
+        raise StorageError(
+            f"{str(path)!r} holds a {metadata.get('kind')!r}, expected a {kind!r}."
+        )
+    if int(metadata["version"]) > VERSION:
+        raise StorageError(
+            f"{str(path)!r} has format version {metadata['version']}, this {FORMAT} reads up to "
+            f"{VERSION}; install a newer {FORMAT}."
+        )

@@ -1,0 +1,18 @@
+"""Joint training of the posterior and the likelihood network."""
+
+from jana_pymc.training.batches import BatchSource, OnlineSimulations, StoredSimulations, to_batch
+from jana_pymc.training.history import TrainingHistory
+from jana_pymc.training.loop import TrainingError, train
+from jana_pymc.training.settings import TrainingSettings, resolve_device
+
+__all__ = [
+    "BatchSource",
+    "OnlineSimulations",
+    "StoredSimulations",
+    "TrainingError",
+    "TrainingHistory",
+    "TrainingSettings",
+    "resolve_device",
+    "to_batch",
+    "train",
+]

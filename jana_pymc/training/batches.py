@@ -1,0 +1,176 @@
+"""Simulations on a device, and which of them each training step sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jana_pymc.joint import Batch
+from jana_pymc.simulation import PyMCPrior, Simulations
+
+
+class BatchSource(Protocol):
+    """Where the training loop takes its batches from.
+
+    A batch is a function of the step and the seed alone, so that a resumed run sees exactly what
+    the interrupted one would have seen, with no state of a random generator to be stored.
+    """
+
+    def batch(self, step: int) -> tuple[Batch, Batch | None]:
+        """Batch from the prior, and one from the proposal if there is one."""
+        ...
+
+
+def to_batch(simulations: Simulations, prior: PyMCPrior, device: torch.device) -> Batch:
+    """Move simulations to a device in single precision.
+
+    Parameters of simulations from a wider proposal need not lie in the prior's support; they have
+    no unconstrained values then, and the batch serves the likelihood only.
+    """
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array, dtype=torch.float32, device=device)
+
+    data = simulations.batch()
+    parameters = simulations.parameters
+    from_prior = simulations.source == "prior"
+    unconstrained = prior.unconstrain(parameters) if from_prior else parameters[:, :0]
+    return Batch(
+        parameters=tensor(parameters),
+        unconstrained=tensor(unconstrained),
+        observables=tensor(data.observables),
+        conditions=tensor(data.conditions) if data.conditions.shape[-1] else None,
+        n_obs=torch.as_tensor(data.n_obs, device=device),
+    )
+
+
+class StoredSimulations:
+    """Batches from a fixed set of simulations, resident on the device.
+
+    Every epoch visits each data set once, in a new order. Observations are exchangeable, so each
+    visit draws a new number of them, and which ones: a stored data set stands for many.
+
+    Parameters
+    ----------
+    prior_batch : Batch
+        All data sets simulated from the prior.
+    proposal_batch : Batch or None
+        All data sets simulated from the proposal.
+    batch_size : int
+    n_obs : tuple of int
+        Range from which the number of observations is drawn.
+    seed : int
+    """
+
+    def __init__(
+        self,
+        prior_batch: Batch,
+        proposal_batch: Batch | None,
+        *,
+        batch_size: int,
+        n_obs: tuple[int, int],
+        seed: int,
+    ):
+        self.sets = (prior_batch, proposal_batch)
+        self.batch_size = min(batch_size, len(prior_batch))
+        self.n_obs = n_obs
+        self.seed = seed
+        self._orders: dict[int, tuple[int, Tensor]] = {}
+
+    def batch(self, step: int) -> tuple[Batch, Batch | None]:
+        prior_batch, proposal_batch = self.sets
+        return (
+            self._draw(0, prior_batch, step),
+            None if proposal_batch is None else self._draw(1, proposal_batch, step),
+        )
+
+    def _draw(self, which: int, data: Batch, step: int) -> Batch:
+        device = data.parameters.device
+        size = min(self.batch_size, len(data))
+        epoch, position = divmod(step, len(data) // size)
+        if which not in self._orders or self._orders[which][0] != epoch:
+            generator = seeded_generator(device, self.seed, 1 + which, epoch)
+            order = torch.randperm(len(data), generator=generator, device=device)
+            self._orders[which] = (epoch, order)
+        rows = self._orders[which][1][position * size : (position + 1) * size]
+        generator = seeded_generator(device, self.seed, 3 + which, step)
+        stored = data.observables.shape[1]
+        low, high = min(self.n_obs[0], stored), min(self.n_obs[1], stored)
+        n_obs = torch.randint(low, high + 1, (size,), generator=generator, device=device)
+        columns = torch.randperm(stored, generator=generator, device=device)[:high]
+        return Batch(
+            parameters=data.parameters[rows],
+            unconstrained=data.unconstrained[rows],
+            observables=data.observables[rows[:, None], columns],
+            conditions=None if data.conditions is None else data.conditions[rows[:, None], columns],
+            n_obs=n_obs,
+        )
+
+
+class OnlineSimulations:
+    """Batches from simulations made while training goes on.
+
+    Training proceeds in rounds; while one round's simulations are learned from, the next round's
+    are made in the background. Each round's simulations depend on the seed and its number only.
+
+    Parameters
+    ----------
+    simulate : callable
+        ``simulate(round) -> (prior batch, proposal batch or None)``.
+    batch_size : int
+    steps_per_round : int
+    n_obs : tuple of int
+    seed : int
+    """
+
+    def __init__(
+        self,
+        simulate: Callable[[int], tuple[Batch, Batch | None]],
+        *,
+        batch_size: int,
+        steps_per_round: int,
+        n_obs: tuple[int, int],
+        seed: int,
+    ):
+        self.simulate = simulate
+        self.batch_size = batch_size
+        self.steps_per_round = steps_per_round
+        self.n_obs = n_obs
+        self.seed = seed
+        self._background: Executor = ThreadPoolExecutor(1, thread_name_prefix="jana-simulations")
+        self._coming: dict[int, Future[tuple[Batch, Batch | None]]] = {}
+        self._current: tuple[int, StoredSimulations] | None = None
+
+    def batch(self, step: int) -> tuple[Batch, Batch | None]:
+        number, position = divmod(step, self.steps_per_round)
+        if self._current is None or self._current[0] != number:
+            self._current = (number, self._round(number))
+        return self._current[1].batch(position)
+
+    def close(self) -> None:
+        """Stop simulating."""
+        self._background.shutdown(wait=True, cancel_futures=True)
+
+    def _round(self, number: int) -> StoredSimulations:
+        for wanted in (number, number + 1):
+            if wanted not in self._coming:
+                self._coming[wanted] = self._background.submit(self.simulate, wanted)
+        prior_batch, proposal_batch = self._coming.pop(number).result()
+        return StoredSimulations(
+            prior_batch,
+            proposal_batch,
+            batch_size=self.batch_size,
+            n_obs=self.n_obs,
+            seed=int(np.random.SeedSequence((self.seed, number)).generate_state(1)[0]),
+        )
+
+
+def seeded_generator(device: torch.device, *key: int) -> torch.Generator:
+    """A generator whose stream is a function of a tuple of integers."""
+    state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+    return torch.Generator(device=device).manual_seed(state & (2**63 - 1))

@@ -1,0 +1,99 @@
+"""The state of an interrupted training run on disk."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from jana_pymc import storage
+from jana_pymc.joint import JointNetwork
+from jana_pymc.training.history import TrainingHistory
+from jana_pymc.training.settings import TrainingSettings
+
+KIND = "checkpoint"
+
+
+@dataclass
+class Checkpoint:
+    """What a resumed run needs beside the network and the optimizer it is loaded into.
+
+    Attributes
+    ----------
+    history : TrainingHistory
+    best : dict of str to state dict
+        Best weights so far, for "posterior" and "likelihood".
+    """
+
+    history: TrainingHistory
+    best: dict[str, dict[str, Tensor]]
+
+    def save(
+        self,
+        path: Path,
+        network: JointNetwork,
+        optimizer: torch.optim.Optimizer,
+        settings: TrainingSettings,
+        seed: int,
+    ) -> None:
+        """Write network, optimizer and this state, atomically."""
+        tensors = {f"network/{k}": v for k, v in network.state_dict().items()}
+        for half, weights in self.best.items():
+            tensors |= {f"best/{half}/{k}": v for k, v in weights.items()}
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{index}/{k}": v for k, v in moments.items()}
+        configuration = {
+            "settings": asdict(settings),
+            "seed": seed,
+            "history": asdict(self.history),
+        }
+        storage.write(path, tensors, configuration, kind=KIND)
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        network: JointNetwork,
+        optimizer: torch.optim.Optimizer,
+        settings: TrainingSettings,
+        seed: int,
+    ) -> Checkpoint:
+        """Restore network and optimizer in place.
+
+        Raises
+        ------
+        StorageError
+            If the file is no checkpoint, or one of a run with other settings, seed or networks.
+        """
+        tensors, configuration = storage.read(path, kind=KIND)
+        expected = {"settings": asdict(settings), "seed": seed}
+        for name, value in expected.items():
+            if configuration[name] != value:
+                raise storage.StorageError(
+                    f"the checkpoint {str(path)!r} is of a run with {name} {configuration[name]}, "
+                    f"not {value}; use the same, or another checkpoint file."
+                )
+        device = next(network.parameters()).device
+        groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimizer": {}}
+        for key, value in tensors.items():
+            group, name = key.split("/", 1)
+            groups[group][name] = value.to(device)
+        try:
+            network.load_state_dict(groups["network"])
+        except RuntimeError as error:
+            raise storage.StorageError(
+                f"the checkpoint {str(path)!r} belongs to networks of another architecture."
+            ) from error
+        state = optimizer.state_dict()
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in groups["optimizer"].items():
+            index, name = key.split("/")
+            moments.setdefault(int(index), {})[name] = value
+        optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
+        best: dict[str, dict[str, Tensor]] = {"posterior": {}, "likelihood": {}}
+        for key, value in groups["best"].items():
+            half, name = key.split("/", 1)
+            best[half][name] = value
+        return cls(TrainingHistory(**configuration["history"]), best)

@@ -1,0 +1,52 @@
+"""The record of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class TrainingHistory:
+    """Losses over the steps of a training run, one entry a validation.
+
+    Attributes
+    ----------
+    step : list of int
+        Steps done.
+    seconds : list of float
+        Wall time since the start, the interrupted part of a resumed run included.
+    posterior, likelihood : list of float
+        Mean training losses since the last entry: −log q(u | x) a data set and −log l(xᵢ | θ)
+        an observation, in nats.
+    validation_posterior, validation_likelihood : list of float
+        The same on held-out simulations.
+    """
+
+    step: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    posterior: list[float] = field(default_factory=list)
+    likelihood: list[float] = field(default_factory=list)
+    validation_posterior: list[float] = field(default_factory=list)
+    validation_likelihood: list[float] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    @property
+    def best_posterior(self) -> float:
+        """Lowest validation loss of the posterior network."""
+        return float(np.min(self.validation_posterior)) if len(self) else np.inf
+
+    @property
+    def best_likelihood(self) -> float:
+        """Lowest validation loss of the likelihood network."""
+        return float(np.min(self.validation_likelihood)) if len(self) else np.inf
+
+    def validations_without_progress(self) -> int:
+        """Validations since either network last improved."""
+        if not len(self):
+            return 0
+        last = max(np.argmin(self.validation_posterior), np.argmin(self.validation_likelihood))
+        return len(self) - 1 - int(last)

@@ -1,0 +1,224 @@
+"""The training loop: joint optimisation of both networks, with early stopping and exact resume."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch import Tensor, nn
+
+from jana_pymc.joint import Batch, JointLoss, JointNetwork
+from jana_pymc.training.batches import BatchSource, seeded_generator
+from jana_pymc.training.checkpoint import Checkpoint
+from jana_pymc.training.history import TrainingHistory
+from jana_pymc.training.settings import TrainingSettings
+
+WARM_UP_STEPS = 200
+VALIDATION_CHUNK = 512
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on: the loss is not a finite number."""
+
+
+def train(
+    network: JointNetwork,
+    source: BatchSource,
+    validation: tuple[Batch, Batch | None],
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    checkpoint: Path | None = None,
+    progressbar: bool = True,
+) -> TrainingHistory:
+    """Minimise Eq. 9 in place; each network ends with its best validation weights.
+
+    Parameters
+    ----------
+    network : JointNetwork
+        On the device on which it is trained.
+    source : BatchSource
+    validation : tuple of Batch and (Batch or None)
+        Held-out simulations, from the prior and from the proposal.
+    settings : TrainingSettings
+    seed : int
+        Batches, dropout and dummy draws are functions of it and of the step.
+    checkpoint : Path, optional
+        Written at each validation. If the file exists, training goes on from there and ends with
+        exactly the weights that an uninterrupted run would have.
+    progressbar : bool
+
+    Raises
+    ------
+    TrainingError
+        If the loss is no longer finite.
+    """
+    halves: dict[str, nn.Module] = {
+        "posterior": network.posterior,
+        "likelihood": network.likelihood,  # type: ignore[dict-item]
+    }
+    device = next(network.parameters()).device
+    optimizer = _optimizer(network, settings)
+    state = Checkpoint(TrainingHistory(), {name: _copy(half) for name, half in halves.items()})
+    if checkpoint is not None and checkpoint.exists():
+        state = Checkpoint.load(checkpoint, network, optimizer, settings, seed)
+    history = state.history
+    first_step = history.step[-1] if len(history) else 0
+    start = time.perf_counter() - (history.seconds[-1] if len(history) else 0.0)
+    totals = torch.zeros(2, device=device)
+    last_validation = first_step
+
+    with _threads(settings.n_threads), _private_rng(device), _progress(progressbar) as bar:
+        task = bar.add_task("training", total=settings.n_steps, completed=first_step, losses="")
+        for step in range(first_step, settings.n_steps):
+            _set_learning_rate(optimizer, settings, step)
+            batch, proposal_batch = source.batch(step)
+            generator = seeded_generator(device, seed, 0, step)
+            torch.manual_seed(generator.initial_seed())  # dropout; restored by _private_rng
+            loss = network.loss(
+                batch,
+                proposal_batch,
+                max_obs=settings.likelihood_obs,
+                generator=generator,
+                with_mmd=settings.mmd_weight > 0,
+            )
+            optimizer.zero_grad(set_to_none=True)
+            loss.total(settings.mmd_weight).backward()
+            for half in halves.values():
+                nn.utils.clip_grad_norm_(half.parameters(), settings.gradient_clip)
+            optimizer.step()
+            totals += torch.stack([loss.posterior.detach(), loss.likelihood.detach()])
+            done = step + 1
+            bar.update(task, completed=done)
+            if done % settings.validate_every and done < settings.n_steps:
+                continue
+            means = (totals / (done - last_validation)).tolist()
+            totals.zero_()
+            last_validation = done
+            _check_finite(means, done)
+            values = validation_loss(network, validation, seed)
+            history.step.append(done)
+            history.seconds.append(time.perf_counter() - start)
+            history.posterior.append(means[0])
+            history.likelihood.append(means[1])
+            history.validation_posterior.append(values[0])
+            history.validation_likelihood.append(values[1])
+            for name, value, best in (
+                ("posterior", values[0], history.best_posterior),
+                ("likelihood", values[1], history.best_likelihood),
+            ):
+                if value <= best:
+                    state.best[name] = _copy(halves[name])
+            bar.update(task, losses=f"posterior {values[0]:.3f}  likelihood {values[1]:.4f}")
+            if checkpoint is not None:
+                state.save(checkpoint, network, optimizer, settings, seed)
+            if (
+                settings.patience is not None
+                and history.validations_without_progress() >= settings.patience
+            ):
+                break
+    for name, half in halves.items():
+        half.load_state_dict(state.best[name])
+    network.eval()
+    return history
+
+
+@torch.no_grad()
+def validation_loss(
+    network: JointNetwork, validation: tuple[Batch, Batch | None], seed: int
+) -> tuple[float, float]:
+    """Losses of both networks on held-out simulations, in chunks that bound the memory."""
+    batch, proposal_batch = validation
+    device = batch.parameters.device
+    network.eval()
+    sums = [0.0, 0.0]
+    for start in range(0, len(batch), VALIDATION_CHUNK):
+        rows = slice(start, start + VALIDATION_CHUNK)
+        part = batch.rows(rows)
+        wider = None if proposal_batch is None else proposal_batch.rows(rows)
+        generator = seeded_generator(device, seed, 9, start)
+        loss: JointLoss = network.loss(part, wider, generator=generator)
+        sums[0] += float(loss.posterior) * len(part)
+        sums[1] += float(loss.likelihood) * len(part)
+    network.train()
+    return sums[0] / len(batch), sums[1] / len(batch)
+
+
+def _optimizer(network: JointNetwork, settings: TrainingSettings) -> torch.optim.Optimizer:
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    groups = [
+        {"params": list(network.posterior.parameters()), "peak": settings.learning_rate},
+        {
+            "params": list(network.likelihood.parameters()),  # type: ignore[attr-defined]
+            "peak": settings.likelihood_learning_rate,
+        },
+    ]
+    return kind(groups, weight_decay=settings.weight_decay, fused=True)
+
+
+def _set_learning_rate(
+    optimizer: torch.optim.Optimizer, settings: TrainingSettings, step: int
+) -> None:
+    warm_up = min(WARM_UP_STEPS, settings.n_steps // 10 + 1)
+    share = min(1.0, (step + 1) / warm_up)
+    share *= 0.5 * (1.0 + math.cos(math.pi * step / settings.n_steps))
+    for group in optimizer.param_groups:
+        group["lr"] = share * group["peak"]
+
+
+def _copy(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def _check_finite(means: list[float], step: int) -> None:
+    for name, value in zip(("posterior", "likelihood"), means, strict=True):
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the {name} loss is {value} at step {step}. Look for extreme simulated values, "
+                "or lower TrainingSettings.learning_rate."
+            )
+
+
+@contextmanager
+def _threads(n: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if n is not None:
+        torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _private_rng(device: torch.device) -> Iterator[None]:
+    """Seed torch freely inside, leave the user's random state as it was."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+@contextmanager
+def _progress(show: bool) -> Iterator[Progress]:
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[losses]}"),
+        disable=not show,
+    ) as bar:
+        yield bar

@@ -1,0 +1,97 @@
+"""How to train: optimizer, schedule, stopping, device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of the training loop.
+
+    Parameters
+    ----------
+    n_steps : int
+        Optimizer steps; the learning rate falls to zero over them along a cosine.
+    batch_size : int
+        Data sets a step.
+    learning_rate, likelihood_learning_rate : float
+        Peak learning rates of the posterior and of the likelihood network, reached after a short
+        linear warm-up. The likelihood network is the smaller one and bears the higher rate.
+    likelihood_obs : int or None
+        Observations of each data set that enter the likelihood's loss at a step, chosen at random;
+        None takes all. Different parameters teach the likelihood more than further observations
+        at the same ones.
+    optimizer : {"adam", "adamw"}
+    weight_decay : float
+        Only with "adamw".
+    gradient_clip : float
+        Largest norm of each network's gradient.
+    mmd_weight : float
+        Weight λ of the summary-space term of Eq. 9; 0 leaves it out.
+    validation_fraction : float
+        Share of the simulations held out for validation.
+    n_validations : int
+        How often the validation loss is computed, evenly over the steps.
+    patience : int or None
+        Stop after so many validations in which neither network improved; None never stops early.
+        Each network ends with its own best weights in either case.
+    n_threads : int or None
+        Threads of torch on a CPU while training, restored afterwards; None leaves them as they
+        are. Networks of this size train fastest with one.
+    """
+
+    n_steps: int = 10_000
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    likelihood_learning_rate: float = 1e-2
+    likelihood_obs: int | None = 32
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: float = 0.0
+    gradient_clip: float = 5.0
+    mmd_weight: float = 0.0
+    validation_fraction: float = 0.05
+    n_validations: int = 50
+    patience: int | None = 15
+    n_threads: int | None = 1
+
+    def __post_init__(self) -> None:
+        for name in ("n_steps", "batch_size", "n_validations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: expected at least 1.")
+        if self.optimizer not in ("adam", "adamw"):
+            raise ValueError(f"optimizer={self.optimizer!r} is not 'adam' or 'adamw'.")
+        if self.optimizer == "adam" and self.weight_decay:
+            raise ValueError("weight_decay is for optimizer='adamw'; 'adam' ignores it.")
+        if not 0.0 < self.validation_fraction < 1.0:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction}: expected a share between 0 and 1."
+            )
+
+    @property
+    def validate_every(self) -> int:
+        """Steps between two validations."""
+        return max(1, self.n_steps // self.n_validations)
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Turn ``"auto"`` into a CUDA device where there is one, and check any other name.
+
+    Raises
+    ------
+    ValueError
+        If the device does not exist on this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device={device!r} is not available here ({error}); use 'auto' or 'cpu'."
+        ) from error
+    return resolved

@@ -1,0 +1,51 @@
+"""Summary networks: invariances and masking."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from jana_pymc.networks import DeepSet, DeepSetSettings, DenseNetwork
+
+SETTINGS = (
+    DeepSetSettings(),
+    DeepSetSettings(n_equivariant=2, n_extremes=0, activation="relu", hidden=(16, 16)),
+    DeepSetSettings(n_equivariant=1, n_extremes=4, hidden=(8,)),
+)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_order_does_not_matter(settings: DeepSetSettings) -> None:
+    network = DeepSet(3, 5, settings).double()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 10, 3, dtype=torch.float64, generator=generator)
+    mask = torch.ones(4, 10, dtype=torch.bool)
+    shuffled = x[:, torch.randperm(10, generator=generator)]
+    torch.testing.assert_close(network(x, mask), network(shuffled, mask))
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_padding_does_not_matter(settings: DeepSetSettings) -> None:
+    network = DeepSet(3, 5, settings).double()
+    x = torch.randn(4, 10, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    n_obs = torch.tensor([10, 7, 3, 1])
+    together = network(x, torch.arange(10) < n_obs[:, None])
+    for i, n in enumerate(n_obs.tolist()):
+        alone = network(x[i : i + 1, :n], torch.ones(1, n, dtype=torch.bool))
+        torch.testing.assert_close(together[i : i + 1], alone)
+
+
+def test_deep_set_settings_are_checked() -> None:
+    with pytest.raises(ValueError, match="n_extremes=100"):
+        DeepSetSettings(n_extremes=100)
+    with pytest.raises(ValueError, match="hidden"):
+        DeepSetSettings(hidden=())
+
+
+def test_dense_network_names_a_wrong_activation() -> None:
+    with pytest.raises(ValueError, match="activation='swish'"):
+        DenseNetwork(2, 2, activation="swish")
+
+
+def test_dense_network_starts_at_zero_when_asked() -> None:
+    assert DenseNetwork(2, 3, zero_output=True)(torch.randn(5, 2)).abs().max() == 0.0
