@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from jana_pymc.simulation.failures import FailureReport, SimulationError
+from jana_pymc.simulation.generative_model import GenerativeModel
 from jana_pymc.simulation.layout import ParameterLayout
 from jana_pymc.simulation.observables import (
     Categorical,
@@ -9,14 +11,24 @@ from jana_pymc.simulation.observables import (
     Observable,
     observable_from_dict,
 )
+from jana_pymc.simulation.prior import PyMCPrior
+from jana_pymc.simulation.randomness import RandomSeed, seed_sequence
 from jana_pymc.simulation.schema import DataBatch, DataSchema
+from jana_pymc.simulation.simulations import Simulations
 
 __all__ = [
     "Categorical",
     "Continuous",
     "DataBatch",
     "DataSchema",
+    "FailureReport",
+    "GenerativeModel",
     "Observable",
     "ParameterLayout",
+    "PyMCPrior",
+    "RandomSeed",
+    "SimulationError",
+    "Simulations",
     "observable_from_dict",
+    "seed_sequence",
 ]

@@ -1,0 +1,234 @@
+"""One block of simulations: call the simulator, check what it returns, keep count of failures."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jana_pymc.simulation.failures import Failure
+from jana_pymc.simulation.observables import Categorical, Observable
+from jana_pymc.simulation.schema import DataSchema
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """All that a worker needs to simulate, besides parameters and seeds.
+
+    Parameters
+    ----------
+    simulator, design : callable
+        As given to the generative model.
+    schema : DataSchema
+    vectorized : bool
+    """
+
+    simulator: Callable[..., Mapping[str, Any]]
+    design: Callable[..., Mapping[str, Any]] | None
+    schema: DataSchema
+    vectorized: bool
+
+    @property
+    def n_obs(self) -> int:
+        """Observations in each simulated data set: as many as the largest has."""
+        return self.schema.n_obs[1]
+
+
+@dataclass(eq=False)
+class BlockResult:
+    """Data sets of a block, good and failed.
+
+    Parameters
+    ----------
+    observables, conditions : dict of str to ndarray, shape (sets, obs)
+        Values of failed sets have no meaning.
+    failure : ndarray of int, shape (sets,)
+        0 for a good set, else the code of its :class:`Failure`.
+    first : dict of Failure to (int, str)
+        For each kind that occurred, the position of the first and its message.
+    """
+
+    observables: Arrays
+    conditions: Arrays
+    failure: NDArray[np.int8]
+    first: dict[Failure, tuple[int, str]] = field(default_factory=dict)
+
+    def record(self, kind: Failure, rows: NDArray[np.intp], message: str) -> None:
+        """Mark sets as failed."""
+        if rows.size:
+            self.failure[rows] = kind
+            self.first.setdefault(kind, (int(rows[0]), message))
+
+
+def run_block(job: Job, parameters: Arrays, seed: np.random.SeedSequence) -> BlockResult:
+    """Simulate one data set for each row of the parameters.
+
+    Parameters
+    ----------
+    job : Job
+    parameters : dict of str to ndarray, shape (sets, *shape of the parameter)
+    seed : SeedSequence
+        All randomness of the block.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If simulator or design do not return what was declared: that is no failure of a single set.
+    """
+    design_seed, simulator_seed, retry_seed = seed.spawn(3)
+    n_sets = len(next(iter(parameters.values())))
+    result = BlockResult(
+        observables={n: np.full((n_sets, job.n_obs), np.nan) for n in job.schema.observables},
+        conditions=_draw_conditions(job, n_sets, np.random.default_rng(design_seed)),
+        failure=np.zeros(n_sets, dtype=np.int8),
+    )
+    finite = np.ones(n_sets, dtype=bool)
+    for values in parameters.values():
+        finite &= np.isfinite(values.reshape(n_sets, -1)).all(axis=1)
+    result.record(Failure.PARAMETERS, np.nonzero(~finite)[0], "parameters are NaN or infinite")
+    _simulate(job, result, parameters, np.nonzero(finite)[0], simulator_seed, retry_seed)
+    _check_values(job, result, parameters)
+    for name, kind in job.schema.observables.items():
+        result.observables[name] = compact(kind, result.observables[name])
+    return result
+
+
+def compact(kind: Observable, values: NDArray[Any]) -> NDArray[Any]:
+    """Keep categories in the smallest integers that hold them, NaN becoming 0."""
+    if not isinstance(kind, Categorical):
+        return values
+    return np.nan_to_num(values).astype(np.min_scalar_type(-kind.n_categories), copy=False)
+
+
+def _simulate(
+    job: Job,
+    result: BlockResult,
+    parameters: Arrays,
+    rows: NDArray[np.intp],
+    seed: np.random.SeedSequence,
+    retry_seed: np.random.SeedSequence,
+) -> None:
+    rng = np.random.default_rng(seed)
+    if not job.vectorized:
+        for row in rows:
+            _simulate_rows(job, result, parameters, row, rng)
+    elif rows.size and not _simulate_rows(job, result, parameters, rows, rng, record=False):
+        # Which of them made it raise? Each gets its own generator, as the block's is used up.
+        for row, child in zip(rows, retry_seed.spawn(rows.size), strict=True):
+            _simulate_rows(job, result, parameters, row[None], np.random.default_rng(child))
+
+
+def _simulate_rows(
+    job: Job,
+    result: BlockResult,
+    parameters: Arrays,
+    rows: Any,
+    rng: np.random.Generator,
+    *,
+    record: bool = True,
+) -> bool:
+    """Call the simulator once, for one row or an array of them; tell whether it returned."""
+    # Copies, because the simulator may change its arguments in place.
+    arguments = {name: values[rows].copy() for name, values in parameters.items()}
+    if job.vectorized:
+        arguments = {name: values[:, None] for name, values in arguments.items()}
+    arguments |= {name: values[rows].copy() for name, values in result.conditions.items()}
+    try:
+        output = job.simulator(rng, **arguments, n_obs=job.n_obs)
+    except Exception as error:
+        if record:
+            result.record(Failure.EXCEPTION, np.atleast_1d(rows), _describe(error))
+        return False
+    _check_names("the simulator", output, job.schema.observables)
+    shape = (len(rows), job.n_obs) if job.vectorized else (job.n_obs,)
+    for name in job.schema.observables:
+        array, problem = _as_numbers(output[name], shape)
+        if array is None:
+            message = f"observables[{name!r}] {problem}"
+            result.record(Failure.SHAPE, np.atleast_1d(rows), message)
+            break
+        result.observables[name][rows] = array
+    return True
+
+
+def _check_values(job: Job, result: BlockResult, parameters: Arrays) -> None:
+    bounds = {
+        name: parameters[name][:, None]
+        for kind in job.schema.observables.values()
+        for name in kind.bound_parameters
+    }
+    for name, kind in job.schema.observables.items():
+        values = result.observables[name]
+        outside = f"outside the declared support ({kind.support})"
+        for failure, wrong, problem in (
+            (Failure.NOT_FINITE, ~np.isfinite(values), "not finite"),
+            (Failure.OUTSIDE, kind.outside(values, bounds), outside),
+        ):
+            rows = np.nonzero(wrong.any(axis=1) & (result.failure == 0))[0]
+            if rows.size:
+                bad = values[rows[0]][wrong[rows[0]]]
+                message = f"observables[{name!r}] has {bad.size} values {problem}, as {bad[0]:g}"
+                result.record(failure, rows, message)
+
+
+def _draw_conditions(job: Job, n_sets: int, rng: np.random.Generator) -> Arrays:
+    declared = job.schema.conditions
+    if job.design is None:
+        return {}
+    conditions = {name: np.empty((n_sets, job.n_obs)) for name in declared}
+    for row in range(n_sets):
+        drawn = job.design(rng, n_obs=job.n_obs)
+        _check_names("design", drawn, declared)
+        for name in declared:
+            array, problem = _as_numbers(drawn[name], (job.n_obs,))
+            if array is None:
+                raise ValueError(f"conditions[{name!r}], returned by design, {problem}.")
+            conditions[name][row] = array
+    for name, kind in declared.items():
+        wrong = ~np.isfinite(conditions[name]) | kind.outside(conditions[name])
+        if wrong.any():
+            raise ValueError(
+                f"conditions[{name!r}], returned by design, has {wrong.sum()} values that are not "
+                f"{kind.support}, as {conditions[name][wrong][0]:g}."
+            )
+        conditions[name] = compact(kind, conditions[name])
+    return conditions
+
+
+def _check_names(function: str, output: Any, declared: Iterable[str]) -> None:
+    if not isinstance(output, Mapping):
+        raise TypeError(
+            f"{function} returned {type(output).__name__}; expected a dict with "
+            f"{', '.join(declared)}."
+        )
+    if set(output) != set(declared):
+        raise ValueError(
+            f"{function} returned {', '.join(map(str, output)) or 'nothing'}; expected "
+            f"{', '.join(declared)}."
+        )
+
+
+def _as_numbers(values: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any] | None, str]:
+    """Return the values as an array, or None and what is wrong with them."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        return None, "is no regular array"
+    if array.dtype.kind not in "biuf":
+        return None, f"has dtype {array.dtype}; expected real numbers"
+    if array.shape != shape:
+        return None, f"has shape {array.shape}; expected {shape}"
+    return array, ""
+
+
+def _describe(error: Exception) -> str:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"line {place.lineno} of {Path(place.filename).name}"
+    return f"{type(error).__name__}: {error} ({where})"

@@ -1,0 +1,301 @@
+"""The generative model: prior, simulator and declared data, from which simulations come."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from typing import Any, Literal
+
+import numpy as np
+import pymc as pm
+from numpy.typing import ArrayLike, NDArray
+
+from jana_pymc.simulation.block import Job
+from jana_pymc.simulation.failures import Failure, FailureReport, SimulationError
+from jana_pymc.simulation.layout import ParameterLayout
+from jana_pymc.simulation.observables import Observable
+from jana_pymc.simulation.prior import PyMCPrior
+from jana_pymc.simulation.randomness import RandomSeed, seed_sequence
+from jana_pymc.simulation.runner import run_simulations
+from jana_pymc.simulation.schema import RESERVED, DataSchema
+from jana_pymc.simulation.simulations import Simulations
+
+
+class GenerativeModel:
+    r"""A prior :math:`p(\theta)` and a simulator of :math:`p(x \mid \theta)`.
+
+    Parameters
+    ----------
+    prior : pymc.Model
+        Its free random variables are the parameters.
+    simulator : callable
+        ``simulator(rng, **parameters, **conditions, n_obs)`` returns a dict with one array of
+        shape (n_obs,) for each observable. Parameters come as floats, or as arrays of their
+        shape; conditions as arrays (n_obs,).
+    observables : dict of str to Continuous or Categorical
+        Components of one observation.
+    structure : str
+        ``"exchangeable"``: observations are independent given parameters and conditions.
+    n_obs : int or tuple of int
+        Smallest and largest number of observations in a data set.
+    conditions : dict of str to Continuous or Categorical, optional
+        Covariates known for each observation.
+    design : callable, optional
+        ``design(rng, n_obs)`` returns a dict with one array (n_obs,) for each condition: those of
+        one data set to simulate.
+    proposal : pymc.Model, optional
+        Another distribution of the same parameters, wider than the prior. The likelihood is
+        trained on it, and so holds in hierarchical models and under other priors.
+    vectorized : bool
+        The simulator makes many data sets in one call: parameters have shape (n_sets, 1, *shape),
+        conditions (n_sets, n_obs), and so have the observables.
+
+    Attributes
+    ----------
+    prior : PyMCPrior
+    proposal : PyMCPrior or None
+    schema : DataSchema
+    layout : ParameterLayout
+
+    Raises
+    ------
+    TypeError
+        If simulator or design cannot be called with these arguments.
+    ValueError
+        If names clash, a bound names no scalar parameter, or the proposal's parameters differ.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from jana_pymc.simulation import Continuous, GenerativeModel
+    >>> with pm.Model() as prior:
+    ...     mu = pm.Normal("mu")
+    >>> def simulator(rng, mu, n_obs):
+    ...     return {"x": rng.normal(mu, 1.0, n_obs)}
+    >>> model = GenerativeModel(prior, simulator, observables={"x": Continuous()}, n_obs=(10, 20))
+    >>> simulations = model.simulate(100, random_seed=1, progressbar=False)
+    >>> dict(simulations.dataset.sizes)
+    {'simulation': 100, 'obs': 20}
+    """
+
+    def __init__(
+        self,
+        prior: pm.Model,
+        simulator: Callable[..., Mapping[str, Any]],
+        *,
+        observables: Mapping[str, Observable],
+        structure: str = "exchangeable",
+        n_obs: int | tuple[int, int],
+        conditions: Mapping[str, Observable] | None = None,
+        design: Callable[..., Mapping[str, Any]] | None = None,
+        proposal: pm.Model | None = None,
+        vectorized: bool = False,
+    ):
+        self.prior = PyMCPrior(prior)
+        self.proposal = None if proposal is None else PyMCPrior(proposal)
+        self.schema = DataSchema(observables, conditions or {}, structure, n_obs)  # type: ignore[arg-type]
+        self.layout = self.prior.layout
+        self.simulator = simulator
+        self.design = design
+        self.vectorized = vectorized
+        _check_names(self.layout, self.schema)
+        _check_bounds(self.layout, self.schema)
+        if self.proposal is not None:
+            _check_proposal(self.layout, self.proposal.layout)
+        if (design is None) != (not self.schema.conditions):
+            raise ValueError("conditions and design belong together: give both, or neither.")
+        arguments = [*self.layout.names, *self.schema.conditions, "n_obs"]
+        _check_signature("simulator", simulator, arguments)
+        if design is not None:
+            _check_signature("design", design, ["n_obs"])
+
+    def simulate(
+        self,
+        n_simulations: int | None = None,
+        *,
+        source: Literal["prior", "proposal"] = "prior",
+        parameters: ArrayLike | Mapping[str, ArrayLike] | None = None,
+        random_seed: RandomSeed = None,
+        executor: Executor | None = None,
+        progressbar: bool = True,
+    ) -> Simulations:
+        """Simulate data sets.
+
+        All have as many observations as the largest may have. Each comes with an `n_obs` of its
+        own, uniform over the range: since observations are exchangeable, the first `n_obs` of
+        them are a data set of that size.
+
+        Parameters
+        ----------
+        n_simulations : int
+            Number of data sets; may be left out when `parameters` are given.
+        source : {"prior", "proposal"}
+            Where the parameters are drawn from.
+        parameters : dict of str to array, or array of shape (n_simulations, size), optional
+            Simulate for these instead; the `source` of the simulations is then ``"given"``.
+        random_seed : int, Generator or None
+            The same seed gives the same simulations, whatever the executor.
+        executor : concurrent.futures.Executor, optional
+            Runs the simulator, else it runs here. For processes the simulator must be importable.
+        progressbar : bool
+
+        Returns
+        -------
+        Simulations
+            Those that succeeded.
+
+        Raises
+        ------
+        SimulationError
+            If none succeeded.
+        TypeError, ValueError
+            If arguments are wrong, or the simulator returns other names than were declared.
+
+        Warns
+        -----
+        UserWarning
+            If some failed: how many, in which way, and the first of each kind.
+        """
+        for_parameters, for_sizes, for_simulator = seed_sequence(random_seed).spawn(3)
+        if parameters is None:
+            theta = self._draw(n_simulations, source, for_parameters)
+        else:
+            theta = self._given(n_simulations, parameters)
+        n_sets = len(theta)
+        usable, report = self._usable(theta, check=parameters is None and source == "prior")
+        low, high = self.schema.n_obs
+        n_obs = np.random.default_rng(for_sizes).integers(low, high + 1, n_sets)
+        theta, n_obs = theta[usable], n_obs[usable]
+        job = Job(self.simulator, self.design, self.schema, self.vectorized)
+        outcome = run_simulations(
+            job,
+            self.layout.unflatten(theta),
+            for_simulator,
+            executor=executor,
+            progressbar=progressbar,
+        )
+        report = report + outcome.report
+        if report.n_failed:
+            warnings.warn(f"{report} The good ones are kept.", UserWarning, stacklevel=2)
+        return Simulations.from_arrays(
+            self.layout.unflatten(theta[outcome.good]),
+            outcome.observables,
+            outcome.conditions,
+            n_obs[outcome.good],
+            layout=self.layout,
+            schema=self.schema,
+            source=source if parameters is None else "given",
+            failures=report,
+        )
+
+    def _draw(
+        self, n_simulations: int | None, source: str, seed: np.random.SeedSequence
+    ) -> NDArray[np.float64]:
+        if not isinstance(n_simulations, (int, np.integer)) or n_simulations < 1:
+            raise ValueError(f"n_simulations must be a positive integer, got {n_simulations!r}.")
+        if source not in ("prior", "proposal"):
+            raise ValueError(f"source must be 'prior' or 'proposal', got {source!r}.")
+        if source == "prior":
+            return self.prior.draw(int(n_simulations), seed)
+        if self.proposal is None:
+            raise ValueError("source='proposal', but the model was given no proposal.")
+        draws = self.proposal.draw(int(n_simulations), seed)
+        return self.layout.flatten(self.proposal.layout.unflatten(draws))  # the order may differ
+
+    def _given(
+        self, n_simulations: int | None, parameters: ArrayLike | Mapping[str, ArrayLike]
+    ) -> NDArray[np.float64]:
+        if isinstance(parameters, Mapping):
+            theta = self.layout.flatten(parameters)
+        else:
+            theta = np.array(parameters, dtype=np.float64)
+        if theta.ndim != 2 or theta.shape[1] != self.layout.size or not len(theta):
+            raise ValueError(
+                f"parameters have shape {theta.shape} when flattened; expected (n_simulations, "
+                f"{self.layout.size})."
+            )
+        if n_simulations not in (None, len(theta)):
+            raise ValueError(f"n_simulations={n_simulations}, but {len(theta)} parameters given.")
+        return theta
+
+    def _usable(
+        self, theta: NDArray[np.float64], *, check: bool
+    ) -> tuple[NDArray[np.bool_], FailureReport]:
+        """Leave out parameters on the very edge of the prior, which rounding may give.
+
+        They have no finite unconstrained values, which the posterior is trained on.
+        """
+        usable = np.ones(len(theta), dtype=bool)
+        if check:
+            usable = np.isfinite(self.prior.unconstrain(theta)).all(axis=1)
+        if usable.all():
+            return usable, FailureReport(0)
+        first = f"draw {int(np.argmin(usable))}, a parameter on the edge of the prior's support"
+        kind = Failure.PARAMETERS.words
+        report = FailureReport(int((~usable).sum()), {kind: int((~usable).sum())}, {kind: first})
+        if not usable.any():
+            raise SimulationError(str(report))
+        return usable, report
+
+
+def _check_names(layout: ParameterLayout, schema: DataSchema) -> None:
+    dims = {dim for each in layout.dims.values() for dim in each if dim is not None}
+    seen = set(RESERVED)
+    for what, names in (
+        ("parameter", layout.names),
+        ("observable", schema.observables),
+        ("condition", schema.conditions),
+        ("dimension", dims),
+    ):
+        for name in names:
+            if name in seen:
+                raise ValueError(
+                    f"the {what} {name!r} has the name of something else; names of parameters, "
+                    f"observables, conditions and dims must differ, and not be any of "
+                    f"{', '.join(RESERVED)}."
+                )
+            seen.add(name)
+
+
+def _check_bounds(layout: ParameterLayout, schema: DataSchema) -> None:
+    for name, kind in schema.observables.items():
+        for bound in kind.bound_parameters:
+            if bound not in layout.names:
+                raise ValueError(
+                    f"observables[{name!r}] is bounded by {bound!r}, which is no parameter; the "
+                    f"prior has {', '.join(layout.names)}."
+                )
+            if layout.shapes[bound] != ():
+                raise ValueError(
+                    f"observables[{name!r}] is bounded by {bound!r}, which has shape "
+                    f"{layout.shapes[bound]}; a bound must be a scalar parameter."
+                )
+
+
+def _check_proposal(prior: ParameterLayout, proposal: ParameterLayout) -> None:
+    if dict(prior.shapes) != dict(proposal.shapes):
+        described = [
+            ", ".join(f"{name} {layout.shapes[name]}" for name in layout.names)
+            for layout in (prior, proposal)
+        ]
+        raise ValueError(
+            f"the proposal has other parameters ({described[1]}) than the prior ({described[0]})."
+        )
+
+
+def _check_signature(what: str, function: Any, arguments: list[str]) -> None:
+    if not callable(function):
+        raise TypeError(f"{what} must be callable, got {function!r}.")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some functions written in C have none
+        return
+    try:
+        signature.bind(None, **dict.fromkeys(arguments))
+    except TypeError as error:
+        raise TypeError(
+            f"{what}{signature} cannot be called as {what}(rng, "
+            f"{', '.join(f'{name}=...' for name in arguments)}): {error}."
+        ) from error

@@ -1,0 +1,242 @@
+"""A PyMC model as prior: draws, log densities and transforms of many parameter vectors at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pymc as pm
+from numpy.typing import ArrayLike, NDArray
+
+from jana_pymc.simulation.layout import ParameterLayout
+from jana_pymc.simulation.prior_graph import DRAWS_AT_ONCE, PriorGraph
+from jana_pymc.simulation.randomness import RandomSeed, seed_sequence
+
+# Values evaluated at once: intermediate results stay in the processor's cache.
+_VALUES_AT_ONCE = 2**17
+# More prior draws than this outside the support of a transform are no rounding.
+_TOLERATED_OUTSIDE = 0.01
+
+
+class PyMCPrior:
+    r"""Prior over parameters :math:`\theta`, and their unconstrained values :math:`u`.
+
+    The model is read once and never changed; what is done to it later makes no difference here.
+    Functions compile when first needed, and are safe to call from several threads.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        Its free random variables are the parameters, in order of creation. They must be
+        continuous. Hierarchies, vectors, dims and transforms that change the dimension are fine;
+        deterministics are ignored.
+
+    Attributes
+    ----------
+    model : pymc.Model
+        As given.
+    layout : ParameterLayout
+        Names, constrained shapes, dims and coords of the parameters.
+    n_unconstrained : int
+        Number of unconstrained values, which differs from ``layout.size`` for a simplex.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a PyMC model.
+    ValueError
+        If it has no free random variable, a discrete one, observed variables or potentials.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> with pm.Model() as model:
+    ...     a = pm.Uniform("a", 0.0, 2.0)
+    >>> prior = PyMCPrior(model)
+    >>> prior.constrain([[0.0]])
+    array([[1.]])
+    >>> prior.log_prob_constrained([[1.0]]).round(3)
+    array([-0.693])
+    """
+
+    def __init__(self, model: pm.Model):
+        _check_model(model)
+        self.model = model
+        self._graph = PriorGraph.of(model)
+        self.layout = _layout(model, self._graph)
+        self.n_unconstrained = sum(int(np.prod(shape)) for shape in self._graph.value_shapes)
+        self._functions: dict[str, Callable[..., Any]] = {}
+        self._lock = threading.RLock()
+
+    def draw(self, n: int, random_seed: RandomSeed = None) -> NDArray[np.float64]:
+        """Draw parameters.
+
+        Parameters
+        ----------
+        n : int
+            Number of draws. With the same seed, fewer draws are the first of more.
+        random_seed : int, Generator or None
+
+        Returns
+        -------
+        ndarray, shape (n, layout.size)
+
+        Raises
+        ------
+        ValueError
+            If prior draws do not lie in the support of a variable's transform, as happens when a
+            transform such as ``ordered`` was asked for that the distribution does not respect.
+        """
+        if n < 0:
+            raise ValueError(f"n must be >= 0, got {n}.")
+        with self._lock:
+            if "draw" not in self._functions:
+                self._functions["draw"] = self._graph.draw()
+                self._check_transforms(self._blocks(1, np.random.SeedSequence(0)))
+            blocks = self._blocks(-(-n // DRAWS_AT_ONCE), seed_sequence(random_seed))
+        return blocks[:n]
+
+    def unconstrain(self, theta: ArrayLike) -> NDArray[np.float64]:
+        """Map parameters to unconstrained values.
+
+        Parameters
+        ----------
+        theta : array_like, shape (..., layout.size)
+
+        Returns
+        -------
+        ndarray, shape (..., n_unconstrained)
+            NaN or infinite for parameters outside the prior's support or on its edge.
+        """
+        return self._apply("unconstrain", theta, self.layout.size)
+
+    def constrain(self, u: ArrayLike) -> NDArray[np.float64]:
+        """Map unconstrained values to parameters; the inverse of :meth:`unconstrain`.
+
+        Parameters
+        ----------
+        u : array_like, shape (..., n_unconstrained)
+
+        Returns
+        -------
+        ndarray, shape (..., layout.size)
+        """
+        return self._apply("constrain", u, self.n_unconstrained)
+
+    def log_prob(self, u: ArrayLike) -> NDArray[np.float64]:
+        r"""Log density of unconstrained values.
+
+        .. math:: \log p(u) = \log p(\theta(u)) + \log |\partial \theta / \partial u|
+
+        Parameters
+        ----------
+        u : array_like, shape (..., n_unconstrained)
+
+        Returns
+        -------
+        ndarray, shape (...)
+        """
+        return self._apply("log_prob", u, self.n_unconstrained)[..., 0]
+
+    def log_prob_constrained(self, theta: ArrayLike) -> NDArray[np.float64]:
+        """Log density of parameters.
+
+        Parameters
+        ----------
+        theta : array_like, shape (..., layout.size)
+
+        Returns
+        -------
+        ndarray, shape (...)
+            -inf outside the prior's support.
+        """
+        return self._apply("log_prob_constrained", theta, self.layout.size)[..., 0]
+
+    def log_abs_det_jacobian(self, u: ArrayLike) -> NDArray[np.float64]:
+        r"""Log absolute determinant :math:`\log |\partial \theta / \partial u|` of `constrain`.
+
+        Parameters
+        ----------
+        u : array_like, shape (..., n_unconstrained)
+
+        Returns
+        -------
+        ndarray, shape (...)
+            For a simplex, of its free components, as PyMC counts it.
+        """
+        return self._apply("log_abs_det_jacobian", u, self.n_unconstrained)[..., 0]
+
+    def fingerprint(self) -> list[float]:
+        """Log densities at fixed unconstrained points, by which to recognise the same prior."""
+        points = np.arange(3)[:, None] * np.sin(1.0 + np.arange(self.n_unconstrained))
+        return [float(value) for value in self.log_prob(points)]
+
+    def _apply(self, name: str, values: ArrayLike, size: int) -> NDArray[np.float64]:
+        array = np.asarray(values, dtype=np.float64)
+        if array.ndim == 0 or array.shape[-1] != size:
+            raise ValueError(
+                f"{name} got an array of shape {array.shape}; expected (..., {size}) for the "
+                f"parameters {', '.join(self.layout.names)}."
+            )
+        rows = array.reshape(-1, size)
+        step = max(1, _VALUES_AT_ONCE // size)
+        with self._lock, np.errstate(all="ignore"):
+            if name not in self._functions:
+                self._functions[name] = getattr(self._graph, name)()
+            function = self._functions[name]
+            parts = [function(rows[i : i + step]) for i in range(0, len(rows) or 1, step)]
+        result = np.concatenate(parts)
+        return result.reshape(*array.shape[:-1], result.shape[-1])
+
+    def _blocks(self, number: int, seed: np.random.SeedSequence) -> NDArray[np.float64]:
+        draws = np.empty((number * DRAWS_AT_ONCE, self.layout.size))
+        for i, child in enumerate(seed.spawn(number)):
+            arrays = dict(zip(self.layout.names, self._functions["draw"](child), strict=True))
+            draws[i * DRAWS_AT_ONCE : (i + 1) * DRAWS_AT_ONCE] = self.layout.flatten(arrays)
+        return draws
+
+    def _check_transforms(self, draws: NDArray[np.float64]) -> None:
+        outside = ~np.isfinite(self.unconstrain(draws))
+        if outside.any(axis=1).mean() <= _TOLERATED_OUTSIDE:
+            return
+        worst = int(outside.sum(axis=0).argmax())
+        ends = np.cumsum([int(np.prod(shape)) for shape in self._graph.value_shapes])
+        name = self.layout.names[int(np.searchsorted(ends, worst, side="right"))]
+        raise ValueError(
+            f"{outside[:, worst].mean():.0%} of the prior draws of {name!r} lie outside the "
+            "support of its transform; take a distribution with that support, or leave the "
+            "transform out."
+        )
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, pm.Model):
+        raise TypeError(f"the prior must be a pymc.Model, got {type(model).__name__}.")
+    for kind, variables, advice in (
+        ("observed variables", model.observed_RVs, "the simulator takes the place of a likelihood"),
+        ("potentials", model.potentials, "a prior with them cannot be drawn from"),
+        ("discrete parameters", model.discrete_value_vars, "parameters must be continuous"),
+    ):
+        if variables:
+            names = [model.values_to_rvs.get(variable, variable).name for variable in variables]
+            raise ValueError(f"the prior has the {kind} {', '.join(names)}: {advice}.")
+    if not model.free_RVs:
+        raise ValueError("the prior has no free random variables, hence no parameters.")
+
+
+def _layout(model: pm.Model, graph: PriorGraph) -> ParameterLayout:
+    names = tuple(rv.name for rv in graph.rvs)
+    dims = {name: tuple(model.named_vars_to_dims.get(name) or ()) for name in names}
+    used = {dim for each in dims.values() for dim in each}
+    return ParameterLayout(
+        names=names,
+        shapes=dict(zip(names, graph.shapes, strict=True)),
+        dims=dims,
+        coords={
+            dim: labels
+            for dim, labels in model.coords.items()
+            if dim in used and labels is not None
+        },
+    )
