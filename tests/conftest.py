@@ -1,0 +1,54 @@
+"""What every test shares: shapes checked at run time, one torch thread, the reference files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jaxtyping
+import pytest
+import torch
+
+# Annotations are checked at every call in the modules that work on tensors; the hook must be there
+# before they are imported for the first time.
+jaxtyping.install_import_hook(
+    [
+        "jana_pymc.flows",
+        "jana_pymc.joint",
+        "jana_pymc.likelihoods",
+        "jana_pymc.networks",
+        "jana_pymc.posterior",
+    ],
+    "beartype.beartype",
+)
+
+# Figures without a display; matplotlib reads this when it is imported.
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder of reference data sets and weights that lies beside the repository."""
+    if not REFERENCE.is_dir():
+        pytest.skip(f"no reference files: {Path('..', 'shared', 'reference')} does not exist")
+    return REFERENCE
+
+
+@pytest.fixture
+def unchecked_annotations() -> Iterator[None]:
+    """For tests that pass what the annotations forbid, to see what a user is told about it."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread() -> Iterator[None]:
+    """Test workers share the cores; and sums must not depend on the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
