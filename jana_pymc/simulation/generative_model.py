@@ -229,7 +229,7 @@ class GenerativeModel:
         """
         usable = np.ones(len(theta), dtype=bool)
         if check:
-            usable = np.isfinite(self.prior.unconstrain(theta)).all(axis=1)
+            usable = np.asarray(np.isfinite(self.prior.unconstrain(theta)).all(axis=1))
         if usable.all():
             return usable, FailureReport(0)
         first = f"draw {int(np.argmin(usable))}, a parameter on the edge of the prior's support"

@@ -221,7 +221,7 @@ def _checks_to_switches(graph: Variable) -> Variable:
 
     Batched first, PyTensor would take one invalid row for the fault of all.
     """
-    fgraph = FunctionGraph(outputs=[graph], clone=False)
+    fgraph = FunctionGraph(outputs=[graph], clone=True, copy_inputs=False)
     in2out(local_check_parameter_to_ninf_switch).rewrite(fgraph)
     return fgraph.outputs[0]
 

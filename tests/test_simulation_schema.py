@@ -1,0 +1,346 @@
+"""Declared data: support, layout of parameters, and data sets that are read or turned down."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jana_pymc.simulation import (
+    Categorical,
+    Continuous,
+    DataBatch,
+    DataSchema,
+    ParameterLayout,
+    observable_from_dict,
+    seed_sequence,
+)
+
+SCHEMA = DataSchema(
+    {"rt": Continuous(lower="t0", upper=10.0), "response": Categorical(2)},
+    {"x": Continuous(lower=-1.0)},
+    n_obs=(2, 4),
+)
+
+
+def data(n: int = 3, **changes) -> dict:
+    good = {"rt": np.linspace(0.5, 1.5, n), "response": np.arange(n) % 2, "x": np.zeros(n)}
+    return good | changes
+
+
+# --- observables -------------------------------------------------------------------------------
+
+
+def test_support_is_the_open_interval():
+    both = Continuous(lower=0.0, upper=1.0)
+    values = [-1.0, 0.0, 0.5, 1.0, np.nan, np.inf]
+    assert both.outside(values).tolist() == [True, True, False, True, False, False]
+    assert not Continuous().outside(values).any()
+
+
+def test_a_parameter_bounds_row_by_row():
+    kind = Continuous(lower="t0")
+    t0 = np.array([[0.2], [0.6]])
+    values = np.array([[0.3, 0.7], [0.3, 0.7]])
+    assert kind.outside(values, {"t0": t0}).tolist() == [[False, False], [True, False]]
+    assert not kind.outside(values).any()
+    assert kind.bound_parameters == ("t0",)
+
+
+def test_categories_are_integers_from_zero():
+    assert Categorical(3).outside([0, 2, 3, -1, 0.5]).tolist() == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda: Continuous(lower=1.0, upper=1.0), ValueError, "lower < upper"),
+        (lambda: Continuous(lower="a", upper="a"), ValueError, "lower < upper"),
+        (lambda: Continuous(lower=np.nan), ValueError, "no bound"),
+        (lambda: Continuous(upper=[1.0]), TypeError, "upper"),
+        (lambda: Categorical(1), ValueError, ">= 2"),
+        (lambda: Categorical(2.0), TypeError, "integer"),
+        (lambda: observable_from_dict({"kind": "ordinal"}), ValueError, "'ordinal'"),
+    ],
+)
+def test_wrong_observables(make, error, match):
+    with pytest.raises(error, match=match):
+        make()
+
+
+@pytest.mark.parametrize("kind", [Continuous(), Continuous(0, "b"), Categorical(np.int64(5))])
+def test_observables_survive_json(kind):
+    assert observable_from_dict(json.loads(json.dumps(kind.to_dict()))) == kind
+
+
+# --- layout ------------------------------------------------------------------------------------
+
+
+shapes = st.lists(st.lists(st.integers(1, 3), max_size=3).map(tuple), min_size=1, max_size=4)
+
+
+@given(shapes=shapes, batch=st.lists(st.integers(0, 3), max_size=2).map(tuple))
+def test_flatten_and_unflatten_are_inverse(shapes, batch):
+    names = tuple(f"p{i}" for i in range(len(shapes)))
+    layout = ParameterLayout(names, dict(zip(names, shapes, strict=True)))
+    rng = np.random.default_rng(0)
+    values = {name: rng.normal(size=(*batch, *layout.shapes[name])) for name in names}
+    flat = layout.flatten(values)
+    assert flat.shape == (*batch, layout.size)
+    assert len(set(layout.component_names)) == layout.size
+    for name, back in layout.unflatten(flat).items():
+        np.testing.assert_array_equal(back, values[name])
+
+
+def test_component_names_follow_the_flat_order():
+    layout = ParameterLayout(("v", "R"), {"v": (), "R": (2, 2)})
+    assert layout.component_names == ("v", "R[0, 0]", "R[0, 1]", "R[1, 0]", "R[1, 1]")
+    flat = layout.flatten({"v": 0.0, "R": [[1.0, 2.0], [3.0, 4.0]]})
+    assert flat.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+def test_layout_survives_json_with_all_kinds_of_labels():
+    layout = ParameterLayout(
+        ("a", "b", "c"),
+        {"a": (2,), "b": (2, 1), "c": ()},
+        {"a": ("who",), "b": ("when", None)},
+        {
+            "who": np.array(["Ann", "Bob"]),
+            "when": pd.date_range("2020-01-01", periods=2),
+        },
+    )
+    again = ParameterLayout.from_dict(json.loads(json.dumps(layout.to_dict())))
+    assert again == layout
+    assert again.coords["when"][1] == np.datetime64("2020-01-02")
+    assert again.dims == {"a": ("who",), "b": ("when", None), "c": ()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ((("a", "a"), {"a": ()}), "repeat"),
+        ((("a",), {"b": ()}), "lacks a and has the unknown b"),
+        ((("a",), {"a": (2,)}, {"a": ("g", "h")}), "shape"),
+        ((("a",), {"a": ()}, {"b": ("g",)}), "unknown parameters: b"),
+        ((("a",), {"a": (2,)}, {"a": ("g",)}, {"g": "xyz"}), "3 labels"),
+    ],
+)
+def test_wrong_layouts(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        ParameterLayout(*arguments)
+
+
+def test_labels_of_no_known_kind():
+    with pytest.raises(TypeError, match=r"coords\['g'\]"):
+        ParameterLayout(("a",), {"a": (1,)}, {"a": ("g",)}, {"g": [("x", 1)]})
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"v": 1.0}, "lacks beta"),
+        ({"v": 1.0, "beta": [1.0, 2.0], "z": 0.0}, "unknown z"),
+        ({"v": 1.0, "beta": [1.0, 2.0, 3.0]}, r"expected \(..., 2\)"),
+        ({"v": [1.0, 2.0, 3.0], "beta": [1.0, 2.0]}, "leading shape"),
+    ],
+)
+def test_wrong_parameters(values, match):
+    layout = ParameterLayout(("v", "beta"), {"v": (), "beta": (2,)})
+    with pytest.raises(ValueError, match=match):
+        layout.flatten(values)
+    with pytest.raises(ValueError, match=r"\(..., 3\)"):
+        layout.unflatten(np.zeros((5, 2)))
+
+
+# --- one data set ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        dict,
+        pd.DataFrame,
+        lambda d: xr.Dataset({name: (("trial",), values) for name, values in d.items()}),
+        lambda d: {name: values.tolist() for name, values in d.items()},
+    ],
+)
+def test_one_data_set_in_any_form(kind):
+    batch = SCHEMA.batch(kind(data()))
+    assert batch.observables.shape == (1, 3, 2)
+    assert batch.observables.dtype == batch.conditions.dtype == np.float64
+    np.testing.assert_array_equal(batch.observables[0, :, 0], data()["rt"])
+    np.testing.assert_array_equal(batch.observables[0, :, 1], data()["response"])
+    np.testing.assert_array_equal(batch.conditions, np.zeros((1, 3, 1)))
+    assert batch.n_obs.tolist() == [3]
+    assert SCHEMA.batch(batch) is batch
+
+
+def test_without_conditions_their_axis_is_empty():
+    batch = DataSchema({"x": Continuous()}, n_obs=3).batch({"x": [1.0, 2.0, 3.0]})
+    assert batch.conditions.shape == (1, 3, 0)
+
+
+def test_the_data_are_copied():
+    given_data = data()
+    batch = SCHEMA.batch(given_data)
+    batch.observables[:] = 0.0
+    assert given_data["rt"][0] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "match"),
+    [
+        ({"rt": [1.0, 2.0, 3.0]}, ValueError, "lack response, x"),
+        (data(y=np.zeros(3)), ValueError, "unknown y"),
+        (data(rt=[[1.0, 2.0, 3.0]]), ValueError, r"'rt'\] has shape \(1, 3\)"),
+        (data(rt=1.0), ValueError, r"'rt'\] has shape \(\)"),
+        (data(rt=[1.0, 2.0]), ValueError, "rt has 2, response has 3"),
+        (data(0), ValueError, "empty"),
+        (data(rt=[1.0, np.nan, np.nan]), ValueError, "2 values missing.*first at position 1"),
+        (data(rt=[1.0, np.inf, 2.0]), ValueError, "1 value infinite"),
+        (data(rt=[1.0, 10.0, 11.0]), ValueError, "2 values outside.*upper=10.*position 1: 10"),
+        (data(response=[0, 1, 2]), ValueError, "1 value outside.*integers 0 to 1.*2: 2"),
+        (data(response=[0.5, 0, 1]), ValueError, "integers 0 to 1"),
+        (data(x=[0.0, -1.0, 2.0]), ValueError, r"conditions\['x'\] has 1 value outside"),
+        (data(rt=["a", "b", "c"]), TypeError, "dtype"),
+        (data(rt=np.ones(3) * 1j), TypeError, "complex"),
+        (data(rt=np.array([1, None, 2])), TypeError, "object"),
+        (data(rt=np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0])), ValueError, "masked"),
+        (data(rt=[[1.0], [1.0, 2.0]]), ValueError, "regular"),
+        (np.zeros((3, 2)), TypeError, "ndarray"),
+        ("rt.csv", TypeError, "str"),
+        ([], ValueError, "empty"),
+        ([data(), data(rt=[1.0])], ValueError, "data set 1: all variables"),
+        ([data(), data(rt=[1.0, np.nan, 1.0])], ValueError, "data set 1, position 1"),
+    ],
+)
+def test_wrong_data_are_named_and_counted(bad, error, match):
+    with pytest.raises(error, match=match):
+        SCHEMA.batch(bad)
+
+
+def test_parameter_bounds_are_left_to_the_likelihood():
+    SCHEMA.batch(data(rt=[-5.0, 0.1, 0.2]))
+
+
+# --- many data sets ----------------------------------------------------------------------------
+
+
+def test_a_list_is_padded_with_nan():
+    batch = SCHEMA.batch([data(2), data(4)])
+    assert batch.n_obs.tolist() == [2, 4]
+    assert np.isnan(batch.observables[0, 2:]).all()
+    assert np.isnan(batch.conditions[0, 2:]).all()
+    assert not np.isnan(batch.observables[1]).any()
+    assert len(batch) == 2
+    np.testing.assert_array_equal(batch[[1]].observables, batch.observables[1:])
+    with pytest.raises(TypeError, match=r"\[\[1\]\]"):
+        batch[1]
+
+
+def many(**changes) -> xr.Dataset:
+    variables = {
+        "rt": (("simulation", "obs"), np.full((2, 4), 0.7)),
+        "response": (("obs", "simulation"), np.ones((4, 2), dtype=int)),
+        "x": (("simulation", "obs"), np.zeros((2, 4))),
+        "n_obs": (("simulation",), np.array([3, 4])),
+        "t0": (("simulation",), np.array([0.2, 0.3])),
+    }
+    return xr.Dataset(variables | changes)
+
+
+def test_a_dataset_of_many_may_hold_rubbish_beyond_its_sizes():
+    dataset = many()
+    dataset["rt"][0, 3] = -1e9
+    dataset["response"][3, 0] = 7
+    batch = SCHEMA.batch(dataset)
+    assert batch.n_obs.tolist() == [3, 4]
+    assert np.isnan(batch.observables[0, 3]).all()
+    assert (batch.observables[1] == [0.7, 1.0]).all()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "match"),
+    [
+        (many(n_obs=(("simulation",), np.array([3, 5]))), "room for 1 to 4"),
+        (many(n_obs=(("simulation",), np.array([3.0, 4.0]))), "dtype float64"),
+        (many(rt=(("simulation",), np.ones(2))), "expected"),
+        (many(x=(("obs",), np.ones(4))), r"conditions\['x'\] has dims"),
+        (many().drop_vars("x"), "expected rt, response, x"),
+        (many().drop_vars("rt"), "lack rt"),
+        (many(z=(("simulation", "obs"), np.ones((2, 4)))), "rt, response, x, z"),
+    ],
+)
+def test_wrong_datasets_of_many(dataset, match):
+    with pytest.raises(ValueError, match=match):
+        SCHEMA.batch(dataset)
+
+
+def test_sizes_outside_the_trained_range_warn():
+    with pytest.warns(UserWarning, match="n_obs=9, outside the range 2 to 4"):
+        SCHEMA.batch(data(9))
+    with pytest.warns(UserWarning, match="2 of 3 data sets have n_obs=1 to 9, outside"):
+        SCHEMA.batch([data(1), data(3), data(9)])
+    SCHEMA.batch(data(9), check_n_obs=False)
+
+
+# --- the schema itself -------------------------------------------------------------------------
+
+
+def test_schema_survives_json():
+    assert DataSchema.from_dict(json.loads(json.dumps(SCHEMA.to_dict()))) == SCHEMA
+    assert DataSchema({"x": Continuous()}, n_obs=5).n_obs == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"observables": {}}, ValueError, "empty"),
+        ({"observables": ["x"]}, TypeError, "dict"),
+        ({"observables": {"x": "continuous"}}, TypeError, r"observables\['x'\]"),
+        ({"observables": {"n_obs": Continuous()}}, ValueError, "'n_obs'"),
+        ({"conditions": {"x": Continuous()}}, ValueError, "x: declared"),
+        ({"conditions": {"c": Continuous(lower="t0")}}, ValueError, "'t0'"),
+        ({"structure": "markovian"}, ValueError, "'markovian'.*'exchangeable'"),
+        ({"n_obs": (5, 2)}, ValueError, "smallest"),
+        ({"n_obs": 0}, ValueError, "1 <="),
+        ({"n_obs": 2.5}, TypeError, "integer"),
+        ({"n_obs": (1, 2, 3)}, TypeError, "pair"),
+    ],
+)
+def test_wrong_schemas(arguments, error, match):
+    with pytest.raises(error, match=match):
+        DataSchema(**({"observables": {"x": Continuous()}} | arguments))
+
+
+def test_batches_are_plain_arrays():
+    batch = DataBatch(np.zeros((2, 3, 1)), np.zeros((2, 3, 0)), np.array([1, 3]))
+    assert len(batch[:1]) == 1
+    assert batch[np.array([True, True])].observables.shape == (2, 3, 1)
+
+
+# --- seeds -------------------------------------------------------------------------------------
+
+
+def test_seeds():
+    def state(seed) -> list:
+        return seed_sequence(seed).generate_state(2).tolist()
+
+    sequence = np.random.SeedSequence(3)
+    sequence.spawn(5)
+    assert state(3) == state(np.int64(3)) == state(sequence)
+    assert state(None) != state(None)
+    rng, twin = np.random.default_rng(1), np.random.default_rng(1)
+    assert state(rng) == state(twin)
+    assert state(rng) != state(np.random.default_rng(1))
+
+
+@pytest.mark.parametrize(("seed", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError)])
+def test_wrong_seeds(seed, error):
+    with pytest.raises(error, match="random_seed"):
+        seed_sequence(seed)
