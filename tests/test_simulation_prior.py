@@ -276,6 +276,8 @@ def test_vectorised_draws_follow_the_same_law_as_single_ones(make):
     graph = PriorGraph.of(make())
     vectorised = _vectorised_draw(graph.rvs)(np.random.SeedSequence(1))
     single = _looped_draw(graph.rvs)(np.random.SeedSequence(2))
+    if make is compositional:
+        assert len(np.unique(vectorised[2])) == 1024 * 4  # each component has its own noise
     for many, each in zip(vectorised, single, strict=True):
         assert many.shape == each.shape
         columns = zip(many.reshape(len(many), -1).T, each.reshape(len(many), -1).T, strict=True)

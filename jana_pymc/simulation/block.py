@@ -174,7 +174,8 @@ def _check_values(job: Job, result: BlockResult, parameters: Arrays) -> None:
             rows = np.nonzero(wrong.any(axis=1) & (result.failure == 0))[0]
             if rows.size:
                 bad = values[rows[0]][wrong[rows[0]]]
-                message = f"observables[{name!r}] has {bad.size} values {problem}, as {bad[0]:g}"
+                count = f"{bad.size} {'value' if bad.size == 1 else 'values'}"
+                message = f"observables[{name!r}] has {count} {problem}, as {bad[0]:g}"
                 result.record(failure, rows, message)
 
 

@@ -16,6 +16,8 @@ from jana_pymc.simulation.randomness import RandomSeed, seed_sequence
 
 # Values evaluated at once: intermediate results stay in the processor's cache.
 _VALUES_AT_ONCE = 2**17
+# PyTensor compiles under settings of the whole process, and its functions own their memory.
+_PYTENSOR = threading.RLock()
 # More prior draws than this outside the support of a transform are no rounding.
 _TOLERATED_OUTSIDE = 0.01
 
@@ -68,7 +70,6 @@ class PyMCPrior:
         self.layout = _layout(model, self._graph)
         self.n_unconstrained = sum(int(np.prod(shape)) for shape in self._graph.value_shapes)
         self._functions: dict[str, Callable[..., Any]] = {}
-        self._lock = threading.RLock()
 
     def draw(self, n: int, random_seed: RandomSeed = None) -> NDArray[np.float64]:
         """Draw parameters.
@@ -91,7 +92,7 @@ class PyMCPrior:
         """
         if n < 0:
             raise ValueError(f"n must be >= 0, got {n}.")
-        with self._lock:
+        with _PYTENSOR:
             if "draw" not in self._functions:
                 self._functions["draw"] = self._graph.draw()
                 self._check_transforms(self._blocks(1, np.random.SeedSequence(0)))
@@ -182,7 +183,7 @@ class PyMCPrior:
             )
         rows = array.reshape(-1, size)
         step = max(1, _VALUES_AT_ONCE // size)
-        with self._lock, np.errstate(all="ignore"):
+        with _PYTENSOR, np.errstate(all="ignore"):
             if name not in self._functions:
                 self._functions[name] = getattr(self._graph, name)()
             function = self._functions[name]
