@@ -150,9 +150,7 @@ def _concatenate(first: Batch, second: Batch) -> Batch:
     )
 
 
-def maximum_mean_discrepancy(
-    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]
-) -> Float[Tensor, ""]:
+def maximum_mean_discrepancy(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
     """Squared MMD between two samples, by the biased estimator.
 
     The kernel is the sum of exp(−‖a − b‖² / (2 s)) over `MMD_BANDWIDTHS`.

@@ -81,9 +81,7 @@ class PosteriorNetwork(nn.Module):
         categories = [c for c in self.components if c is not None]
         n_continuous = len(self.components) - len(categories)
         n_features = n_continuous + sum(self.positive) + sum(categories) + n_conditions
-        self.summary = SetSummary(
-            n_features, n_continuous, math.prod(categories), settings.summary
-        )
+        self.summary = SetSummary(n_features, n_continuous, math.prod(categories), settings.summary)
         n_summaries = settings.summary.n_summaries
         self.flow = coupling_flow(n_unconstrained, n_summaries + 1, settings.flow, generator)
         for name, size in (("feature", n_features), ("size", 1), ("parameter", n_unconstrained)):
@@ -164,7 +162,6 @@ class PosteriorNetwork(nn.Module):
         if conditions is not None:
             features.append(conditions)
         return torch.cat(features, -1)
-
 
     def _values_and_cells(self, observables: Tensor) -> tuple[Tensor, Tensor]:
         """Continuous components, logarithms of positive ones, and each observation's category."""

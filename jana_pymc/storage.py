@@ -79,9 +79,7 @@ def _check(path: Path, metadata: Mapping[str, str], kind: str) -> None:
     if metadata.get("format") != FORMAT:
         raise StorageError(f"{str(path)!r} was not written by {FORMAT}.")
     if metadata.get("kind") != kind:
-        raise StorageError(
-            f"{str(path)!r} holds a {metadata.get('kind')!r}, expected a {kind!r}."
-        )
+        raise StorageError(f"{str(path)!r} holds a {metadata.get('kind')!r}, expected a {kind!r}.")
     if int(metadata["version"]) > VERSION:
         raise StorageError(
             f"{str(path)!r} has format version {metadata['version']}, this {FORMAT} reads up to "

@@ -101,9 +101,7 @@ def test_draws_repeat_with_the_seed_and_leave_the_global_state() -> None:
     flow = perturbed_flow(3)
     condition = torch.zeros(2, N_CONDITION, dtype=torch.float64)
     before = torch.get_rng_state()
-    first, second = (
-        flow.sample(4, condition, torch.Generator().manual_seed(7)) for _ in range(2)
-    )
+    first, second = (flow.sample(4, condition, torch.Generator().manual_seed(7)) for _ in range(2))
     torch.testing.assert_close(first, second, rtol=0, atol=0)
     assert torch.equal(before, torch.get_rng_state())
 
@@ -133,7 +131,9 @@ def test_spline_is_increasing_with_matching_tails() -> None:
 
 def test_student_t_is_multivariate() -> None:
     z = torch.randn(10, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    expected = stats.multivariate_t(df=50, shape=[[float(i == j) for j in range(4)] for i in range(4)])
+    expected = stats.multivariate_t(
+        df=50, shape=[[float(i == j) for j in range(4)] for i in range(4)]
+    )
     torch.testing.assert_close(
         StudentTLatent(4, 50.0).log_prob(z), torch.as_tensor(expected.logpdf(z.numpy()))
     )
@@ -168,6 +168,8 @@ def test_linear_transforms() -> None:
         ({"n_layers": 0}, "n_layers=0"),
     ],
 )
-def test_bad_settings_are_named(settings: dict[str, object], message: str) -> None:
+def test_bad_settings_are_named(
+    settings: dict[str, object], message: str, unchecked_annotations: None
+) -> None:
     with pytest.raises(ValueError, match=message):
         FlowSettings(**settings)

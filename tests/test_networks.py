@@ -42,7 +42,7 @@ def test_deep_set_settings_are_checked() -> None:
         DeepSetSettings(hidden=())
 
 
-def test_dense_network_names_a_wrong_activation() -> None:
+def test_dense_network_names_a_wrong_activation(unchecked_annotations: None) -> None:
     with pytest.raises(ValueError, match="activation='swish'"):
         DenseNetwork(2, 2, activation="swish")
 

@@ -143,9 +143,7 @@ def test_posterior(reference: Path, datasets: dict[str, np.ndarray]) -> None:
     summary = DeepSet(
         1,
         10,
-        DeepSetSettings(
-            n_equivariant=2, hidden=(64, 64), n_extremes=0, activation="relu"
-        ),
+        DeepSetSettings(n_equivariant=2, hidden=(64, 64), n_extremes=0, activation="relu"),
     ).double()
     _load_deep_set(summary, weights, "model.summary_net")
     flow = coupling_flow(

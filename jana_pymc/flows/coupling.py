@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,7 @@ from jana_pymc.networks.dense import DenseNetwork
 Transformed = tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch"]]
 
 
+@runtime_checkable
 class Elementwise(Protocol):
     """A monotone map of each coordinate, its parameters given by a network."""
 

@@ -63,10 +63,10 @@ class Permutation(nn.Module):
 
 
 class Rotation(nn.Module):
-    """A learned orthogonal map z = x exp(A − Aᵀ).
+    """A learned rotation z = x Q with the Cayley transform Q = (I + S)⁻¹ (I − S), S = A − Aᵀ.
 
-    The matrix exponential of a skew-symmetric matrix stays orthogonal whatever the optimizer does,
-    so that log|det| is zero and the inverse a transpose.
+    Q stays orthogonal whatever the optimizer does, so that log|det| is zero and the inverse a
+    transpose.
 
     Parameters
     ----------
@@ -81,7 +81,9 @@ class Rotation(nn.Module):
         self.skew = nn.Parameter(torch.randn(dim, dim, generator=generator))
 
     def matrix(self) -> Float[Tensor, "d d"]:
-        return torch.linalg.matrix_exp(self.skew - self.skew.mT)
+        skew = self.skew - self.skew.mT
+        identity = torch.eye(len(skew), dtype=skew.dtype, device=skew.device)
+        return torch.linalg.solve(identity + skew, identity - skew)
 
     def forward(self, x: Float[Tensor, "*batch d"], condition: Tensor | None = None) -> Transformed:
         return x @ self.matrix(), x.new_zeros(x.shape[:-1])

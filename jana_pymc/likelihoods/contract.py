@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 
+@runtime_checkable
 class LikelihoodNetwork(Protocol):
     """Density and simulator of observations given parameters, a `torch.nn.Module`.
 

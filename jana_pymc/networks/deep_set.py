@@ -29,8 +29,8 @@ class DeepSetSettings:
     """
 
     n_equivariant: int = 0
-    hidden: tuple[int, ...] = (64, 64)
-    n_extremes: int = 16
+    hidden: tuple[int, ...] = (32, 32)
+    n_extremes: int = 8
     activation: Literal["relu", "silu", "tanh"] = "silu"
 
     def __post_init__(self) -> None:

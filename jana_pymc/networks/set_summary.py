@@ -34,7 +34,7 @@ class SetSummarySettings:
 
     n_summaries: int = 32
     n_quantiles: int = 24
-    hidden: tuple[int, ...] = (128, 128)
+    hidden: tuple[int, ...] = (256, 256)
     deep_set: DeepSetSettings = field(default_factory=DeepSetSettings)
 
     def __post_init__(self) -> None:

@@ -1,0 +1,179 @@
+"""Real reaction times: amortized posteriors of groups, and a hierarchical model over them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import pymc as pm
+from ddm_stopwatch import Stopwatch
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+import jana_pymc as jana
+from jana_pymc.inference_data import ArviZData
+from jana_pymc.plots import plot_posterior_pairs, plot_posterior_predictive
+
+PARAMETERS = ("v", "a", "t0", "w")
+Trials = dict[str, np.ndarray]
+EDGE = 0.02
+"""Share of the trained range next to its ends in which draws are said to lean on the edge."""
+
+
+def read_trials(path: Path, rt: str, response: str, group: str | None) -> dict[str, Trials]:
+    """Read one trial a row; trials of one group (all of them without a group) are one data set."""
+    table = pd.read_csv(path)
+    missing = [c for c in (rt, response, group) if c is not None and c not in table]
+    if missing:
+        raise SystemExit(f"{path} has no column {missing}; its columns are {list(table)}.")
+    kept = table.dropna(subset=[rt, response])
+    if len(kept) < len(table):
+        print(
+            f"{len(table) - len(kept)} of {len(table)} trials have no time or response: left out."
+        )
+    groups = kept.groupby(group) if group is not None else [("all", kept)]
+    return {
+        str(name): {
+            "rt": part[rt].to_numpy(float),
+            "response": (part[response].to_numpy(float) > 0).astype(int),
+        }
+        for name, part in groups
+    }
+
+
+def analyse_groups(
+    approximator: jana.JointApproximator,
+    trials: dict[str, Trials],
+    arguments: argparse.Namespace,
+    watch: Stopwatch,
+    console: Console,
+) -> None:
+    """Amortized posterior of each group, hierarchical model over all, and what to distrust."""
+    with watch("amortized posteriors"):
+        amortized = approximator.sample(
+            list(trials.values()), groups=("posterior",), random_seed=arguments.random_seed
+        )
+    names = list(trials)
+    with watch("NUTS, hierarchical"):
+        hierarchical = sample_hierarchical(approximator, trials, arguments)
+    jana.save_inference_data(amortized, arguments.output / "amortized.nc")
+    jana.save_inference_data(hierarchical, arguments.output / "hierarchical.nc")
+
+    table = Table("group", "trials", *PARAMETERS, title="amortized | hierarchical, mean ± sd")
+    for i, name in enumerate(names):
+        cells = []
+        for parameter in PARAMETERS:
+            alone = np.asarray(amortized["posterior"][parameter].sel(dataset=i))
+            pooled = np.asarray(hierarchical["posterior"][parameter].sel(group=name))
+            cells.append(
+                f"{alone.mean():.2f} ± {alone.std():.2f} | {pooled.mean():.2f} ± {pooled.std():.2f}"
+            )
+        table.add_row(name, str(len(trials[name]["rt"])), *cells)
+    console.print(table)
+    summary = az.summary(hierarchical, kind="diagnostics", round_to="none")
+    divergences = int(np.asarray(hierarchical["sample_stats"]["diverging"]).sum())
+    console.print(f"largest r-hat {summary['r_hat'].max():.3f}, {divergences} divergences")
+    for line in doubts(approximator, hierarchical, trials):
+        console.print(f"[yellow]{line}[/yellow]")
+
+    plot_predictive(hierarchical, trials).savefig(
+        arguments.output / "posterior_predictive.png", dpi=150
+    )
+    both = {
+        "amortized": {p: np.asarray(amortized["posterior"][p].sel(dataset=0)) for p in PARAMETERS},
+        "hierarchical": {
+            p: np.asarray(hierarchical["posterior"][p].sel(group=names[0])) for p in PARAMETERS
+        },
+    }
+    plot_posterior_pairs(both).savefig(arguments.output / f"posterior_{names[0]}.png", dpi=150)
+
+
+def sample_hierarchical(
+    approximator: jana.JointApproximator, trials: dict[str, Trials], arguments: argparse.Namespace
+) -> ArviZData:
+    """NUTS over groups whose parameters share a population, each group many trials."""
+    data = {k: np.concatenate([t[k] for t in trials.values()]) for k in ("rt", "response")}
+    group = np.repeat(np.arange(len(trials)), [len(t["rt"]) for t in trials.values()])
+    with pm.Model(coords={"group": list(trials)}):
+        v = _population("v", 0.0, 2.0, 1.5)
+        log_a = _population("log_a", np.log(1.5), 0.5, 0.4)
+        log_t0 = _population("log_t0", np.log(0.35), 0.5, 0.4)
+        logit_w = _population("logit_w", 0.0, 0.3, 0.2)
+        a = pm.Deterministic("a", pm.math.exp(log_a), dims="group")
+        t0 = pm.Deterministic("t0", pm.math.exp(log_t0), dims="group")
+        w = pm.Deterministic("w", pm.math.sigmoid(logit_w), dims="group")
+        approximator.likelihood(
+            "y", v=v[group], a=a[group], t0=t0[group], w=w[group], observed=data
+        )
+        result = pm.sample(
+            chains=4,
+            cores=2,
+            target_accept=0.9,
+            nuts_sampler="pymc",
+            # Below the fastest response of every group, where the density is positive.
+            initvals={"log_t0": np.full(len(trials), np.log(0.6 * data["rt"].min()))},
+            random_seed=arguments.random_seed,
+            progressbar=not arguments.no_progress,
+        )
+        pm.sample_posterior_predictive(
+            result,
+            extend_inferencedata=True,
+            random_seed=arguments.random_seed,
+            progressbar=not arguments.no_progress,
+        )
+    return result
+
+
+def _population(name: str, location: float, location_sd: float, scale: float):
+    """Values of the groups, normal around a population mean; many trials each, so centred."""
+    mean = pm.Normal(f"{name}_mean", location, location_sd)
+    sd = pm.HalfNormal(f"{name}_sd", scale)
+    return pm.Normal(name, mean, sd, dims="group")
+
+
+def doubts(
+    approximator: jana.JointApproximator, result: ArviZData, trials: dict[str, Trials]
+) -> list[str]:
+    """What the reader should know before believing: a prior or trained region too narrow."""
+    lines = []
+    low, high = approximator.schema.n_obs
+    sizes = [len(t["rt"]) for t in trials.values()]
+    if min(sizes) < low or max(sizes) > high:
+        lines.append(
+            f"groups have {min(sizes)} to {max(sizes)} trials, the posterior network was trained "
+            f"on {low} to {high}: the amortized posteriors extrapolate."
+        )
+    fixed_prior = approximator.prior.constrain(np.array([[-50.0], [50.0]]) * np.ones((1, 4)))
+    for i, parameter in enumerate(PARAMETERS):
+        draws = np.asarray(result["posterior"][parameter])
+        for what, (bottom, top) in (
+            ("the region the likelihood was trained on", approximator.region[:, i]),
+            ("the prior of the amortized posterior", fixed_prior[:, i]),
+        ):
+            width = EDGE * (top - bottom)
+            share = np.mean((draws < bottom + width) | (draws > top - width), axis=(0, 1))
+            leaning = [g for g, s in zip(trials, share, strict=True) if s > 0.01]
+            if leaning:
+                lines.append(
+                    f"{parameter} of {', '.join(leaning)} leans on the edge of {what} "
+                    f"[{bottom:.2f}, {top:.2f}]: widen it and train anew."
+                )
+    return lines
+
+
+def plot_predictive(result: ArviZData, trials: dict[str, Trials]) -> Figure:
+    """Posterior predictive densities of the hierarchical model against the data of each group."""
+    drawn = np.asarray(result["posterior_predictive"]["y"])[:, ::20]
+    group = np.repeat(list(trials), [len(t["rt"]) for t in trials.values()])
+    observed = {k: np.concatenate([t[k] for t in trials.values()]) for k in ("rt", "response")}
+    return plot_posterior_predictive(
+        observed,
+        {"rt": drawn[..., 0], "response": drawn[..., 1]},
+        value="rt",
+        by="response",
+        group=group,
+    )

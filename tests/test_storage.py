@@ -1,0 +1,69 @@
+"""Files: what is written comes back, what is not ours is refused, a failed write loses nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from jana_pymc import storage
+
+TENSORS = {"weight": torch.arange(6.0).reshape(2, 3)}
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    storage.write(path, TENSORS, {"a": [1, None, "x"]}, kind="test")
+    tensors, configuration = storage.read(path, kind="test")
+    assert torch.equal(tensors["weight"], TENSORS["weight"])
+    assert configuration == {"a": [1, None, "x"]}
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.safetensors"
+    storage.write(path, TENSORS, 1, kind="test")
+    before = path.read_bytes()
+
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(storage, "save_file", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        storage.write(path, TENSORS, 2, kind="test")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        storage.read(tmp_path / "nothing", kind="test")
+
+
+def test_truncated_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    storage.write(path, TENSORS, 1, kind="test")
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(storage.StorageError, match="truncated"):
+        storage.read(path, kind="test")
+
+
+def test_foreign_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    save_file(TENSORS, path)
+    with pytest.raises(storage.StorageError, match="not written by jana_pymc"):
+        storage.read(path, kind="test")
+    path.write_text("hello")
+    with pytest.raises(storage.StorageError, match="not a readable safetensors file"):
+        storage.read(path, kind="test")
+
+
+def test_other_kind_and_newer_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.safetensors"
+    storage.write(path, TENSORS, 1, kind="test")
+    with pytest.raises(storage.StorageError, match="expected a 'approximator'"):
+        storage.read(path, kind="approximator")
+    monkeypatch.setattr(storage, "VERSION", 0)
+    with pytest.raises(storage.StorageError, match="newer"):
+        storage.read(path, kind="test")

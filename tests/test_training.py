@@ -1,0 +1,193 @@
+"""Training: what is learned, what repeats, what survives a kill, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conjugate import exact_posterior, normal_mean
+
+from jana_pymc.architecture import NetworkSettings
+from jana_pymc.fit import fit
+from jana_pymc.flows import FlowSettings
+from jana_pymc.joint import maximum_mean_discrepancy
+from jana_pymc.likelihoods import AutoregressiveSettings
+from jana_pymc.networks import DeepSetSettings, SetSummarySettings
+from jana_pymc.posterior import PosteriorSettings
+from jana_pymc.storage import StorageError
+from jana_pymc.training import StoredSimulations, TrainingError, TrainingSettings, resolve_device
+
+SMALL = NetworkSettings(
+    PosteriorSettings(
+        SetSummarySettings(
+            n_summaries=4,
+            n_quantiles=4,
+            hidden=(16,),
+            deep_set=DeepSetSettings(hidden=(8,), n_extremes=2),
+        ),
+        FlowSettings(n_layers=2, hidden=(16,), n_bins=4),
+    ),
+    AutoregressiveSettings(hidden=(16,), n_bins=6),
+)
+
+
+def train_small(n_steps: int = 60, **options):
+    training = options.pop("training", TrainingSettings(n_steps=n_steps, n_validations=6))
+    return fit(
+        normal_mean(),
+        **{
+            "n_simulations": 500,
+            "network": SMALL,
+            "training": training,
+            "random_seed": 1,
+            "progressbar": False,
+            **options,
+        },
+    )
+
+
+def weights(approximator) -> dict[str, torch.Tensor]:
+    return approximator.network.state_dict()
+
+
+def assert_same_weights(first, second) -> None:
+    for name, value in weights(first).items():
+        assert torch.equal(value, weights(second)[name]), name
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return train_small(2_000, n_simulations=5_000)
+
+
+def test_posterior_is_near_the_exact_one(trained) -> None:
+    rng = np.random.default_rng(5)
+    for n, mu in ((5, -2.0), (10, 0.5), (15, 2.0)):
+        x = rng.normal(mu, 1.0, n)
+        mean, sd = exact_posterior(x)
+        draws = trained.posterior.sample(trained.schema.batch({"x": x}), 4_000, random_seed=1)
+        assert draws.mean() == pytest.approx(mean, abs=0.3 * sd)
+        assert draws.std() == pytest.approx(sd, rel=0.2)
+
+
+def test_likelihood_is_near_the_exact_one(trained) -> None:
+    x = torch.linspace(-3.0, 3.0, 7)[None, :, None]
+    with torch.no_grad():
+        log_prob = trained.network.likelihood.log_prob(x, torch.tensor([[0.5]]))[0]
+    exact = torch.distributions.Normal(0.5, 1.0).log_prob(x[0, :, 0])
+    torch.testing.assert_close(log_prob, exact, atol=0.15, rtol=0.0)
+
+
+def test_same_seed_same_weights() -> None:
+    assert_same_weights(train_small(), train_small())
+
+
+def test_global_torch_state_is_left_alone() -> None:
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    train_small()
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.get_num_threads() == threads
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_killed_run_resumes_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, online: bool
+) -> None:
+    whole = train_small(online=online)
+    path = tmp_path / "checkpoint.safetensors"
+    original = StoredSimulations._draw
+
+    def killed(self, which, data, step):
+        if path.exists() and self.kills_at == step:
+            raise Killed
+        return original(self, which, data, step)
+
+    monkeypatch.setattr(StoredSimulations, "kills_at", 35 if not online else 2, raising=False)
+    monkeypatch.setattr(StoredSimulations, "_draw", killed)
+    with pytest.raises(Killed):
+        train_small(online=online, checkpoint=path)
+    monkeypatch.setattr(StoredSimulations, "_draw", original)
+    resumed = train_small(online=online, checkpoint=path)
+    assert_same_weights(whole, resumed)
+    assert resumed.history.step == whole.history.step
+    assert resumed.history.validation_posterior == whole.history.validation_posterior
+
+
+def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    train_small(checkpoint=path)
+    with pytest.raises(StorageError, match="seed"):
+        train_small(checkpoint=path, random_seed=2)
+    with pytest.raises(StorageError, match="settings"):
+        train_small(90, checkpoint=path)
+    with pytest.raises(StorageError, match="another architecture"):
+        train_small(checkpoint=path, network=NetworkSettings(SMALL.posterior))
+
+
+def test_checkpoint_needs_a_seed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="random_seed"):
+        train_small(checkpoint=tmp_path / "c.safetensors", random_seed=None)
+
+
+def test_early_stopping_restores_the_best_weights() -> None:
+    stopped = train_small(
+        n_simulations=40,
+        training=TrainingSettings(n_steps=3_000, n_validations=300, batch_size=32, patience=5),
+    )
+    history = stopped.history
+    assert history.step[-1] < 3_000
+    assert history.best_posterior < history.validation_posterior[-1] + 1e-9
+    assert history.validations_without_progress() == 5
+
+
+def test_summary_term_pulls_summaries_towards_a_standard_normal() -> None:
+    def summary_mmd(mmd_weight: float) -> float:
+        fitted = train_small(training=TrainingSettings(n_steps=400, mmd_weight=mmd_weight))
+        batch = normal_mean().simulate(300, random_seed=9, progressbar=False).batch()
+        summary = torch.as_tensor(fitted.posterior.summarize(batch))
+        target = torch.randn(summary.shape, generator=torch.Generator().manual_seed(0))
+        return float(maximum_mean_discrepancy(summary, target))
+
+    assert summary_mmd(1.0) < 0.5 * summary_mmd(0.0)
+
+
+def test_mmd_is_zero_for_equal_samples_and_grows_with_distance() -> None:
+    x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    assert float(maximum_mean_discrepancy(x, x)) == pytest.approx(0.0, abs=1e-5)
+    near, far = (float(maximum_mean_discrepancy(x, x + shift)) for shift in (0.5, 3.0))
+    assert 0.0 < near < far
+
+
+def test_a_loss_that_is_not_finite_stops_the_training() -> None:
+    with pytest.raises(TrainingError, match="learning_rate"):
+        train_small(training=TrainingSettings(n_steps=200, learning_rate=1e30, gradient_clip=1e30))
+
+
+def test_too_few_simulations_are_refused() -> None:
+    with pytest.raises(ValueError, match="too few"):
+        train_small(n_simulations=10)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_steps": 0}, "n_steps=0"),
+        ({"optimizer": "sgd"}, "optimizer='sgd'"),
+        ({"weight_decay": 0.1}, "adamw"),
+        ({"validation_fraction": 1.5}, "validation_fraction"),
+    ],
+)
+def test_bad_settings_are_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainingSettings(**options)
+
+
+def test_unknown_device_is_named() -> None:
+    with pytest.raises(ValueError, match="cuda:99"):
+        resolve_device("cuda:99")
