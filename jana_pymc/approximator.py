@@ -389,10 +389,12 @@ def load(
 
 def _check_prior(prior: PyMCPrior, configuration: dict[str, Any]) -> None:
     trained = ParameterLayout.from_dict(configuration["layout"])
-    if trained.names != prior.layout.names or trained.shapes != prior.layout.shapes:
+    ours, theirs = (
+        {n: layout.shapes[n] for n in layout.names} for layout in (prior.layout, trained)
+    )
+    if ours != theirs:
         raise ValueError(
-            f"the prior has parameters {dict(zip(prior.layout.names, prior.layout.shapes))}, but "
-            f"the file was trained with {dict(zip(trained.names, trained.shapes))}."
+            f"the prior has parameters {ours}, but the file was trained with {theirs}."
         )
     fingerprint = np.asarray(configuration["prior_fingerprint"])
     if not np.allclose(fingerprint, prior.fingerprint(), rtol=1e-6, atol=1e-8):

@@ -1,0 +1,55 @@
+"""Jointly amortized neural approximation for PyMC: when the likelihood is a simulator."""
+
+from jana_pymc.approximator import JointApproximator, PosteriorApproximator, load
+from jana_pymc.architecture import NetworkSettings
+from jana_pymc.distribution import LikelihoodApproximator
+from jana_pymc.fit import fit
+from jana_pymc.flows import FlowSettings
+from jana_pymc.inference_data import save_inference_data, select_dataset
+from jana_pymc.likelihoods import AutoregressiveSettings, SignedCouplingSettings
+from jana_pymc.networks import DeepSetSettings, SetSummarySettings
+from jana_pymc.posterior import PosteriorSettings
+from jana_pymc.simulation import (
+    Categorical,
+    Continuous,
+    DataSchema,
+    GenerativeModel,
+    PyMCPrior,
+    SimulationError,
+    Simulations,
+)
+from jana_pymc.storage import StorageError
+from jana_pymc.training import TrainingError, TrainingHistory, TrainingSettings
+from jana_pymc.workflow import Calibration, calibration
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AutoregressiveSettings",
+    "Calibration",
+    "Categorical",
+    "Continuous",
+    "DataSchema",
+    "DeepSetSettings",
+    "FlowSettings",
+    "GenerativeModel",
+    "JointApproximator",
+    "LikelihoodApproximator",
+    "NetworkSettings",
+    "PosteriorApproximator",
+    "PosteriorSettings",
+    "PyMCPrior",
+    "SetSummarySettings",
+    "SignedCouplingSettings",
+    "SimulationError",
+    "Simulations",
+    "StorageError",
+    "TrainingError",
+    "TrainingHistory",
+    "TrainingSettings",
+    "calibration",
+    "fit",
+    "load",
+    "save_inference_data",
+    "select_dataset",
+]
