@@ -6,6 +6,7 @@ from jana_pymc.distribution import LikelihoodApproximator
 from jana_pymc.fit import fit
 from jana_pymc.flows import FlowSettings
 from jana_pymc.inference_data import save_inference_data, select_dataset
+from jana_pymc.initial_values import initvals
 from jana_pymc.likelihoods import AutoregressiveSettings, SignedCouplingSettings
 from jana_pymc.networks import DeepSetSettings, SetSummarySettings
 from jana_pymc.posterior import PosteriorSettings
@@ -49,6 +50,7 @@ __all__ = [
     "TrainingSettings",
     "calibration",
     "fit",
+    "initvals",
     "load",
     "save_inference_data",
     "select_dataset",

@@ -13,13 +13,12 @@ import pytensor.tensor as pt
 import torch
 from pymc.distributions.distribution import Distribution, _support_point
 from pymc.logprob.abstract import _logprob
-from pytensor.graph.basic import Constant, equal_computations
+from pytensor.graph.basic import Constant
 from pytensor.tensor.random.op import RandomVariable
-from pytensor.tensor.subtensor import AdvancedSubtensor, AdvancedSubtensor1
 from pytensor.tensor.variable import TensorVariable
 
 from jana_pymc.likelihoods import LikelihoodNetwork
-from jana_pymc.pytensor import LogDensity, NoLowering, lower
+from jana_pymc.pytensor import LogDensity, NoLowering, lower, taken_rows
 from jana_pymc.simulation import DataSchema, ParameterLayout
 
 Backend = Literal["auto", "lowering", "op"]
@@ -94,7 +93,7 @@ class LikelihoodApproximator:
         observed : mapping, DataFrame, Dataset, array (n_obs, components), or pm.Data of that shape
         conditions : the same, with the declared conditions, optional
         dims : str or tuple, optional
-            Dimension of the observations; that of the components may follow.
+            Dimension of the observations. That of the components is added, ``{name}_component``.
         backend : {"auto", "lowering", "op"}
             "lowering" re-expresses the network in PyTensor; "op" calls torch. "auto" takes the
             first where there is one.
@@ -117,13 +116,13 @@ class LikelihoodApproximator:
         values = self._in_order(parameters)
         if observed is not None:
             observed = self._array(observed, self.schema.observables)
-        if isinstance(dims, str):
-            dims = (dims,)
-        shape = None
+            self._check_reachable(observed)
+        if dims is not None:
+            dims = (dims,) if isinstance(dims, str) else tuple(dims)
         if dims is not None and len(dims) == 1:
-            dims = (*dims, None)
-            if observed is not None:
-                shape = tuple(observed.shape)
+            components = f"{name}_component"
+            pm.modelcontext(None).add_coord(components, tuple(self.schema.observables))
+            dims = (*dims, components)
         return NeuralLikelihood(
             name,
             self,
@@ -132,7 +131,6 @@ class LikelihoodApproximator:
             self._conditions(conditions),
             observed=observed,
             dims=dims,
-            **({} if shape is None else {"shape": shape}),
         )
 
     def dist(
@@ -244,6 +242,26 @@ class LikelihoodApproximator:
                 + "."
             )
         return [parameters[n] for n in self.layout.names]
+
+    def _check_reachable(self, observed: Any) -> None:
+        """Refuse data that no trained value of a bounding parameter can explain."""
+        values = observed.get_value() if hasattr(observed, "get_value") else observed
+        if not isinstance(values, np.ndarray) or not len(values):
+            return
+        for column, (name, kind) in enumerate(self.schema.observables.items()):
+            for end, bound, extreme in (
+                (0, getattr(kind, "lower", None), values[:, column].min()),
+                (1, getattr(kind, "upper", None), values[:, column].max()),
+            ):
+                if not isinstance(bound, str):
+                    continue
+                edge = self.region[end, self.layout.component_names.index(bound)]
+                if (extreme - edge) * (1 - 2 * end) <= 0.0:
+                    raise ValueError(
+                        f"observables[{name!r}] reaches {extreme:.4g}, beyond every {bound} that "
+                        f"the likelihood was trained on (from {edge:.4g}): the density would be "
+                        "zero everywhere. Remove such observations, or train on a wider proposal."
+                    )
 
     def _array(self, data: Any, kinds: Mapping[str, Any]) -> Any:
         """Columns of the data as an array, checked; symbolic data are taken as they are."""
@@ -428,10 +446,8 @@ def _evaluate(
             if backend == "lowering":
                 raise
     n_rows = observables.shape[0]
-    if group is None:
-        rows = pt.broadcast_to(matrix, (n_rows, matrix.shape[1]))
-    else:
-        rows = matrix[group]
+    shared = group is None
+    rows = pt.broadcast_to(matrix, (n_rows, matrix.shape[1])) if shared else matrix[group]
     known = pt.zeros((n_rows, 0)) if conditions is None else conditions
     return LogDensity(approximator)(observables, rows, known)
 
@@ -450,7 +466,10 @@ def _distinct(
     index = _common_index(layout, parameters, scalar) if n_batch == 1 else None
     columns = []
     if index is not None:
-        sources = [p if s else p.owner.inputs[0] for p, s in zip(parameters, scalar, strict=True)]
+        sources = [
+            p if s else taken_rows(p)[0]  # type: ignore[index]
+            for p, s in zip(parameters, scalar, strict=True)
+        ]
         n_groups = next(v.shape[0] for v, s in zip(sources, scalar, strict=True) if not s)
         for source, shape in zip(sources, layout.shapes.values(), strict=True):
             columns.append(_as_rows(source, shape, (n_groups,)))
@@ -473,24 +492,19 @@ def _common_index(
     for p, shape, is_scalar in zip(parameters, layout.shapes.values(), scalar, strict=True):
         if is_scalar:
             continue
-        node = p.owner
-        if node is None or not isinstance(node.op, AdvancedSubtensor | AdvancedSubtensor1):
+        taken = taken_rows(p)
+        if taken is None or taken[0].ndim != 1 + len(shape):
             return None
-        source, *indices = node.inputs
-        if source.ndim != 1 + len(shape) or len(indices) != 1 or indices[0].ndim != 1:
+        if found is not None and not _same(found, taken[1]):
             return None
-        if not np.issubdtype(indices[0].dtype, np.integer):
-            return None
-        if found is not None and not _same(found, indices[0]):
-            return None
-        found = indices[0]
+        found = taken[1]
     return found
 
 
 def _same(first: TensorVariable, second: TensorVariable) -> bool:
     if isinstance(first, Constant) and isinstance(second, Constant):
         return np.array_equal(first.data, second.data)
-    return first is second or equal_computations([first], [second])
+    return first is second
 
 
 def _signature(approximator: LikelihoodApproximator) -> str:

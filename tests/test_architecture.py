@@ -25,7 +25,7 @@ FLOORS = (
     ("joint",),
     ("architecture", "training"),
     ("pytensor",),
-    ("distribution", "inference_data"),
+    ("distribution", "inference_data", "initial_values"),
     ("approximator",),
     ("fit", "plots"),
     ("workflow",),

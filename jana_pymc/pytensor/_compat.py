@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
+import numpy as np
+from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
+from pytensor.link.numba.dispatch import numba_funcify
+from pytensor.link.numba.dispatch.basic import generate_fallback_impl
+from pytensor.tensor import subtensor
+from pytensor.tensor.type import TensorType
 
 OpClass = TypeVar("OpClass", bound=type[Op])
 
 GRADIENT_METHOD = "pullback" if hasattr(Op, "pullback") else "L_op"
 """PyTensor 3 renamed the vector-Jacobian product; the arguments are the same."""
+
+_TAKE_OPS = tuple(
+    getattr(subtensor, name)
+    for name in ("AdvancedSubtensor", "AdvancedSubtensor1")
+    if hasattr(subtensor, name)
+)
 
 
 def with_gradient(cls: OpClass) -> OpClass:
@@ -18,7 +32,45 @@ def with_gradient(cls: OpClass) -> OpClass:
     return cls
 
 
-def infer_shape_arguments(*arguments: object) -> tuple[object, object]:
+def infer_shape_arguments(*arguments: Any) -> tuple[Apply, Sequence[Any]]:
     """Node and input shapes; PyTensor 2 passes the graph before them."""
     node, shapes = arguments[-2:]
     return node, shapes
+
+
+def runs_in_object_mode(cls: OpClass) -> OpClass:
+    """Let numba call an Op's ``perform`` without the warning that it will.
+
+    For an Op that calls torch there is nothing to compile, so there is nothing to warn about.
+    """
+
+    def funcify(op: Op, node: Apply, **options: Any) -> Callable:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return generate_fallback_impl(op, node, **options)
+
+    numba_funcify.register(cls)(funcify)
+    return cls
+
+
+def taken_rows(variable: Variable) -> tuple[Variable, tuple[Variable, ...]] | None:
+    """Take ``source[i, j, ...]`` with integer vectors apart.
+
+    Returns
+    -------
+    source : Variable
+    indices : tuple of Variable
+        Integer vectors, one for each leading axis of the source; None instead of the pair if the
+        variable is anything else.
+    """
+    node = variable.owner
+    if node is None or not isinstance(node.op, _TAKE_OPS):
+        return None
+    if any(not isinstance(entry, int) for entry in getattr(node.op, "idx_list", ())):
+        return None
+    source, *indices = node.inputs
+    for index in indices:
+        integers = isinstance(index.type, TensorType) and np.issubdtype(index.dtype, np.integer)
+        if not integers or index.type.ndim != 1:
+            return None
+    return source, tuple(indices)

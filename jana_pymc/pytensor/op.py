@@ -14,7 +14,6 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import node_rewriter
 from pytensor.tensor.rewriting.basic import register_specialize
-from pytensor.tensor.variable import TensorVariable
 
 from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.pytensor._compat import infer_shape_arguments, with_gradient
