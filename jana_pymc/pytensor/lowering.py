@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from functools import singledispatch
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
-from pytensor.graph.basic import Constant
+from pytensor.gradient import disconnected_grad
 from pytensor.tensor.variable import TensorVariable
 from torch import nn
 
-from jana_pymc.likelihoods import AutoregressiveLikelihood, SignedCouplingLikelihood, Support
+from jana_pymc.flows.spline import N_FIELDS, spline_layout
+from jana_pymc.likelihoods import AutoregressiveLikelihood, Support
+from jana_pymc.likelihoods.support import Bound
 from jana_pymc.networks import DenseNetwork
-from jana_pymc.pytensor.flows import lower_flow
-from jana_pymc.pytensor.layers import NoLowering, affine, lower_layer, numpy
-from jana_pymc.pytensor.spline import SplineHead
-from jana_pymc.pytensor.spline_density import Bounds, spline_log_density
+
+KEY_RANGE = 1e3
+"""Knots and values are told apart within ± this range; tails beyond are straight lines anyway."""
+
+ACTIVATIONS = {
+    nn.ReLU: lambda x: pt.maximum(x, 0.0),
+    nn.SiLU: lambda x: x * pt.sigmoid(x),
+    nn.Tanh: pt.tanh,
+}
+
+
+class NoLowering(TypeError):
+    """There is no PyTensor version of this network; the Op serves it."""
 
 
 @singledispatch
@@ -24,13 +36,10 @@ def lower(
     network: Any,
     observables: TensorVariable,
     parameters: TensorVariable,
-    group: TensorVariable | None = None,
-    conditions: TensorVariable | None = None,
+    group: TensorVariable | None,
+    conditions: TensorVariable | None,
 ) -> TensorVariable:
     """Log density of each row as a PyTensor graph in float64.
-
-    What depends on the parameters alone is computed once per row of ``parameters``. The graph is
-    smallest and fastest if observables and group are constants.
 
     Parameters
     ----------
@@ -38,15 +47,14 @@ def lower(
         Its weights become constants of the graph.
     observables : TensorVariable, shape (rows, components)
     parameters : TensorVariable, shape (groups, parameters)
-        Distinct parameter vectors, constrained.
-    group : TensorVariable of int, shape (rows,), optional
-        Row of ``parameters`` that belongs to each observation. None if there is only one.
-    conditions : TensorVariable, shape (rows, conditions), optional
+        Distinct parameter vectors.
+    group : TensorVariable of int, shape (rows,), or None
+        Row of ``parameters`` for each observation; None if there is one for all.
+    conditions : TensorVariable, shape (rows, conditions), or None
 
     Returns
     -------
     TensorVariable, shape (rows,)
-        −inf outside the declared support.
 
     Raises
     ------
@@ -61,29 +69,188 @@ def _(
     network: AutoregressiveLikelihood,
     observables: TensorVariable,
     parameters: TensorVariable,
-    group: TensorVariable | None = None,
-    conditions: TensorVariable | None = None,
+    group: TensorVariable | None,
+    conditions: TensorVariable | None,
 ) -> TensorVariable:
-    rows = _Rows(network, observables, parameters, group, conditions)
+    n_cells = network.n_cells
+    context, own = parameters, group
+    mean, sd = (_numpy(b) for b in (network.parameter_mean, network.parameter_sd))
+    if network.n_conditions:
+        if conditions is None:
+            raise ValueError(f"this likelihood needs {network.n_conditions} known conditions.")
+        context = pt.concatenate([_rows_of(parameters, group, observables), conditions], axis=1)
+        own = pt.arange(observables.shape[0])
+        mean = np.concatenate([mean, _numpy(network.condition_mean)])
+        sd = np.concatenate([sd, _numpy(network.condition_sd)])
+
+    category = _cell(network, observables)
+    cell = category if own is None else category + own * n_cells
+    output = _dense(network.table_network, context, mean, sd)
+    log_cells = pt.special.log_softmax(output[:, :n_cells], axis=1)
     if not network.continuous:
-        logits = _dense(network.table_network, rows.context, *rows.moments)
-        log_cells = pt.special.log_softmax(logits, axis=-1)
-        return rows.checked(log_cells.ravel()[rows.cell_of_table])
+        return log_cells.ravel()[cell]
+
+    bins = network.settings.n_bins
+    raw = output[:, n_cells:].reshape((-1, 3 * bins + 3))
+    table = _table(raw, bins, log_cells.reshape((-1, 1)) if n_cells > 1 else 0.0)
     log_prob = pt.constant(0.0)
     earlier: list[TensorVariable] = []
     for j, (support, column) in enumerate(zip(network.supports, network.continuous, strict=True)):
-        x = rows.column(column)
-        moments = float(network.real_mean[j]), float(network.real_sd[j])
-        bins = network.settings.n_bins
-        if j == 0:
-            n_cells = network.n_cells if network.n_cells > 1 else 0
-            head = SplineHead(bins, network.n_cells, n_cells, *moments)
-            table = head.table(_dense(network.table_network, rows.context, *rows.moments, head))
-            splines, bounds = rows.cell_of_table, rows.bounds(support, rows.of_table)
+        y, log_det, inside = _to_real(support, observables[:, column], parameters, group)
+        scale = float(network.real_sd[j])
+        y = (y - float(network.real_mean[j])) * (1.0 / scale)
+        if j > 0:
+            one_hot = pt.eq(category[:, None], pt.arange(n_cells)[None])
+            inputs = [_rows_of(context, own, observables), pt.cast(one_hot, "float64")]
+            inputs.append(pt.stack(earlier, axis=1))
+            unscaled = n_cells + j
+            raw = _dense(
+                network.later_networks[j - 1],
+                pt.concatenate(inputs, axis=1),
+                np.concatenate([mean, np.zeros(unscaled)]),
+                np.concatenate([sd, np.ones(unscaled)]),
+            )
+            table = _table(raw, bins, 0.0)
+            cell = pt.arange(observables.shape[0])
+        density = _spline_log_density(y, table, _find(table[0], y, cell))
+        log_prob = log_prob + pt.switch(inside, density + (log_det - math.log(scale)), -np.inf)
+        earlier.append(y)
+    return log_prob
+
+
+def _dense(
+    network: DenseNetwork, x: TensorVariable, mean: np.ndarray, sd: np.ndarray
+) -> TensorVariable:
+    """The network, with the standardisation of its inputs folded into the first layer."""
+    first = True
+    for layer in network.layers:
+        if isinstance(layer, nn.Linear):
+            weight, bias = _numpy(layer.weight).T, _numpy(layer.bias)
+            if first:
+                weight = weight / sd[:, None]
+                bias = bias - mean @ weight
+                first = False
+            x = x @ pt.constant(weight) + pt.constant(bias)
+        elif isinstance(layer, nn.Dropout):
+            continue  # off at evaluation
+        elif type(layer) in ACTIVATIONS:
+            x = ACTIVATIONS[type(layer)](x)
         else:
-            head = SplineHead(bins, 1, 0, *moments)
-            inputs = pt.concatenate([rows.own_context, rows.one_hot, pt.stack(earlier, 1)], axis=1)
-            mean, sd = (np.append(m, np.full(network.n_cells + j, fill))
-                        for m, fill in zip(rows.moments, (0.0, 1.0), strict=True))
-            table = head.table(_dense(network.later_networks[j - 1], inputs, mean, sd, head))
-            splines, bounds = pt.arange(x.shape[0]), None
+            raise NoLowering(f"{type(layer).__name__} has no PyTensor version.")
+    return x
+
+
+def _table(
+    raw: TensorVariable, bins: int, log_cells: TensorVariable | float
+) -> tuple[TensorVariable, ...]:
+    """Everything a row needs to know of its bin: seven arrays of shape (cells, K + 2).
+
+    Left edge, inverse width, bottom, height, left derivative a and excess e = a + b − 2 relative
+    to the slope, and the constant part of the log density. What can be computed once a bin is not
+    computed once a row.
+    """
+    layout = spline_layout(bins)
+    positive = pt.concatenate(
+        [
+            raw[:, :2] + pt.constant(layout.shift[:2]),
+            pt.softplus(raw[:, 2:] + pt.constant(layout.shift[2:])),
+        ],
+        axis=1,
+    )
+    by_field = np.arange((bins + 2) * N_FIELDS).reshape(bins + 2, N_FIELDS).T.ravel()
+    fields = positive @ pt.constant(layout.matrix[:, by_field])
+    fields = (fields + pt.constant(layout.offset[by_field])).reshape((-1, N_FIELDS, bins + 2))
+    x_left, width, y_bottom, height, d_left, d_right = (fields[:, f] for f in range(N_FIELDS))
+    steepness = width / height
+    left = d_left * steepness
+    excess = left + d_right * steepness - 2.0
+    constant = log_cells - 0.5 * math.log(2.0 * math.pi) - pt.log(steepness)
+    return x_left, 1.0 / width, y_bottom, height, left, excess, constant
+
+
+def _find(x_left: TensorVariable, y: TensorVariable, cell: TensorVariable) -> TensorVariable:
+    """Position in the flattened table of each value's bin.
+
+    One search serves all cells: their knots are set apart by more than their range.
+    """
+    knots = pt.clip(disconnected_grad(x_left[:, 1:]), -KEY_RANGE, KEY_RANGE)
+    apart = 4.0 * KEY_RANGE
+    keys = (knots + apart * pt.arange(knots.shape[0], dtype="float64")[:, None]).ravel()
+    value = pt.clip(disconnected_grad(y), -1.5 * KEY_RANGE, 1.5 * KEY_RANGE)
+    return pt.searchsorted(keys, value + apart * cell, side="right") + cell
+
+
+def _spline_log_density(
+    y: TensorVariable, table: tuple[TensorVariable, ...], position: TensorVariable
+) -> TensorVariable:
+    """Standard normal log density of the spline's value plus its log derivative.
+
+    `spline_forward` divided through by the slope s: with D = 1 + e ξ (1 − ξ), the value is
+    y₀ + h (ξ² + a ξ (1 − ξ)) / D and the derivative s (a + 2 (1 − a) ξ + e ξ²) / D².
+    """
+    # Vectors, since PyTensor has C code for the gradient of indexing these alone.
+    x_left, inverse_width, y_bottom, height, left, excess, constant = (
+        column.ravel()[position] for column in table
+    )
+    xi = (y - x_left) * inverse_width
+    rest = xi * (1.0 - xi)
+    inverse = 1.0 / (1.0 + excess * rest)
+    z = y_bottom + height * (xi * xi + left * rest) * inverse
+    numerator = left + xi * (2.0 - 2.0 * left + excess * xi)
+    return constant - 0.5 * z * z + pt.log(numerator * inverse * inverse)
+
+
+def _to_real(
+    support: Support,
+    x: TensorVariable,
+    parameters: TensorVariable,
+    group: TensorVariable | None,
+) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+    """`Support.to_real` in PyTensor."""
+    above = below = None
+    inside = pt.ones_like(x, dtype="bool")
+    if support.lower is not None:
+        above = x - _bound(support.lower, parameters, group)
+        inside = above > 0
+    if support.upper is not None:
+        below = _bound(support.upper, parameters, group) - x
+        inside = below > 0 if above is None else (above > 0) & (below > 0)
+    if above is None and below is None:
+        return x, pt.zeros_like(x), inside
+    if below is None:
+        log_above = pt.log(pt.switch(inside, above, 1.0))
+        return log_above, -log_above, inside
+    log_below = pt.log(pt.switch(inside, below, 1.0))
+    if above is None:
+        return -log_below, -log_below, inside
+    log_above = pt.log(pt.switch(inside, above, 1.0))
+    log_range = pt.log(pt.switch(inside, above + below, 2.0))
+    return log_above - log_below, log_range - log_above - log_below, inside
+
+
+def _bound(
+    bound: Bound, parameters: TensorVariable, group: TensorVariable | None
+) -> TensorVariable | float:
+    if bound.column is None:
+        return bound.value
+    column = parameters[:, bound.column]
+    return column[0] if group is None else column[group]
+
+
+def _cell(network: AutoregressiveLikelihood, observables: TensorVariable) -> TensorVariable:
+    cell = pt.zeros(observables.shape[:1], dtype="int64")
+    for column, n in zip(network.discrete, network.n_categories, strict=True):
+        cell = cell * n + pt.cast(observables[:, column], "int64")
+    return cell
+
+
+def _rows_of(
+    parameters: TensorVariable, group: TensorVariable | None, observables: TensorVariable
+) -> TensorVariable:
+    if group is None:
+        return pt.broadcast_to(parameters, (observables.shape[0], parameters.shape[1]))
+    return parameters[group]
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    return tensor.detach().cpu().numpy().astype(np.float64)
