@@ -98,6 +98,7 @@ def sample_nuts(
                 observed=data["rt"],
             )
         return pm.sample(
+            initvals=jana.initvals(random_seed=arguments.random_seed),
             random_seed=arguments.random_seed,
             chains=4,
             cores=2,
@@ -149,7 +150,7 @@ def calibrate(
 ) -> None:
     """Calibration of the posterior against the simulator, and of the pair against itself."""
     checks = {}
-    for title, joint in (("posterior (SBC)", False), ("joint (JSBC)", True)):
+    for title, joint in (("SBC: posterior", False), ("JSBC: joint", True)):
         with watch(title):
             checks[title] = jana.calibration(
                 approximator,
@@ -158,9 +159,9 @@ def calibrate(
                 progressbar=not arguments.no_progress,
             )
     plot_ranks_ecdf(checks).savefig(arguments.output / "calibration.png", dpi=150)
-    plot_recovery(checks["posterior (SBC)"]).savefig(arguments.output / "recovery.png", dpi=150)
+    plot_recovery(checks["SBC: posterior"]).savefig(arguments.output / "recovery.png", dpi=150)
     table = Table("parameter", *checks, "recovery r", title="inside the 95 % simultaneous band")
-    recovery = checks["posterior (SBC)"].summary()["r"]
+    recovery = checks["SBC: posterior"].summary()["r"]
     for name in PARAMETERS:
         verdicts = ("yes" if c.inside()[name] else "no" for c in checks.values())
         table.add_row(name, *verdicts, f"{recovery[name]:.3f}")

@@ -99,6 +99,11 @@ def _nuts(
         theta = {name: model[name] for name in PARAMETERS}
         approximator.likelihood("y", **theta, observed=trials)
         drawn = pm.sample(
-            chains=2, cores=2, nuts_sampler="pymc", random_seed=random_seed, progressbar=False
+            chains=2,
+            cores=2,
+            initvals=jana.initvals(random_seed=random_seed),
+            nuts_sampler="pymc",
+            random_seed=random_seed,
+            progressbar=False,
         )
     return np.stack([np.asarray(drawn["posterior"][n]).ravel() for n in PARAMETERS], -1)

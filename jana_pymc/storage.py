@@ -44,10 +44,20 @@ def write(path: Path, tensors: Mapping[str, Tensor], configuration: Any, *, kind
         save_file(contiguous, temporary, metadata=metadata)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        temporary.chmod(_permissions(path))
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _permissions(path: Path) -> int:
+    """Those of the old file, or what the user's mask gives a new one: safetensors sets 0600."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def read(path: Path, *, kind: str) -> tuple[dict[str, Tensor], Any]:

@@ -38,7 +38,7 @@ class FlowSettings:
     n_layers: int = 3
     transform: Literal["spline", "affine", "interleaved"] = "spline"
     linear: Literal["rotation", "permutation"] = "rotation"
-    hidden: tuple[int, ...] = (128, 128)
+    hidden: Sequence[int] = (128, 128)
     activation: Literal["relu", "silu", "tanh"] = "silu"
     dropout: float = 0.0
     n_bins: int = 8

@@ -37,7 +37,7 @@ class AutoregressiveSettings:
         Inner bins of each spline.
     """
 
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Sequence[int] = (64, 64)
     activation: Literal["relu", "silu", "tanh"] = "silu"
     n_bins: int = 12
 

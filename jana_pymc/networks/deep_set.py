@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,7 +30,7 @@ class DeepSetSettings:
     """
 
     n_equivariant: int = 0
-    hidden: tuple[int, ...] = (32, 32)
+    hidden: Sequence[int] = (32, 32)
     n_extremes: int = 8
     activation: Literal["relu", "silu", "tanh"] = "silu"
 

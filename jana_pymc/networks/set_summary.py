@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -34,7 +35,7 @@ class SetSummarySettings:
 
     n_summaries: int = 32
     n_quantiles: int = 24
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: Sequence[int] = (256, 256)
     deep_set: DeepSetSettings = field(default_factory=DeepSetSettings)
 
     def __post_init__(self) -> None:

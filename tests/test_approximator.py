@@ -1,0 +1,236 @@
+"""The trained pair in the user's hands: ArviZ groups, files, the round trip through PyMC."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from pathlib import Path
+
+import arviz as az
+import numpy as np
+import pymc as pm
+import pytest
+from conjugate import exact_posterior, normal_mean, normal_prior
+from scipy import stats
+
+import jana_pymc as jana
+from jana_pymc.approximator import JointApproximator
+from jana_pymc.inference_data import to_groups
+from jana_pymc.training import TrainingHistory
+
+pytestmark = [pytest.mark.arviz, pytest.mark.bridge]
+
+SMALL = jana.NetworkSettings(
+    jana.PosteriorSettings(
+        jana.SetSummarySettings(
+            n_summaries=4,
+            n_quantiles=4,
+            hidden=(32,),
+            deep_set=jana.DeepSetSettings(hidden=(8,), n_extremes=2),
+        ),
+        jana.FlowSettings(n_layers=2, hidden=(32,), n_bins=4),
+    ),
+    jana.AutoregressiveSettings(hidden=(16,), n_bins=6),
+)
+
+
+@pytest.fixture(scope="module")
+def approximator() -> JointApproximator:
+    return jana.fit(
+        normal_mean(),
+        n_simulations=5_000,
+        network=SMALL,
+        training=jana.TrainingSettings(n_steps=1_500),
+        random_seed=1,
+        progressbar=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def data() -> dict[str, np.ndarray]:
+    return {"x": np.random.default_rng(5).normal(0.8, 1.0, 12)}
+
+
+def test_groups_names_and_shapes(approximator, data) -> None:
+    result = approximator.sample(data, draws=50, chains=4, random_seed=1)
+    groups = to_groups(result)
+    assert set(groups) == {
+        "posterior",
+        "sample_stats",
+        "log_likelihood",
+        "posterior_predictive",
+        "prior",
+        "observed_data",
+    }
+    assert groups["posterior"]["mu"].dims == ("chain", "draw")
+    assert groups["posterior"]["mu"].shape == (4, 50)
+    assert groups["log_likelihood"]["y"].shape == (4, 50, 12)
+    assert groups["posterior_predictive"]["x"].shape == (4, 50, 12)
+    assert set(groups["sample_stats"]) == {"lp", "log_q"}
+    np.testing.assert_array_equal(groups["observed_data"]["x"], data["x"])
+
+
+def test_log_joint_and_log_q_belong_to_the_draws(approximator, data) -> None:
+    groups = to_groups(approximator.sample(data, draws=20, chains=2, random_seed=1))
+    mu = groups["posterior"]["mu"].to_numpy().ravel()
+    with normal_prior() as prior:
+        log_prior = [float(pm.logp(prior["mu"], m).eval()) for m in mu[:3]]
+    pointwise = groups["log_likelihood"]["y"].to_numpy().reshape(40, 12)
+    lp = groups["sample_stats"]["lp"].to_numpy().ravel()
+    np.testing.assert_allclose(lp[:3], log_prior + pointwise[:3].sum(1), rtol=1e-6)
+    log_q = approximator.log_prob({"mu": mu}, data)
+    np.testing.assert_allclose(groups["sample_stats"]["log_q"].to_numpy().ravel(), log_q, atol=1e-4)
+
+
+def test_arviz_works_on_it_untouched(approximator, data) -> None:
+    first = approximator.sample(data, random_seed=1)
+    second = approximator.sample(data, random_seed=2)
+    loo = az.loo(first)
+    elpd = loo.elpd_loo if hasattr(loo, "elpd_loo") else loo.elpd
+    exact = 0.0
+    for i, x in enumerate(data["x"]):
+        mean, sd = exact_posterior(np.delete(data["x"], i))
+        exact += stats.norm(mean, np.hypot(sd, 1.0)).logpdf(x)
+    assert elpd == pytest.approx(exact, abs=0.5)
+    assert len(az.compare({"first": first, "second": second})) == 2
+    summary = az.summary(first, kind="diagnostics", round_to="none")
+    assert float(summary["r_hat"].max()) < 1.02
+
+
+def test_many_data_sets_at_once(approximator, data) -> None:
+    other = {"x": np.linspace(-3.0, 0.0, 7)}
+    result = approximator.sample([data, other], draws=500, chains=2, random_seed=1)
+    assert to_groups(result)["log_likelihood"]["y"].sizes["dataset"] == 2
+    for i, d in enumerate((data, other)):
+        alone = to_groups(jana.select_dataset(result, i))
+        assert alone["log_likelihood"]["y"].shape == (2, 500, len(d["x"]))
+        mean, sd = exact_posterior(d["x"])
+        assert float(alone["posterior"]["mu"].mean()) == pytest.approx(mean, abs=0.3 * sd)
+
+
+def test_same_seed_same_draws(approximator, data) -> None:
+    first, second = (
+        to_groups(approximator.sample(data, draws=5, random_seed=4))["posterior"]["mu"]
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+def test_groups_can_be_chosen(approximator, data) -> None:
+    result = approximator.sample(data, draws=5, groups=("posterior",), random_seed=1)
+    assert set(to_groups(result)) == {"posterior"}
+    with pytest.raises(ValueError, match="posteriors"):
+        approximator.sample(data, groups=("posteriors",))
+
+
+def test_save_and_load(approximator, data, tmp_path: Path) -> None:
+    path = approximator.save(tmp_path / "pair.safetensors")
+    loaded = jana.load(path, normal_prior())
+    assert loaded.likelihood == approximator.likelihood
+    np.testing.assert_array_equal(
+        to_groups(loaded.sample(data, draws=5, random_seed=1))["posterior"]["mu"],
+        to_groups(approximator.sample(data, draws=5, random_seed=1))["posterior"]["mu"],
+    )
+    assert loaded.history == approximator.history
+    assert jana.load(path, normal_mean()).model is not None
+
+
+def test_another_prior_is_refused(approximator, tmp_path: Path) -> None:
+    path = approximator.save(tmp_path / "pair.safetensors")
+    with pm.Model() as wider:
+        pm.Normal("mu", 0.0, 3.0)
+    with pytest.raises(ValueError, match="density differs"):
+        jana.load(path, wider)
+    with pm.Model() as renamed:
+        pm.Normal("m", 0.0, 2.0)
+    with pytest.raises(ValueError, match="trained with"):
+        jana.load(path, renamed)
+
+
+def test_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pair.safetensors"
+    path.write_bytes(b"not a file of ours")
+    with pytest.raises(jana.StorageError, match="safetensors"):
+        jana.load(path, normal_prior())
+
+
+def test_untrained_networks_are_refused(approximator) -> None:
+    with pytest.raises(ValueError, match="untrained"):
+        JointApproximator(
+            approximator.network,
+            settings=SMALL,
+            prior=approximator.prior,
+            schema=approximator.schema,
+            region=approximator.region,
+            positive=(False,),
+            history=TrainingHistory(),
+        )
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"y": [1.0] * 8}, "x"),
+        ({"x": np.array([[1.0, 2.0]] * 8)}, "x"),
+        ({"x": [1.0, np.nan] * 4}, "x"),
+        ({"x": ["fast"] * 8}, "x"),
+    ],
+)
+def test_bad_data_are_named(approximator, bad, message) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        approximator.sample(bad)
+
+
+def test_a_size_never_trained_on_warns(approximator) -> None:
+    with pytest.warns(UserWarning, match="n_obs=40"):
+        approximator.sample({"x": np.zeros(40)}, draws=5, groups=("posterior",), random_seed=1)
+
+
+def test_nuts_agrees_with_the_exact_posterior(approximator, data) -> None:
+    with normal_prior() as model:
+        approximator.likelihood("y", mu=model["mu"], observed=data)
+        result = pm.sample(
+            draws=500,
+            tune=300,
+            chains=2,
+            cores=1,
+            nuts_sampler="pymc",
+            random_seed=1,
+            progressbar=False,
+        )
+    mean, sd = exact_posterior(data["x"])
+    mu = np.asarray(result["posterior"]["mu"])
+    assert mu.mean() == pytest.approx(mean, abs=0.3 * sd)
+    assert mu.std() == pytest.approx(sd, rel=0.2)
+
+
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system"
+)
+@pytest.mark.parametrize("backend", ["lowering", "op"])
+def test_train_then_sample_in_forked_processes(approximator, data, backend) -> None:
+    """A backward pass with many threads before the fork must not leave the children waiting."""
+    draws = []
+
+    def sample() -> None:
+        with normal_prior() as model:
+            approximator.likelihood("y", mu=model["mu"], observed=data, backend=backend)
+            result = pm.sample(
+                draws=20,
+                tune=20,
+                chains=2,
+                cores=2,
+                mp_ctx="fork",
+                nuts_sampler="pymc",
+                random_seed=1,
+                progressbar=False,
+                compute_convergence_checks=False,
+            )
+        draws.append(np.asarray(result["posterior"]["mu"]))
+
+    for _ in range(2):
+        thread = threading.Thread(target=sample, daemon=True)
+        thread.start()
+        thread.join(timeout=120)
+        assert not thread.is_alive(), "sampling does not come back"
+    np.testing.assert_array_equal(draws[0], draws[1])
