@@ -51,6 +51,7 @@ Compiled = Callable[[np.ndarray], list[np.ndarray]]
 def main() -> None:
     options = _options()
     torch.set_num_threads(1)
+    torch.manual_seed(1)
     densities = _densities()
     seconds = 1.0 if options.quick else 8.0
     results: dict[str, Any] = {}

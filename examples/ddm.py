@@ -39,7 +39,7 @@ from jana_pymc.tasks.wiener import wiener_logp
 
 BUDGETS = {
     "demo": {"n_simulations": 50_000, "n_steps": 6_000},
-    "full": {"n_simulations": 400_000, "n_steps": 60_000},
+    "full": {"n_simulations": 300_000, "n_steps": 40_000},
 }
 TRUTH = {"v": 1.2, "a": 1.5, "t0": 0.35, "w": 0.45}
 N_TRIALS = 100

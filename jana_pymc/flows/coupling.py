@@ -64,7 +64,10 @@ class AffineElementwise:
 
 
 class SplineElementwise:
-    """Rational-quadratic spline in each coordinate.
+    """An affine map, then a rational-quadratic spline, in each coordinate.
+
+    The affine map takes up location and scale of the conditional distribution, so that the
+    spline's bins lie where the mass is.
 
     Parameters
     ----------
@@ -74,21 +77,26 @@ class SplineElementwise:
 
     def __init__(self, n_bins: int = 16):
         self.n_bins = n_bins
-        self.n_parameters = n_spline_parameters(n_bins)
+        self.affine = AffineElementwise()
+        self.n_parameters = self.affine.n_parameters + n_spline_parameters(n_bins)
 
     def forward(
         self, x: Float[Tensor, "*batch d"], raw: Float[Tensor, "*batch d p"]
     ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch d"]]:
-        table = SplineTable(raw, self.n_bins)
-        bins = (x[..., None] >= table.knots(0)).sum(-1)
-        return spline_forward(x, table.lookup(bins))
+        y, log_scale = self.affine.forward(x, raw[..., :2])
+        table = SplineTable(raw[..., 2:], self.n_bins)
+        bins = (y[..., None] >= table.knots(0)).sum(-1)
+        z, log_derivative = spline_forward(y, table.lookup(bins))
+        return z, log_scale + log_derivative
 
     def inverse(
         self, z: Float[Tensor, "*batch d"], raw: Float[Tensor, "*batch d p"]
     ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch d"]]:
-        table = SplineTable(raw, self.n_bins)
+        table = SplineTable(raw[..., 2:], self.n_bins)
         bins = (z[..., None] >= table.knots(2)).sum(-1)
-        return spline_inverse(z, table.lookup(bins))
+        y, log_derivative = spline_inverse(z, table.lookup(bins))
+        x, log_scale = self.affine.inverse(y, raw[..., :2])
+        return x, log_scale + log_derivative
 
 
 class Coupling(nn.Module):

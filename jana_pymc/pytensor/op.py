@@ -16,7 +16,7 @@ from pytensor.graph.rewriting.basic import node_rewriter
 from pytensor.tensor.rewriting.basic import register_specialize
 
 from jana_pymc.likelihoods import LikelihoodNetwork
-from jana_pymc.pytensor._compat import infer_shape_arguments, with_gradient
+from jana_pymc.pytensor._compat import infer_shape_arguments, runs_in_object_mode, with_gradient
 
 
 class FrozenNetwork(Protocol):
@@ -59,6 +59,7 @@ class _RowWise(Op):
     n_slopes = 0
 
 
+@runs_in_object_mode
 @with_gradient
 class LogDensity(_RowWise):
     """Log density of each row of observables given its row of parameters.
@@ -90,6 +91,7 @@ class LogDensity(_RowWise):
         return [[True], [True], [False]]
 
 
+@runs_in_object_mode
 class LogDensityAndGradient(_RowWise):
     """Log density of each row and its gradients, by one pass through torch.
 
