@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -173,7 +174,6 @@ def _simulations(
 ) -> list[Simulations]:
     """Simulations from the prior, and from the proposal if there is one."""
     if simulations is None:
-        sources = ["prior"] if model.proposal is None else ["prior", "proposal"]
         sets = [
             model.simulate(
                 n_simulations,
@@ -182,7 +182,7 @@ def _simulations(
                 executor=executor,
                 progressbar=progressbar,
             )
-            for i, source in enumerate(sources)
+            for i, source in enumerate(_sources(model))
         ]
     else:
         sets = [simulations] if isinstance(simulations, Simulations) else list(simulations)
@@ -200,6 +200,10 @@ def _simulations(
     return sets
 
 
+def _sources(model: GenerativeModel) -> tuple[Literal["prior", "proposal"], ...]:
+    return ("prior",) if model.proposal is None else ("prior", "proposal")
+
+
 def _online(
     model: GenerativeModel,
     n_simulations: int,
@@ -209,9 +213,8 @@ def _online(
     executor: Executor | None,
 ) -> OnlineSimulations:
     def simulate(number: int) -> tuple[Batch, Batch | None]:
-        sources = ["prior"] if model.proposal is None else ["prior", "proposal"]
         batches = []
-        for i, source in enumerate(sources):
+        for i, source in enumerate(_sources(model)):
             rng = np.random.default_rng((seed, 10 + i, number))
             made = model.simulate(
                 n_simulations,

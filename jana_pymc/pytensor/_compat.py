@@ -28,7 +28,7 @@ _TAKE_OPS = tuple(
 
 def with_gradient(cls: OpClass) -> OpClass:
     """Offer an Op's ``_vjp(inputs, outputs, cotangents)`` under the name PyTensor looks for."""
-    setattr(cls, GRADIENT_METHOD, cls._vjp)  # type: ignore[attr-defined]
+    setattr(cls, GRADIENT_METHOD, cls._vjp)
     return cls
 
 

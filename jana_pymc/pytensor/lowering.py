@@ -15,7 +15,6 @@ from torch import nn
 from jana_pymc.flows.spline import N_FIELDS, spline_layout
 from jana_pymc.likelihoods import AutoregressiveLikelihood, Support
 from jana_pymc.likelihoods.support import Bound
-from jana_pymc.networks import DenseNetwork
 
 KEY_RANGE = 1e3
 """Knots and values are told apart within ± this range; tails beyond are straight lines anyway."""
@@ -119,9 +118,9 @@ def _(
 
 
 def _dense(
-    network: DenseNetwork, x: TensorVariable, mean: np.ndarray, sd: np.ndarray
+    network: Any, x: TensorVariable, mean: np.ndarray, sd: np.ndarray
 ) -> TensorVariable:
-    """The network, with the standardisation of its inputs folded into the first layer."""
+    """A `DenseNetwork`, with the standardisation of its inputs folded into the first layer."""
     first = True
     for layer in network.layers:
         if isinstance(layer, nn.Linear):

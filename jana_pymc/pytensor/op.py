@@ -54,7 +54,7 @@ class _RowWise(Op):
 
     def infer_shape(self, *arguments: Any) -> list[tuple[Any, ...]]:
         _, shapes = infer_shape_arguments(*arguments)
-        return [(shapes[0][0],), *shapes[: self.n_slopes]]  # type: ignore[index]
+        return [(shapes[0][0],), *shapes[: self.n_slopes]]
 
     n_slopes = 0
 
