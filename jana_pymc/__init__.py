@@ -1,8 +1,12 @@
 """Jointly amortized neural approximation for PyMC: when the likelihood is a simulator."""
 
-from jana_pymc.approximator import JointApproximator, PosteriorApproximator, load
+from jana_pymc.approximators import (
+    JointApproximator,
+    LikelihoodApproximator,
+    PosteriorApproximator,
+    load,
+)
 from jana_pymc.architecture import NetworkSettings
-from jana_pymc.distribution import LikelihoodApproximator
 from jana_pymc.fit import fit
 from jana_pymc.flows import FlowSettings
 from jana_pymc.inference_data import save_inference_data, select_dataset

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from jana_pymc.approximator import JointApproximator
+from jana_pymc.approximators import JointApproximator
 from jana_pymc.architecture import NetworkSettings, build_network
 from jana_pymc.joint import Batch, JointNetwork
 from jana_pymc.simulation import Categorical, GenerativeModel, Simulations

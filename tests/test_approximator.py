@@ -14,7 +14,7 @@ from conjugate import exact_posterior, normal_mean, normal_prior
 from scipy import stats
 
 import jana_pymc as jana
-from jana_pymc.approximator import JointApproximator
+from jana_pymc.approximators import JointApproximator
 from jana_pymc.inference_data import to_groups
 from jana_pymc.training import TrainingHistory
 

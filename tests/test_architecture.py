@@ -26,7 +26,7 @@ FLOORS = (
     ("architecture", "training"),
     ("pytensor",),
     ("distribution", "inference_data", "initial_values"),
-    ("approximator",),
+    ("approximators",),
     ("fit", "plots"),
     ("workflow",),
     ("tasks",),

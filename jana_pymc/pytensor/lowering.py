@@ -117,9 +117,7 @@ def _(
     return log_prob
 
 
-def _dense(
-    network: Any, x: TensorVariable, mean: np.ndarray, sd: np.ndarray
-) -> TensorVariable:
+def _dense(network: Any, x: TensorVariable, mean: np.ndarray, sd: np.ndarray) -> TensorVariable:
     """A `DenseNetwork`, with the standardisation of its inputs folded into the first layer."""
     first = True
     for layer in network.layers:

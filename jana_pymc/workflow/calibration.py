@@ -24,7 +24,7 @@ from jana_pymc.workflow.bands import (
 )
 
 if TYPE_CHECKING:
-    from jana_pymc.approximator import JointApproximator
+    from jana_pymc.approximators import JointApproximator
     from jana_pymc.simulation import Simulations
 
 QUANTILES = (0.05, 0.5, 0.95)

@@ -1,4 +1,4 @@
-"""What a user holds after training: amortized posterior, neural likelihood, prior."""
+"""The trained pair and its prior: what a user holds after training."""
 
 from __future__ import annotations
 
@@ -9,126 +9,17 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
-import torch
 
 from jana_pymc import inference_data, storage
+from jana_pymc.approximators.likelihood import LikelihoodApproximator
+from jana_pymc.approximators.posterior import PosteriorApproximator
 from jana_pymc.architecture import NetworkSettings, build_network
-from jana_pymc.distribution import LikelihoodApproximator
 from jana_pymc.joint import JointNetwork
-from jana_pymc.posterior import PosteriorNetwork
 from jana_pymc.simulation import DataBatch, DataSchema, GenerativeModel, ParameterLayout, PyMCPrior
 from jana_pymc.training import TrainingHistory, resolve_device
 
 KIND = "approximator"
 GROUPS = ("posterior", "log_likelihood", "posterior_predictive", "prior", "observed_data")
-ROWS_AT_ONCE = 200_000
-"""Draws evaluated by the flow at once, which bounds the memory."""
-
-
-class PosteriorApproximator:
-    """Amortized posterior q(θ | x) of a trained pair.
-
-    Parameters
-    ----------
-    network : PosteriorNetwork
-    prior : PyMCPrior
-        Carries draws between the unconstrained space, in which the flow works, and the user's.
-    schema : DataSchema
-    """
-
-    def __init__(self, network: PosteriorNetwork, prior: PyMCPrior, schema: DataSchema):
-        self.network = network
-        self.prior = prior
-        self.schema = schema
-
-    def sample(
-        self,
-        batch: DataBatch,
-        draws: int = 1000,
-        random_seed: int | np.random.Generator | None = None,
-    ) -> np.ndarray:
-        """Draw from the posterior of each data set.
-
-        Returns
-        -------
-        ndarray, shape (sets, draws, parameters)
-            Constrained; always inside the prior's support.
-        """
-        return self.prior.constrain(self.sample_unconstrained(batch, draws, random_seed)[0])
-
-    @torch.no_grad()
-    def sample_unconstrained(
-        self,
-        batch: DataBatch,
-        draws: int = 1000,
-        random_seed: int | np.random.Generator | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw in the prior model's unconstrained space.
-
-        Returns
-        -------
-        unconstrained : ndarray, shape (sets, draws, unconstrained)
-        log_q : ndarray, shape (sets, draws)
-            Normalised log density of each draw, in the same space.
-        """
-        condition = self._condition(batch)
-        generator = torch.Generator(device=condition.device)
-        generator.manual_seed(int(np.random.default_rng(random_seed).integers(2**63)))
-        values, densities = [], []
-        for part in condition.split(max(1, ROWS_AT_ONCE // draws)):
-            drawn = self.network.sample(draws, part, generator)
-            log_q = self.network.log_prob(drawn, part[:, None].expand(-1, draws, -1))
-            values.append(drawn.double().cpu().numpy())
-            densities.append(log_q.double().cpu().numpy())
-        return np.concatenate(values), np.concatenate(densities)
-
-    def log_prob(self, parameters: np.ndarray, batch: DataBatch) -> np.ndarray:
-        """Log density of constrained parameters.
-
-        Parameters
-        ----------
-        parameters : ndarray, shape (sets, draws, parameters)
-        batch : DataBatch
-
-        Returns
-        -------
-        ndarray, shape (sets, draws)
-            With respect to the constrained parameters, as the prior's density is.
-        """
-        unconstrained = self.prior.unconstrain(parameters)
-        return self.log_prob_unconstrained(unconstrained, batch) - self.prior.log_abs_det_jacobian(
-            unconstrained
-        )
-
-    @torch.no_grad()
-    def log_prob_unconstrained(self, unconstrained: np.ndarray, batch: DataBatch) -> np.ndarray:
-        """Log density in the unconstrained space; shapes as in `log_prob`."""
-        condition = self._condition(batch)
-        draws = unconstrained.shape[1]
-        values = torch.as_tensor(unconstrained, dtype=condition.dtype, device=condition.device)
-        size = max(1, ROWS_AT_ONCE // draws)
-        parts = [
-            self.network.log_prob(u, c[:, None].expand(-1, draws, -1))
-            for u, c in zip(values.split(size), condition.split(size), strict=True)
-        ]
-        return torch.cat(parts).double().cpu().numpy()
-
-    @torch.no_grad()
-    def summarize(self, batch: DataBatch) -> np.ndarray:
-        """Learned summary statistics, shape (sets, summaries)."""
-        return self._summary(batch)[0].cpu().numpy()
-
-    def _summary(self, batch: DataBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        like = self.network.parameter_mean
-        observables = torch.as_tensor(batch.observables).to(like)
-        n_obs = torch.as_tensor(batch.n_obs, device=like.device)
-        conditions = (
-            torch.as_tensor(batch.conditions).to(like) if batch.conditions.shape[-1] else None
-        )
-        return self.network.summarize(observables, n_obs, conditions), n_obs
-
-    def _condition(self, batch: DataBatch) -> torch.Tensor:
-        return self.network.condition(*self._summary(batch))
 
 
 class JointApproximator:

@@ -1,0 +1,300 @@
+"""The trained likelihood: density, simulator, and random variable."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+import torch
+from pytensor.tensor.variable import TensorVariable
+
+from jana_pymc.distribution import Backend, NeuralLikelihood, log_density
+from jana_pymc.likelihoods import LikelihoodNetwork
+from jana_pymc.simulation import DataSchema, ParameterLayout
+
+ROWS_AT_ONCE = 200_000
+"""Draws times observations evaluated at once, which bounds the memory."""
+
+
+class LikelihoodApproximator:
+    """A trained likelihood network: density, simulator, and random variable.
+
+    Immutable; two compare equal if their weights, parameters and data declaration are the same.
+    It pickles and copies without the torch graph.
+
+    Parameters
+    ----------
+    network : LikelihoodNetwork
+        A trained torch module; a copy in double precision is kept, on the CPU.
+    layout : ParameterLayout
+        Names and shapes of the parameters.
+    schema : DataSchema
+        Observables and known conditions.
+    region : ndarray, shape (2, parameters)
+        Smallest and largest value of each parameter trained on. Outside it the log density that
+        PyMC sees is −inf: the network was never told what happens there.
+    """
+
+    def __init__(
+        self,
+        network: LikelihoodNetwork,
+        layout: ParameterLayout,
+        schema: DataSchema,
+        region: np.ndarray,
+    ):
+        self.device = next(network.parameters()).device  # type: ignore[attr-defined]
+        frozen = copy.deepcopy(network).to("cpu", torch.float64)  # type: ignore[attr-defined]
+        self.network: Any = frozen.eval().requires_grad_(False)
+        self.layout = layout
+        self.schema = schema
+        self.region = np.asarray(region, dtype=float)
+        self.content_hash = _content_hash(self.network, layout, schema, self.region)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LikelihoodApproximator) and self.content_hash == other.content_hash
+
+    def __hash__(self) -> int:
+        return hash(self.content_hash)
+
+    def __repr__(self) -> str:
+        return (
+            f"LikelihoodApproximator({', '.join(self.schema.observables)} | "
+            f"{', '.join(self.layout.names)}; {self.content_hash[:8]})"
+        )
+
+    def __call__(
+        self,
+        name: str,
+        *,
+        observed: Any = None,
+        conditions: Any = None,
+        dims: Any = None,
+        backend: Backend = "auto",
+        **parameters: Any,
+    ) -> TensorVariable:
+        """Add the likelihood to the PyMC model on the context stack.
+
+        One observation is a row of its components, in the order in which they were declared; the
+        log density has one value a row.
+
+        Parameters
+        ----------
+        name : str
+        observed : mapping, DataFrame, Dataset, array (n_obs, components), or pm.Data of that shape
+        conditions : the same, with the declared conditions, optional
+        dims : str or tuple, optional
+            Dimension of the observations. That of the components is added, ``{name}_component``.
+        backend : {"auto", "lowering", "op"}
+            "lowering" re-expresses the network in PyTensor; "op" calls torch. "auto" takes the
+            first where there is one.
+        **parameters
+            One value for each parameter that the network was trained on: a scalar, one for each
+            observation, or group parameters indexed by observation, ``v[subject]``.
+
+        Returns
+        -------
+        TensorVariable
+            The registered random variable, of shape (n_obs, components).
+
+        Raises
+        ------
+        TypeError
+            If a parameter is missing or unknown.
+        ValueError
+            If the data do not fit the declared observables.
+        """
+        values = self._in_order(parameters)
+        if observed is not None:
+            observed = self._array(observed, self.schema.observables)
+            self._check_reachable(observed)
+        if dims is not None:
+            dims = (dims,) if isinstance(dims, str) else tuple(dims)
+        if dims is not None and len(dims) == 1:
+            components = f"{name}_component"
+            pm.modelcontext(None).add_coord(components, tuple(self.schema.observables))
+            dims = (*dims, components)
+        return NeuralLikelihood(
+            name,
+            self,
+            backend,
+            values,
+            self._conditions(conditions),
+            observed=observed,
+            dims=dims,
+        )
+
+    def dist(
+        self,
+        *,
+        conditions: Any = None,
+        backend: Backend = "auto",
+        size: Any = None,
+        **parameters: Any,
+    ) -> TensorVariable:
+        """Build the random variable outside a model, for `pm.draw` and `pm.logp`.
+
+        Parameters
+        ----------
+        size : int or tuple, optional
+            Number of observations, if the parameters do not say it.
+        """
+        return NeuralLikelihood.dist(
+            self, backend, self._in_order(parameters), self._conditions(conditions), size=size
+        )
+
+    def logp(
+        self, observed: Any, *, conditions: Any = None, backend: Backend = "auto", **parameters: Any
+    ) -> TensorVariable:
+        """Log density of each observation, shape (n_obs,), for `pm.Potential`.
+
+        Arguments as for calling the approximator.
+        """
+        value = pt.as_tensor_variable(self._array(observed, self.schema.observables))
+        values = [pt.as_tensor_variable(v) for v in self._in_order(parameters)]
+        known = self._conditions(conditions)
+        return log_density(self, backend, value, values, known)
+
+    def log_prob(self, observed: Any, parameters: np.ndarray, conditions: Any = None) -> np.ndarray:
+        """Log density of each observation under each of many parameter vectors.
+
+        Parameters
+        ----------
+        observed : mapping, DataFrame, Dataset, or array (n_obs, components)
+        parameters : ndarray, shape (draws, size)
+            Flattened by `ParameterLayout`.
+        conditions : mapping or array (n_obs, conditions), optional
+
+        Returns
+        -------
+        ndarray, shape (draws, n_obs)
+        """
+        rows = torch.as_tensor(self._array(observed, self.schema.observables))
+        known = self._conditions(conditions)
+        known = None if known is None else torch.as_tensor(np.asarray(known.data))
+        theta = torch.as_tensor(np.atleast_2d(np.asarray(parameters, dtype=float)))
+        network = self.network.to(self.device)
+        parts = []
+        for part in theta.split(max(1, ROWS_AT_ONCE // max(1, len(rows)))):
+            n = len(part)
+            values = network.log_prob(
+                rows.expand(n, -1, -1).to(self.device),
+                part.to(self.device),
+                None if known is None else known.expand(n, -1, -1).to(self.device),
+            )
+            parts.append(values.cpu().numpy())
+        self.network.to("cpu")
+        return np.concatenate(parts)
+
+    def simulate(
+        self,
+        parameters: np.ndarray,
+        n_obs: int,
+        *,
+        conditions: np.ndarray | None = None,
+        random_seed: int | np.random.Generator | None = None,
+    ) -> np.ndarray:
+        """Surrogate data sets.
+
+        Parameters
+        ----------
+        parameters : ndarray, shape (sets, size)
+        n_obs : int
+        conditions : ndarray, shape (sets, n_obs, conditions), optional
+        random_seed : int or Generator, optional
+
+        Returns
+        -------
+        ndarray, shape (sets, n_obs, components)
+        """
+        generator = torch.Generator().manual_seed(
+            int(np.random.default_rng(random_seed).integers(2**63))
+        )
+        theta = torch.as_tensor(np.atleast_2d(np.asarray(parameters, dtype=float)))
+        size = max(1, ROWS_AT_ONCE // n_obs)
+        parts = []
+        for start in range(0, len(theta), size):
+            known = None
+            if conditions is not None:
+                known = torch.as_tensor(np.asarray(conditions[start : start + size], dtype=float))
+            part = theta[start : start + size]
+            parts.append(self.network.sample(part, n_obs, known, generator).numpy())
+        return np.concatenate(parts)
+
+    def _in_order(self, parameters: Mapping[str, Any]) -> list[Any]:
+        missing = [n for n in self.layout.names if n not in parameters]
+        unknown = [n for n in parameters if n not in self.layout.names]
+        if missing or unknown:
+            parts = [f"missing: {', '.join(missing)}"] if missing else []
+            parts += [f"unknown: {', '.join(unknown)}"] if unknown else []
+            raise TypeError(
+                f"the likelihood takes the parameters {', '.join(self.layout.names)}; "
+                + "; ".join(parts)
+                + "."
+            )
+        return [parameters[n] for n in self.layout.names]
+
+    def _check_reachable(self, observed: Any) -> None:
+        """Refuse data that no trained value of a bounding parameter can explain."""
+        values = observed.get_value() if hasattr(observed, "get_value") else observed
+        if not isinstance(values, np.ndarray) or not len(values):
+            return
+        for column, (name, kind) in enumerate(self.schema.observables.items()):
+            for end, bound, extreme in (
+                (0, getattr(kind, "lower", None), values[:, column].min()),
+                (1, getattr(kind, "upper", None), values[:, column].max()),
+            ):
+                if not isinstance(bound, str):
+                    continue
+                edge = self.region[end, self.layout.component_names.index(bound)]
+                if (extreme - edge) * (1 - 2 * end) <= 0.0:
+                    raise ValueError(
+                        f"observables[{name!r}] reaches {extreme:.4g}, beyond every {bound} that "
+                        f"the likelihood was trained on (from {edge:.4g}): the density would be "
+                        "zero everywhere. Remove such observations, or train on a wider proposal."
+                    )
+
+    def _array(self, data: Any, kinds: Mapping[str, Any]) -> Any:
+        """Columns of the data as an array, checked; symbolic data are taken as they are."""
+        if isinstance(data, TensorVariable) or hasattr(data, "get_value"):
+            if data.ndim != 2:
+                raise ValueError(
+                    f"symbolic data have {data.ndim} dimensions; expected (n_obs, {len(kinds)})."
+                )
+            return data
+        if isinstance(data, np.ndarray | list | tuple) and not isinstance(data, Mapping):
+            array = np.asarray(data, dtype=float)
+            if array.ndim != 2 or array.shape[1] != len(kinds):
+                raise ValueError(
+                    f"the data have shape {array.shape}; expected (n_obs, {len(kinds)}), one "
+                    f"column for each of {', '.join(kinds)}."
+                )
+            data = {name: array[:, i] for i, name in enumerate(kinds)}
+        schema = DataSchema(kinds, structure=self.schema.structure, n_obs=self.schema.n_obs)
+        return schema.batch(data, check_n_obs=False).observables[0]
+
+    def _conditions(self, conditions: Any) -> TensorVariable | None:
+        kinds = self.schema.conditions
+        if not kinds:
+            if conditions is not None:
+                raise TypeError("the likelihood was trained without conditions; pass none.")
+            return None
+        if conditions is None:
+            raise TypeError(f"the likelihood needs the conditions {', '.join(kinds)}.")
+        return pt.as_tensor_variable(self._array(conditions, kinds))
+
+
+def _content_hash(
+    network: Any, layout: ParameterLayout, schema: DataSchema, region: np.ndarray
+) -> str:
+    digest = hashlib.sha256(repr((type(network), network)).encode())
+    digest.update(repr((layout.to_dict(), schema.to_dict())).encode())
+    digest.update(region.tobytes())
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
