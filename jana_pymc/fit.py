@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -99,6 +100,14 @@ def fit(
     )
     joint.to(torch_device)
     batches = [to_batch(s, model.prior, torch_device) for s in sets]
+    _check_unconstrained(batches[0])
+    if not online and training.n_steps * training.batch_size < len(batches[0]):
+        warnings.warn(
+            f"n_steps={training.n_steps} of {training.batch_size} data sets are less than one pass "
+            f"over {len(batches[0])} simulations: the networks will be half-trained.",
+            UserWarning,
+            stacklevel=2,
+        )
     n_validation = max(1, round(training.validation_fraction * len(batches[0])))
     validation = [b.rows(slice(0, n_validation)) for b in batches]
     stored = [b.rows(slice(n_validation, None)) for b in batches]
@@ -198,6 +207,15 @@ def _simulations(
                 f"least {MINIMUM_SIMULATIONS}."
             )
     return sets
+
+
+def _check_unconstrained(batch: Batch) -> None:
+    outside = int((~torch.isfinite(batch.unconstrained).all(-1)).sum())
+    if outside:
+        raise ValueError(
+            f"simulations: {outside} of {len(batch)} parameter vectors lie outside the support of "
+            "the model's prior; they were not drawn from it."
+        )
 
 
 def _sources(model: GenerativeModel) -> tuple[Literal["prior", "proposal"], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -123,11 +124,16 @@ class JointApproximator:
         ValueError
             If the data do not fit the declared observables, or a group is unknown.
         """
+        if isinstance(groups, str):
+            raise TypeError(f"groups={groups!r}: expected a sequence of names, ({groups!r},).")
+        if draws < 1 or chains < 1:
+            raise ValueError(f"draws={draws}, chains={chains}: both must be at least 1.")
         unknown = sorted(set(groups) - set(GROUPS))
         if unknown:
             raise ValueError(f"groups={unknown} are unknown; choose from {list(GROUPS)}.")
         rng = np.random.default_rng(random_seed)
         batch = self.schema.batch(data)
+        self.likelihood.check_reachable(batch.observables)
         single = len(batch) == 1 and not isinstance(data, (list, tuple))
         u, log_q = self.posterior.sample_unconstrained(batch, draws * chains, rng)
         parameters = self.prior.constrain(u)
@@ -194,7 +200,7 @@ class JointApproximator:
             "region": np.asarray(self.region).tolist(),
             "positive": list(self.positive),
             "history": asdict(self.history),
-            "prior_fingerprint": self.prior.fingerprint(),
+            "prior_fingerprint": _fingerprint(self.prior),
         }
         storage.write(Path(path), self.network.state_dict(), configuration, kind=KIND)
         return Path(path)
@@ -278,17 +284,22 @@ def load(
     )
 
 
+def _fingerprint(prior: PyMCPrior) -> list[float]:
+    """Densities and transforms of a prior at fixed points, by which it is known again."""
+    points = np.array([[-1.0], [0.0], [1.0]]) * np.ones((1, prior.n_unconstrained))
+    return [*prior.fingerprint(), *prior.constrain(points).ravel().tolist()]
+
+
 def _check_prior(prior: PyMCPrior, configuration: dict[str, Any]) -> None:
-    trained = ParameterLayout.from_dict(configuration["layout"])
-    ours, theirs = (
-        {n: layout.shapes[n] for n in layout.names} for layout in (prior.layout, trained)
-    )
-    if ours != theirs:
+    ours, theirs = prior.layout.to_dict(), configuration["layout"]
+    if json.loads(json.dumps(ours)) != theirs:
         raise ValueError(
-            f"the prior has parameters {ours}, but the file was trained with {theirs}."
+            "the prior's parameters, their order, shapes, dims or coords differ from those of the "
+            f"prior the pair was trained with: {ours}, but the file was trained with {theirs}."
         )
-    fingerprint = np.asarray(configuration["prior_fingerprint"])
-    if not np.allclose(fingerprint, prior.fingerprint(), rtol=1e-6, atol=1e-8):
+    expected = np.asarray(configuration["prior_fingerprint"])
+    actual = np.asarray(_fingerprint(prior))
+    if expected.shape != actual.shape or not np.allclose(expected, actual, rtol=1e-6, atol=1e-8):
         raise ValueError(
             "the prior's density differs from that of the prior the pair was trained with; an "
             "amortized posterior is tied to its prior. Pass the same model, or train anew."

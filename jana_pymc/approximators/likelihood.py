@@ -111,7 +111,7 @@ class LikelihoodApproximator:
         values = self._in_order(parameters)
         if observed is not None:
             observed = self._array(observed, self.schema.observables)
-            self._check_reachable(observed)
+            self.check_reachable(observed)
         if dims is not None:
             dims = (dims,) if isinstance(dims, str) else tuple(dims)
         if dims is not None and len(dims) == 1:
@@ -173,10 +173,10 @@ class LikelihoodApproximator:
         -------
         ndarray, shape (draws, n_obs)
         """
-        rows = torch.as_tensor(self._array(observed, self.schema.observables))
+        rows = torch.tensor(self._array(observed, self.schema.observables))
         known = self._conditions(conditions)
-        known = None if known is None else torch.as_tensor(np.asarray(known.data))
-        theta = torch.as_tensor(np.atleast_2d(np.asarray(parameters, dtype=float)))
+        known = None if known is None else torch.tensor(np.asarray(known.data))
+        theta = torch.tensor(np.atleast_2d(np.asarray(parameters, dtype=float)))
         network = self.network.to(self.device)
         parts = []
         for part in theta.split(max(1, ROWS_AT_ONCE // max(1, len(rows)))):
@@ -214,13 +214,13 @@ class LikelihoodApproximator:
         generator = torch.Generator().manual_seed(
             int(np.random.default_rng(random_seed).integers(2**63))
         )
-        theta = torch.as_tensor(np.atleast_2d(np.asarray(parameters, dtype=float)))
+        theta = torch.tensor(np.atleast_2d(np.asarray(parameters, dtype=float)))
         size = max(1, ROWS_AT_ONCE // n_obs)
         parts = []
         for start in range(0, len(theta), size):
             known = None
             if conditions is not None:
-                known = torch.as_tensor(np.asarray(conditions[start : start + size], dtype=float))
+                known = torch.tensor(np.asarray(conditions[start : start + size], dtype=float))
             part = theta[start : start + size]
             parts.append(self.network.sample(part, n_obs, known, generator).numpy())
         return np.concatenate(parts)
@@ -238,15 +238,16 @@ class LikelihoodApproximator:
             )
         return [parameters[n] for n in self.layout.names]
 
-    def _check_reachable(self, observed: Any) -> None:
+    def check_reachable(self, observed: Any) -> None:
         """Refuse data that no trained value of a bounding parameter can explain."""
         values = observed.get_value() if hasattr(observed, "get_value") else observed
         if not isinstance(values, np.ndarray) or not len(values):
             return
+        values = values.reshape(-1, len(self.schema.observables))
         for column, (name, kind) in enumerate(self.schema.observables.items()):
             for end, bound, extreme in (
-                (0, getattr(kind, "lower", None), values[:, column].min()),
-                (1, getattr(kind, "upper", None), values[:, column].max()),
+                (0, getattr(kind, "lower", None), np.nanmin(values[:, column])),
+                (1, getattr(kind, "upper", None), np.nanmax(values[:, column])),
             ):
                 if not isinstance(bound, str):
                     continue
