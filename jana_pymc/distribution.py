@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+import pytensor
 import pytensor.tensor as pt
 from pymc.distributions.distribution import Distribution, _support_point
 from pymc.logprob.abstract import _logprob
@@ -67,9 +68,10 @@ class NeuralLikelihoodRV(RandomVariable):
         if one_theta and known is None:
             drawn = approximator.simulate(flat.reshape(1, -1), n_rows, random_seed=rng)
         else:
-            rows = np.broadcast_to(flat, (*batch, flat.shape[-1])).reshape(n_rows, -1)
+            rows = np.array(np.broadcast_to(flat, (*batch, flat.shape[-1]))).reshape(n_rows, -1)
             if known is not None:
-                known = np.broadcast_to(known, (*batch, known.shape[-1])).reshape(n_rows, 1, -1)
+                known = np.array(np.broadcast_to(known, (*batch, known.shape[-1])))
+                known = known.reshape(n_rows, 1, -1)
             drawn = approximator.simulate(rows, 1, conditions=known, random_seed=rng)
         return drawn.reshape(*batch, -1)
 
@@ -88,17 +90,8 @@ class NeuralLikelihood(Distribution):
         conditions: TensorVariable | None,
         **kwargs: Any,
     ) -> TensorVariable:
-        if backend not in ("auto", "lowering", "op"):
-            raise ValueError(f"backend={backend!r} is not 'auto', 'lowering' or 'op'.")
         values = [pt.as_tensor_variable(p) for p in parameters]
-        for name, value, shape in zip(
-            approximator.layout.names, values, approximator.layout.shapes.values(), strict=True
-        ):
-            if value.ndim < len(shape):
-                raise ValueError(
-                    f"parameter {name!r} has {value.ndim} dimensions; expected {len(shape)}, of "
-                    f"shape {shape}, after those of the observations."
-                )
+        _check(approximator, backend, values)
         if conditions is not None:
             values.append(conditions)
         return super().dist(
@@ -117,7 +110,10 @@ class NeuralLikelihood(Distribution):
         size: Any = None,
         rng: Any = None,
     ) -> TensorVariable:
-        return NeuralLikelihoodRV(approximator, backend)(*parameters, size=size, rng=rng)
+        # Calling the Op differs between PyTensor 2 and 3 in what it returns; its node does not.
+        op = NeuralLikelihoodRV(approximator, backend)
+        rng = pytensor.shared(np.random.default_rng()) if rng is None else rng
+        return op.make_node(rng, size, *parameters).default_output()
 
 
 @_logprob.register(NeuralLikelihoodRV)
@@ -146,17 +142,31 @@ def log_density(
     conditions: TensorVariable | None,
 ) -> TensorVariable:
     """Log density over the leading dimensions of ``value``, −inf outside the trained region."""
+    _check(approximator, backend, parameters)
     batch = value.shape[:-1]
     n_batch = value.ndim - 1
     observables = value if n_batch == 1 else value.reshape((-1, value.shape[-1]))
     if conditions is not None and n_batch != 1:
-        conditions = conditions.reshape((-1, conditions.shape[-1]))
+        n_conditions = len(approximator.schema.conditions)
+        conditions = _as_rows(conditions, (n_conditions,), batch)
     matrix, group = _distinct(approximator.layout, parameters, batch, n_batch)
     low, high = (pt.constant(end) for end in approximator.region)
     trained = pt.all((matrix >= low) & (matrix <= high), axis=1)
     log_prob = _evaluate(approximator, backend, observables, matrix, group, conditions)
     log_prob = pt.switch(trained[0] if group is None else trained[group], log_prob, -np.inf)
     return log_prob if n_batch == 1 else log_prob.reshape(batch, ndim=n_batch)
+
+
+def _check(approximator: LikelihoodApproximator, backend: str, parameters: Any) -> None:
+    if backend not in ("auto", "lowering", "op"):
+        raise ValueError(f"backend={backend!r} is not 'auto', 'lowering' or 'op'.")
+    shapes = approximator.layout.shapes
+    for name, value in zip(approximator.layout.names, parameters, strict=True):
+        if value.ndim < len(shapes[name]):
+            raise ValueError(
+                f"parameter {name!r} has {value.ndim} dimensions; expected {len(shapes[name])}, of "
+                f"shape {shapes[name]}, after those of the observations."
+            )
 
 
 def _evaluate(
@@ -201,7 +211,9 @@ def _distinct(
         n_groups = next(v.shape[0] for v, s in zip(sources, scalar, strict=True) if not s)
         for source, shape in zip(sources, layout.shapes.values(), strict=True):
             columns.append(_as_rows(source, shape, (n_groups,)))
-        return pt.concatenate(columns, axis=1), index
+        # Small integer types overflow when positions in tables are computed from them.
+        group = pt.cast(index, "int64")
+        return pt.concatenate(columns, axis=1), pt.switch(group < 0, group + n_groups, group)
     for p, shape in zip(parameters, layout.shapes.values(), strict=True):
         columns.append(_as_rows(p, shape, batch))
     return pt.concatenate(columns, axis=1), pt.arange(columns[0].shape[0])
@@ -221,11 +233,12 @@ def _common_index(
         if is_scalar:
             continue
         taken = taken_rows(p)
-        if taken is None or taken[0].ndim != 1 + len(shape):
+        if taken is None or len(taken[1]) != 1 or taken[0].ndim != 1 + len(shape):
             return None
-        if found is not None and not _same(found, taken[1]):
+        (index,) = taken[1]
+        if found is not None and not _same(found, index):
             return None
-        found = taken[1]
+        found = index
     return found
 
 

@@ -41,7 +41,7 @@ def infer_shape_arguments(*arguments: Any) -> tuple[Apply, Sequence[Any]]:
 def runs_in_object_mode(cls: OpClass) -> OpClass:
     """Let numba call an Op's ``perform`` without the warning that it will.
 
-    For an Op that calls torch there is nothing to compile, so there is nothing to warn about.
+    An Op that calls torch has nothing to compile, so nothing to warn about.
     """
 
     def funcify(op: Op, node: Apply, **options: Any) -> Callable:

@@ -113,7 +113,10 @@ class LogDensityAndGradient(_RowWise):
                 conditions if conditions.shape[1] else None,
             )
             finite = torch.where(torch.isfinite(log_prob), log_prob, 0.0)
-            slopes = torch.autograd.grad(finite.sum(), [observables, parameters])
+            # Categories enter through an index, which has no slope: zeros, not an error.
+            slopes = torch.autograd.grad(
+                finite.sum(), [observables, parameters], materialize_grads=True
+            )
         output_storage[0][0] = log_prob.detach().numpy()
         for storage, slope in zip(output_storage[1:], slopes, strict=True):
             storage[0] = slope.numpy()

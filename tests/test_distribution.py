@@ -1,0 +1,351 @@
+"""The neural likelihood as a PyMC random variable: names, shapes, draws, samplers, bad input."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+import pytest
+import torch
+from scipy import stats
+from untrained import HIGH, LOW, reaction_times, untrained
+
+import jana_pymc as jana
+from jana_pymc.simulation import Categorical, Continuous
+
+pytestmark = pytest.mark.bridge
+
+N_OBS = 30
+RT = reaction_times()
+SHORT = {
+    "draws": 15,
+    "tune": 15,
+    "chains": 2,
+    "cores": 1,
+    "random_seed": 1,
+    "progressbar": False,
+    "compute_convergence_checks": False,
+}
+
+
+@pytest.fixture(scope="module")
+def rows() -> np.ndarray:
+    return RT.simulate(np.array([[0.5, 0.3]]), N_OBS, random_seed=0)[0]
+
+
+def build(rows: Any, **options: Any) -> pm.Model:
+    with pm.Model(coords={"obs": range(len(rows))}) as model:
+        v = pm.Uniform("v", LOW, HIGH)
+        t0 = pm.Uniform("t0", LOW, 0.3)
+        RT("y", v=v, t0=t0, observed=rows, dims="obs", **options)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model(rows: np.ndarray) -> pm.Model:
+    return build(rows)
+
+
+@pytest.fixture(scope="module")
+def sampled(model: pm.Model):
+    with model:
+        return pm.sample(nuts_sampler="pymc", initvals=jana.initvals(model), **SHORT)
+
+
+# Names, shapes, dims
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"v": 0.5}, "missing: t0"),
+        ({"v": 0.5, "t0": 0.3, "drift": 1.0}, "unknown: drift"),
+        ({"v": 0.5, "ndt": 0.3}, "missing: t0; unknown: ndt"),
+    ],
+)
+def test_parameters_go_by_name(given: dict[str, float], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        RT.dist(**given)
+    with pytest.raises(TypeError, match=message):
+        RT.logp(np.array([[1.0, 0.0]]), **given)
+    with pm.Model(), pytest.raises(TypeError, match="takes the parameters v, t0"):
+        RT("y", observed=np.array([[1.0, 0.0]]), **given)
+
+
+def test_order_of_keywords_does_not_matter() -> None:
+    x = np.array([[1.0, 0.0]])
+    first, second = RT.logp(x, v=0.8, t0=0.2), RT.logp(x, t0=0.2, v=0.8)
+    assert first.eval(mode="FAST_COMPILE") == second.eval(mode="FAST_COMPILE")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "size", "shape"),
+    [
+        ({"v": 0.5, "t0": 0.3}, None, (2,)),
+        ({"v": 0.5, "t0": 0.3}, 4, (4, 2)),
+        ({"v": 0.5, "t0": 0.3}, (3, 4), (3, 4, 2)),
+        ({"v": np.full(5, 0.5), "t0": 0.3}, None, (5, 2)),
+        ({"v": np.full((3, 1), 0.5), "t0": np.full(4, 0.3)}, None, (3, 4, 2)),
+        ({"v": np.full(5, 0.5), "t0": 0.3}, (3, 5), (3, 5, 2)),
+    ],
+)
+def test_draws_have_the_shape_that_parameters_and_size_say(parameters, size, shape) -> None:
+    rv = RT.dist(size=size, **parameters)
+    assert rv.ndim == len(shape)
+    drawn = pm.draw(rv, random_seed=0)
+    assert drawn.shape == shape
+    assert (drawn[..., 0] > 0.3).all() and set(np.unique(drawn[..., 1])) <= {0.0, 1.0}
+    assert pm.draw(rv, draws=2, random_seed=0).shape == (2, *shape)
+
+
+def test_vector_parameters_and_conditions() -> None:
+    approximator = untrained(
+        {"x": Continuous()}, {"b": (2,), "s": ()}, {"known": Continuous(), "kind": Categorical(2)}
+    )
+    known = {"known": np.linspace(-1, 1, 6), "kind": np.arange(6) % 2}
+    rv = approximator.dist(b=[0.3, 0.6], s=0.5, conditions=known)
+    drawn = pm.draw(rv, random_seed=0)
+    assert drawn.shape == (6, 1)
+    value = approximator.logp(drawn, b=[0.3, 0.6], s=0.5, conditions=known)
+    expected = approximator.log_prob(drawn, np.array([[0.3, 0.6, 0.5]]), known)[0]
+    np.testing.assert_allclose(value.eval(mode="FAST_COMPILE"), expected, rtol=1e-6)
+    many = np.stack([drawn, drawn + 0.1, drawn - 0.1])
+    batch = approximator.dist(b=[0.3, 0.6], s=0.5, conditions=known, size=(3, 6))
+    np.testing.assert_allclose(
+        pm.logp(batch, many).eval(mode="FAST_COMPILE"),
+        [approximator.log_prob(x, np.array([[0.3, 0.6, 0.5]]), known)[0] for x in many],
+        rtol=1e-6,
+    )
+    with pytest.raises(TypeError, match="needs the conditions known, kind"):
+        approximator.dist(b=[0.3, 0.6], s=0.5)
+    with pytest.raises(ValueError, match="parameter 'b' has 0 dimensions; expected 1"):
+        approximator.dist(b=0.3, s=0.5, conditions=known)
+    with pytest.raises(ValueError, match="parameter 'b' has 0 dimensions; expected 1"):
+        approximator.logp(drawn, b=0.3, s=0.5, conditions=known)
+
+
+def test_dims_name_observations_and_components(model: pm.Model) -> None:
+    assert model.named_vars_to_dims["y"] == ("obs", "y_component")
+    assert tuple(model.coords["y_component"]) == ("rt", "response")
+
+
+# Draws
+
+
+def test_draws_follow_the_density() -> None:
+    approximator = untrained({"x": Continuous(lower="t0")}, {"v": (), "t0": ()})
+    theta = np.array([[0.7, 0.3]])
+    drawn = pm.draw(approximator.dist(v=0.7, t0=0.3, size=4_000), random_seed=1)[:, 0]
+    grid = 0.3 + np.exp(np.linspace(-25.0, 25.0, 40_001))
+    density = np.exp(approximator.log_prob(grid[:, None], theta)[0])
+    share = np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(grid))
+    assert share[-1] == pytest.approx(1.0, abs=1e-3)
+    assert stats.kstest(drawn, lambda x: np.interp(x, grid[1:], share)).pvalue > 0.001
+
+
+def test_seeds_reproduce_and_global_randomness_stays_as_it_was() -> None:
+    rv = RT.dist(v=0.5, t0=0.3, size=5)
+    before = torch.random.get_rng_state()
+    first, again, other = (pm.draw(rv, random_seed=s) for s in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+# In a model
+
+
+def test_log_likelihood_has_one_value_a_trial(model: pm.Model, sampled: Any, rows) -> None:
+    pm.compute_log_likelihood(sampled, model=model, progressbar=False)
+    pointwise = sampled.log_likelihood["y"]
+    assert pointwise.shape == (2, 15, N_OBS)
+    theta = np.stack([sampled.posterior[n].values.ravel() for n in ("v", "t0")], -1)
+    np.testing.assert_allclose(
+        pointwise.values.reshape(-1, N_OBS), RT.log_prob(rows, theta), rtol=1e-6
+    )
+
+
+def test_predictive_draws_lie_in_the_support(rows: np.ndarray, sampled: Any) -> None:
+    # Of a model of their own: PyMC 5.28 leaves one that was drawn from without a density.
+    with build(rows):
+        predictive = pm.sample_posterior_predictive(sampled, random_seed=1, progressbar=False)
+        prior = pm.sample_prior_predictive(7, random_seed=1)
+    drawn = predictive.posterior_predictive["y"]
+    assert drawn.shape == (2, 15, N_OBS, 2)
+    assert drawn.dims[2:] == ("obs", "y_component")
+    assert (drawn.values[..., 0] > sampled.posterior["t0"].values[..., None]).all()
+    assert prior.prior_predictive["y"].shape == (1, 7, N_OBS, 2)
+    assert (prior.prior_predictive["y"].values[..., 0] > prior.prior["t0"].values[..., None]).all()
+
+
+@pytest.mark.parametrize("backend", ["lowering", "op"])
+def test_data_may_be_exchanged_for_more_or_fewer(rows: np.ndarray, backend: str) -> None:
+    with pm.Model(coords={"obs": np.arange(N_OBS)}) as model:
+        data = pm.Data("data", rows, dims=("obs", "component"))
+        t0 = pm.Uniform("t0", LOW, 0.3)
+        RT("y", v=0.5, t0=t0, observed=data, backend=backend)
+    log_prob = model.compile_logp(vars=model.observed_RVs, mode="FAST_COMPILE")
+    point = model.initial_point()
+    theta = np.array([[0.5, 0.2]])
+    for n in (N_OBS, 12, 1):
+        with model:
+            pm.set_data({"data": rows[:n]}, coords={"obs": np.arange(n)})
+        point = {"t0_interval__": np.array(0.0)}  # the middle
+        assert float(log_prob(point)) == pytest.approx(RT.log_prob(rows[:n], theta).sum())
+        with model:
+            prior = pm.sample_prior_predictive(2, random_seed=1)
+        assert prior.prior_predictive["y"].shape == (1, 2, n, 2)
+
+
+def test_potential_gives_the_same_model_density(model: pm.Model, rows: np.ndarray) -> None:
+    with pm.Model() as other:
+        v = pm.Uniform("v", LOW, HIGH)
+        t0 = pm.Uniform("t0", LOW, 0.3)
+        pm.Potential("y", RT.logp({"rt": rows[:, 0], "response": rows[:, 1]}, v=v, t0=t0).sum())
+    point = {"v_interval__": np.array(0.3), "t0_interval__": np.array(-0.8)}
+    values = [float(m.compile_logp(mode="FAST_COMPILE")(point)) for m in (model, other)]
+    assert np.isfinite(values[0])
+    assert values[0] == pytest.approx(values[1], rel=1e-12)
+
+
+def test_hierarchy_over_groups_matches_torch(rows: np.ndarray) -> None:
+    subject = np.arange(N_OBS) % 4
+    with pm.Model(coords={"subject": range(4)}) as model:
+        v = pm.Uniform("v", LOW, HIGH, dims="subject")
+        RT("y", v=v[subject], t0=0.2, observed=rows)
+    point = {"v_interval__": np.array([-1.0, 0.0, 0.5, 1.0])}
+    v = LOW + (HIGH - LOW) / (1.0 + np.exp(-point["v_interval__"]))
+    theta = np.column_stack([v[subject], np.full(N_OBS, 0.2)])
+    expected = [RT.log_prob(rows[[i]], theta[[i]])[0, 0] for i in range(N_OBS)]
+    log_prob = model.compile_logp(vars=model.observed_RVs, sum=False, mode="FAST_COMPILE")
+    np.testing.assert_allclose(log_prob(point)[0], expected, rtol=1e-6)
+
+
+# Samplers
+
+
+def check_posterior(posterior: Any) -> None:
+    for name, high in (("v", HIGH), ("t0", 0.3)):
+        values = posterior[name].values
+        assert values.size >= 15
+        assert ((values > LOW) & (values < high)).all()
+        assert len(np.unique(values)) > 3
+
+
+def test_nuts_samples(sampled: Any) -> None:
+    check_posterior(sampled.posterior)
+
+
+def test_slice_samples_through_the_op(rows: np.ndarray) -> None:
+    with build(rows, backend="op") as model:
+        start = jana.initvals(model)
+        trace = pm.sample(step=pm.Slice(), initvals=start, **SHORT)
+    check_posterior(trace.posterior)
+
+
+def test_nutpie_samples(model: pm.Model) -> None:
+    nutpie = pytest.importorskip("nutpie")
+    compiled = nutpie.compile_pymc_model(model, initial_points=jana.initvals(model))
+    trace = nutpie.sample(compiled, draws=20, tune=20, chains=1, progress_bar=False, seed=1)
+    check_posterior(trace.posterior)
+
+
+# Copies
+
+
+def test_pickling_and_copying_keep_the_likelihood(rows: np.ndarray) -> None:
+    for other in (pickle.loads(pickle.dumps(RT)), copy.deepcopy(RT)):
+        assert other == RT and hash(other) == hash(RT)
+        theta = np.array([[0.5, 0.2]])
+        np.testing.assert_array_equal(other.log_prob(rows, theta), RT.log_prob(rows, theta))
+    assert reaction_times(4) != RT
+    rv = RT.dist(v=0.5, t0=0.3, size=3)
+    twin = pickle.loads(pickle.dumps(rv))
+    np.testing.assert_array_equal(pm.draw(rv, random_seed=1), pm.draw(twin, random_seed=1))
+
+
+# Initial values
+
+
+def start_model(t0_low: float, t0_high: float) -> pm.Model:
+    times = np.column_stack([np.linspace(0.2, 2.0, 8), np.arange(8) % 2])
+    with pm.Model() as model:
+        RT("y", v=0.5, t0=pm.Uniform("t0", t0_low, t0_high), observed=times)
+    return model
+
+
+def test_no_initial_values_where_pymc_needs_none() -> None:
+    assert jana.initvals(start_model(LOW, 0.15), random_seed=1) == {}
+
+
+def test_initial_values_have_a_finite_density() -> None:
+    model = start_model(LOW, 0.9)
+    log_prob = model.compile_logp(mode="FAST_COMPILE")
+    assert log_prob(model.initial_point()) == -np.inf
+    start = jana.initvals(model, random_seed=1)
+    assert LOW < start["t0"] < 0.2
+    share = (start["t0"] - LOW) / (0.9 - LOW)
+    assert np.isfinite(log_prob({"t0_interval__": np.log(share / (1.0 - share))}))
+
+
+def test_impossible_initial_values_are_refused() -> None:
+    with pytest.raises(ValueError, match="prior and data contradict each other"):
+        jana.initvals(start_model(0.5, 0.9), random_seed=1)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("observed", "message"),
+    [
+        (np.ones(4), r"shape \(4,\); expected \(n_obs, 2\).*rt, response"),
+        (np.ones((4, 3)), r"shape \(4, 3\); expected \(n_obs, 2\)"),
+        (np.array([[1.0, 0.0], [np.nan, 1.0]]), "observables\\['rt'\\]"),
+        (np.array([[1.0, 0.0], [1.0, 2.0]]), "observables\\['response'\\].*outside"),
+        (np.array([[1.0, 0.0], [1.0, 0.5]]), "observables\\['response'\\].*outside"),
+        (np.array([[1.0, 0.0], [LOW, 0.0]]), "observables\\['rt'\\] reaches 0.1, beyond every t0"),
+        ({"rt": np.ones(3)}, "response"),
+        ({"rt": np.ones(3), "choice": np.ones(3)}, "choice|response"),
+        ({"rt": np.ones(3), "response": np.ones(2)}, "response"),
+        (pt.dvector("data"), r"1 dimensions; expected \(n_obs, 2\)"),
+    ],
+)
+def test_bad_data_are_refused_by_name(observed: Any, message: str) -> None:
+    with pm.Model(), pytest.raises(ValueError, match=message):
+        RT("y", v=0.5, t0=0.3, observed=observed)
+
+
+def test_data_outside_a_constant_support_are_refused() -> None:
+    approximator = untrained({"x": Continuous(lower=0.0, upper=2.0)}, {"v": (), "t0": ()})
+    for value in (-0.5, 0.0, 2.0):
+        with pytest.raises(ValueError, match=r"observables\['x'\] has 1 value outside"):
+            approximator.logp(np.array([[1.0], [value]]), v=0.5, t0=0.3)
+
+
+def test_data_of_another_type_are_refused() -> None:
+    with pm.Model(), pytest.raises((TypeError, ValueError), match="rt"):
+        RT("y", v=0.5, t0=0.3, observed={"rt": ["fast", "slow"], "response": [0, 1]})
+
+
+def test_backend_must_be_known() -> None:
+    with pytest.raises(ValueError, match="backend='torch' is not 'auto', 'lowering' or 'op'"):
+        RT.dist(v=0.5, t0=0.3, backend="torch")
+    with pytest.raises(ValueError, match="backend='torch' is not"):
+        RT.logp(np.array([[1.0, 0.0]]), v=0.5, t0=0.3, backend="torch")
+
+
+def test_conditions_that_were_never_declared_are_refused() -> None:
+    with pytest.raises(TypeError, match="trained without conditions"):
+        RT.dist(v=0.5, t0=0.3, conditions=np.ones((4, 1)))
+
+
+def test_parameter_outside_the_trained_region_has_no_density() -> None:
+    rows = np.array([[1.0, 0.0], [1.5, 1.0]])
+    v = np.array([HIGH + 0.01, HIGH])
+    value = RT.logp(rows, v=v, t0=0.3).eval(mode="FAST_COMPILE")
+    assert value[0] == -np.inf and np.isfinite(value[1])
