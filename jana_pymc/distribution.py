@@ -14,7 +14,7 @@ from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.variable import TensorVariable
 
 from jana_pymc.pytensor import LogDensity, NoLowering, lower, taken_rows
-from jana_pymc.simulation import ParameterLayout
+from jana_pymc.simulation import Categorical, ParameterLayout
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import LikelihoodApproximator
@@ -86,14 +86,12 @@ class NeuralLikelihood(Distribution):
         cls,
         approximator: LikelihoodApproximator,
         backend: Backend,
-        parameters: list[Any],
+        parameters: list[TensorVariable],
         conditions: TensorVariable | None,
         **kwargs: Any,
     ) -> TensorVariable:
-        values = [pt.as_tensor_variable(p) for p in parameters]
-        _check(approximator, backend, values)
-        if conditions is not None:
-            values.append(conditions)
+        _check(backend)
+        values = parameters if conditions is None else [*parameters, conditions]
         return super().dist(
             [pt.cast(v, "float64") for v in values],
             approximator=approximator,
@@ -134,6 +132,11 @@ def _neural_support_point(
     return rv
 
 
+def _check(backend: str) -> None:
+    if backend not in ("auto", "lowering", "op"):
+        raise ValueError(f"backend={backend!r} is not 'auto', 'lowering' or 'op'.")
+
+
 def log_density(
     approximator: LikelihoodApproximator,
     backend: Backend,
@@ -142,31 +145,44 @@ def log_density(
     conditions: TensorVariable | None,
 ) -> TensorVariable:
     """Log density over the leading dimensions of ``value``, −inf outside the trained region."""
-    _check(approximator, backend, parameters)
+    _check(backend)
     batch = value.shape[:-1]
     n_batch = value.ndim - 1
     observables = value if n_batch == 1 else value.reshape((-1, value.shape[-1]))
     if conditions is not None and n_batch != 1:
         n_conditions = len(approximator.schema.conditions)
         conditions = _as_rows(conditions, (n_conditions,), batch)
+    possible, observables = _possible(approximator, observables)
     matrix, group = _distinct(approximator.layout, parameters, batch, n_batch)
     low, high = (pt.constant(end) for end in approximator.region)
     trained = pt.all((matrix >= low) & (matrix <= high), axis=1)
     log_prob = _evaluate(approximator, backend, observables, matrix, group, conditions)
-    log_prob = pt.switch(trained[0] if group is None else trained[group], log_prob, -np.inf)
+    trained = trained[0] if group is None else trained[group]
+    log_prob = pt.switch(trained if possible is None else trained & possible, log_prob, -np.inf)
     return log_prob if n_batch == 1 else log_prob.reshape(batch, ndim=n_batch)
 
 
-def _check(approximator: LikelihoodApproximator, backend: str, parameters: Any) -> None:
-    if backend not in ("auto", "lowering", "op"):
-        raise ValueError(f"backend={backend!r} is not 'auto', 'lowering' or 'op'.")
-    shapes = approximator.layout.shapes
-    for name, value in zip(approximator.layout.names, parameters, strict=True):
-        if value.ndim < len(shapes[name]):
-            raise ValueError(
-                f"parameter {name!r} has {value.ndim} dimensions; expected {len(shapes[name])}, of "
-                f"shape {shapes[name]}, after those of the observations."
-            )
+def _possible(
+    approximator: LikelihoodApproximator, observables: TensorVariable
+) -> tuple[TensorVariable | None, TensorVariable]:
+    """Which rows hold categories that exist, and rows whose categories all do.
+
+    Constants were checked when they came in; `pymc.set_data` exchanges data behind our back, and
+    a category that does not exist would be looked up in another cell of the table.
+    """
+    kinds = list(approximator.schema.observables.values())
+    if isinstance(observables, Constant) or not any(isinstance(k, Categorical) for k in kinds):
+        return None, observables
+    columns, possible = [], None
+    for i, kind in enumerate(kinds):
+        column = observables[:, i]
+        if isinstance(kind, Categorical):
+            clipped = pt.clip(pt.round(column), 0, kind.n_categories - 1)
+            exists = pt.eq(column, clipped)
+            column = pt.switch(exists, clipped, 0.0)
+            possible = exists if possible is None else possible & exists
+        columns.append(column)
+    return possible, pt.stack(columns, axis=1)
 
 
 def _evaluate(

@@ -85,6 +85,13 @@ def fit(
     .. [1] Radev, S. T., et al. (2023). JANA: Jointly amortized neural approximation of complex
        Bayesian models. UAI.
     """
+    for argument, value, kind in (
+        ("model", model, GenerativeModel),
+        ("network", network, NetworkSettings),
+        ("training", training, TrainingSettings),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(f"{argument} is {type(value).__name__}; expected {kind.__name__}.")
     if checkpoint is not None and random_seed is None:
         raise ValueError("checkpoint needs random_seed: a resumed run must repeat its batches.")
     seed = int(np.random.SeedSequence(random_seed).generate_state(1)[0])
@@ -195,6 +202,11 @@ def _simulations(
         ]
     else:
         sets = [simulations] if isinstance(simulations, Simulations) else list(simulations)
+        if not all(isinstance(each, Simulations) for each in sets):
+            raise TypeError(
+                f"simulations is {type(simulations).__name__}; expected what model.simulate or "
+                "Simulations.load returns, or a sequence of these."
+            )
         sets.sort(key=lambda s: s.source != "prior")
     if not sets or sets[0].source != "prior":
         raise ValueError("simulations: the posterior needs some that were drawn from the prior.")

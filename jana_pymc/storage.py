@@ -30,8 +30,19 @@ def write(path: Path, tensors: Mapping[str, Tensor], configuration: Any, *, kind
     configuration : JSON-serialisable object
     kind : str
         What the file holds, checked on reading.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError
+        If the folder does not exist, or the path is one.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}."
+        )
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {str(path)!r}: it is a folder; name a file in it.")
     metadata = {
         "format": FORMAT,
         "version": str(VERSION),
@@ -65,12 +76,14 @@ def read(path: Path, *, kind: str) -> tuple[dict[str, Tensor], Any]:
 
     Raises
     ------
-    FileNotFoundError
+    FileNotFoundError, IsADirectoryError
         If there is no such file.
     StorageError
         If it is truncated, not of this package, of another kind, or of a newer version.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder; name the file in it.")
     if not path.is_file():
         raise FileNotFoundError(f"no file {str(path)!r}.")
     try:

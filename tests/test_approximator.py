@@ -234,3 +234,45 @@ def test_train_then_sample_in_forked_processes(approximator, data, backend) -> N
         thread.join(timeout=120)
         assert not thread.is_alive(), "sampling does not come back"
     np.testing.assert_array_equal(draws[0], draws[1])
+
+
+def test_a_parameter_cannot_be_the_observed_name(approximator, data) -> None:
+    with pytest.raises(ValueError, match="observed_name='mu' is the name of a parameter"):
+        approximator.sample(data, observed_name="mu")
+
+
+def test_reprs_say_what_is_given_what(approximator) -> None:
+    for part in (approximator, approximator.posterior):
+        assert "mu | x" in repr(part)
+    assert "x | mu" in repr(approximator.likelihood)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"training": {"n_steps": 5}}, "training is dict; expected TrainingSettings"),
+        ({"network": "deep set"}, "network is str; expected NetworkSettings"),
+        ({"simulations": {"x": [1.0]}}, "simulations is dict; expected what model.simulate"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(options, message) -> None:
+    with pytest.raises(TypeError, match=message):
+        jana.fit(normal_mean(), progressbar=False, **options)
+
+
+def test_no_posterior_density_outside_the_prior() -> None:
+    def simulator(rng, rate, n_obs):
+        return {"x": rng.exponential(1.0 / rate, np.broadcast_shapes(np.shape(rate), (n_obs,)))}
+
+    with pm.Model() as prior:
+        pm.Gamma("rate", 2.0, 2.0)
+    model = jana.GenerativeModel(
+        prior, simulator, observables={"x": jana.Continuous(lower=0.0)}, n_obs=5, vectorized=True
+    )
+    training = jana.TrainingSettings(n_steps=2, patience=None)
+    with pytest.warns(UserWarning, match="half-trained"):
+        pair = jana.fit(
+            model, n_simulations=400, training=training, random_seed=1, progressbar=False
+        )
+    log_q = pair.log_prob({"rate": [-1.0, 0.5]}, {"x": np.linspace(0.1, 2.0, 5)})
+    assert log_q[0] == -np.inf and np.isfinite(log_q[1])

@@ -410,6 +410,7 @@ def test_wrong_output(simulator, error, match, vectorized):
     ("design", "error", "match"),
     [
         (lambda rng, n_obs: {"x": 1}, ValueError, "design returned x; expected dose"),
+        (lambda rng, n_obs: {"dose": 1 / 0}, ValueError, r"design\(rng, n_obs=10\) raised ZeroDiv"),
         (lambda rng, n_obs: {"dose": 1.0}, ValueError, r"'dose'\], returned by design, has shape"),
         (lambda rng, n_obs: {"dose": -rng.random(n_obs)}, ValueError, "500 values that are not"),
         (lambda rng, n_obs: {"dose": np.full(n_obs, np.nan)}, ValueError, "as nan"),

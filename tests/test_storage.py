@@ -67,3 +67,12 @@ def test_other_kind_and_newer_version(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(storage, "VERSION", 0)
     with pytest.raises(storage.StorageError, match="newer"):
         storage.read(path, kind="test")
+
+
+def test_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        storage.write(tmp_path / "none" / "x.safetensors", {}, {}, kind="test")
+    with pytest.raises(IsADirectoryError, match="it is a folder"):
+        storage.write(tmp_path, {}, {}, kind="test")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        storage.read(tmp_path, kind="test")

@@ -127,7 +127,7 @@ def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     train_small(checkpoint=path)
     with pytest.raises(StorageError, match="seed"):
         train_small(checkpoint=path, random_seed=2)
-    with pytest.raises(StorageError, match="settings"):
+    with pytest.raises(StorageError, match="n_steps=60, not 90"):
         train_small(90, checkpoint=path)
     with pytest.raises(StorageError, match="another architecture"):
         train_small(checkpoint=path, network=NetworkSettings(SMALL.posterior))

@@ -12,6 +12,7 @@ import numpy as np
 import pymc as pm
 
 from jana_pymc import inference_data, storage
+from jana_pymc.approximators import arguments
 from jana_pymc.approximators.likelihood import LikelihoodApproximator
 from jana_pymc.approximators.posterior import PosteriorApproximator
 from jana_pymc.architecture import NetworkSettings, build_network
@@ -82,6 +83,12 @@ class JointApproximator:
         self.posterior = PosteriorApproximator(network.posterior, prior, schema)
         self.likelihood = LikelihoodApproximator(network.likelihood, prior.layout, schema, region)
 
+    def __repr__(self) -> str:
+        return (
+            f"JointApproximator({', '.join(self.layout.names)} | "
+            f"{', '.join(self.schema.observables)}; {len(self.history)} evaluations in training)"
+        )
+
     @property
     def layout(self) -> ParameterLayout:
         """Names, shapes, dims and coords of the parameters."""
@@ -131,9 +138,13 @@ class JointApproximator:
         unknown = sorted(set(groups) - set(GROUPS))
         if unknown:
             raise ValueError(f"groups={unknown} are unknown; choose from {list(GROUPS)}.")
+        if observed_name in self.layout.names:
+            raise ValueError(
+                f"observed_name={observed_name!r} is the name of a parameter; choose another."
+            )
         rng = np.random.default_rng(random_seed)
         batch = self.schema.batch(data)
-        self.likelihood.check_reachable(batch.observables)
+        arguments.check_reachable(self.schema, self.layout, self.region, batch.observables)
         single = len(batch) == 1 and not isinstance(data, (list, tuple))
         u, log_q = self.posterior.sample_unconstrained(batch, draws * chains, rng)
         parameters = self.prior.constrain(u)

@@ -13,6 +13,7 @@ import pytensor.tensor as pt
 import torch
 from pytensor.tensor.variable import TensorVariable
 
+from jana_pymc.approximators import arguments
 from jana_pymc.distribution import Backend, NeuralLikelihood, log_density
 from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.simulation import DataSchema, ParameterLayout
@@ -86,6 +87,8 @@ class LikelihoodApproximator:
         ----------
         name : str
         observed : mapping, DataFrame, Dataset, array (n_obs, components), or pm.Data of that shape
+            Or a mapping of `pm.Data` of shape (n_obs,). If it holds the declared conditions too,
+            they are taken from it.
         conditions : the same, with the declared conditions, optional
         dims : str or tuple, optional
             Dimension of the observations. That of the components is added, ``{name}_component``.
@@ -104,14 +107,21 @@ class LikelihoodApproximator:
         Raises
         ------
         TypeError
-            If a parameter is missing or unknown.
+            If a parameter is missing, unknown or no number.
         ValueError
-            If the data do not fit the declared observables.
+            If the data do not fit the declared observables, or a parameter has not its shape.
+
+        Warns
+        -----
+        UserWarning
+            If a parameter given as a number lies outside the trained region.
         """
-        values = self._in_order(parameters)
-        if observed is not None:
-            observed = self._array(observed, self.schema.observables)
-            self.check_reachable(observed)
+        if observed is None:
+            known = self._conditions(conditions)
+        else:
+            observed, known = self._data(observed, conditions)
+            arguments.check_reachable(self.schema, self.layout, self.region, observed)
+        values = self._parameters(parameters, observed)
         if dims is not None:
             dims = (dims,) if isinstance(dims, str) else tuple(dims)
         if dims is not None and len(dims) == 1:
@@ -123,7 +133,7 @@ class LikelihoodApproximator:
             self,
             backend,
             values,
-            self._conditions(conditions),
+            known,
             observed=observed,
             dims=dims,
         )
@@ -144,7 +154,7 @@ class LikelihoodApproximator:
             Number of observations, if the parameters do not say it.
         """
         return NeuralLikelihood.dist(
-            self, backend, self._in_order(parameters), self._conditions(conditions), size=size
+            self, backend, self._parameters(parameters), self._conditions(conditions), size=size
         )
 
     def logp(
@@ -154,9 +164,8 @@ class LikelihoodApproximator:
 
         Arguments as for calling the approximator.
         """
-        value = pt.as_tensor_variable(self._array(observed, self.schema.observables))
-        values = [pt.as_tensor_variable(v) for v in self._in_order(parameters)]
-        known = self._conditions(conditions)
+        rows, known = self._data(observed, conditions)
+        value, values = pt.as_tensor_variable(rows), self._parameters(parameters, rows)
         return log_density(self, backend, value, values, known)
 
     def log_prob(self, observed: Any, parameters: np.ndarray, conditions: Any = None) -> np.ndarray:
@@ -173,9 +182,9 @@ class LikelihoodApproximator:
         -------
         ndarray, shape (draws, n_obs)
         """
-        rows = torch.tensor(self._array(observed, self.schema.observables))
-        known = self._conditions(conditions)
-        known = None if known is None else torch.tensor(np.asarray(known.data))
+        numbers, given = self._data(observed, conditions)
+        rows = torch.tensor(numbers)
+        known = None if given is None else torch.tensor(np.asarray(given.data))
         theta = torch.tensor(np.atleast_2d(np.asarray(parameters, dtype=float)))
         network = self.network.to(self.device)
         parts = []
@@ -225,58 +234,21 @@ class LikelihoodApproximator:
             parts.append(self.network.sample(part, n_obs, known, generator).numpy())
         return np.concatenate(parts)
 
-    def _in_order(self, parameters: Mapping[str, Any]) -> list[Any]:
-        missing = [n for n in self.layout.names if n not in parameters]
-        unknown = [n for n in parameters if n not in self.layout.names]
-        if missing or unknown:
-            parts = [f"missing: {', '.join(missing)}"] if missing else []
-            parts += [f"unknown: {', '.join(unknown)}"] if unknown else []
-            raise TypeError(
-                f"the likelihood takes the parameters {', '.join(self.layout.names)}; "
-                + "; ".join(parts)
-                + "."
+    def _parameters(self, given: Mapping[str, Any], observed: Any = None) -> list[TensorVariable]:
+        n_obs = None if observed is None else _n_obs(observed)
+        return arguments.ordered_parameters(self.layout, self.region, given, n_obs)
+
+    def _data(self, observed: Any, conditions: Any) -> tuple[Any, TensorVariable | None]:
+        observed, conditions = arguments.split_conditions(self.schema, observed, conditions)
+        rows = arguments.as_rows(self.schema, observed)
+        known = self._conditions(conditions)
+        n_rows = _n_obs(rows)
+        n_known = n_rows if known is None else _n_obs(known)
+        if None not in (n_rows, n_known) and n_rows != n_known:
+            raise ValueError(
+                f"conditions are given for {n_known} observations, but the data have {n_rows}."
             )
-        return [parameters[n] for n in self.layout.names]
-
-    def check_reachable(self, observed: Any) -> None:
-        """Refuse data that no trained value of a bounding parameter can explain."""
-        values = observed.get_value() if hasattr(observed, "get_value") else observed
-        if not isinstance(values, np.ndarray) or not len(values):
-            return
-        values = values.reshape(-1, len(self.schema.observables))
-        for column, (name, kind) in enumerate(self.schema.observables.items()):
-            for end, bound, extreme in (
-                (0, getattr(kind, "lower", None), np.nanmin(values[:, column])),
-                (1, getattr(kind, "upper", None), np.nanmax(values[:, column])),
-            ):
-                if not isinstance(bound, str):
-                    continue
-                edge = self.region[end, self.layout.component_names.index(bound)]
-                if (extreme - edge) * (1 - 2 * end) <= 0.0:
-                    raise ValueError(
-                        f"observables[{name!r}] reaches {extreme:.4g}, beyond every {bound} that "
-                        f"the likelihood was trained on (from {edge:.4g}): the density would be "
-                        "zero everywhere. Remove such observations, or train on a wider proposal."
-                    )
-
-    def _array(self, data: Any, kinds: Mapping[str, Any]) -> Any:
-        """Columns of the data as an array, checked; symbolic data are taken as they are."""
-        if isinstance(data, TensorVariable) or hasattr(data, "get_value"):
-            if data.ndim != 2:
-                raise ValueError(
-                    f"symbolic data have {data.ndim} dimensions; expected (n_obs, {len(kinds)})."
-                )
-            return data
-        if isinstance(data, np.ndarray | list | tuple) and not isinstance(data, Mapping):
-            array = np.asarray(data, dtype=float)
-            if array.ndim != 2 or array.shape[1] != len(kinds):
-                raise ValueError(
-                    f"the data have shape {array.shape}; expected (n_obs, {len(kinds)}), one "
-                    f"column for each of {', '.join(kinds)}."
-                )
-            data = {name: array[:, i] for i, name in enumerate(kinds)}
-        schema = DataSchema(kinds, structure=self.schema.structure, n_obs=self.schema.n_obs)
-        return schema.batch(data, check_n_obs=False).observables[0]
+        return rows, known
 
     def _conditions(self, conditions: Any) -> TensorVariable | None:
         kinds = self.schema.conditions
@@ -286,7 +258,12 @@ class LikelihoodApproximator:
             return None
         if conditions is None:
             raise TypeError(f"the likelihood needs the conditions {', '.join(kinds)}.")
-        return pt.as_tensor_variable(self._array(conditions, kinds))
+        return pt.as_tensor_variable(arguments.as_rows(self.schema, conditions, conditions=True))
+
+
+def _n_obs(rows: Any) -> int | None:
+    """Observations, if their number is known before the graph runs."""
+    return rows.shape[0] if isinstance(rows, np.ndarray) else rows.type.shape[0]
 
 
 def _content_hash(

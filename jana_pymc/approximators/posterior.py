@@ -28,6 +28,10 @@ class PosteriorApproximator:
         self.prior = prior
         self.schema = schema
 
+    def __repr__(self) -> str:
+        names = (", ".join(group) for group in (self.prior.layout.names, self.schema.observables))
+        return f"PosteriorApproximator({' | '.join(names)})"
+
     def sample(
         self,
         batch: DataBatch,
@@ -80,12 +84,14 @@ class PosteriorApproximator:
         Returns
         -------
         ndarray, shape (sets, draws)
-            With respect to the constrained parameters, as the prior's density is.
+            With respect to the constrained parameters, as the prior's density is; −inf outside
+            its support.
         """
         unconstrained = self.prior.unconstrain(parameters)
-        return self.log_prob_unconstrained(unconstrained, batch) - self.prior.log_abs_det_jacobian(
-            unconstrained
-        )
+        inside = np.asarray(np.isfinite(unconstrained).all(-1))
+        unconstrained = np.where(inside[..., None], unconstrained, 0.0)
+        log_prob = self.log_prob_unconstrained(unconstrained, batch)
+        return np.where(inside, log_prob - self.prior.log_abs_det_jacobian(unconstrained), -np.inf)
 
     @torch.no_grad()
     def log_prob_unconstrained(self, unconstrained: np.ndarray, batch: DataBatch) -> np.ndarray:

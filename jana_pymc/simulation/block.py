@@ -185,7 +185,12 @@ def _draw_conditions(job: Job, n_sets: int, rng: np.random.Generator) -> Arrays:
         return {}
     conditions = {name: np.empty((n_sets, job.n_obs)) for name in declared}
     for row in range(n_sets):
-        drawn = job.design(rng, n_obs=job.n_obs)
+        try:
+            drawn = job.design(rng, n_obs=job.n_obs)
+        except Exception as error:
+            raise ValueError(
+                f"design(rng, n_obs={job.n_obs}) raised {type(error).__name__}: {error}"
+            ) from error
         _check_names("design", drawn, declared)
         for name in declared:
             array, problem = _as_numbers(drawn[name], (job.n_obs,))

@@ -68,13 +68,19 @@ class Checkpoint:
             If the file is no checkpoint, or one of a run with other settings, seed or networks.
         """
         tensors, configuration = storage.read(path, kind=KIND)
-        expected = {"settings": asdict(settings), "seed": seed}
-        for name, value in expected.items():
-            if configuration[name] != value:
-                raise storage.StorageError(
-                    f"the checkpoint {str(path)!r} is of a run with {name} {configuration[name]}, "
-                    f"not {value}; use the same, or another checkpoint file."
-                )
+        theirs, ours = configuration["settings"], asdict(settings)
+        changed = [
+            f"{name}={theirs.get(name)!r}, not {value!r}"
+            for name, value in ours.items()
+            if theirs.get(name) != value
+        ]
+        if configuration["seed"] != seed:
+            changed.append("another random_seed")
+        if changed:
+            raise storage.StorageError(
+                f"the checkpoint {str(path)!r} is of a run with {'; '.join(changed)}. Use the "
+                "same, or another checkpoint file."
+            )
         device = next(network.parameters()).device
         groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimizer": {}}
         for key, value in tensors.items():
