@@ -59,7 +59,7 @@ def analyse_groups(
         )
     names = list(trials)
     with watch("NUTS, hierarchical"):
-        hierarchical = sample_hierarchical(approximator, trials, arguments)
+        hierarchical = sample_hierarchical(approximator, trials, amortized, arguments)
     jana.save_inference_data(amortized, arguments.output / "amortized.nc")
     jana.save_inference_data(hierarchical, arguments.output / "hierarchical.nc")
 
@@ -93,9 +93,16 @@ def analyse_groups(
 
 
 def sample_hierarchical(
-    approximator: jana.JointApproximator, trials: dict[str, Trials], arguments: argparse.Namespace
+    approximator: jana.JointApproximator,
+    trials: dict[str, Trials],
+    amortized: ArviZData,
+    arguments: argparse.Namespace,
 ) -> ArviZData:
-    """NUTS over groups whose parameters share a population, each group many trials."""
+    """NUTS over groups whose parameters share a population, each group many trials.
+
+    Each chain starts from an amortized draw of every group: dispersed, and where the density is
+    positive. PyMC's jitter would carry log a and log t0 out of the trained region.
+    """
     data = {k: np.concatenate([t[k] for t in trials.values()]) for k in ("rt", "response")}
     group = np.repeat(np.arange(len(trials)), [len(t["rt"]) for t in trials.values()])
     with pm.Model(coords={"group": list(trials)}):
@@ -114,8 +121,8 @@ def sample_hierarchical(
             cores=2,
             target_accept=0.9,
             nuts_sampler="pymc",
-            # Below the fastest response of every group, where the density is positive.
-            initvals={"log_t0": np.full(len(trials), np.log(0.6 * data["rt"].min()))},
+            init="adapt_diag",
+            initvals=[start(amortized, trials, chain) for chain in range(4)],
             random_seed=arguments.random_seed,
             progressbar=not arguments.no_progress,
         )
@@ -126,6 +133,21 @@ def sample_hierarchical(
             progressbar=not arguments.no_progress,
         )
     return result
+
+
+def start(amortized: ArviZData, trials: dict[str, Trials], chain: int) -> dict[str, np.ndarray]:
+    """One amortized draw of each group, and the population that they make."""
+    drawn = {p: np.asarray(amortized["posterior"][p])[chain, 0] for p in PARAMETERS}
+    fastest = np.array([t["rt"].min() for t in trials.values()])
+    groups = {
+        "v": drawn["v"],
+        "log_a": np.log(drawn["a"]),
+        "log_t0": np.log(np.minimum(drawn["t0"], 0.95 * fastest)),
+        "logit_w": np.log(drawn["w"] / (1.0 - drawn["w"])),
+    }
+    means = {f"{name}_mean": values.mean() for name, values in groups.items()}
+    sds = {f"{name}_sd": max(values.std(), 0.05) for name, values in groups.items()}
+    return groups | means | sds
 
 
 def _population(name: str, location: float, location_sd: float, scale: float):

@@ -13,7 +13,7 @@ from pytensor.graph.basic import Constant
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.variable import TensorVariable
 
-from jana_pymc.pytensor import LogDensity, NoLowering, lower, taken_rows
+from jana_pymc.pytensor import Contaminant, LogDensity, NoLowering, lower, taken_rows
 from jana_pymc.simulation import Categorical, ParameterLayout
 
 if TYPE_CHECKING:
@@ -31,31 +31,41 @@ class NeuralLikelihoodRV(RandomVariable):
 
     name = "neural_likelihood"
     _print_name = ("NeuralLikelihood", "\\operatorname{NeuralLikelihood}")
-    __props__ = ("signature", "inplace", "approximator", "backend")
+    __props__ = ("signature", "inplace", "approximator", "backend", "contaminant")
     ndims_supp = 1
 
     def __init__(
         self,
         approximator: LikelihoodApproximator,
         backend: Backend = "auto",
+        contaminant: Contaminant | None = None,
         signature: str | None = None,
         inplace: bool = False,
     ):
         self.approximator = approximator
         self.backend = backend
-        super().__init__(
-            signature=signature or _signature(approximator), dtype="float64", inplace=inplace
-        )
+        self.contaminant = contaminant
+        signature = signature or _signature(approximator, contaminant)
+        super().__init__(signature=signature, dtype="float64", inplace=inplace)
+
+    def split(self, inputs: Any) -> tuple[list[Any], Any, Any]:
+        """Parameters, conditions and probability of a lapse among the inputs; None for none."""
+        values = list(inputs)
+        probability = values.pop() if self.contaminant is not None else None
+        known = values.pop() if self.approximator.schema.conditions else None
+        return values, known, probability
 
     def rng_fn(self, rng: np.random.Generator, *arguments: Any) -> np.ndarray:
         """Simulate by the network; many observations of equal parameters share its work."""
-        *values, size = arguments
+        *inputs, size = arguments
         approximator = self.approximator
-        known = values.pop() if approximator.schema.conditions else None
+        values, known, probability = self.split(inputs)
         shapes = tuple(approximator.layout.shapes.values())
         batches = [v.shape[: v.ndim - len(s)] for v, s in zip(values, shapes, strict=True)]
         if known is not None:
             batches.append(known.shape[:-1])
+        if probability is not None and probability.ndim:
+            batches.append(probability.shape)
         batch = np.broadcast_shapes(*batches) if size is None else tuple(size)
         n_rows = int(np.prod(batch))
         one_theta = all(np.prod(b) == 1 for b in batches)
@@ -73,7 +83,11 @@ class NeuralLikelihoodRV(RandomVariable):
                 known = np.array(np.broadcast_to(known, (*batch, known.shape[-1])))
                 known = known.reshape(n_rows, 1, -1)
             drawn = approximator.simulate(rows, 1, conditions=known, random_seed=rng)
-        return drawn.reshape(*batch, -1)
+        drawn = drawn.reshape(*batch, -1)
+        if self.contaminant is not None:
+            lapse = rng.uniform(size=batch) < probability
+            drawn[lapse] = self.contaminant.draw(rng, int(lapse.sum()))
+        return drawn
 
 
 class NeuralLikelihood(Distribution):
@@ -87,15 +101,18 @@ class NeuralLikelihood(Distribution):
         approximator: LikelihoodApproximator,
         backend: Backend,
         parameters: list[TensorVariable],
-        conditions: TensorVariable | None,
+        conditions: TensorVariable | None = None,
+        probability: TensorVariable | None = None,
+        contaminant: Contaminant | None = None,
         **kwargs: Any,
     ) -> TensorVariable:
         _check(backend)
-        values = parameters if conditions is None else [*parameters, conditions]
+        values = [*parameters, *(v for v in (conditions, probability) if v is not None)]
         return super().dist(
             [pt.cast(v, "float64") for v in values],
             approximator=approximator,
             backend=backend,
+            contaminant=contaminant,
             **kwargs,
         )
 
@@ -105,11 +122,12 @@ class NeuralLikelihood(Distribution):
         *parameters: TensorVariable,
         approximator: LikelihoodApproximator,
         backend: Backend = "auto",
+        contaminant: Contaminant | None = None,
         size: Any = None,
         rng: Any = None,
     ) -> TensorVariable:
         # Calling the Op differs between PyTensor 2 and 3 in what it returns; its node does not.
-        op = NeuralLikelihoodRV(approximator, backend)
+        op = NeuralLikelihoodRV(approximator, backend, contaminant)
         rng = pytensor.shared(np.random.default_rng()) if rng is None else rng
         return op.make_node(rng, size, *parameters).default_output()
 
@@ -119,9 +137,10 @@ def _neural_logprob(
     op: NeuralLikelihoodRV, values: Any, rng: Any, size: Any, *inputs: Any, **kwargs: Any
 ) -> TensorVariable:
     (value,) = values
-    known = inputs[-1] if op.approximator.schema.conditions else None
-    parameters = inputs[: len(op.approximator.layout.names)]
-    return log_density(op.approximator, op.backend, value, parameters, known)
+    parameters, known, probability = op.split(inputs)
+    return log_density(
+        op.approximator, op.backend, value, parameters, known, probability, op.contaminant
+    )
 
 
 @_support_point.register(NeuralLikelihoodRV)
@@ -142,7 +161,9 @@ def log_density(
     backend: Backend,
     value: TensorVariable,
     parameters: Any,
-    conditions: TensorVariable | None,
+    conditions: TensorVariable | None = None,
+    probability: TensorVariable | None = None,
+    contaminant: Contaminant | None = None,
 ) -> TensorVariable:
     """Log density over the leading dimensions of ``value``, −inf outside the trained region."""
     _check(backend)
@@ -158,7 +179,11 @@ def log_density(
     trained = pt.all((matrix >= low) & (matrix <= high), axis=1)
     log_prob = _evaluate(approximator, backend, observables, matrix, group, conditions)
     trained = trained[0] if group is None else trained[group]
-    log_prob = pt.switch(trained if possible is None else trained & possible, log_prob, -np.inf)
+    trained = trained if possible is None else trained & possible
+    if contaminant is not None and probability is not None:
+        lapse = probability if probability.ndim == 0 else _as_rows(probability, (), batch)[:, 0]
+        log_prob = contaminant.mix(log_prob, observables, lapse)
+    log_prob = pt.switch(trained, log_prob, -np.inf)
     return log_prob if n_batch == 1 else log_prob.reshape(batch, ndim=n_batch)
 
 
@@ -264,8 +289,10 @@ def _same(first: TensorVariable, second: TensorVariable) -> bool:
     return first is second
 
 
-def _signature(approximator: LikelihoodApproximator) -> str:
+def _signature(approximator: LikelihoodApproximator, contaminant: Contaminant | None) -> str:
     inputs = [f"({','.join(map(str, shape))})" for shape in approximator.layout.shapes.values()]
     if approximator.schema.conditions:
         inputs.append(f"({len(approximator.schema.conditions)})")
+    if contaminant is not None:
+        inputs.append("()")
     return f"{','.join(inputs)}->({len(approximator.schema.observables)})"

@@ -356,9 +356,9 @@ def test_parameter_outside_the_trained_region_has_no_density() -> None:
 @pytest.mark.parametrize(
     ("v", "error", "message"),
     [
-        (None, TypeError, "parameter 'v' is NoneType; expected a number, array or tensor"),
-        ("fast", TypeError, "parameter 'v' is str"),
-        ({"a": 1}, TypeError, "parameter 'v' is dict"),
+        (None, TypeError, "'v' is NoneType; expected a number, array or tensor"),
+        ("fast", TypeError, "'v' is str"),
+        ({"a": 1}, TypeError, "'v' is dict"),
         (np.nan, ValueError, "parameter 'v' is NaN"),
         (np.full(3, 0.5), ValueError, "parameter 'v' has 3 values for 2 observations"),
     ],
@@ -430,3 +430,58 @@ def test_data_of_the_model_are_checked_when_they_come() -> None:
         data = pm.Data("data", np.array([[1.0, 3.0]]))
         with pytest.raises(ValueError, match=r"observables\['response'\] has 1 value outside"):
             RT("y", v=0.5, t0=0.3, observed=data)
+
+
+# Lapses
+
+
+LAPSES = {"contamination": 0.1, "contaminant": {"rt": (0.0, 10.0)}}
+
+
+@pytest.mark.parametrize("backend", ["lowering", "op"])
+def test_lapses_are_mixed_in(backend: str) -> None:
+    rows = np.array([[1.0, 0.0], [2.0, 1.0], [0.05, 1.0], [12.0, 0.0]])  # too early, too late
+    v = pt.dscalar("v")
+    value = RT.logp(rows, v=v, t0=0.3, backend=backend, **LAPSES)
+    clean = RT.log_prob(rows, np.array([[0.5, 0.3]]))[0]
+    lapse = np.where(rows[:, 0] <= 10.0, 0.1 / (10.0 * 2), 0.0)
+    mixture = value.eval({v: 0.5}, mode="FAST_COMPILE")
+    np.testing.assert_allclose(mixture, np.log(0.9 * np.exp(clean) + lapse), rtol=1e-6)
+    slope = pt.grad(value.sum(), v).eval({v: 0.5}, mode="FAST_COMPILE")
+    plus, minus = (value.sum().eval({v: 0.5 + h}, mode="FAST_COMPILE") for h in (1e-5, -1e-5))
+    assert slope == pytest.approx((plus - minus) / 2e-5, rel=1e-4)
+
+
+def test_lapses_are_drawn() -> None:
+    p = np.r_[np.zeros(2_000), np.ones(2_000)]
+    rv = RT.dist(v=0.5, t0=0.6, contamination=p, contaminant={"rt": (0.0, 0.5)})
+    drawn = pm.draw(rv, random_seed=1)
+    assert (drawn[:2_000, 0] > 0.6).all() and (drawn[2_000:, 0] < 0.5).all()
+    assert stats.kstest(drawn[2_000:, 0], "uniform", (0.0, 0.5)).pvalue > 0.001
+    assert drawn[2_000:, 1].mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_share_of_lapses_may_be_unknown_and_explains_impossible_data() -> None:
+    early = np.array([[1.0, 0.0], [0.05, 1.0]])
+    with pm.Model() as model:
+        p = pm.Beta("p", 1.0, 9.0)
+        RT("y", v=0.5, t0=0.3, observed=early, contamination=p, contaminant={"rt": (0.0, 10.0)})
+    point = model.initial_point()
+    assert np.isfinite(model.compile_logp(mode="FAST_COMPILE")(point))
+    assert np.isfinite(model.compile_dlogp(mode="FAST_COMPILE")(point)).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"contamination": 0.1}, ValueError, "finite range in which lapses of 'rt' lie"),
+        ({"contamination": 1.5}, ValueError, "expected a probability between 0 and 1"),
+        ({"contamination": "much"}, TypeError, "'contamination' is str"),
+        ({"contaminant": {"rt": (0, 1)}}, TypeError, "contaminant needs contamination"),
+        ({"contamination": 0.1, "contaminant": {"x": (0, 1)}}, ValueError, "contaminant names x"),
+        ({"contamination": 0.1, "contaminant": {"rt": (2, 1)}}, ValueError, r"got \(2, 1\)"),
+    ],
+)
+def test_bad_lapses_are_refused(options, error, message) -> None:
+    with pytest.raises(error, match=message):
+        RT.dist(v=0.5, t0=0.3, **options)

@@ -57,6 +57,22 @@ def ordered_parameters(
     return values
 
 
+def probability(name: str, value: Any) -> TensorVariable:
+    """Tensor of a probability, a scalar or one value an observation.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no number, or a number outside 0 to 1.
+    """
+    tensor = _tensor(name, value)
+    if isinstance(tensor, TensorConstant) and not ((tensor.data >= 0) & (tensor.data <= 1)).all():
+        raise ValueError(f"{name}={value!r}: expected a probability between 0 and 1.")
+    if tensor.ndim > 1:
+        raise ValueError(f"{name} has {tensor.ndim} dimensions; expected a scalar or (n_obs,).")
+    return tensor
+
+
 def split_conditions(schema: DataSchema, observed: Any, conditions: Any) -> tuple[Any, Any]:
     """Take the conditions out of data that hold them beside the observables."""
     named = _names(observed)
@@ -147,7 +163,7 @@ def check_reachable(
 
 
 def _tensor(name: str, value: Any) -> TensorVariable:
-    wrong = f"parameter {name!r} is {type(value).__name__}; expected a number, array or tensor."
+    wrong = f"{name!r} is {type(value).__name__}; expected a number, array or tensor."
     if value is None or isinstance(value, str | bytes):
         raise TypeError(wrong)
     try:

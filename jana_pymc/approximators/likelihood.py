@@ -16,6 +16,7 @@ from pytensor.tensor.variable import TensorVariable
 from jana_pymc.approximators import arguments
 from jana_pymc.distribution import Backend, NeuralLikelihood, log_density
 from jana_pymc.likelihoods import LikelihoodNetwork
+from jana_pymc.pytensor import Contaminant
 from jana_pymc.simulation import DataSchema, ParameterLayout
 
 ROWS_AT_ONCE = 200_000
@@ -75,6 +76,8 @@ class LikelihoodApproximator:
         observed: Any = None,
         conditions: Any = None,
         dims: Any = None,
+        contamination: Any = None,
+        contaminant: Mapping[str, tuple[float, float]] | None = None,
         backend: Backend = "auto",
         **parameters: Any,
     ) -> TensorVariable:
@@ -92,6 +95,11 @@ class LikelihoodApproximator:
         conditions : the same, with the declared conditions, optional
         dims : str or tuple, optional
             Dimension of the observations. That of the components is added, ``{name}_component``.
+        contamination : float or tensor, optional
+            Probability that an observation is a lapse, drawn uniformly whatever the parameters:
+            a number, a random variable, or one value an observation.
+        contaminant : mapping of str to (low, high), optional
+            Range of a lapse's continuous components; by default their declared constant bounds.
         backend : {"auto", "lowering", "op"}
             "lowering" re-expresses the network in PyTensor; "op" calls torch. "auto" takes the
             first where there is one.
@@ -120,7 +128,8 @@ class LikelihoodApproximator:
             known = self._conditions(conditions)
         else:
             observed, known = self._data(observed, conditions)
-            arguments.check_reachable(self.schema, self.layout, self.region, observed)
+            if contamination is None:
+                arguments.check_reachable(self.schema, self.layout, self.region, observed)
         values = self._parameters(parameters, observed)
         if dims is not None:
             dims = (dims,) if isinstance(dims, str) else tuple(dims)
@@ -134,6 +143,7 @@ class LikelihoodApproximator:
             backend,
             values,
             known,
+            *self._contamination(contamination, contaminant),
             observed=observed,
             dims=dims,
         )
@@ -142,6 +152,8 @@ class LikelihoodApproximator:
         self,
         *,
         conditions: Any = None,
+        contamination: Any = None,
+        contaminant: Mapping[str, tuple[float, float]] | None = None,
         backend: Backend = "auto",
         size: Any = None,
         **parameters: Any,
@@ -152,13 +164,27 @@ class LikelihoodApproximator:
         ----------
         size : int or tuple, optional
             Number of observations, if the parameters do not say it.
+        conditions, contamination, contaminant, backend, **parameters
+            As for calling the approximator.
         """
         return NeuralLikelihood.dist(
-            self, backend, self._parameters(parameters), self._conditions(conditions), size=size
+            self,
+            backend,
+            self._parameters(parameters),
+            self._conditions(conditions),
+            *self._contamination(contamination, contaminant),
+            size=size,
         )
 
     def logp(
-        self, observed: Any, *, conditions: Any = None, backend: Backend = "auto", **parameters: Any
+        self,
+        observed: Any,
+        *,
+        conditions: Any = None,
+        contamination: Any = None,
+        contaminant: Mapping[str, tuple[float, float]] | None = None,
+        backend: Backend = "auto",
+        **parameters: Any,
     ) -> TensorVariable:
         """Log density of each observation, shape (n_obs,), for `pm.Potential`.
 
@@ -166,7 +192,8 @@ class LikelihoodApproximator:
         """
         rows, known = self._data(observed, conditions)
         value, values = pt.as_tensor_variable(rows), self._parameters(parameters, rows)
-        return log_density(self, backend, value, values, known)
+        lapses = self._contamination(contamination, contaminant)
+        return log_density(self, backend, value, values, known, *lapses)
 
     def log_prob(self, observed: Any, parameters: np.ndarray, conditions: Any = None) -> np.ndarray:
         """Log density of each observation under each of many parameter vectors.
@@ -259,6 +286,16 @@ class LikelihoodApproximator:
         if conditions is None:
             raise TypeError(f"the likelihood needs the conditions {', '.join(kinds)}.")
         return pt.as_tensor_variable(arguments.as_rows(self.schema, conditions, conditions=True))
+
+    def _contamination(
+        self, contamination: Any, contaminant: Mapping[str, tuple[float, float]] | None
+    ) -> tuple[TensorVariable | None, Contaminant | None]:
+        if contamination is None:
+            if contaminant is not None:
+                raise TypeError("contaminant needs contamination, the probability of a lapse.")
+            return None, None
+        probability = arguments.probability("contamination", contamination)
+        return probability, Contaminant.over(self.schema, contaminant or {})
 
 
 def _n_obs(rows: Any) -> int | None:

@@ -1,7 +1,15 @@
 """Likelihood networks inside PyTensor graphs: an Op that calls torch, and a native lowering."""
 
 from jana_pymc.pytensor._compat import taken_rows
+from jana_pymc.pytensor.contamination import Contaminant
 from jana_pymc.pytensor.lowering import NoLowering, lower
 from jana_pymc.pytensor.op import LogDensity, LogDensityAndGradient
 
-__all__ = ["LogDensity", "LogDensityAndGradient", "NoLowering", "lower", "taken_rows"]
+__all__ = [
+    "Contaminant",
+    "LogDensity",
+    "LogDensityAndGradient",
+    "NoLowering",
+    "lower",
+    "taken_rows",
+]
