@@ -77,6 +77,8 @@ def analyse_groups(
     summary = az.summary(hierarchical, kind="diagnostics", round_to="none")
     divergences = int(np.asarray(hierarchical["sample_stats"]["diverging"]).sum())
     console.print(f"largest r-hat {summary['r_hat'].max():.3f}, {divergences} divergences")
+    lapse = np.asarray(hierarchical["posterior"]["lapse"])
+    console.print(f"share of lapses {lapse.mean():.3f} ± {lapse.std():.3f}")
     for line in doubts(approximator, hierarchical, trials):
         console.print(f"[yellow]{line}[/yellow]")
 
@@ -100,6 +102,8 @@ def sample_hierarchical(
 ) -> ArviZData:
     """NUTS over groups whose parameters share a population, each group many trials.
 
+    Some trials are lapses, uniform in time: without them, one fast guess holds a group's t0 down.
+
     Each chain starts from an amortized draw of every group: dispersed, and where the density is
     positive. PyMC's jitter would carry log a and log t0 out of the trained region.
     """
@@ -109,12 +113,20 @@ def sample_hierarchical(
         v = _population("v", 0.0, 2.0, 1.5)
         log_a = _population("log_a", np.log(1.5), 0.5, 0.4)
         log_t0 = _population("log_t0", np.log(0.35), 0.5, 0.4)
-        logit_w = _population("logit_w", 0.0, 0.3, 0.2)
+        logit_w = _population("logit_w", 0.0, 0.3, 0.2, centred=False)
+        lapse = pm.Beta("lapse", 1.0, 20.0)
         a = pm.Deterministic("a", pm.math.exp(log_a), dims="group")
         t0 = pm.Deterministic("t0", pm.math.exp(log_t0), dims="group")
         w = pm.Deterministic("w", pm.math.sigmoid(logit_w), dims="group")
         approximator.likelihood(
-            "y", v=v[group], a=a[group], t0=t0[group], w=w[group], observed=data
+            "y",
+            v=v[group],
+            a=a[group],
+            t0=t0[group],
+            w=w[group],
+            contamination=lapse,
+            contaminant={"rt": (0.0, 1.1 * float(data["rt"].max()))},
+            observed=data,
         )
         result = pm.sample(
             chains=4,
@@ -147,14 +159,25 @@ def start(amortized: ArviZData, trials: dict[str, Trials], chain: int) -> dict[s
     }
     means = {f"{name}_mean": values.mean() for name, values in groups.items()}
     sds = {f"{name}_sd": max(values.std(), 0.05) for name, values in groups.items()}
-    return groups | means | sds
+    logit_w = groups.pop("logit_w")
+    offset = (logit_w - means["logit_w_mean"]) / sds["logit_w_sd"]
+    return groups | means | sds | {"logit_w_offset": offset}
 
 
-def _population(name: str, location: float, location_sd: float, scale: float):
-    """Values of the groups, normal around a population mean; many trials each, so centred."""
+def _population(
+    name: str, location: float, location_sd: float, scale: float, *, centred: bool = True
+):
+    """Values of the groups, normal around a population mean.
+
+    Centred where a group's own trials say more than the population does, as they do of all
+    parameters but w.
+    """
     mean = pm.Normal(f"{name}_mean", location, location_sd)
     sd = pm.HalfNormal(f"{name}_sd", scale)
-    return pm.Normal(name, mean, sd, dims="group")
+    if centred:
+        return pm.Normal(name, mean, sd, dims="group")
+    offset = pm.Normal(f"{name}_offset", dims="group")
+    return pm.Deterministic(name, mean + sd * offset, dims="group")
 
 
 def doubts(

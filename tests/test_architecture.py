@@ -25,7 +25,7 @@ FLOORS = (
     ("joint",),
     ("architecture", "training"),
     ("pytensor",),
-    ("distribution", "inference_data", "initial_values"),
+    ("distribution", "inference_data", "initial_values", "missing_values"),
     ("approximators",),
     ("fit", "plots"),
     ("workflow",),

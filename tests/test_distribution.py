@@ -305,7 +305,8 @@ def test_impossible_initial_values_are_refused() -> None:
     [
         (np.ones(4), r"shape \(4,\); expected \(n_obs, 2\).*rt, response"),
         (np.ones((4, 3)), r"shape \(4, 3\); expected \(n_obs, 2\)"),
-        (np.array([[1.0, 0.0], [np.nan, 1.0]]), "observables\\['rt'\\]"),
+        (np.array([[1.0, 0.0], [1.0, np.nan]]), "'response'\\] has 1 missing.*only continuous"),
+        (np.array([[np.nan, 0.0], [np.nan, 1.0]]), "every value of observables\\['rt'\\]"),
         (np.array([[1.0, 0.0], [1.0, 2.0]]), "observables\\['response'\\].*outside"),
         (np.array([[1.0, 0.0], [1.0, 0.5]]), "observables\\['response'\\].*outside"),
         (np.array([[1.0, 0.0], [LOW, 0.0]]), "observables\\['rt'\\] reaches 0.1, beyond every t0"),
@@ -485,3 +486,42 @@ def test_the_share_of_lapses_may_be_unknown_and_explains_impossible_data() -> No
 def test_bad_lapses_are_refused(options, error, message) -> None:
     with pytest.raises(error, match=message):
         RT.dist(v=0.5, t0=0.3, **options)
+
+
+# Missing values
+
+
+def test_missing_values_are_imputed(rows: np.ndarray) -> None:
+    incomplete = rows.copy()
+    incomplete[[2, 5, 6], 0] = np.nan
+    subject = np.arange(N_OBS) % 2
+    with pm.Model() as model:
+        t0 = pm.Uniform("t0", LOW, 0.3, shape=2)
+        with pytest.warns(Warning, match="contains missing values"):
+            RT("y", v=0.5, t0=t0[subject], observed=incomplete)
+    middle = LOW + 0.5 * (0.3 - LOW)
+    y = np.array([-0.5, 0.1, 0.4])  # log(rt - t0)
+    complete = incomplete.copy()
+    complete[[2, 5, 6], 0] = middle + np.exp(y)
+    expected = RT.log_prob(complete, np.array([[0.5, middle]])).sum() + y.sum()
+    expected += 2 * np.log(0.25)  # of the logit of a uniform variable at its middle
+    point = {"t0_interval__": np.zeros(2), "y_unobserved_missing__": y}
+    assert float(model.compile_logp(mode="FAST_COMPILE")(point)) == pytest.approx(expected)
+    gradient = model.compile_dlogp(mode="FAST_COMPILE")(point)
+    assert np.isfinite(gradient).all()
+    with model:
+        trace = pm.sample(nuts_sampler="pymc", **SHORT)
+    imputed = trace.posterior["y_unobserved"].values
+    assert (imputed > trace.posterior["t0"].values[..., subject[[2, 5, 6]]]).all()
+
+
+def test_rows_that_are_missing_whole_are_imputed() -> None:
+    approximator = untrained({"x": Continuous(lower="t0")}, {"t0": ()})
+    x = np.array([1.0, np.nan, 2.0])
+    with pm.Model() as model, pytest.warns(Warning, match="contains missing values"):
+        approximator("y", t0=pm.Uniform("t0", LOW, 0.3), observed=x[:, None])
+    y, middle = np.array([[0.3]]), LOW + 0.5 * (0.3 - LOW)
+    complete = np.array([1.0, middle + np.exp(0.3), 2.0])
+    expected = approximator.log_prob(complete, np.array([[middle]])).sum() + 0.3 + np.log(0.25)
+    point = {"t0_interval__": np.array(0.0), "y_unobserved_missing__": y}
+    assert float(model.compile_logp(mode="FAST_COMPILE")(point)) == pytest.approx(expected)

@@ -11,7 +11,7 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 from pytensor.tensor.variable import TensorConstant, TensorVariable
 
-from jana_pymc.simulation import DataSchema, ParameterLayout
+from jana_pymc.simulation import Categorical, DataSchema, ParameterLayout
 
 
 def ordered_parameters(
@@ -130,6 +130,49 @@ def as_rows(schema: DataSchema, data: Any, *, conditions: bool = False) -> Any:
     elif named is not None:
         _check_columns(named, kinds, conditions)
     return _alone(schema, conditions).batch(data, check_n_obs=False).observables[0]
+
+
+def fill_missing(schema: DataSchema, data: Any) -> tuple[Any, np.ndarray | None]:
+    """Put placeholders into missing values of continuous observables.
+
+    Returns
+    -------
+    data : the same, or a mapping without missing values
+    missing : ndarray of bool, shape (n_obs, components), or None if nothing is missing
+
+    Raises
+    ------
+    ValueError
+        If a categorical value is missing, or every value of an observable.
+    """
+    named = _names(data)
+    if isinstance(data, np.ndarray) and data.ndim == 2 and data.shape[1] == len(schema.observables):
+        data_columns = {n: data[:, i] for i, n in enumerate(schema.observables)}
+    elif named is not None and set(named) == set(schema.observables):
+        data_columns = {name: data[name] for name in schema.observables}
+    else:
+        return data, None
+    columns, masks = {}, []
+    for name, kind in schema.observables.items():
+        column = data_columns[name]
+        if isinstance(column, Variable) or np.asarray(column).dtype.kind not in "biuf":
+            return data, None
+        mask = np.ma.getmaskarray(column) | np.isnan(np.asarray(column, dtype=float))
+        if mask.any() and isinstance(kind, Categorical):
+            raise ValueError(
+                f"observables[{name!r}] has {mask.sum()} missing values; only continuous "
+                "observables can be imputed. Leave such observations out."
+            )
+        if mask.all():
+            raise ValueError(f"every value of observables[{name!r}] is missing.")
+        values = np.array(column, dtype=float)
+        values[mask] = np.median(values[~mask])
+        columns[name] = values
+        masks.append(mask)
+    shapes = {mask.shape for mask in masks}
+    if len(shapes) > 1 or not any(mask.any() for mask in masks):
+        return data, None
+    return columns, np.stack(masks, axis=1)
 
 
 def check_reachable(

@@ -16,6 +16,7 @@ from pytensor.tensor.variable import TensorVariable
 from jana_pymc.approximators import arguments
 from jana_pymc.distribution import Backend, NeuralLikelihood, log_density
 from jana_pymc.likelihoods import LikelihoodNetwork
+from jana_pymc.missing_values import MissingValues
 from jana_pymc.pytensor import Contaminant
 from jana_pymc.simulation import DataSchema, ParameterLayout
 
@@ -91,7 +92,8 @@ class LikelihoodApproximator:
         name : str
         observed : mapping, DataFrame, Dataset, array (n_obs, components), or pm.Data of that shape
             Or a mapping of `pm.Data` of shape (n_obs,). If it holds the declared conditions too,
-            they are taken from it.
+            they are taken from it. Continuous values that are NaN or masked are imputed: they
+            become the free variable ``{name}_unobserved``.
         conditions : the same, with the declared conditions, optional
         dims : str or tuple, optional
             Dimension of the observations. That of the components is added, ``{name}_component``.
@@ -124,9 +126,12 @@ class LikelihoodApproximator:
         UserWarning
             If a parameter given as a number lies outside the trained region.
         """
+        missing = None
         if observed is None:
             known = self._conditions(conditions)
         else:
+            observed, conditions = arguments.split_conditions(self.schema, observed, conditions)
+            observed, missing = arguments.fill_missing(self.schema, observed)
             observed, known = self._data(observed, conditions)
             if contamination is None:
                 arguments.check_reachable(self.schema, self.layout, self.region, observed)
@@ -137,7 +142,11 @@ class LikelihoodApproximator:
             components = f"{name}_component"
             pm.modelcontext(None).add_coord(components, tuple(self.schema.observables))
             dims = (*dims, components)
-        return NeuralLikelihood(
+        options: dict[str, Any] = {}
+        if missing is not None:
+            observed = np.ma.masked_array(observed, missing)
+            options["default_transform"] = MissingValues(self, missing)
+        likelihood = NeuralLikelihood(
             name,
             self,
             backend,
@@ -146,7 +155,14 @@ class LikelihoodApproximator:
             *self._contamination(contamination, contaminant),
             observed=observed,
             dims=dims,
+            **options,
         )
+        if missing is not None:
+            imputed = pm.modelcontext(None)[f"{name}_unobserved"]
+            correction = options["default_transform"].correction(imputed)
+            if correction is not None:
+                pm.Potential(f"{name}_missing", correction)
+        return likelihood
 
     def dist(
         self,

@@ -1,0 +1,130 @@
+"""Missing values of continuous observables as free variables of a PyMC model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytensor.tensor as pt
+from pymc.logprob.transforms import Transform
+from pytensor.tensor.variable import TensorVariable
+
+from jana_pymc.simulation import Continuous
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators import LikelihoodApproximator
+
+
+class MissingValues(Transform):
+    """Map each missing value from its support, which may depend on parameters, to the real line.
+
+    Parameters
+    ----------
+    approximator : LikelihoodApproximator
+    mask : ndarray of bool, shape (rows, components)
+        Which values are missing.
+    """
+
+    name = "missing"
+    ndim_supp = 0
+
+    def __init__(self, approximator: LikelihoodApproximator, mask: np.ndarray):
+        self.approximator = approximator
+        self.mask = mask
+
+    def forward(self, value: TensorVariable, *inputs: Any) -> TensorVariable:
+        """Constrained to unconstrained."""
+        return self._each(value, inputs, _forward)
+
+    def backward(self, value: TensorVariable, *inputs: Any) -> TensorVariable:
+        """Unconstrained to constrained."""
+        return self._each(value, inputs, _backward)
+
+    def log_jac_det(self, value: TensorVariable, *inputs: Any) -> TensorVariable:
+        """Log derivative of `backward`, in the shape of the density that PyMC adds it to.
+
+        That of a variable that is kept whole is empty: `correction` makes up for it.
+        """
+        if self._parameters(inputs)[1]:
+            return pt.zeros((0,))
+        return self._each(value, inputs, _log_derivative).sum(axis=-1)
+
+    def correction(self, missing: TensorVariable) -> TensorVariable | None:
+        """Term of the model's log density that PyMC leaves out of a variable kept whole."""
+        node = missing.owner
+        assert node is not None, "a free variable has inputs"
+        inputs = node.inputs
+        if not self._parameters(inputs)[1]:
+            return None
+        return self._each(self.forward(missing, *inputs), inputs, _log_derivative).sum()
+
+    def _each(self, value: TensorVariable, inputs: Any, function: Any) -> TensorVariable:
+        """Apply a function to the missing values of each component."""
+        flat = value.ravel()
+        result = pt.zeros_like(flat)
+        rows, columns = np.nonzero(self.mask)
+        parameters, whole = self._parameters(inputs)
+        kinds = list(self.approximator.schema.observables.values())
+        for column in np.unique(columns):
+            positions = np.nonzero(columns == column)[0]
+            where = rows[positions] if whole else positions
+            kind = kinds[column]
+            assert isinstance(kind, Continuous)
+            low, high = (self._bound(end, parameters, where) for end in (kind.lower, kind.upper))
+            result = result[positions].set(function(flat[positions], low, high))
+        return result.reshape(value.shape)
+
+    def _parameters(self, inputs: Any) -> tuple[Any, bool]:
+        """Parameters, and whether they are those of all rows, or of the incomplete ones.
+
+        PyMC splits a variable whose missing rows are missing whole; else it keeps it whole and
+        takes it apart by a mask.
+        """
+        node = getattr(inputs[0], "owner", None)
+        if node is not None and hasattr(node.op, "approximator"):
+            return node.inputs[2:], True
+        return inputs[2:], False
+
+    def _bound(self, end: Any, parameters: Any, rows: np.ndarray) -> Any:
+        if not isinstance(end, str):
+            return end
+        layout = self.approximator.layout
+        index = layout.component_names.index(end)
+        for name, part in layout.slices.items():
+            if part.start <= index < part.stop:
+                shape = layout.shapes[name]
+                p = parameters[layout.names.index(name)]
+                p = p.reshape((*p.shape[: p.ndim - len(shape)], -1), ndim=p.ndim - len(shape) + 1)
+                p = p[..., index - part.start]
+                return p if p.ndim == 0 or p.type.broadcastable[0] else p[rows]
+        raise AssertionError(end)
+
+
+def _forward(x: TensorVariable, low: Any, high: Any) -> TensorVariable:
+    if low is None and high is None:
+        return x
+    if high is None:
+        return pt.log(x - low)
+    if low is None:
+        return -pt.log(high - x)
+    return pt.log(x - low) - pt.log(high - x)
+
+
+def _backward(y: TensorVariable, low: Any, high: Any) -> TensorVariable:
+    if low is None and high is None:
+        return y
+    if high is None:
+        return low + pt.exp(y)
+    if low is None:
+        return high - pt.exp(-y)
+    return low + (high - low) * pt.sigmoid(y)
+
+
+def _log_derivative(y: TensorVariable, low: Any, high: Any) -> TensorVariable:
+    if low is None and high is None:
+        return pt.zeros_like(y)
+    if high is None:
+        return y
+    if low is None:
+        return -y
+    return pt.log(high - low) - pt.softplus(y) - pt.softplus(-y)
