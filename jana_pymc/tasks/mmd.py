@@ -68,7 +68,7 @@ def maximum_mean_discrepancy(
     >>> maximum_mean_discrepancy(draws, draws)
     0.0
     >>> round(maximum_mean_discrepancy(draws[:250], draws[250:] + 1.0), 2)
-    1.1
+    1.05
     """
     if kernel not in ("inverse_multiquadratic", "gaussian"):
         raise ValueError(

@@ -32,7 +32,10 @@ __all__ = ["TIMES", "infected_share", "log_likelihood", "simulator", "sir"]
 
 N_PEOPLE = 1e6
 N_TESTED = 1000
-TIMES = {"paper": np.linspace(0.0, 160.0, 160)[::16], "benchmark": np.arange(0.0, 160.0, 17.0)}
+TIMES: dict[str, NDArray] = {
+    "paper": np.linspace(0.0, 160.0, 160)[::16],
+    "benchmark": 17.0 * np.arange(10),
+}
 """Days of the ten tests."""
 
 
