@@ -102,6 +102,26 @@ def test_a_sequence_of_arrays_with_conditions(vectorized):
     assert (simulations.dataset["x"].values > low[:, None, None]).all()
 
 
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_a_vector_with_conditions(vectorized):
+    def simulator(rng, mu, low, gain):
+        return {"x": rng.normal(np.asarray(gain), 1e-9)}
+
+    model = GenerativeModel(
+        prior(),
+        simulator,
+        observables={"x": Continuous(shape=(4,))},
+        structure="vector",
+        conditions={"gain": Continuous(shape=(4,))},
+        design=lambda rng: {"gain": rng.normal(size=4)},
+        vectorized=vectorized,
+    )
+    batch = simulate(model).batch()
+    assert batch.conditions.shape == (30, 1, 4)
+    assert len(np.unique(batch.conditions)) == 120
+    np.testing.assert_allclose(batch.observables, batch.conditions, atol=1e-7)
+
+
 @pytest.mark.parametrize("make", [vector_model, sequence_model])
 def test_files_and_data_sets_come_back(make, tmp_path):
     simulations = simulate(make(vectorized=True))

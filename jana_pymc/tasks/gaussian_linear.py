@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 import pymc as pm
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import log_ndtr, ndtri_exp
 
 from jana_pymc.simulation import Continuous, GenerativeModel
 from jana_pymc.tasks.benchmark import OneByOne, Task, unknown_definition, vector_form
@@ -95,12 +95,15 @@ def truncated_normal(
     upper: float,
     n: int,
 ) -> NDArray[np.float64]:
-    """Draw n vectors of independent normal components between two bounds, by inversion."""
-    # Below the mean's mirror image the distribution function does not round to one.
+    """Draw n vectors of independent normal components between two bounds, by inversion.
+
+    In logarithms, and from the tail that lies nearer, so that bounds may be far from the mean.
+    """
     sign = np.where(mean < (lower + upper) / 2, -1.0, 1.0)
     ends = np.sort(np.stack([sign * (lower - mean), sign * (upper - mean)]) / sd, axis=0)
-    low, high = ndtr(ends)
-    z = ndtri(low + (high - low) * rng.random((n, *mean.shape)))
+    log_low, log_high = log_ndtr(ends)
+    u = rng.random((n, *mean.shape))
+    z = ndtri_exp(log_high + np.log(1.0 - u * -np.expm1(log_low - log_high)))
     return np.clip(mean + sign * sd * z, lower, upper)
 
 
