@@ -17,6 +17,7 @@ from jana_pymc.posterior import PosteriorSettings
 from jana_pymc.simulation import (
     Categorical,
     Continuous,
+    Count,
     DataSchema,
     GenerativeModel,
     PyMCPrior,
@@ -34,6 +35,7 @@ __all__ = [
     "Calibration",
     "Categorical",
     "Continuous",
+    "Count",
     "DataSchema",
     "DeepSetSettings",
     "FlowSettings",

@@ -21,7 +21,7 @@ from jana_pymc.likelihoods import (
 )
 from jana_pymc.networks import DeepSetSettings, SetSummarySettings
 from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings
-from jana_pymc.simulation import Categorical, DataSchema, ParameterLayout
+from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema, ParameterLayout
 
 LikelihoodSettings = AutoregressiveSettings | SignedCouplingSettings
 
@@ -68,6 +68,32 @@ class NetworkSettings:
         return cls(posterior, kind(**likelihood))
 
 
+def check_supported(schema: DataSchema) -> None:
+    """Refuse declarations that no network here can learn, before anything is simulated.
+
+    Raises
+    ------
+    ValueError
+        If the data are not exchangeable, or have shapes or counts.
+    """
+    if schema.structure != "exchangeable":
+        raise ValueError(
+            f"structure={schema.structure!r} can be simulated, but there is no network for it yet; "
+            "networks are there for 'exchangeable'."
+        )
+    for name, kind in {**schema.observables, **schema.conditions}.items():
+        if kind.shape:
+            raise ValueError(
+                f"{name!r} has shape {kind.shape}, which can be simulated, but there is no network "
+                "for it yet; declare its components as variables of their own."
+            )
+        if isinstance(kind, Count):
+            raise ValueError(
+                f"{name!r} is a Count, which can be simulated, but there is no network for it yet; "
+                "declare it Categorical if it has few values."
+            )
+
+
 def build_network(
     schema: DataSchema,
     layout: ParameterLayout,
@@ -92,6 +118,7 @@ def build_network(
     random_seed : int
         Initial weights, rotations and permutations; torch's global state is left as it was.
     """
+    check_supported(schema)
     n_conditions = len(schema.conditions)
     categories = [
         o.n_categories if isinstance(o, Categorical) else None for o in schema.observables.values()
@@ -108,12 +135,12 @@ def build_network(
 def _build_likelihood(
     schema: DataSchema, layout: ParameterLayout, settings: LikelihoodSettings
 ) -> LikelihoodNetwork:
-    components = [
-        o.n_categories
-        if isinstance(o, Categorical)
-        else Support(_bound(o.lower, layout), _bound(o.upper, layout))
-        for o in schema.observables.values()
-    ]
+    components: list[int | Support] = []
+    for kind in schema.observables.values():
+        if isinstance(kind, Categorical):
+            components.append(kind.n_categories)
+        elif isinstance(kind, Continuous):
+            components.append(Support(_bound(kind.lower, layout), _bound(kind.upper, layout)))
     n_conditions = len(schema.conditions)
     if isinstance(settings, SignedCouplingSettings):
         return SignedCouplingLikelihood(components, layout.size, n_conditions, settings)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from jana_pymc.approximators import JointApproximator
-from jana_pymc.architecture import NetworkSettings, build_network
+from jana_pymc.architecture import NetworkSettings, build_network, check_supported
 from jana_pymc.joint import Batch, JointNetwork
 from jana_pymc.simulation import Categorical, GenerativeModel, Simulations
 from jana_pymc.training import (
@@ -94,6 +94,7 @@ def fit(
             raise TypeError(f"{argument} is {type(value).__name__}; expected {kind.__name__}.")
     if checkpoint is not None and random_seed is None:
         raise ValueError("checkpoint needs random_seed: a resumed run must repeat its batches.")
+    check_supported(model.schema)
     seed = int(np.random.SeedSequence(random_seed).generate_state(1)[0])
     torch_device = resolve_device(device)
     sets = _simulations(model, simulations, n_simulations, executor, seed, progressbar)

@@ -8,8 +8,10 @@ from jana_pymc.simulation.layout import ParameterLayout
 from jana_pymc.simulation.observables import (
     Categorical,
     Continuous,
+    Count,
     Observable,
     observable_from_dict,
+    scalar_components,
 )
 from jana_pymc.simulation.prior import PyMCPrior
 from jana_pymc.simulation.randomness import RandomSeed, seed_sequence
@@ -19,6 +21,7 @@ from jana_pymc.simulation.simulations import Simulations
 __all__ = [
     "Categorical",
     "Continuous",
+    "Count",
     "DataBatch",
     "DataSchema",
     "FailureReport",
@@ -30,5 +33,6 @@ __all__ = [
     "SimulationError",
     "Simulations",
     "observable_from_dict",
+    "scalar_components",
     "seed_sequence",
 ]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jana_pymc.simulation.failures import Failure
-from jana_pymc.simulation.observables import Categorical, Observable
+from jana_pymc.simulation.observables import Categorical, Count, Observable
 from jana_pymc.simulation.schema import DataSchema
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
@@ -40,6 +40,20 @@ class Job:
         """Observations in each simulated data set: as many as the largest has."""
         return self.schema.n_obs[1]
 
+    @property
+    def is_vector(self) -> bool:
+        """Whether data sets have no axis of observations."""
+        return self.schema.structure == "vector"
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What simulator and design are told besides parameters and conditions."""
+        return {} if self.is_vector else {"n_obs": self.n_obs}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of an observable or condition in one data set."""
+        return self.schema.array_shape(name, self.n_obs)
+
 
 @dataclass(eq=False)
 class BlockResult:
@@ -47,8 +61,8 @@ class BlockResult:
 
     Parameters
     ----------
-    observables, conditions : dict of str to ndarray, shape (sets, obs)
-        Values of failed sets have no meaning.
+    observables, conditions : dict of str to ndarray, shape (sets, obs, *shape)
+        Without the axis ``obs`` for vectors. Values of failed sets have no meaning.
     failure : ndarray of int, shape (sets,)
         0 for a good set, else the code of its :class:`Failure`.
     first : dict of Failure to (int, str)
@@ -85,7 +99,7 @@ def run_block(job: Job, parameters: Arrays, seed: np.random.SeedSequence) -> Blo
     design_seed, simulator_seed, retry_seed = seed.spawn(3)
     n_sets = len(next(iter(parameters.values())))
     result = BlockResult(
-        observables={n: np.full((n_sets, job.n_obs), np.nan) for n in job.schema.observables},
+        observables={n: np.full((n_sets, *job.shape(n)), np.nan) for n in job.schema.observables},
         conditions=_draw_conditions(job, n_sets, np.random.default_rng(design_seed)),
         failure=np.zeros(n_sets, dtype=np.int8),
     )
@@ -101,10 +115,16 @@ def run_block(job: Job, parameters: Arrays, seed: np.random.SeedSequence) -> Blo
 
 
 def compact(kind: Observable, values: NDArray[Any]) -> NDArray[Any]:
-    """Keep categories in the smallest integers that hold them, NaN becoming 0."""
-    if not isinstance(kind, Categorical):
+    """Keep categories and counts in the smallest integers that hold them, NaN becoming 0."""
+    if isinstance(kind, Categorical):
+        dtype = np.min_scalar_type(-kind.n_categories)
+    elif isinstance(kind, Count):
+        dtype = np.min_scalar_type(-1 - kind.upper) if kind.upper else np.dtype(np.int64)
+    else:
         return values
-    return np.nan_to_num(values).astype(np.min_scalar_type(-kind.n_categories), copy=False)
+    # Infinite and overlong values belong to failed sets, and have no meaning.
+    held = np.clip(np.nan_to_num(values), 0, np.iinfo(dtype).max)
+    return held.astype(dtype, copy=False)
 
 
 def _simulate(
@@ -137,18 +157,18 @@ def _simulate_rows(
     """Call the simulator once, for one row or an array of them; tell whether it returned."""
     # Copies, because the simulator may change its arguments in place.
     arguments = {name: values[rows].copy() for name, values in parameters.items()}
-    if job.vectorized:
+    if job.vectorized and not job.is_vector:
         arguments = {name: values[:, None] for name, values in arguments.items()}
     arguments |= {name: values[rows].copy() for name, values in result.conditions.items()}
     try:
-        output = job.simulator(rng, **arguments, n_obs=job.n_obs)
+        output = job.simulator(rng, **arguments, **job.sizes)
     except Exception as error:
         if record:
             result.record(Failure.EXCEPTION, np.atleast_1d(rows), _describe(error))
         return False
     _check_names("the simulator", output, job.schema.observables)
-    shape = (len(rows), job.n_obs) if job.vectorized else (job.n_obs,)
     for name in job.schema.observables:
+        shape = (len(rows), *job.shape(name)) if job.vectorized else job.shape(name)
         array, problem = _as_numbers(output[name], shape)
         if array is None:
             message = f"observables[{name!r}] {problem}"
@@ -159,19 +179,17 @@ def _simulate_rows(
 
 
 def _check_values(job: Job, result: BlockResult, parameters: Arrays) -> None:
-    bounds = {
-        name: parameters[name][:, None]
-        for kind in job.schema.observables.values()
-        for name in kind.bound_parameters
-    }
     for name, kind in job.schema.observables.items():
         values = result.observables[name]
+        within = (-1, *(1,) * (values.ndim - 1))
+        bounds = {bound: parameters[bound].reshape(within) for bound in kind.bound_parameters}
         outside = f"outside the declared support ({kind.support})"
         for failure, wrong, problem in (
             (Failure.NOT_FINITE, ~np.isfinite(values), "not finite"),
             (Failure.OUTSIDE, kind.outside(values, bounds), outside),
         ):
-            rows = np.nonzero(wrong.any(axis=1) & (result.failure == 0))[0]
+            some = wrong.reshape(len(wrong), -1).any(axis=1)
+            rows = np.nonzero(some & (result.failure == 0))[0]
             if rows.size:
                 bad = values[rows[0]][wrong[rows[0]]]
                 count = f"{bad.size} {'value' if bad.size == 1 else 'values'}"
@@ -183,17 +201,18 @@ def _draw_conditions(job: Job, n_sets: int, rng: np.random.Generator) -> Arrays:
     declared = job.schema.conditions
     if job.design is None:
         return {}
-    conditions = {name: np.empty((n_sets, job.n_obs)) for name in declared}
+    conditions = {name: np.empty((n_sets, *job.shape(name))) for name in declared}
     for row in range(n_sets):
         try:
-            drawn = job.design(rng, n_obs=job.n_obs)
+            drawn = job.design(rng, **job.sizes)
         except Exception as error:
+            sizes = "".join(f", {name}={size}" for name, size in job.sizes.items())
             raise ValueError(
-                f"design(rng, n_obs={job.n_obs}) raised {type(error).__name__}: {error}"
+                f"design(rng{sizes}) raised {type(error).__name__}: {error}"
             ) from error
         _check_names("design", drawn, declared)
         for name in declared:
-            array, problem = _as_numbers(drawn[name], (job.n_obs,))
+            array, problem = _as_numbers(drawn[name], job.shape(name))
             if array is None:
                 raise ValueError(f"conditions[{name!r}], returned by design, {problem}.")
             conditions[name][row] = array

@@ -32,25 +32,29 @@ class GenerativeModel:
         Its free random variables are the parameters.
     simulator : callable
         ``simulator(rng, **parameters, **conditions, n_obs)`` returns a dict with one array of
-        shape (n_obs,) for each observable. Parameters come as floats, or as arrays of their
-        shape; conditions as arrays (n_obs,).
-    observables : dict of str to Continuous or Categorical
+        shape (n_obs, *shape) for each observable. Parameters come as floats, or as arrays of their
+        shape; conditions as arrays (n_obs, *shape). For vectors there is neither the argument
+        nor the axis ``n_obs``.
+    observables : dict of str to Continuous, Categorical or Count
         Components of one observation.
     structure : str
         ``"exchangeable"``: observations are independent given parameters and conditions.
-    n_obs : int or tuple of int
-        Smallest and largest number of observations in a data set.
-    conditions : dict of str to Continuous or Categorical, optional
+        ``"markovian"``: a sequence, the first observations of which are a shorter data set.
+        ``"vector"``: a data set is one value of each observable, of its declared shape.
+    n_obs : int or tuple of int, optional
+        Smallest and largest number of observations in a data set; left out for vectors alone.
+    conditions : dict of str to Continuous, Categorical or Count, optional
         Covariates known for each observation.
     design : callable, optional
-        ``design(rng, n_obs)`` returns a dict with one array (n_obs,) for each condition: those of
-        one data set to simulate.
+        ``design(rng, n_obs)`` returns a dict with one array (n_obs, *shape) for each condition:
+        those of one data set to simulate; ``design(rng)`` for vectors.
     proposal : pymc.Model, optional
         Another distribution of the same parameters, wider than the prior. The likelihood is
         trained on it, and so holds in hierarchical models and under other priors.
     vectorized : bool
         The simulator makes many data sets in one call: parameters have shape (n_sets, 1, *shape),
-        conditions (n_sets, n_obs), and so have the observables.
+        conditions (n_sets, n_obs, *shape), and so have the observables. For vectors parameters,
+        conditions and observables all have shape (n_sets, *shape).
 
     Attributes
     ----------
@@ -78,6 +82,16 @@ class GenerativeModel:
     >>> simulations = model.simulate(100, random_seed=1, progressbar=False)
     >>> dict(simulations.dataset.sizes)
     {'simulation': 100, 'obs': 20}
+
+    A vector:
+
+    >>> def simulator(rng, mu):
+    ...     return {"x": rng.normal(mu, 1.0, 3)}
+    >>> model = GenerativeModel(
+    ...     prior, simulator, observables={"x": Continuous(shape=3)}, structure="vector"
+    ... )
+    >>> model.simulate(100, random_seed=1, progressbar=False).batch().observables.shape
+    (100, 1, 3)
     """
 
     def __init__(
@@ -87,7 +101,7 @@ class GenerativeModel:
         *,
         observables: Mapping[str, Observable],
         structure: str = "exchangeable",
-        n_obs: int | tuple[int, int],
+        n_obs: int | tuple[int, int] | None = None,
         conditions: Mapping[str, Observable] | None = None,
         design: Callable[..., Mapping[str, Any]] | None = None,
         proposal: pm.Model | None = None,
@@ -95,6 +109,13 @@ class GenerativeModel:
     ):
         self.prior = PyMCPrior(prior)
         self.proposal = None if proposal is None else PyMCPrior(proposal)
+        if n_obs is None:
+            if structure != "vector":
+                raise ValueError(
+                    f"n_obs is missing: structure={structure!r} needs the number of observations "
+                    "in a data set, or the smallest and the largest."
+                )
+            n_obs = 1
         self.schema = DataSchema(observables, conditions or {}, structure, n_obs)  # type: ignore[arg-type]
         self.layout = self.prior.layout
         self.simulator = simulator
@@ -106,10 +127,12 @@ class GenerativeModel:
             _check_proposal(self.layout, self.proposal.layout)
         if (design is None) != (not self.schema.conditions):
             raise ValueError("conditions and design belong together: give both, or neither.")
-        arguments = [*self.layout.names, *self.schema.conditions, "n_obs"]
-        _check_signature("simulator", simulator, arguments)
+        sizes = [] if structure == "vector" else ["n_obs"]
+        _check_signature(
+            "simulator", simulator, [*self.layout.names, *self.schema.conditions, *sizes]
+        )
         if design is not None:
-            _check_signature("design", design, ["n_obs"])
+            _check_signature("design", design, sizes)
 
     def simulate(
         self,
@@ -124,8 +147,8 @@ class GenerativeModel:
         """Simulate data sets.
 
         All have as many observations as the largest may have. Each comes with an `n_obs` of its
-        own, uniform over the range: since observations are exchangeable, the first `n_obs` of
-        them are a data set of that size.
+        own, uniform over the range: since observations are exchangeable, or a sequence, the first
+        `n_obs` of them are a data set of that size.
 
         Parameters
         ----------

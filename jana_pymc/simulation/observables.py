@@ -1,10 +1,11 @@
-"""What one observation consists of: continuous and categorical components with their support."""
+"""What data consist of: continuous, categorical and count variables, their support and shape."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +22,8 @@ class Continuous:
         Ends of the support, which is the open interval between them. A string names a scalar
         parameter that is the bound, as the non-decision time is for reaction times. None means
         unbounded.
+    shape : int or tuple of int
+        Shape of the value; ``()``, the default, for a single number.
 
     Raises
     ------
@@ -32,15 +35,17 @@ class Continuous:
     Examples
     --------
     >>> Continuous(lower="t0")
-    Continuous(lower='t0', upper=None)
+    Continuous(lower='t0', upper=None, shape=())
     >>> Continuous(lower=0.0).outside([-1.0, 0.0, 2.0])
     array([ True,  True, False])
     """
 
     lower: float | str | None = None
     upper: float | str | None = None
+    shape: tuple[int, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", _checked_shape("Continuous", self.shape))
         for end in ("lower", "upper"):
             object.__setattr__(self, end, _checked_bound(end, getattr(self, end)))
         lower, upper = self.lower, self.upper
@@ -97,6 +102,8 @@ class Categorical:
     Parameters
     ----------
     n_categories : int
+    shape : int or tuple of int
+        Shape of the value; ``()``, the default, for a single category.
 
     Raises
     ------
@@ -112,8 +119,10 @@ class Categorical:
     """
 
     n_categories: int
+    shape: tuple[int, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", _checked_shape("Categorical", self.shape))
         number = self.n_categories
         if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
             raise TypeError(f"Categorical needs an integer n_categories, got {number!r}.")
@@ -144,13 +153,101 @@ class Categorical:
         return {"kind": "categorical", **asdict(self)}
 
 
-Observable: TypeAlias = Continuous | Categorical
+@dataclass(frozen=True)
+class Count:
+    """A component of an observation that counts something: 0, 1, 2, ...
+
+    Parameters
+    ----------
+    upper : int or None
+        The largest possible value, as the number of trials of a binomial count; None if there is
+        none.
+    shape : int or tuple of int
+        Shape of the value; ``()``, the default, for a single count.
+
+    Raises
+    ------
+    TypeError
+        If the largest value is not an integer.
+    ValueError
+        If it is smaller than one.
+
+    Examples
+    --------
+    >>> Count(upper=3).outside([0, 3, 4, 0.5, -1])
+    array([False, False,  True,  True,  True])
+    """
+
+    upper: int | None = None
+    shape: tuple[int, ...] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", _checked_shape("Count", self.shape))
+        number = self.upper
+        if number is None:
+            return
+        if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
+            raise TypeError(f"Count takes an integer or None for upper, got {number!r}.")
+        if number < 1:
+            raise ValueError(f"Count needs upper >= 1, got {number}.")
+        object.__setattr__(self, "upper", int(number))
+
+    @property
+    def bound_parameters(self) -> tuple[str, ...]:
+        """No parameter bounds a count."""
+        return ()
+
+    @property
+    def support(self) -> str:
+        """The support in words, for messages."""
+        return "integers from 0" if self.upper is None else f"integers 0 to {self.upper}"
+
+    def outside(
+        self, values: ArrayLike, parameters: Mapping[str, NDArray] | None = None
+    ) -> NDArray[np.bool_]:
+        """Tell which values are finite, but no possible count; see :meth:`Continuous.outside`."""
+        values = np.asarray(values, dtype=np.float64)
+        upper = np.inf if self.upper is None else self.upper
+        count = (values >= 0) & (values <= upper) & (values == np.floor(values))
+        return ~count & np.isfinite(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-serialisable form, read by :func:`observable_from_dict`."""
+        return {"kind": "count", **asdict(self)}
+
+
+Observable: TypeAlias = Continuous | Categorical | Count
 """A declared component of an observation."""
 
-_KINDS: dict[str, type[Continuous] | type[Categorical]] = {
+_KINDS: dict[str, type[Continuous] | type[Categorical] | type[Count]] = {
     "continuous": Continuous,
     "categorical": Categorical,
+    "count": Count,
 }
+
+
+def scalar_components(kinds: Mapping[str, Observable]) -> dict[str, Observable]:
+    """Name the single numbers of declared variables, in the order in which arrays hold them.
+
+    Parameters
+    ----------
+    kinds : mapping of str to Continuous, Categorical or Count
+
+    Returns
+    -------
+    dict of str to Continuous, Categorical or Count
+        Each without a shape: ``x`` for a single number, ``x[0]``, ``y[1, 2]`` for parts of arrays.
+
+    Examples
+    --------
+    >>> list(scalar_components({"n": Count(), "x": Continuous(shape=2)}))
+    ['n', 'x[0]', 'x[1]']
+    """
+    return {
+        f"{name}[{', '.join(map(str, index))}]" if index else name: replace(kind, shape=())
+        for name, kind in kinds.items()
+        for index in product(*map(range, kind.shape))
+    }
 
 
 def observable_from_dict(values: Mapping[str, Any]) -> Observable:
@@ -160,6 +257,15 @@ def observable_from_dict(values: Mapping[str, Any]) -> Observable:
     if kind not in _KINDS:
         raise ValueError(f"unknown kind of observable {kind!r}; known are {', '.join(_KINDS)}.")
     return _KINDS[kind](**options)
+
+
+def _checked_shape(what: str, shape: Any) -> tuple[int, ...]:
+    sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
+    if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in sizes):
+        raise TypeError(f"{what} takes an integer or a tuple of integers for shape, got {shape!r}.")
+    if any(n < 1 for n in sizes):
+        raise ValueError(f"{what} needs a shape of positive integers, got {shape!r}.")
+    return tuple(int(n) for n in sizes)
 
 
 def _checked_bound(end: str, bound: Any) -> float | str | None:

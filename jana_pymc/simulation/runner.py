@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Generator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
@@ -34,7 +35,7 @@ class Outcome:
 
     Parameters
     ----------
-    observables, conditions : dict of str to ndarray, shape (good sets, obs)
+    observables, conditions : dict of str to ndarray, shape (good sets, obs, *shape)
     good : ndarray of bool, shape (sets,)
     report : FailureReport
     """
@@ -47,7 +48,10 @@ class Outcome:
 
 def block_size(job: Job) -> int:
     """Data sets in a block."""
-    return max(1, _TRIALS_IN_BLOCK // job.n_obs) if job.vectorized else _SETS_IN_BLOCK
+    if not job.vectorized:
+        return _SETS_IN_BLOCK
+    largest = max(math.prod(kind.shape) for kind in job.schema.observables.values())
+    return max(1, _TRIALS_IN_BLOCK // (job.n_obs * largest))
 
 
 def run_simulations(

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from jana_pymc.simulation.observables import (
     Categorical,
     Continuous,
+    Count,
     Observable,
     observable_from_dict,
+    scalar_components,
 )
 from jana_pymc.simulation.validation import check_values, read_many, read_one
 
-STRUCTURES = ("exchangeable",)
+STRUCTURES = ("exchangeable", "markovian", "vector")
 RESERVED = ("n_obs", "rng", "simulation", "obs")
 """Names with a meaning of their own in simulators and stored simulations."""
 
@@ -30,7 +32,8 @@ class DataBatch:
     Parameters
     ----------
     observables : ndarray, shape (sets, obs, components)
-        float64, NaN beyond a set's own size.
+        float64, NaN beyond a set's own size. Arrays are flattened: the last axis is that of
+        :attr:`DataSchema.components`. A vector data set is one observation.
     conditions : ndarray, shape (sets, obs, conditions)
         float64, NaN beyond a set's own size; the last axis is empty without conditions.
     n_obs : ndarray of int, shape (sets,)
@@ -57,14 +60,17 @@ class DataSchema:
 
     Parameters
     ----------
-    observables : mapping of str to Continuous or Categorical
-        Components of one observation, in order.
-    conditions : mapping of str to Continuous or Categorical, optional
+    observables : mapping of str to Continuous, Categorical or Count
+        Components of one observation, in order; their ``shape`` is that within one observation.
+    conditions : mapping of str to Continuous, Categorical or Count, optional
         Covariates known for each observation, in order.
     structure : str
         ``"exchangeable"``: the order of the observations carries no information.
+        ``"markovian"``: the observations are a sequence, each depending on those before it.
+        ``"vector"``: a data set is one value of each observable, of its declared shape, without
+        an axis of observations.
     n_obs : int or tuple of int
-        Smallest and largest number of observations in a data set.
+        Smallest and largest number of observations in a data set; 1 for a vector.
 
     Raises
     ------
@@ -94,6 +100,11 @@ the first at position 1: -0.1.
         object.__setattr__(self, "observables", _declared("observables", self.observables))
         object.__setattr__(self, "conditions", _declared("conditions", self.conditions or {}))
         object.__setattr__(self, "n_obs", _checked_range(self.n_obs))
+        if self.structure == "vector" and self.n_obs != (1, 1):
+            raise ValueError(
+                f"n_obs={self.n_obs}, but with structure='vector' a data set is one value of each "
+                "observable; leave n_obs out, and declare shapes: Continuous(shape=...)."
+            )
         if not self.observables:
             raise ValueError("observables is empty; declare at least one component.")
         both = [name for name in self.observables if name in self.conditions]
@@ -112,15 +123,38 @@ the first at position 1: -0.1.
                 f"{', '.join(map(repr, STRUCTURES))}."
             )
 
+    @property
+    def components(self) -> dict[str, Observable]:
+        """The single numbers of one observation, by name: the last axis of a batch."""
+        return scalar_components(self.observables)
+
+    @property
+    def condition_components(self) -> dict[str, Observable]:
+        """The single numbers of the conditions of one observation, by name."""
+        return scalar_components(self.conditions)
+
+    def array_shape(self, name: str, n_obs: int) -> tuple[int, ...]:
+        """Shape of an observable or condition in one data set.
+
+        Parameters
+        ----------
+        name : str
+        n_obs : int
+            Number of observations; of no account for a vector.
+        """
+        shape = {**self.observables, **self.conditions}[name].shape
+        return shape if self.structure == "vector" else (n_obs, *shape)
+
     def batch(self, data: Any, *, check_n_obs: bool = True) -> DataBatch:
         """Bring one data set or many into one padded, validated form.
 
         Parameters
         ----------
         data : mapping, DataFrame, Dataset, sequence of these, or DataBatch
-            One data set: one array of shape (n_obs,) for each observable and condition. Many: a
-            sequence of data sets, or an xarray Dataset with a dimension ``simulation`` and, if
-            their sizes differ, a variable ``n_obs``. A DataBatch is returned as it is.
+            One data set: one array of shape (n_obs, *shape) for each observable and condition;
+            of its shape alone for a vector. Many: a sequence of data sets, or an xarray Dataset
+            with a dimension ``simulation`` and, if their sizes differ, a variable ``n_obs``. A
+            DataBatch is returned as it is.
         check_n_obs : bool
             Warn if a data set is smaller or larger than those declared.
 
@@ -145,14 +179,15 @@ the first at position 1: -0.1.
             return data
         many = _is_many(data)
         declared = {"observables": self.observables, "conditions": self.conditions}
-        columns, n_obs = (read_many if many else read_one)(data, declared)
+        read = read_many if many else read_one
+        columns, n_obs = read(data, declared, vector=self.structure == "vector")
         present = np.arange(max(n_obs)) < n_obs[:, None]
         arrays = []
         for group, kinds in declared.items():
             for name, kind in kinds.items():
                 check_values(f"{group}[{name!r}]", kind, columns[name], present, many=many)
-            stacked = [columns[name] for name in kinds]
-            arrays.append(np.stack(stacked, -1) if stacked else np.empty((*present.shape, 0)))
+            flat = [columns[name].reshape(*present.shape, -1) for name in kinds]
+            arrays.append(np.concatenate([np.empty((*present.shape, 0)), *flat], axis=-1))
         if check_n_obs:
             self._warn_about_sizes(n_obs)
         return DataBatch(arrays[0], arrays[1], n_obs)
@@ -202,11 +237,13 @@ def _is_many(data: Any) -> bool:
 def _declared(what: str, kinds: Any) -> dict[str, Observable]:
     if not isinstance(kinds, Mapping):
         raise TypeError(
-            f"{what} must be a dict of names to Continuous or Categorical, got {kinds!r}."
+            f"{what} must be a dict of names to Continuous, Categorical or Count, got {kinds!r}."
         )
     for name, kind in kinds.items():
-        if not isinstance(kind, (Continuous, Categorical)):
-            raise TypeError(f"{what}[{name!r}] must be Continuous or Categorical, got {kind!r}.")
+        if not isinstance(kind, (Continuous, Categorical, Count)):
+            raise TypeError(
+                f"{what}[{name!r}] must be Continuous, Categorical or Count, got {kind!r}."
+            )
         if name in RESERVED or not isinstance(name, str):
             raise ValueError(f"{what} cannot be named {name!r}; choose another name.")
     return dict(kinds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import uuid
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from jana_pymc.simulation.failures import FailureReport
 from jana_pymc.simulation.layout import ParameterLayout
+from jana_pymc.simulation.observables import Observable
 from jana_pymc.simulation.schema import DataBatch, DataSchema
 
 FORMAT = "jana_pymc simulations"
@@ -32,9 +34,9 @@ class Simulations:
     Parameters
     ----------
     dataset : xarray.Dataset
-        Dimensions ``simulation``, ``obs`` and those of the parameters. One variable for each
-        parameter, observable and condition, and ``n_obs``. Its attributes describe the model; a
-        selection along ``simulation`` is again valid.
+        Dimensions ``simulation``, ``obs`` (not for vectors) and those of parameters and shapes.
+        One variable for each parameter, observable and condition, and ``n_obs``. Its attributes
+        describe the model; a selection along ``simulation`` is again valid.
 
     Examples
     --------
@@ -67,7 +69,8 @@ class Simulations:
         Parameters
         ----------
         parameters : mapping of str to ndarray, shape (simulations, *shape of the parameter)
-        observables, conditions : mapping of str to ndarray, shape (simulations, obs)
+        observables, conditions : mapping of str to ndarray, shape (simulations, obs, *shape)
+            Without the axis ``obs`` for vectors.
         n_obs : ndarray of int, shape (simulations,)
         layout : ParameterLayout
         schema : DataSchema
@@ -79,8 +82,10 @@ class Simulations:
             name: (("simulation", *_dims(name, layout)), values)
             for name, values in parameters.items()
         }
+        kinds = {**schema.observables, **schema.conditions}
+        obs = () if schema.structure == "vector" else ("obs",)
         variables |= {
-            name: (("simulation", "obs"), values)
+            name: (("simulation", *obs, *_unnamed(name, len(kinds[name].shape))), values)
             for name, values in {**observables, **conditions}.items()
         }
         variables["n_obs"] = (("simulation",), np.asarray(n_obs, dtype=np.int64))
@@ -135,10 +140,10 @@ class Simulations:
         DataBatch
         """
         n_obs = self.dataset["n_obs"].values.copy()
-        observables = self._stack(list(self.schema.observables))
-        conditions = self._stack(list(self.schema.conditions))
+        observables = self._stack(self.schema.observables)
+        conditions = self._stack(self.schema.conditions)
         if pad:
-            beyond = np.arange(self.dataset.sizes["obs"]) >= n_obs[:, None]
+            beyond = np.arange(observables.shape[1]) >= n_obs[:, None]
             observables[beyond] = np.nan
             conditions[beyond] = np.nan
         return DataBatch(observables, conditions, n_obs)
@@ -228,16 +233,26 @@ class Simulations:
         _check_attributes(dataset.attrs, repr(str(path)))
         return cls(dataset)
 
-    def _stack(self, names: Sequence[str]) -> NDArray[np.float64]:
-        stacked = np.empty((len(self), self.dataset.sizes["obs"], len(names)))
-        for i, name in enumerate(names):
-            stacked[..., i] = self.dataset[name].values
+    def _stack(self, kinds: Mapping[str, Observable]) -> NDArray[np.float64]:
+        n_obs = 1 if self.schema.structure == "vector" else self.dataset.sizes["obs"]
+        sizes = {name: math.prod(kind.shape) for name, kind in kinds.items()}
+        stacked = np.empty((len(self), n_obs, sum(sizes.values())))
+        start = 0
+        for name, size in sizes.items():
+            flat = self.dataset[name].values.reshape(len(self), n_obs, size)
+            stacked[..., start : start + size] = flat
+            start += size
         return stacked
 
 
 def _dims(name: str, layout: ParameterLayout) -> tuple[str, ...]:
     """Take the user's dims; where there are none, the names that ArviZ makes up."""
-    return tuple(dim or f"{name}_dim_{i}" for i, dim in enumerate(layout.dims[name]))
+    unnamed = _unnamed(name, len(layout.dims[name]))
+    return tuple(dim or made_up for dim, made_up in zip(layout.dims[name], unnamed, strict=True))
+
+
+def _unnamed(name: str, ndim: int) -> tuple[str, ...]:
+    return tuple(f"{name}_dim_{i}" for i in range(ndim))
 
 
 def _check_attributes(attributes: Mapping[Any, Any], what: str) -> None:

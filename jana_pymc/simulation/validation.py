@@ -14,25 +14,32 @@ Declared: TypeAlias = Mapping[str, Mapping[str, Observable]]
 """The observables and the conditions, by group and name."""
 
 Columns: TypeAlias = dict[str, NDArray[np.float64]]
-"""One array of shape (sets, obs) for each name."""
+"""One array of shape (sets, obs, *shape) for each name."""
 
 
-def read_one(data: Any, declared: Declared) -> tuple[Columns, NDArray[np.int64]]:
+def read_one(
+    data: Any, declared: Declared, *, vector: bool = False
+) -> tuple[Columns, NDArray[np.int64]]:
     """Read one data set as a batch of one."""
-    columns = _columns(data, declared, "")
+    columns = _columns(data, declared, "", vector)
     n_obs = np.array([_common_length(columns, "")])
     return {name: values[None] for name, values in columns.items()}, n_obs
 
 
-def read_many(data: Any, declared: Declared) -> tuple[Columns, NDArray[np.int64]]:
+def read_many(
+    data: Any, declared: Declared, *, vector: bool = False
+) -> tuple[Columns, NDArray[np.int64]]:
     """Read a sequence of data sets, or a Dataset with the dimension ``simulation``."""
     if "simulation" in getattr(data, "dims", ()):
-        return _read_dataset(data, declared)
+        return _read_dataset(data, declared, vector)
     if not len(data):
         raise ValueError("the sequence of data sets is empty.")
-    rows = [_columns(each, declared, f"data set {i}: ") for i, each in enumerate(data)]
+    rows = [_columns(each, declared, f"data set {i}: ", vector) for i, each in enumerate(data)]
     n_obs = np.array([_common_length(row, f"data set {i}: ") for i, row in enumerate(rows)])
-    columns = {name: np.full((len(rows), max(n_obs)), np.nan) for name in rows[0]}
+    columns = {
+        name: np.full((len(rows), max(n_obs), *values.shape[1:]), np.nan)
+        for name, values in rows[0].items()
+    }
     for i, row in enumerate(rows):
         for name, values in row.items():
             columns[name][i, : len(values)] = values
@@ -51,7 +58,7 @@ def check_values(
     Padding is set to NaN.
     """
     values[~present] = np.nan
-    missing = np.isnan(values) & present
+    missing = np.isnan(values) & present.reshape(*present.shape, *(1,) * (values.ndim - 2))
     problems = (
         (missing, "missing (NaN); leave out or impute incomplete observations"),
         (np.isinf(values), "infinite"),
@@ -61,16 +68,18 @@ def check_values(
         count = int(wrong.sum())
         if not count:
             continue
-        dataset, position = (int(i) for i in np.argwhere(wrong)[0])
+        dataset, position, *within = (int(i) for i in np.argwhere(wrong)[0])
         where = f"data set {dataset}, position {position}" if many else f"position {position}"
-        detail = "" if wrong is missing else f": {values[dataset, position]:g}"
+        if within:
+            where += f", component [{', '.join(map(str, within))}]"
+        detail = "" if wrong is missing else f": {values[dataset, position, *within]:g}"
         raise ValueError(
             f"{label} has {count} {'value' if count == 1 else 'values'} {problem}, "
             f"the first at {where}{detail}."
         )
 
 
-def _columns(data: Any, declared: Declared, prefix: str) -> Columns:
+def _columns(data: Any, declared: Declared, prefix: str, vector: bool) -> Columns:
     available = _names(data, prefix)
     expected = {name: group for group, kinds in declared.items() for name in kinds}
     missing = [name for name in expected if name not in available]
@@ -86,12 +95,16 @@ def _columns(data: Any, declared: Declared, prefix: str) -> Columns:
     for name, group in expected.items():
         label = f"{prefix}{group}[{name!r}]"
         values = as_float(label, data[name])
-        if values.ndim != 1:
+        shape = declared[group][name].shape
+        fits = values.shape == shape if vector else values.ndim and values.shape[1:] == shape
+        if not fits:
+            sizes = [str(size) for size in shape] if vector else ["n_obs", *map(str, shape)]
+            needed = f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
             raise ValueError(
-                f"{label} has shape {values.shape}; one data set needs shape (n_obs,), and many "
+                f"{label} has shape {values.shape}; one data set needs shape {needed}, and many "
                 "go into a list of data sets."
             )
-        columns[name] = values
+        columns[name] = values[None] if vector else values
     return columns
 
 
@@ -142,18 +155,22 @@ def _common_length(columns: Columns, prefix: str) -> int:
     return length
 
 
-def _read_dataset(data: Any, declared: Declared) -> tuple[Columns, NDArray[np.int64]]:
+def _read_dataset(data: Any, declared: Declared, vector: bool) -> tuple[Columns, NDArray[np.int64]]:
     """Read a Dataset of many; its variables without the observations' dimension are let be."""
-    first = next(iter(declared["observables"]))
+    if vector:
+        return _read_vectors(data, declared)
+    first, kind = next(iter(declared["observables"].items()))
     if first not in data.data_vars:
         raise ValueError(f"the data lack {first}; they hold {', '.join(map(str, data.data_vars))}.")
     own = [dim for dim in data[first].dims if dim != "simulation"]
-    if len(own) != 1 or len(data[first].dims) != 2:
+    if len(own) != 1 + len(kind.shape) or len(data[first].dims) != 1 + len(own):
+        more = "".join(f", '{first}_dim_{i}'" for i in range(len(kind.shape)))
         raise ValueError(
-            f"observables[{first!r}] has dims {data[first].dims}; expected ('simulation', 'obs')."
+            f"observables[{first!r}] has dims {data[first].dims}; expected ('simulation', 'obs'"
+            f"{more})."
         )
     of_observations = [n for n in data.data_vars if own[0] in data[n].dims]
-    ordered = data[of_observations].transpose("simulation", own[0], missing_dims="ignore")
+    ordered = data[of_observations].transpose("simulation", own[0], ..., missing_dims="ignore")
     expected = {name: group for group, kinds in declared.items() for name in kinds}
     missing = [name for name in expected if name not in of_observations]
     unknown = [str(name) for name in of_observations if name not in expected]
@@ -166,12 +183,30 @@ def _read_dataset(data: Any, declared: Declared) -> tuple[Columns, NDArray[np.in
     columns = {}
     for name, group in expected.items():
         columns[name] = as_float(f"{group}[{name!r}]", ordered[name].values)
-        if columns[name].shape != shape:
-            raise ValueError(
-                f"{group}[{name!r}] has dims {ordered[name].dims}; expected ('simulation', "
-                f"{own[0]!r})."
-            )
+        within = declared[group][name].shape
+        if columns[name].shape != (*shape, *within):
+            needed = f"('simulation', {own[0]!r})" + (f" and shape {within}" if within else "")
+            raise ValueError(f"{group}[{name!r}] has dims {ordered[name].dims}; expected {needed}.")
     return columns, _sizes(data, shape)
+
+
+def _read_vectors(data: Any, declared: Declared) -> tuple[Columns, NDArray[np.int64]]:
+    """Read a Dataset of vectors; its other variables are let be, as nothing tells them apart."""
+    columns = {}
+    for group, kinds in declared.items():
+        for name, kind in kinds.items():
+            if name not in data.data_vars:
+                held = ", ".join(map(str, data.data_vars))
+                raise ValueError(f"the data lack {name}; they hold {held}.")
+            values = data[name].transpose("simulation", ..., missing_dims="ignore")
+            array = as_float(f"{group}[{name!r}]", values.values)
+            if array.shape != (data.sizes["simulation"], *kind.shape):
+                raise ValueError(
+                    f"{group}[{name!r}] has dims {values.dims} and shape {array.shape}; expected "
+                    f"'simulation' first, then shape {kind.shape}."
+                )
+            columns[name] = array[:, None]
+    return columns, _sizes(data, (data.sizes["simulation"], 1))
 
 
 def _sizes(data: Any, shape: tuple[int, int]) -> NDArray[np.int64]:

@@ -3,5 +3,8 @@
 from __future__ import annotations
 
 from jana_pymc.tasks import ddm, wiener
+from jana_pymc.tasks.benchmark import Task
+from jana_pymc.tasks.mmd import maximum_mean_discrepancy
+from jana_pymc.tasks.registry import TASKS, task
 
-__all__ = ["ddm", "wiener"]
+__all__ = ["TASKS", "Task", "ddm", "maximum_mean_discrepancy", "task", "wiener"]
