@@ -11,7 +11,8 @@ import numpy as np
 import pytensor.tensor as pt
 from pytensor.tensor.variable import TensorVariable
 
-from jana_pymc.simulation import Categorical, DataSchema
+from jana_pymc.simulation import Categorical, Continuous, DataSchema
+from jana_pymc.simulation.observables import Observable
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Contaminant:
                 ends.append((0.0, kind.n_categories - 1.0))
                 n_categories.append(kind.n_categories)
             else:
-                ends.append(_finite_range(name, ranges.get(name) or (kind.lower, kind.upper)))
+                ends.append(_finite_range(name, ranges.get(name) or _declared_range(kind)))
                 n_categories.append(0)
         low, high = zip(*ends, strict=True)
         return cls(low, high, tuple(n_categories))
@@ -95,6 +96,10 @@ class Contaminant:
         # where the model is impossible.
         mixture = pt.maximum(model, lapse) + pt.softplus(-pt.abs(model - lapse))
         return pt.switch(inside, mixture, model)
+
+
+def _declared_range(kind: Observable) -> tuple[Any, Any]:
+    return (kind.lower, kind.upper) if isinstance(kind, Continuous) else (None, None)
 
 
 def _finite_range(name: str, ends: Any) -> tuple[float, float]:
