@@ -198,7 +198,7 @@ def nuts(
         sampler = _Sampler(approximator, batch[datasets[:1]])
         for i in datasets:
             drawn, divergences[i] = sampler.sample(
-                batch[[i]], starts.unconstrained[i], chains=chains, tune=tune, rng=rng
+                batch[np.array([i])], starts.unconstrained[i], chains=chains, tune=tune, rng=rng
             )
             unconstrained[i] = drawn
             method[i] = "nuts"
@@ -297,9 +297,7 @@ class _Metric(QuadPotentialFull):
     """A dense metric that can be exchanged: the integrator holds on to the object."""
 
     def adopt(self, covariance: np.ndarray) -> None:
-        rng = self.rng
-        super().__init__(covariance)
-        self.rng = rng
+        super().__init__(covariance, rng=getattr(self, "rng", None))
 
 
 class _Sampler:
