@@ -232,7 +232,7 @@ class Proposed:
     @property
     def log_ratios(self) -> np.ndarray:
         """Log likelihood + log prior − log q, shape (sets, draws); −inf where impossible."""
-        return _log_ratios(self.log_likelihood, self.log_prior, self.log_q)
+        return log_importance_ratios(self.log_likelihood, self.log_prior, self.log_q)
 
 
 def propose(
@@ -266,7 +266,7 @@ def propose(
             for i in range(len(batch))
         ]
     )
-    ratios = _log_ratios(log_likelihood, log_prior, log_q)
+    ratios = log_importance_ratios(log_likelihood, log_prior, log_q)
     return Proposed(unconstrained, log_q, log_prior, log_likelihood, pareto_smooth(ratios))
 
 
@@ -397,10 +397,17 @@ def _amortized(
     )
 
 
-def _log_ratios(log_likelihood: np.ndarray, log_prior: np.ndarray, log_q: np.ndarray) -> np.ndarray:
+def log_importance_ratios(
+    log_likelihood: np.ndarray, log_prior: np.ndarray, log_q: np.ndarray
+) -> np.ndarray:
+    """Log likelihood + log prior − log q; −inf where one of them is not finite.
+
+    Once in 10⁵ draws or so the flow lands so far out that its density underflows in single
+    precision; the prior's is then far smaller yet.
+    """
     with np.errstate(invalid="ignore"):
         ratios = log_likelihood + log_prior - log_q
-    return np.where(np.isnan(ratios), -np.inf, ratios)
+    return np.where(np.isfinite(ratios), ratios, -np.inf)
 
 
 def _parts(n_sets: int, rows_per_set: int) -> Iterator[slice]:

@@ -34,8 +34,10 @@ def plot_log_marginal_likelihood(
     """
     figure, (ax,) = panels(1, axes, size=(4.6, 3.6))
     if len(result) == 1:
-        terms = result.log_ratios[0]
-        ax.hist(terms[np.isfinite(terms)], bins=60, color=COLOURS[0], alpha=0.5)
+        terms = result.log_ratios[0][np.isfinite(result.log_ratios[0])]
+        # Of an exact pair all terms are equal, but a histogram needs a width.
+        limits = (terms.min() - 0.01, terms.max() + 0.01)
+        ax.hist(terms, bins=60, range=limits, color=COLOURS[0], alpha=0.5)
         for value, colour, label in (
             (result.change_of_variables[0], COLOURS[0], "change of variables"),
             (result.importance[0], COLOURS[1], "importance sampling"),

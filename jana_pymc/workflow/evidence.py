@@ -38,8 +38,9 @@ class LogMarginalLikelihood:
     side gives at different draws differs by the networks' error alone, hence `spread`. Over draws
     from q its mean falls short of :math:`\log p(x)` by :math:`\mathrm{KL}(q \| p)`, over draws
     from the pair's own posterior p it exceeds it by :math:`\mathrm{KL}(p \| q)`. Midway between,
-    under :math:`\sqrt{p q}`, the two cancel to second order: `change_of_variables` is the median
-    there, `median` the plain one over draws from q.
+    under :math:`\sqrt{p q}`, the two cancel to second order, as in the midpoint rule of
+    thermodynamic integration: `change_of_variables` is the mean there. `median` and `mean` are
+    those over draws from q.
 
     Attributes
     ----------
@@ -89,13 +90,14 @@ class LogMarginalLikelihood:
 
     @property
     def change_of_variables(self) -> np.ndarray:
-        """Median over draws midway between q and the pair's own posterior, shape (sets,)."""
-        order = np.argsort(self.log_ratios, axis=1)
-        values = np.take_along_axis(self.log_ratios, order, 1)
-        with np.errstate(invalid="ignore"):
-            weights = np.nan_to_num(np.exp(0.5 * (values - values[:, -1:])), nan=1.0).cumsum(1)
-        middle = (weights < 0.5 * weights[:, -1:]).sum(axis=1)
-        return np.take_along_axis(values, middle[:, None], 1)[:, 0]
+        """Mean over draws midway between q and the pair's own posterior, shape (sets,).
+
+        Draws from q are weighted by the square root of their importance.
+        """
+        log_weights = 0.5 * self.log_ratios
+        log_weights = log_weights - logsumexp(log_weights, axis=1, keepdims=True)
+        terms = np.where(np.isfinite(self.log_ratios), self.log_ratios, 0.0)
+        return (np.exp(log_weights) * terms).sum(axis=1)
 
     @property
     def spread(self) -> np.ndarray:

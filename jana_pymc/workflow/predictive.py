@@ -15,7 +15,7 @@ from scipy.special import logsumexp
 
 from jana_pymc.importance import pareto_k_threshold, pareto_smooth
 from jana_pymc.plots.cross_validation import plot_cross_validation
-from jana_pymc.refinement import log_likelihood_of, propose
+from jana_pymc.refinement import log_importance_ratios, log_likelihood_of, propose
 from jana_pymc.simulation import DataBatch
 from jana_pymc.workflow.elpd_data import to_elpd_data
 
@@ -492,7 +492,7 @@ class _OneDataSet:
         """Log weight of each draw given all data, and its log density of each observation."""
         pointwise = self._pointwise(unconstrained)
         log_prior = self.approximator.prior.log_prob(unconstrained)
-        return _finite(pointwise).sum(1) + log_prior - log_q, pointwise
+        return log_importance_ratios(pointwise.sum(1), log_prior, log_q), pointwise
 
 
 def _finite(log_density: np.ndarray) -> np.ndarray:
