@@ -95,7 +95,8 @@ class LogMarginalLikelihood:
         Draws from q are weighted by the square root of their importance.
         """
         log_weights = 0.5 * self.log_ratios
-        log_weights = log_weights - logsumexp(log_weights, axis=1, keepdims=True)
+        with np.errstate(invalid="ignore", divide="ignore"):  # data that no draw explains
+            log_weights = log_weights - logsumexp(log_weights, axis=1, keepdims=True)
         terms = np.where(np.isfinite(self.log_ratios), self.log_ratios, 0.0)
         return (np.exp(log_weights) * terms).sum(axis=1)
 

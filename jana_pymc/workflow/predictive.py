@@ -34,6 +34,10 @@ POOLED_DRAWS = 4000
 """Draws of all folds of a data set together, where each serves every fold."""
 
 DRAWS_AT_ONCE = 100_000
+"""Draws, or observations of folds, that the posterior network sees at once."""
+
+WEIGHTS_AT_ONCE = 2_000_000
+"""Weights that are smoothed at once, which bounds the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -392,7 +396,8 @@ class _OneDataSet:
     ):
         self.approximator, self.batch, self.fold, self.joint = approximator, batch, fold, joint
         self.n_folds = int(fold.max()) + 1
-        self.held_out = np.eye(self.n_folds)[fold]  # (obs, folds)
+        self.order = np.argsort(fold, kind="stable")
+        self.starts = np.searchsorted(fold[self.order], np.arange(self.n_folds))
 
     def uncorrected(
         self, draws: int, rng: np.random.Generator
@@ -407,7 +412,7 @@ class _OneDataSet:
             group_terms[k] = _mean(pointwise[:, left_out].sum(1), axis=0)
         everything, _ = self.approximator.posterior.sample_unconstrained(self.batch, draws, rng)
         pointwise = self._pointwise(everything[0])
-        in_sample = _mean(pointwise @ self.held_out if self.joint else pointwise, axis=0)
+        in_sample = _mean(self._by_fold(pointwise) if self.joint else pointwise, axis=0)
         values = group_terms if self.joint else terms
         return values, in_sample, np.full(len(values), np.nan), np.zeros(len(values))
 
@@ -426,13 +431,8 @@ class _OneDataSet:
                 )
             )
         log_joint, pointwise = self._densities(unconstrained, log_q.reshape(-1))
-        by_fold = _finite(pointwise) @ self.held_out  # (draws, folds)
-        weights = pareto_smooth((log_joint[:, None] - by_fold).T)
-        log_weights, pareto_k = weights.log_weights, weights.pareto_k
-        if self.joint:
-            values = _weighted(log_weights, by_fold.T, axis=1)
-        else:
-            values = _weighted(log_weights[self.fold], pointwise.T, axis=1)
+        by_fold = self._by_fold(pointwise)
+        values, pareto_k = self._weigh(log_joint, by_fold, pointwise)
         full = pareto_smooth(log_joint).log_weights[:, None]
         in_sample = _weighted(full, by_fold if self.joint else pointwise, axis=0)
         refitted = np.zeros(self.n_folds)
@@ -445,6 +445,29 @@ class _OneDataSet:
         if self.joint:
             return values, in_sample, pareto_k, refitted
         return values, in_sample, pareto_k[self.fold], refitted[self.fold]
+
+    def _by_fold(self, pointwise: np.ndarray) -> np.ndarray:
+        """Joint log density of the observations that each fold leaves out, (draws, folds)."""
+        return np.add.reduceat(_finite(pointwise)[:, self.order], self.starts, axis=1)
+
+    def _weigh(
+        self, log_joint: np.ndarray, by_fold: np.ndarray, pointwise: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Terms of all units from one pool of draws, and k̂ of all folds."""
+        values = np.empty(self.n_folds if self.joint else len(self.fold))
+        pareto_k = np.empty(self.n_folds)
+        size = max(1, WEIGHTS_AT_ONCE // len(log_joint))
+        for start in range(0, self.n_folds, size):
+            block = slice(start, start + size)
+            weights = pareto_smooth((log_joint[:, None] - by_fold[:, block]).T)
+            pareto_k[block] = weights.pareto_k
+            if self.joint:
+                values[block] = _weighted(weights.log_weights, by_fold[:, block].T, axis=1)
+                continue
+            units = np.flatnonzero((self.fold >= start) & (self.fold < start + size))
+            log_weights = weights.log_weights[self.fold[units] - start]
+            values[units] = _weighted(log_weights, pointwise[:, units].T, axis=1)
+        return values, pareto_k
 
     def _refit(self, k: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
         """Terms of one fold from its own amortized posterior, weighted; and k̂."""
@@ -461,7 +484,7 @@ class _OneDataSet:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Amortized draws of some folds, all in one batch."""
         parts = []
-        size = max(1, DRAWS_AT_ONCE // draws)
+        size = max(1, DRAWS_AT_ONCE // max(draws, len(self.fold)))
         for start in range(0, len(folds), size):
             batch = self._without(folds[start : start + size])
             parts.append(self.approximator.posterior.sample_unconstrained(batch, draws, rng))
