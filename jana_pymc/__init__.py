@@ -26,25 +26,48 @@ from jana_pymc.simulation import (
 )
 from jana_pymc.storage import StorageError
 from jana_pymc.training import TrainingError, TrainingHistory, TrainingSettings
-from jana_pymc.workflow import Calibration, calibration
+from jana_pymc.workflow import (
+    AmortizedRefit,
+    Calibration,
+    CrossValidation,
+    LogMarginalLikelihood,
+    ModelComparison,
+    ModelRecovery,
+    Prediction,
+    calibration,
+    compare_models,
+    elpd,
+    kfold,
+    leave_one_group_out,
+    log_marginal_likelihood,
+    loo,
+    loo_approximate_posterior,
+    model_recovery,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AmortizedRefit",
     "AutoregressiveSettings",
     "Calibration",
     "Categorical",
     "Continuous",
     "Count",
+    "CrossValidation",
     "DataSchema",
     "DeepSetSettings",
     "FlowSettings",
     "GenerativeModel",
     "JointApproximator",
     "LikelihoodApproximator",
+    "LogMarginalLikelihood",
+    "ModelComparison",
+    "ModelRecovery",
     "NetworkSettings",
     "PosteriorApproximator",
     "PosteriorSettings",
+    "Prediction",
     "PyMCPrior",
     "SetSummarySettings",
     "SignedCouplingSettings",
@@ -55,9 +78,17 @@ __all__ = [
     "TrainingHistory",
     "TrainingSettings",
     "calibration",
+    "compare_models",
+    "elpd",
     "fit",
     "initvals",
+    "kfold",
+    "leave_one_group_out",
     "load",
+    "log_marginal_likelihood",
+    "loo",
+    "loo_approximate_posterior",
+    "model_recovery",
     "save_inference_data",
     "select_dataset",
 ]

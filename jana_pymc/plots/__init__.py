@@ -1,12 +1,22 @@
 """Figures, drawn with matplotlib alone: each function returns one and changes nothing global."""
 
 from jana_pymc.plots.calibration import plot_ranks_ecdf, plot_recovery
+from jana_pymc.plots.cross_validation import plot_cross_validation
+from jana_pymc.plots.evidence import (
+    plot_log_marginal_likelihood,
+    plot_model_comparison,
+    plot_model_recovery,
+)
 from jana_pymc.plots.history import plot_history
 from jana_pymc.plots.pairs import plot_posterior_pairs
 from jana_pymc.plots.predictive import plot_posterior_predictive
 
 __all__ = [
+    "plot_cross_validation",
     "plot_history",
+    "plot_log_marginal_likelihood",
+    "plot_model_comparison",
+    "plot_model_recovery",
     "plot_posterior_pairs",
     "plot_posterior_predictive",
     "plot_ranks_ecdf",

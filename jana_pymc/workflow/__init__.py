@@ -2,12 +2,43 @@
 
 from jana_pymc.workflow.bands import EcdfBand, ecdf_band, randomized_pit, uniformity_p_value
 from jana_pymc.workflow.calibration import Calibration, calibration
+from jana_pymc.workflow.elpd_data import AmortizedRefit
+from jana_pymc.workflow.evidence import LogMarginalLikelihood, log_marginal_likelihood
+from jana_pymc.workflow.model_comparison import (
+    ModelComparison,
+    ModelRecovery,
+    compare_models,
+    model_recovery,
+)
+from jana_pymc.workflow.predictive import (
+    CrossValidation,
+    Prediction,
+    elpd,
+    kfold,
+    leave_one_group_out,
+    loo,
+    loo_approximate_posterior,
+)
 
 __all__ = [
+    "AmortizedRefit",
     "Calibration",
+    "CrossValidation",
     "EcdfBand",
+    "LogMarginalLikelihood",
+    "ModelComparison",
+    "ModelRecovery",
+    "Prediction",
     "calibration",
+    "compare_models",
     "ecdf_band",
+    "elpd",
+    "kfold",
+    "leave_one_group_out",
+    "log_marginal_likelihood",
+    "loo",
+    "loo_approximate_posterior",
+    "model_recovery",
     "randomized_pit",
     "uniformity_p_value",
 ]
