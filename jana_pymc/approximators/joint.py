@@ -20,6 +20,8 @@ from jana_pymc.approximators.novelty import Familiar, warn_if_unfamiliar
 from jana_pymc.approximators.posterior import PosteriorApproximator
 from jana_pymc.architecture import NetworkSettings, build_network
 from jana_pymc.joint import JointNetwork
+from jana_pymc.refinement import CANDIDATES, Refinement, warn_unreliable
+from jana_pymc.refinement import refine as refined_draws
 from jana_pymc.simulation import (
     DataBatch,
     DataSchema,
@@ -169,6 +171,7 @@ class JointApproximator:
         chains: int = 4,
         observed_name: str = "y",
         groups: Sequence[str] = GROUPS,
+        refine: Refinement = "none",
         random_seed: int | np.random.Generator | None = None,
     ) -> inference_data.ArviZData:
         """Draw from the amortized posterior of one data set or many.
@@ -216,7 +219,18 @@ class JointApproximator:
         if self._familiar is not None:
             warn_if_unfamiliar(self, self._familiar, batch)
         single = len(batch) == 1 and not isinstance(data, (list, tuple))
-        u, log_q = self.posterior.sample_unconstrained(batch, draws * chains, rng)
+        if refine == "none":
+            u, log_q = self.posterior.sample_unconstrained(batch, draws * chains, rng)
+        else:
+            refined = refined_draws(
+                self, batch, draws * chains, method=refine, chains=chains, random_seed=rng
+            )
+            u = refined.unconstrained
+            warn_unreliable(
+                refined.pareto_k[refined.method == "psis"],
+                CANDIDATES * draws * chains,
+                'Pass refine="auto" or "nuts".',
+            )
         parameters = self.prior.constrain(u)
 
         def chained(values: np.ndarray) -> np.ndarray:
@@ -226,10 +240,16 @@ class JointApproximator:
         result = {"posterior": inference_data.parameter_dataset(chained(parameters), self.layout)}
         if "log_likelihood" in groups:
             pointwise = self._pointwise(parameters, batch)
-            lp = self.prior.log_prob(u) + np.nansum(pointwise, -1)
-            result["sample_stats"] = inference_data.sample_stats_dataset(
-                {"lp": chained(lp), "log_q": chained(log_q)}
-            )
+            statistics = {"lp": chained(self.prior.log_prob(u) + np.nansum(pointwise, -1))}
+            if refine == "none":
+                statistics["log_q"] = chained(log_q)
+            result["sample_stats"] = inference_data.sample_stats_dataset(statistics)
+            if refine != "none":
+                result["sample_stats"].attrs = {
+                    "pareto_k": refined.pareto_k,
+                    "refined": ",".join(refined.method),
+                    "divergences": refined.divergences,
+                }
             result["log_likelihood"] = inference_data.log_likelihood_dataset(
                 chained(pointwise), observed_name
             )

@@ -1,0 +1,439 @@
+"""Amortized draws made better by the likelihood: importance resampling, and NUTS from there on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pymc as pm
+from pymc.model.fgraph import clone_model
+from pymc.step_methods.hmc.quadpotential import QuadPotentialFull
+
+from jana_pymc.importance import ImportanceWeights, pareto_k_threshold, pareto_smooth
+from jana_pymc.simulation import DataBatch
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators import JointApproximator
+
+Refinement = Literal["none", "psis", "nuts", "auto"]
+REFINEMENTS: tuple[Refinement, ...] = ("none", "psis", "nuts", "auto")
+
+CANDIDATES = 4
+"""Amortized draws made for each that is kept, so that resampling repeats few of them."""
+
+DRAWS_AT_ONCE = 400_000
+"""Amortized draws that are in memory at once."""
+
+TUNE = 300
+"""Steps in which NUTS finds its step size; the metric is that of the amortized draws."""
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedDraws:
+    """Posterior draws of many data sets, and what was done to them.
+
+    Attributes
+    ----------
+    unconstrained : ndarray, shape (sets, draws, unconstrained)
+        Chains one after the other.
+    log_q : ndarray, shape (sets, draws)
+        Log density of the amortized posterior at the draws.
+    method : ndarray of str, shape (sets,)
+        "none", "psis" or "nuts": what each data set got.
+    pareto_k : ndarray, shape (sets,)
+        Of the amortized draws as proposals for the pair's own posterior; NaN if not computed.
+    effective_share : ndarray, shape (sets,)
+        Effective draws among the amortized ones, as a share; NaN if not computed.
+    divergences : ndarray of int, shape (sets,)
+        Of NUTS; zero for others.
+    """
+
+    unconstrained: np.ndarray
+    log_q: np.ndarray
+    method: np.ndarray
+    pareto_k: np.ndarray
+    effective_share: np.ndarray
+    divergences: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.method)
+
+
+def refine(
+    approximator: JointApproximator,
+    batch: DataBatch,
+    draws: int,
+    *,
+    method: Refinement = "auto",
+    chains: int = 4,
+    random_seed: int | np.random.Generator | None = None,
+) -> RefinedDraws:
+    """Draw from the posterior of each data set, refined as asked.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    batch : DataBatch
+        From ``approximator.schema.batch(data)``.
+    draws : int
+        In all, a multiple of `chains`.
+    method : {"none", "psis", "nuts", "auto"}
+        "auto" resamples by importance, and runs NUTS where k̂ says that this is not enough.
+    chains : int
+        Chains of NUTS.
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    RefinedDraws
+    """
+    if method not in REFINEMENTS:
+        raise ValueError(f"refine={method!r} is unknown; choose from {list(REFINEMENTS)}.")
+    rng = np.random.default_rng(random_seed)
+    if method == "none":
+        return _amortized(approximator, batch, draws, rng)
+    resampled = psis(approximator, batch, draws, random_seed=rng)
+    if method == "psis":
+        return resampled
+    threshold = pareto_k_threshold(CANDIDATES * draws)
+    chosen = np.arange(len(batch)) if method == "nuts" else resampled.pareto_k > threshold
+    chosen = np.arange(len(batch))[chosen]
+    if not len(chosen):
+        return resampled
+    return nuts(
+        approximator, batch, starts=resampled, datasets=chosen, chains=chains, random_seed=rng
+    )
+
+
+def psis(
+    approximator: JointApproximator,
+    batch: DataBatch,
+    draws: int,
+    *,
+    random_seed: int | np.random.Generator | None = None,
+) -> RefinedDraws:
+    r"""Importance resampling of amortized draws.
+
+    Ratios :math:`l(x \mid \theta) \, p(\theta) / q(\theta \mid x)` in the prior's unconstrained
+    space, Pareto-smoothed, resample four times as many amortized draws as are kept. The result
+    follows the posterior that likelihood network and prior imply, as far as k̂ allows.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    batch : DataBatch
+    draws : int
+        Kept of each data set.
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    RefinedDraws
+    """
+    rng = np.random.default_rng(random_seed)
+    parts = []
+    for part in _parts(len(batch), CANDIDATES * draws):
+        proposed = propose(approximator, batch[part], CANDIDATES * draws, random_seed=rng)
+        weights = proposed.weights
+        kept = weights.resample(draws, rng)
+        parts.append(
+            RefinedDraws(
+                unconstrained=np.take_along_axis(proposed.unconstrained, kept[..., None], 1),
+                log_q=np.take_along_axis(proposed.log_q, kept, 1),
+                method=np.full(len(kept), "psis"),
+                pareto_k=weights.pareto_k,
+                effective_share=weights.effective_draws / weights.draws,
+                divergences=np.zeros(len(kept), dtype=int),
+            )
+        )
+    return _concatenate(parts)
+
+
+def nuts(
+    approximator: JointApproximator,
+    batch: DataBatch,
+    *,
+    starts: RefinedDraws,
+    datasets: np.ndarray | None = None,
+    chains: int = 4,
+    tune: int = TUNE,
+    random_seed: int | np.random.Generator | None = None,
+) -> RefinedDraws:
+    """NUTS on prior and neural likelihood, started from amortized draws.
+
+    Chains start at draws of the data set's own, and the metric is their covariance, so that only
+    the step size is left to be tuned. The model is compiled once for all data sets.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    batch : DataBatch
+    starts : RefinedDraws
+        Amortized or resampled draws; as many draws are returned.
+    datasets : ndarray of int, optional
+        Positions of the data sets to sample; the others keep their `starts`. All by default.
+    chains, tune : int
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    RefinedDraws
+
+    Raises
+    ------
+    ValueError
+        If draws are no multiple of chains, or variables were observed in the prior's model.
+    """
+    rng = np.random.default_rng(random_seed)
+    draws = starts.unconstrained.shape[1]
+    if draws % chains:
+        raise ValueError(f"{draws} draws cannot be laid out as {chains} chains of equal length.")
+    datasets = np.arange(len(batch)) if datasets is None else np.asarray(datasets, dtype=int)
+    unconstrained, log_q = starts.unconstrained.copy(), starts.log_q.copy()
+    method, divergences = starts.method.astype("<U4"), starts.divergences.copy()
+    if len(datasets):
+        sampler = _Sampler(approximator, batch[datasets[:1]])
+        for i in datasets:
+            drawn, divergences[i] = sampler.sample(
+                batch[[i]], starts.unconstrained[i], chains=chains, tune=tune, rng=rng
+            )
+            unconstrained[i] = drawn
+            method[i] = "nuts"
+        log_q[datasets] = approximator.posterior.log_prob_unconstrained(
+            unconstrained[datasets], batch[datasets]
+        )
+    return RefinedDraws(
+        unconstrained, log_q, method, starts.pareto_k, starts.effective_share, divergences
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Proposed:
+    """Amortized draws with all densities that importance sampling needs.
+
+    Attributes
+    ----------
+    unconstrained : ndarray, shape (sets, draws, unconstrained)
+    log_q, log_prior, log_likelihood : ndarray, shape (sets, draws)
+        Of the draws, over unconstrained parameters; the likelihood summed over observations.
+    weights : ImportanceWeights
+        Pareto-smoothed, of likelihood times prior over q.
+    """
+
+    unconstrained: np.ndarray
+    log_q: np.ndarray
+    log_prior: np.ndarray
+    log_likelihood: np.ndarray
+    weights: ImportanceWeights
+
+    @property
+    def log_ratios(self) -> np.ndarray:
+        """Log likelihood + log prior − log q, shape (sets, draws); −inf where impossible."""
+        return _log_ratios(self.log_likelihood, self.log_prior, self.log_q)
+
+
+def propose(
+    approximator: JointApproximator,
+    batch: DataBatch,
+    draws: int,
+    *,
+    random_seed: int | np.random.Generator | None = None,
+) -> Proposed:
+    """Draw from the amortized posterior of each data set and weigh the draws.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    batch : DataBatch
+        All in memory at once: `sets` times `draws` should not exceed a few hundred thousand.
+    draws : int
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    Proposed
+    """
+    rng = np.random.default_rng(random_seed)
+    unconstrained, log_q = approximator.posterior.sample_unconstrained(batch, draws, rng)
+    parameters = approximator.prior.constrain(unconstrained)
+    log_prior = approximator.prior.log_prob(unconstrained)
+    log_likelihood = np.stack(
+        [
+            log_likelihood_of(approximator, batch, i, parameters[i]).sum(axis=-1)
+            for i in range(len(batch))
+        ]
+    )
+    ratios = _log_ratios(log_likelihood, log_prior, log_q)
+    return Proposed(unconstrained, log_q, log_prior, log_likelihood, pareto_smooth(ratios))
+
+
+def log_likelihood_of(
+    approximator: JointApproximator, batch: DataBatch, dataset: int, parameters: np.ndarray
+) -> np.ndarray:
+    """Log density of each observation of one data set under many parameter vectors.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    batch : DataBatch
+    dataset : int
+        Position in the batch.
+    parameters : ndarray, shape (draws, size)
+
+    Returns
+    -------
+    ndarray, shape (draws, n_obs of the data set)
+    """
+    n = int(batch.n_obs[dataset])
+    known = batch.conditions[dataset, :n] if batch.conditions.shape[-1] else None
+    observed = batch.observables[dataset, :n]
+    return approximator.likelihood.log_prob(observed, parameters, conditions=known)
+
+
+class _Metric(QuadPotentialFull):
+    """A dense metric that can be exchanged: the integrator holds on to the object."""
+
+    def adopt(self, covariance: np.ndarray) -> None:
+        rng = self.rng
+        super().__init__(covariance)
+        self.rng = rng
+
+
+class _Sampler:
+    """NUTS for data sets of any size, compiled once."""
+
+    def __init__(self, approximator: JointApproximator, example: DataBatch):
+        prior = approximator.prior.model
+        if prior.observed_RVs or prior.potentials:
+            raise ValueError(
+                "variables were observed in the prior's PyMC model after training; NUTS needs the "
+                "prior alone. Add likelihoods to a copy of it."
+            )
+        self.approximator = approximator
+        self.layout = approximator.layout
+        self.model = clone_model(prior)
+        taken = set(self.model.named_vars)
+        self.names = [_free_name(name, taken) for name in ("observed", "known", "likelihood")]
+        observed, known, likelihood = self.names
+        with self.model:
+            data = pm.Data(observed, _rows(example.observables, example))
+            conditions = None
+            if example.conditions.shape[-1]:
+                conditions = pm.Data(known, _rows(example.conditions, example))
+            parameters = {name: self.model[name] for name in self.layout.names}
+            approximator.likelihood(likelihood, observed=data, conditions=conditions, **parameters)
+            size = approximator.prior.n_unconstrained
+            self.metric = _Metric(np.eye(size))
+            self.step = pm.NUTS(potential=self.metric, target_accept=0.9)
+
+    def sample(
+        self,
+        batch: DataBatch,
+        starts: np.ndarray,
+        *,
+        chains: int,
+        tune: int,
+        rng: np.random.Generator,
+    ) -> tuple[np.ndarray, int]:
+        """Draws of one data set, shape (draws, unconstrained), and the number of divergences."""
+        data = {self.names[0]: _rows(batch.observables, batch)}
+        if batch.conditions.shape[-1]:
+            data[self.names[1]] = _rows(batch.conditions, batch)
+        prior = self.approximator.prior
+        with self.model:
+            pm.set_data(data)
+            self.metric.adopt(self._covariance(starts))
+            self.step.reset_tuning()
+            chosen = rng.choice(len(starts), size=chains, replace=False)
+            result = pm.sample(
+                draws=len(starts) // chains,
+                tune=tune,
+                chains=chains,
+                cores=1,
+                step=self.step,
+                initvals=[self.layout.unflatten(prior.constrain(starts[i])) for i in chosen],
+                random_seed=int(rng.integers(2**31)),
+                progressbar=False,
+                compute_convergence_checks=False,
+                quiet=True,
+            )
+        drawn = {
+            name: np.asarray(result["posterior"][name]).reshape(len(starts), *shape)
+            for name, shape in self.layout.shapes.items()
+        }
+        divergences = int(np.asarray(result["sample_stats"]["diverging"]).sum())
+        return prior.unconstrain(self.layout.flatten(drawn)), divergences
+
+    def _covariance(self, starts: np.ndarray) -> np.ndarray:
+        """Covariance of the starts, in the order in which the sampler holds the variables."""
+        prior = self.approximator.prior.model
+        point = self.model.initial_point()
+        sizes = {
+            value.name: point[value.name].size
+            for value in map(prior.rvs_to_values.get, prior.free_RVs)
+        }
+        ends = dict(zip(sizes, np.cumsum(list(sizes.values())), strict=True))
+        order = [range(ends[v.name] - sizes[v.name], ends[v.name]) for v in self.step.vars]
+        covariance = np.atleast_2d(np.cov(starts.T))
+        # Resampled draws may repeat few points; a ridge keeps the metric positive definite.
+        covariance += np.eye(len(covariance)) * (1e-3 * np.diag(covariance).mean() + 1e-10)
+        index = np.concatenate([np.asarray(r, dtype=int) for r in order])
+        return covariance[np.ix_(index, index)]
+
+
+def _amortized(
+    approximator: JointApproximator, batch: DataBatch, draws: int, rng: np.random.Generator
+) -> RefinedDraws:
+    unconstrained, log_q = approximator.posterior.sample_unconstrained(batch, draws, rng)
+    unknown = np.full(len(batch), np.nan)
+    return RefinedDraws(
+        unconstrained,
+        log_q,
+        np.full(len(batch), "none"),
+        unknown,
+        unknown,
+        np.zeros(len(batch), dtype=int),
+    )
+
+
+def _log_ratios(log_likelihood: np.ndarray, log_prior: np.ndarray, log_q: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        ratios = log_likelihood + log_prior - log_q
+    return np.where(np.isnan(ratios), -np.inf, ratios)
+
+
+def _parts(n_sets: int, rows_per_set: int) -> Iterator[slice]:
+    size = max(1, DRAWS_AT_ONCE // rows_per_set)
+    return (slice(start, start + size) for start in range(0, n_sets, size))
+
+
+def _concatenate(parts: list[RefinedDraws]) -> RefinedDraws:
+    fields = RefinedDraws.__dataclass_fields__
+    return RefinedDraws(**{f: np.concatenate([getattr(p, f) for p in parts]) for f in fields})
+
+
+def _rows(values: np.ndarray, batch: DataBatch) -> np.ndarray:
+    return values[0, : int(batch.n_obs[0])]
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
+def warn_unreliable(pareto_k: np.ndarray, draws: int, advice: str) -> None:
+    """Warn of data sets whose importance weights cannot be relied on."""
+    threshold = pareto_k_threshold(draws)
+    bad = int((pareto_k > threshold).sum())
+    if bad:
+        warnings.warn(
+            f"Pareto k is above {threshold:.2f} for {bad} of {pareto_k.size} data sets (largest "
+            f"{pareto_k.max():.2f}): the amortized posterior misses part of the posterior that "
+            f"likelihood and prior imply, and importance weights do not mend it. {advice}",
+            UserWarning,
+            stacklevel=3,
+        )
