@@ -402,7 +402,8 @@ def _amortized(
 def _log_ratios(log_likelihood: np.ndarray, log_prior: np.ndarray, log_q: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         ratios = log_likelihood + log_prior - log_q
-    return np.where(np.isnan(ratios), -np.inf, ratios)
+    # Far from all training data a flow may draw where its own density underflows to zero.
+    return np.where(np.isnan(ratios) | np.isneginf(log_q), -np.inf, ratios)
 
 
 def _parts(n_sets: int, rows_per_set: int) -> Iterator[slice]:

@@ -99,7 +99,7 @@ def verdict(
     *,
     n_simulations: int = 1000,
     draws: int = 250,
-    error_rate: float = 0.05,
+    error_rate: float = 0.01,
     log_likelihood: bool = False,
     random_seed: int | np.random.Generator | None = None,
     progressbar: bool = True,
