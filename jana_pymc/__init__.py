@@ -25,21 +25,36 @@ from jana_pymc.simulation import (
 )
 from jana_pymc.storage import StorageError
 from jana_pymc.training import TrainingError, TrainingHistory, TrainingSettings
-from jana_pymc.workflow import Calibration, calibration
+from jana_pymc.workflow import (
+    Analysis,
+    Calibration,
+    Criticism,
+    Misspecification,
+    Verdict,
+    analyze,
+    calibration,
+    criticize,
+    detect_misspecification,
+    posterior_calibration,
+    verdict,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Analysis",
     "AutoregressiveSettings",
     "Calibration",
     "Categorical",
     "Continuous",
+    "Criticism",
     "DataSchema",
     "DeepSetSettings",
     "FlowSettings",
     "GenerativeModel",
     "JointApproximator",
     "LikelihoodApproximator",
+    "Misspecification",
     "NetworkSettings",
     "PosteriorApproximator",
     "PosteriorSettings",
@@ -52,10 +67,16 @@ __all__ = [
     "TrainingError",
     "TrainingHistory",
     "TrainingSettings",
+    "Verdict",
+    "analyze",
     "calibration",
+    "criticize",
+    "detect_misspecification",
     "fit",
     "initvals",
     "load",
+    "posterior_calibration",
     "save_inference_data",
     "select_dataset",
+    "verdict",
 ]

@@ -31,8 +31,8 @@ def simulate(
     theta = np.asarray(flat, dtype=float)
     if theta.ndim == 0 or theta.ndim > 2 or theta.shape[-1] != layout.size:
         raise ValueError(
-            f"parameters have shape {theta.shape} when flattened; expected (sets, {layout.size}) or "
-            f"({layout.size},), for {', '.join(layout.component_names)}."
+            f"parameters have shape {theta.shape} when flattened; expected (sets, "
+            f"{layout.size}) or ({layout.size},), for {', '.join(layout.component_names)}."
         )
     theta = theta.reshape(-1, layout.size)
     if (conditions is None) != (not schema.conditions):

@@ -113,7 +113,7 @@ def analyze(
     *,
     draws: int = 250,
     chains: int = 4,
-    min_effective_share: float = 0.9,
+    min_effective_share: float = 0.8,
     level: float = 0.01,
     simulations: Simulations | None = None,
     random_seed: int | np.random.Generator | None = None,
@@ -272,9 +272,7 @@ class _Ladder:
             return
         batch = self.batch[index]
         starts = self._starts(index, rng)
-        refined = nuts(
-            self.approximator, batch, starts=starts, chains=self.chains, random_seed=rng
-        )
+        refined = nuts(self.approximator, batch, starts=starts, chains=self.chains, random_seed=rng)
         self.unconstrained[index], self.log_q[index] = refined.unconstrained, refined.log_q
         self.divergences[index] = refined.divergences
         self.rung[index] = "nuts"

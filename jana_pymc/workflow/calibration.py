@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from rich.progress import track
 
 from jana_pymc.approximators.surrogate import surrogate_batch
@@ -186,9 +186,7 @@ class Calibration:
                 "p_value": self.p_values,
                 "inside": self.inside(probability),
                 "ece": self.expected_calibration_error(),
-                "contraction": dict(
-                    zip(self.names, self.contraction().mean(axis=0), strict=True)
-                ),
+                "contraction": dict(zip(self.names, self.contraction().mean(axis=0), strict=True)),
                 "r": dict(zip(self.names, (np.corrcoef(*p)[0, 1] for p in pairs), strict=True)),
                 "r2": dict(zip(self.names, 1 - residual / total, strict=True)),
             }

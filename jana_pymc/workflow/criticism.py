@@ -122,9 +122,7 @@ def criticize(
     rng = np.random.default_rng(random_seed)
     if simulations is None:
         repeated = np.repeat(theta, n_simulations, axis=0)
-        simulations = simulated(
-            approximator, n_simulations, rng, progressbar, parameters=repeated
-        )
+        simulations = simulated(approximator, n_simulations, rng, progressbar, parameters=repeated)
     batch = simulations.batch(pad=True)
     conditions = None
     if batch.conditions.shape[-1]:

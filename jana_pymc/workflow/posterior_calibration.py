@@ -82,9 +82,7 @@ def posterior_calibration(
     if joint or approximator.schema.conditions:
         replicate = _surrogate(approximator, parameters, repeated, size, joint, rng)
     else:
-        made = simulated(
-            approximator, n_simulations, rng, progressbar, parameters=parameters
-        )
+        made = simulated(approximator, n_simulations, rng, progressbar, parameters=parameters)
         parameters, replicate = np.asarray(made.parameters), made.batch()
         repeated = repeated[: len(parameters)]
         if replicate.observables.shape[1] < size:

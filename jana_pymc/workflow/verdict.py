@@ -82,7 +82,9 @@ class Verdict:
 
     def to_inference_data(self) -> ArviZData:
         """Ranks of both checks, in groups ``prior_sbc`` and ``prior_jsbc``."""
-        groups = [to_groups(each.to_inference_data())["prior_sbc"] for each in (self.sbc, self.jsbc)]
+        groups = [
+            to_groups(each.to_inference_data())["prior_sbc"] for each in (self.sbc, self.jsbc)
+        ]
         return to_inference_data(
             dict(zip(("prior_sbc", "prior_jsbc"), groups, strict=True)),
             {"fault": self.fault, "error_rate": self.error_rate},
@@ -268,9 +270,7 @@ def _posterior_features(
     features = np.stack(
         [normal, normal**2, normal * theta, error, error**2, error * theta, spread], axis=-1
     )
-    return {
-        name: (features[:n, i], features[n:, i]) for i, name in enumerate(sbc.names)
-    }
+    return {name: (features[:n, i], features[n:, i]) for i, name in enumerate(sbc.names)}
 
 
 def _features_of_data(
