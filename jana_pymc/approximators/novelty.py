@@ -60,10 +60,29 @@ class Familiar:
         others = {kind: summaries[kind][half:] for kind in KINDS}
         return cls(spaces, summary_distances(spaces, others))
 
-    def unfamiliar(self, approximator: JointApproximator, batch: DataBatch) -> NDArray[np.bool_]:
-        """Which data sets lie farther out than every simulated one, by either kind of summary."""
+    def outside(self, approximator: JointApproximator, batch: DataBatch) -> NDArray[np.bool_]:
+        """Which data sets lie farther out than every simulated one, by either kind of summary.
+
+        None of them, if so many may be there by chance.
+        """
         distances = summary_distances(self.spaces, data_summaries(approximator, batch))
-        return (distances > self.distances.max(axis=0)).any(axis=1)
+        outside = (distances > self.distances.max(axis=0)).any(axis=1)
+        count, n_sets, n_null = int(outside.sum()), len(outside), len(self.distances)
+        if count == 0:
+            return outside
+        # Of n_sets and n_null exchangeable distances, the largest `count` all fall to the former.
+        ranks = np.arange(count)
+        chance = len(KINDS) * np.prod((n_sets - ranks) / (n_sets + n_null - ranks))
+        alone = len(KINDS) / (n_null + 1)
+        extreme = distances > self._tail_quantile(alone / (len(KINDS) * n_sets))
+        return outside if chance < 1.001 * alone or extreme.any() else np.zeros_like(outside)
+
+    def _tail_quantile(self, probability: float) -> NDArray[np.float64]:
+        """Distances exceeded with a small probability, by Hill's estimate of the tail."""
+        start = np.quantile(self.distances, 0.9, axis=0)
+        excess = np.log(np.maximum(self.distances / start, 1.0)).sum(axis=0)
+        index = excess / (self.distances > start).sum(axis=0)
+        return start * (0.1 / probability) ** index
 
 
 def summary_distances(
@@ -77,14 +96,10 @@ def warn_if_unfamiliar(
     approximator: JointApproximator, familiar: Familiar, batch: DataBatch
 ) -> None:
     """Warn of data sets on which the amortized posterior has to extrapolate."""
-    outside = familiar.unfamiliar(approximator, batch)
-    count, n_sets, n_null = int(outside.sum()), len(outside), len(familiar.distances)
-    # Of n_sets and n_null exchangeable distances, the largest `count` all fall to the former.
-    ranks = np.arange(count)
-    chance = len(KINDS) * np.prod((n_sets - ranks) / (n_sets + n_null - ranks))
-    # One data set beyond all the others is warned of; of many, a few may be there by chance.
-    if count == 0 or chance > 1.001 * len(KINDS) / (n_null + 1):
+    outside = familiar.outside(approximator, batch)
+    if not outside.any():
         return
+    count, n_sets, n_null = int(outside.sum()), len(outside), len(familiar.distances)
     first = int(np.argmax(outside))
     which = "the data lie" if n_sets == 1 else f"{count} of {n_sets} data sets (first: {first}) lie"
     warnings.warn(

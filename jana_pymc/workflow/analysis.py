@@ -263,7 +263,7 @@ class _Ladder:
         """Resample; return those whose weights have too heavy a tail for it."""
         refined = psis(self.approximator, self.batch[index], self.draws, random_seed=rng)
         self.unconstrained[index], self.log_q[index] = refined.unconstrained, refined.log_q
-        self.share[index], self.pareto_k[index] = refined.effective_share, refined.pareto_k
+        self.pareto_k[index] = refined.pareto_k
         self.rung[index] = "psis"
         return index[refined.pareto_k > self.threshold["psis"]]
 

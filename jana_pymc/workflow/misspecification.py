@@ -127,9 +127,11 @@ def detect_misspecification(
         T(x) = \sqrt{(s(x) - \bar s)^\top \hat\Sigma^{-1} (s(x) - \bar s)},
 
     for the learned summaries, in which a network betrays that it was never shown such data [1]_,
-    and for fixed ones, which see what the learned ones are blind to. Its null distribution comes
+    and for fixed ones, which see what the learned ones are blind to. Data that vary less than all
+    simulations are near their middle, and may pass. Its null distribution comes
     from simulations of the same sizes that location and covariance were not taken from: the
-    p-value of each kind is a rank, and so is that of the smaller of the two. Its level is exact
+    p-value of each kind is a rank (of distances rid of their trend in the size of the data sets),
+    and so is that of the smaller of the two. Its level is exact
     for data with parameters from the prior.
 
     All data sets together are compared with simulations by the maximum mean discrepancy of their
@@ -180,9 +182,12 @@ def detect_misspecification(
     ours = data_summaries(approximator, observed)
     half = len(simulations) // 2
     spaces = {kind: SummarySpace.of(summaries[kind][:half]) for kind in KINDS}
-    null = summary_distances(spaces, {kind: summaries[kind][half:] for kind in KINDS})
-    distances = summary_distances(spaces, ours)
-    p_by_kind, p_values = _p_values(distances, null)
+    every = summary_distances(spaces, summaries)
+    distances, null = summary_distances(spaces, ours), every[half:]
+    slope = _slope(every[:half], sizes[:half])
+    p_by_kind, p_values = _p_values(
+        distances * observed.n_obs[:, None] ** -slope, null * sizes[half:, None] ** -slope
+    )
     learned = spaces["learned"].whiten(ours["learned"])
     theirs = spaces["learned"].whiten(summaries["learned"][half:])
     some = rng.permutation(len(learned))[:MAX_POOLED]
@@ -208,6 +213,14 @@ def _p_values(distances: np.ndarray, null: np.ndarray) -> tuple[np.ndarray, np.n
     by_kind = np.stack([_tail(d, n) for d, n in zip(distances.T, null.T, strict=True)], -1)
     among = np.stack([_tail(n, n, among=True) for n in null.T], -1)
     return by_kind, _tail(-by_kind.min(axis=1), -among.min(axis=1))
+
+
+def _slope(distances: np.ndarray, n_obs: np.ndarray) -> np.ndarray:
+    """Exponent with which distances change with the size of the data sets, shape (kinds,)."""
+    if n_obs.min() == n_obs.max():
+        return np.zeros(distances.shape[1])
+    size = np.log(n_obs) - np.log(n_obs).mean()
+    return size @ np.log(np.maximum(distances, 1e-300)) / (size**2).sum()
 
 
 def _tail(values: np.ndarray, null: np.ndarray, *, among: bool = False) -> np.ndarray:
