@@ -36,7 +36,7 @@ class ConjugateSimulations:
 
 
 class ConjugateModel:
-    def simulate(self, n_simulations, *, random_seed=None, progressbar=True):
+    def simulate(self, n_simulations, *, parameters=None, random_seed=None, progressbar=True):
         rng = np.random.default_rng(random_seed)
         parameters = rng.standard_normal((n_simulations, 3))
         n_obs = rng.integers(N_OBS[0], N_OBS[1] + 1, n_simulations)

@@ -56,7 +56,7 @@ class SummarySpace:
         """Take it from the summaries of simulations, shape (sets, summaries)."""
         mean, sd = summaries.mean(0), summaries.std(0)
         scale = np.where(sd > 0, sd, 1.0)
-        variance, axes = np.linalg.eigh(np.atleast_2d(np.cov((summaries - mean) / scale, rowvar=0)))
+        variance, axes = np.linalg.eigh(np.atleast_2d(np.cov(((summaries - mean) / scale).T)))
         return cls(mean, scale, axes[:, ::-1], np.maximum(variance[::-1], FLOOR))
 
     def whiten(self, summaries: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -42,11 +42,12 @@ def plot_misspecification(
         ax.set_xlabel("distance from the simulations", fontsize=9)
     given[0].set_ylabel("density", fontsize=9)
     ax = given[2]
-    ax.scatter(*result.null_coordinates.T, s=5, color=REFERENCE, alpha=0.4, linewidths=0)
+    x, y = result.null_coordinates.T
+    ax.scatter(x, y, s=5, color=REFERENCE, alpha=0.4, linewidths=0)
     for outlier, colour in ((False, COLOURS[0]), (True, COLOURS[1])):
         chosen = result.coordinates[result.outliers == outlier]
         label = ("outliers" if outlier else "data") + f" ({len(chosen)})"
-        ax.scatter(*chosen.T, s=16, color=colour, linewidths=0, label=label)
+        ax.scatter(chosen[:, 0], chosen[:, 1], s=16, color=colour, linewidths=0, label=label)
     ax.set_title(f"all together: p = {result.mmd_p_value:.3f}", fontsize=10)
     ax.set_xlabel("first summary component", fontsize=9)
     ax.set_ylabel("second", fontsize=9)
@@ -70,7 +71,7 @@ def plot_criticism(
     """
     figure, (ax,) = panels(1, axes, size=(4.6, 3.4))
     both = np.concatenate([result.simulated_discrepancy, result.discrepancy])
-    edges = np.linspace(both.min(), both.max(), 41)
+    edges = np.linspace(both.min(), both.max(), 41).tolist()
     ax.hist(result.simulated_discrepancy, edges, density=True, color=BAND, label="simulator")
     ax.hist(
         result.discrepancy, edges, density=True, histtype="step", color=COLOURS[0],
@@ -91,7 +92,7 @@ def _draw_distances(
 ) -> None:
     # A data set far out must not squeeze the null distribution into one bin.
     top = min(max(null.max(), distances.max()), 3 * null.max())
-    edges = np.linspace(min(null.min(), distances.min()), top, 41)
+    edges = np.linspace(min(null.min(), distances.min()), top, 41).tolist()
     ax.hist(null, edges, density=True, color=BAND, label="simulations")
     if len(distances) <= MAX_LINES:
         for distance, outlier in zip(np.minimum(distances, top), outliers, strict=True):

@@ -286,7 +286,7 @@ class _Ladder:
         effective = starts.effective_share * CANDIDATES * self.draws
         unconstrained = starts.unconstrained.copy()
         for i in np.flatnonzero(~(effective >= MIN_EFFECTIVE * size)):
-            unconstrained[i] = _prior_starts(self.approximator, batch[[i]], self.draws, rng)
+            unconstrained[i] = _prior_starts(self.approximator, batch[[int(i)]], self.draws, rng)
         return replace(starts, unconstrained=unconstrained)
 
 

@@ -137,7 +137,7 @@ class Calibration:
         """
         levels = np.atleast_1d(np.asarray(probabilities, dtype=float))
         if ((levels <= 0) | (levels >= 1)).any():
-            raise ValueError(f"probabilities={probabilities}: all must lie between 0 and 1.")
+            raise ValueError(f"probabilities are {levels.tolist()}: all must lie between 0 and 1.")
         # Ranks stand for L + 1 values of the PIT; spread evenly, no interval is cut off at one.
         depth = np.abs(2 * (self.ranks + 0.5) / (self.draws + 1) - 1)
         width = 1 / (self.draws + 1)

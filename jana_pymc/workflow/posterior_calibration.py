@@ -87,13 +87,14 @@ def posterior_calibration(
         repeated = repeated[: len(parameters)]
         if replicate.observables.shape[1] < size:
             raise ValueError(f"n_replicate={size}; the model simulates at most {largest}.")
-    both = DataBatch(
-        *(
-            np.concatenate([getattr(repeated, a), getattr(replicate, a)[:, :size]], axis=1)
-            for a in ("observables", "conditions")
-        ),
-        n_obs=np.full(len(parameters), n + size),
+    observables, conditions = (
+        np.concatenate([first, second[:, :size]], axis=1)
+        for first, second in (
+            (repeated.observables, replicate.observables),
+            (repeated.conditions, replicate.conditions),
+        )
     )
+    both = DataBatch(observables, conditions, np.full(len(parameters), n + size))
     return ranked(
         approximator,
         parameters,

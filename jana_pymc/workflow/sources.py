@@ -33,9 +33,8 @@ def simulated(
             "the approximator has no model to simulate from: pass simulations=, made by the "
             "GenerativeModel that it was trained on."
         )
-    given = {} if parameters is None else {"parameters": parameters}
     return approximator.model.simulate(
-        n_simulations, random_seed=random_seed, progressbar=progressbar, **given
+        n_simulations, parameters=parameters, random_seed=random_seed, progressbar=progressbar
     )
 
 
