@@ -143,8 +143,19 @@ class PosteriorNetwork(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "sets n u"]:
         """Draw n unconstrained parameter vectors for each data set."""
-        standardized = self.flow.sample(n, condition, generator)
-        return standardized * self.parameter_sd + self.parameter_mean
+        return self.sample_with_log_prob(n, condition, generator)[0]
+
+    @torch.no_grad()
+    def sample_with_log_prob(
+        self,
+        n: int,
+        condition: Float[Tensor, "sets s1"],
+        generator: torch.Generator | None = None,
+    ) -> tuple[Float[Tensor, "sets n u"], Float[Tensor, "sets n"]]:
+        """Draw n vectors for each data set, with their log densities."""
+        standardized, log_prob = self.flow.sample_with_log_prob(n, condition, generator)
+        drawn = standardized * self.parameter_sd + self.parameter_mean
+        return drawn, log_prob - self.parameter_sd.log().sum()
 
     def _features(self, observables: Tensor, conditions: Tensor | None) -> Tensor:
         features: list[Tensor] = []

@@ -198,7 +198,7 @@ def nuts(
         sampler = _Sampler(approximator, batch[datasets[:1]])
         for i in datasets:
             drawn, divergences[i] = sampler.sample(
-                batch[[i]], starts.unconstrained[i], chains=chains, tune=tune, rng=rng
+                batch[np.array([i])], starts.unconstrained[i], chains=chains, tune=tune, rng=rng
             )
             unconstrained[i] = drawn
             method[i] = "nuts"
@@ -232,7 +232,7 @@ class Proposed:
     @property
     def log_ratios(self) -> np.ndarray:
         """Log likelihood + log prior − log q, shape (sets, draws); −inf where impossible."""
-        return _log_ratios(self.log_likelihood, self.log_prior, self.log_q)
+        return log_importance_ratios(self.log_likelihood, self.log_prior, self.log_q)
 
 
 def propose(
@@ -266,7 +266,7 @@ def propose(
             for i in range(len(batch))
         ]
     )
-    ratios = _log_ratios(log_likelihood, log_prior, log_q)
+    ratios = log_importance_ratios(log_likelihood, log_prior, log_q)
     return Proposed(unconstrained, log_q, log_prior, log_likelihood, pareto_smooth(ratios))
 
 
@@ -297,9 +297,7 @@ class _Metric(QuadPotentialFull):
     """A dense metric that can be exchanged: the integrator holds on to the object."""
 
     def adopt(self, covariance: np.ndarray) -> None:
-        rng = self.rng
-        super().__init__(covariance)
-        self.rng = rng
+        super().__init__(covariance, rng=getattr(self, "rng", None))
 
 
 class _Sampler:
@@ -399,11 +397,17 @@ def _amortized(
     )
 
 
-def _log_ratios(log_likelihood: np.ndarray, log_prior: np.ndarray, log_q: np.ndarray) -> np.ndarray:
+def log_importance_ratios(
+    log_likelihood: np.ndarray, log_prior: np.ndarray, log_q: np.ndarray
+) -> np.ndarray:
+    """Log likelihood + log prior − log q; −inf where one of them is not finite.
+
+    Once in 10⁵ draws or so the flow lands so far out that its density underflows in single
+    precision; the prior's is then far smaller yet.
+    """
     with np.errstate(invalid="ignore"):
         ratios = log_likelihood + log_prior - log_q
-    # Far from all training data a flow may draw where its own density underflows to zero.
-    return np.where(np.isnan(ratios) | np.isneginf(log_q), -np.inf, ratios)
+    return np.where(np.isfinite(ratios), ratios, -np.inf)
 
 
 def _parts(n_sets: int, rows_per_set: int) -> Iterator[slice]:

@@ -1,89 +1,94 @@
-"""A pair that is right, and ways to damage it: three normal means with unit noise."""
+"""A pair without networks: the conjugate normal model, its posterior exact or wrong on purpose."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 import numpy as np
+import pymc as pm
+from conjugate import N_OBS, normal_mean
 from scipy import stats
 
-from jana_pymc.simulation import Continuous, DataBatch, DataSchema, ParameterLayout
-
-LAYOUT = ParameterLayout(
-    names=("mu", "beta"),
-    shapes={"mu": (), "beta": (2,)},
-    dims={"mu": (), "beta": ("group",)},
-    coords={"group": ("left", "right")},
-)
-SCHEMA = DataSchema({name: Continuous() for name in "xyz"}, n_obs=(8, 24))
+from jana_pymc.inference_data import parameter_dataset, to_inference_data
+from jana_pymc.simulation import Continuous, DataBatch, DataSchema, GenerativeModel, PyMCPrior
 
 
-@dataclass
-class ExactSimulations:
-    parameters: np.ndarray
-    data: DataBatch
+class NormalLikelihood:
+    """x_i ~ N(mu, 1), with what the workflow asks of a `LikelihoodApproximator`."""
 
-    def batch(self, pad: bool = False) -> DataBatch:
-        return self.data
+    def __call__(self, name: str, *, mu: object, observed: object, conditions: object = None):
+        return pm.Normal(name, mu, 1.0, observed=observed[:, 0])
 
-    def __len__(self) -> int:
-        return len(self.parameters)
+    def check_reachable(self, observed: np.ndarray) -> None:
+        pass
 
-
-class ExactModel:
-    def simulate(self, n_simulations, *, parameters=None, random_seed=None, progressbar=True):
-        rng = np.random.default_rng(random_seed)
-        if parameters is None:
-            parameters = rng.standard_normal((n_simulations, 3))
-        n_obs = rng.integers(SCHEMA.n_obs[0], SCHEMA.n_obs[1] + 1, n_simulations)
-        noise = rng.standard_normal((n_simulations, SCHEMA.n_obs[1], 3))
-        data = DataBatch(parameters[:, None] + noise, np.empty((*noise.shape[:2], 0)), n_obs)
-        return ExactSimulations(parameters, data)
+    def log_prob(self, observed: object, parameters: np.ndarray, conditions: object = None):
+        x = observed["x"] if isinstance(observed, dict) else observed[:, 0]
+        return stats.norm.logpdf(x, parameters, 1.0)
 
 
 @dataclass
-class ExactPosterior:
-    """Right, unless shifted or scaled, in posterior standard deviations; or it is the prior."""
+class NormalPosterior:
+    """Exact posterior of mu, shifted and stretched by some of its standard deviations."""
 
+    prior_sd: float = 2.0
     shift: float = 0.0
-    scale: float = 1.0
-    blind: bool = False
+    stretch: float = 1.0
 
-    def sample(self, batch, draws, random_seed=None):
-        noise = np.random.default_rng(random_seed).standard_normal((len(batch.n_obs), draws, 3))
-        if self.blind:
-            return noise
+    def moments(self, batch: DataBatch) -> tuple[np.ndarray, np.ndarray]:
+        precision = self.prior_sd**-2 + batch.n_obs
         present = np.arange(batch.observables.shape[1]) < batch.n_obs[:, None]
-        sd = (1 + batch.n_obs[:, None, None]) ** -0.5
-        total = np.where(present[..., None], batch.observables, 0.0).sum(axis=1)
-        return total[:, None] * sd**2 + sd * (self.shift + self.scale * noise)
+        mean = np.where(present, batch.observables[..., 0], 0.0).sum(1) / precision
+        sd = precision**-0.5
+        return mean + self.shift * sd, self.stretch * sd
 
-    def summarize(self, batch):
-        return np.nanmean(batch.observables, axis=1)
-
-
-@dataclass
-class ExactLikelihood:
-    """Right, unless shifted, or with another spread."""
-
-    shift: float = 0.0
-    scale: float = 1.0
-
-    def simulate(self, parameters, n_obs, *, conditions=None, random_seed=None):
+    def sample_unconstrained(self, batch: DataBatch, draws: int, random_seed: object = None):
+        mean, sd = self.moments(batch)
         rng = np.random.default_rng(random_seed)
-        noise = rng.standard_normal((len(parameters), n_obs, 3))
-        return parameters[:, None] + self.shift + self.scale * noise
+        u = rng.normal(mean[:, None], sd[:, None], (len(batch), draws))[..., None]
+        return u, self.log_prob_unconstrained(u, batch)
 
-    def log_prob(self, observed, parameters, conditions=None):
-        location = parameters[:, None] + self.shift
-        return stats.norm.logpdf(observed, location, self.scale).sum(axis=-1)
+    def log_prob_unconstrained(self, u: np.ndarray, batch: DataBatch) -> np.ndarray:
+        mean, sd = self.moments(batch)
+        return stats.norm.logpdf(u[..., 0], mean[:, None], sd[:, None])
 
 
 @dataclass
 class ExactPair:
-    posterior: ExactPosterior = field(default_factory=ExactPosterior)
-    likelihood: ExactLikelihood = field(default_factory=ExactLikelihood)
-    model: ExactModel | None = field(default_factory=ExactModel)
-    layout: ParameterLayout = LAYOUT
-    schema: DataSchema = SCHEMA
-    positive: tuple[bool, ...] = (False, False, False)
+    """What the workflow asks of a `JointApproximator`."""
+
+    posterior: NormalPosterior = field(default_factory=NormalPosterior)
+
+    def __post_init__(self) -> None:
+        with pm.Model() as prior:
+            pm.Normal("mu", 0.0, self.posterior.prior_sd)
+        self.prior = PyMCPrior(prior)
+        self.layout = self.prior.layout
+        self.schema = DataSchema({"x": Continuous()}, n_obs=N_OBS)
+        self.likelihood = NormalLikelihood()
+        simulator = normal_mean().simulator
+        self.model = GenerativeModel(
+            prior, simulator, observables={"x": Continuous()}, n_obs=N_OBS, vectorized=True
+        )
+
+    def sample(self, data: object, *, draws: int, chains: int, random_seed: object, **_: object):
+        batch = self.schema.batch(data)
+        mu = self.posterior.sample_unconstrained(batch, draws * chains, random_seed)[0]
+        values = mu[0].reshape(chains, draws, 1)
+        return to_inference_data({"posterior": parameter_dataset(values, self.layout)})
+
+
+def log_evidence(x: np.ndarray, prior_sd: float = 2.0) -> float:
+    """Exact log marginal likelihood."""
+    covariance = np.eye(len(x)) + prior_sd**2
+    return stats.multivariate_normal(np.zeros(len(x)), covariance).logpdf(x)
+
+
+def log_predictive(held_out: np.ndarray, rest: np.ndarray) -> float:
+    """Exact joint log density of some observations given others."""
+    return log_evidence(np.concatenate([held_out, rest])) - log_evidence(rest)
+
+
+def data_sets(*sizes: int, random_seed: int = 3) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(random_seed)
+    return [{"x": rng.normal(rng.normal(0, 2), 1.0, n)} for n in sizes]

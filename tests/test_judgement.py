@@ -8,7 +8,7 @@ import arviz as az
 import numpy as np
 import pytest
 from conjugate import exact_posterior, normal_mean, normal_prior
-from exact_pair import ExactModel, ExactPair, ExactPosterior
+from normal_means import ExactModel, ExactPair, ExactPosterior
 from scipy import stats
 
 import jana_pymc as jana

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from exact_pair import ExactLikelihood, ExactPair, ExactPosterior
+from normal_means import ExactLikelihood, ExactPair, ExactPosterior
 from scipy import stats
 
 from jana_pymc.inference_data import to_groups

@@ -63,8 +63,7 @@ class PosteriorApproximator:
         generator.manual_seed(int(np.random.default_rng(random_seed).integers(2**63)))
         values, densities = [], []
         for part in condition.split(max(1, ROWS_AT_ONCE // draws)):
-            drawn = self.network.sample(draws, part, generator)
-            log_q = self.network.log_prob(drawn, part[:, None].expand(-1, draws, -1))
+            drawn, log_q = self.network.sample_with_log_prob(draws, part, generator)
             values.append(drawn.double().cpu().numpy())
             densities.append(log_q.double().cpu().numpy())
         return np.concatenate(values), np.concatenate(densities)

@@ -89,12 +89,23 @@ class ConditionalFlow(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "*batch n d"]:
         """Draw n points for each condition."""
+        return self.sample_with_log_prob(n, condition, generator)[0]
+
+    def sample_with_log_prob(
+        self,
+        n: int,
+        condition: Float[Tensor, "*batch c"],
+        generator: torch.Generator | None = None,
+    ) -> tuple[Float[Tensor, "*batch n d"], Float[Tensor, "*batch n"]]:
+        """Draw n points for each condition, with their log densities, in one pass."""
         condition = condition.unsqueeze(-2)
         condition = condition.expand(*condition.shape[:-2], n, condition.shape[-1])
         x = self.latent.sample(tuple(condition.shape[:-1]), generator, condition)
+        log_prob = self.latent.log_prob(x)
         for transform in reversed(self.transforms):
-            x, _ = transform.inverse(x, condition)  # type: ignore[operator]
-        return x
+            x, contribution = transform.inverse(x, condition)  # type: ignore[operator]
+            log_prob = log_prob - contribution
+        return x, log_prob
 
 
 def coupling_flow(

@@ -1,0 +1,55 @@
+"""Terms of cross-validation and how far they can be relied on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jana_pymc.plots.style import COLOURS, REFERENCE, panels
+
+if TYPE_CHECKING:
+    from jana_pymc.workflow.predictive import CrossValidation
+
+
+def plot_cross_validation(
+    result: CrossValidation,
+    *,
+    axes: Axes | Sequence[Axes] | np.ndarray | None = None,
+) -> Figure:
+    """Plot cross-validated against in-sample terms, and k̂ of each.
+
+    Parameters
+    ----------
+    result : CrossValidation
+    axes : sequence of Axes, optional
+        Two.
+
+    Returns
+    -------
+    Figure
+    """
+    figure, (left, right) = panels(2, axes, size=(3.8, 3.4))
+    present = ~np.isnan(result.elpd_i)
+    terms, in_sample = result.elpd_i[present], result.lpd_i[present]
+    pareto_k, refitted = result.pareto_k[present], result.refitted[present]
+    for chosen, colour, label in (
+        (~refitted, COLOURS[0], "pooled draws"),
+        (refitted, COLOURS[1], "own draws"),
+    ):
+        if chosen.any():
+            left.plot(in_sample[chosen], (terms - in_sample)[chosen], ".", color=colour, ms=3)
+            shown = chosen & np.isfinite(pareto_k)
+            right.plot(np.flatnonzero(shown), pareto_k[shown], ".", color=colour, ms=3, label=label)
+    left.axhline(0, color=REFERENCE, linewidth=0.8)
+    left.set_xlabel("in-sample log density", fontsize=9)
+    left.set_ylabel("cross-validated − in-sample", fontsize=9)
+    right.axhline(result.threshold, color=REFERENCE, linewidth=0.8, linestyle="--")
+    right.set_xlabel("unit", fontsize=9)
+    right.set_ylabel("k̂", fontsize=9)
+    if right.get_legend_handles_labels()[1]:
+        right.legend(frameon=False, fontsize=8)
+    return figure

@@ -1,0 +1,229 @@
+"""The marginal likelihood of data sets, from posterior and likelihood together."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+from scipy.special import logsumexp
+
+from jana_pymc.importance import pareto_k_threshold
+from jana_pymc.plots.evidence import plot_log_marginal_likelihood
+from jana_pymc.refinement import propose
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators import JointApproximator
+
+DRAWS_AT_ONCE = 200_000
+"""Posterior draws that are in memory at once."""
+
+DISAGREEMENT = 0.5
+"""Nats beyond their Monte Carlo error by which two estimates may differ without a warning."""
+
+
+@dataclass(frozen=True, eq=False)
+class LogMarginalLikelihood:
+    r"""Log marginal likelihoods of data sets, in nats.
+
+    By the change of variables (Eq. 13 of [1]_),
+
+    .. math:: \log p(x) = \log l(x \mid \theta) + \log p(\theta) - \log q(\theta \mid x)
+
+    for every :math:`\theta`, if posterior and likelihood network belong together. What the right
+    side gives at different draws differs by the networks' error alone, hence `spread`. Over draws
+    from q its mean falls short of :math:`\log p(x)` by :math:`\mathrm{KL}(q \| p)`, over draws
+    from the pair's own posterior p it exceeds it by :math:`\mathrm{KL}(p \| q)`. Midway between,
+    under :math:`\sqrt{p q}`, the two cancel to second order, as in the midpoint rule of
+    thermodynamic integration: `change_of_variables` is the mean there. `median` and `mean` are
+    those over draws from q.
+
+    Attributes
+    ----------
+    log_ratios : ndarray, shape (sets, draws)
+        The right side at draws from q; −inf at draws that the likelihood excludes.
+    importance : ndarray, shape (sets,)
+        Logarithm of the Pareto-smoothed mean of exp(`log_ratios`). Consistent for the marginal
+        likelihood under the likelihood network, whatever q.
+    standard_error : ndarray, shape (sets,)
+        Monte Carlo error of `importance`.
+    pareto_k : ndarray, shape (sets,)
+        Above `threshold`, neither `importance` nor its standard error can be relied on.
+    n_obs : ndarray of int, shape (sets,)
+
+    References
+    ----------
+    .. [1] Radev, S. T., et al. (2023). JANA: Jointly amortized neural approximation of complex
+       Bayesian models. UAI. Equation 13.
+    """
+
+    log_ratios: np.ndarray
+    importance: np.ndarray
+    standard_error: np.ndarray
+    pareto_k: np.ndarray
+    n_obs: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.n_obs)
+
+    @property
+    def threshold(self) -> float:
+        """Largest k̂ at which so many draws suffice."""
+        return pareto_k_threshold(self.log_ratios.shape[1])
+
+    @property
+    def median(self) -> np.ndarray:
+        """Median over draws from q, as in the paper, shape (sets,).
+
+        Draws that the likelihood excludes count: they are where q is wrong.
+        """
+        return np.median(self.log_ratios, axis=1)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean over those draws from q that the likelihood does not exclude, shape (sets,)."""
+        return np.nanmean(self._finite, axis=1)
+
+    @property
+    def change_of_variables(self) -> np.ndarray:
+        """Mean over draws midway between q and the pair's own posterior, shape (sets,).
+
+        Draws from q are weighted by the square root of their importance.
+        """
+        log_weights = 0.5 * self.log_ratios
+        with np.errstate(invalid="ignore", divide="ignore"):  # data that no draw explains
+            log_weights = log_weights - logsumexp(log_weights, axis=1, keepdims=True)
+        terms = np.where(np.isfinite(self.log_ratios), self.log_ratios, 0.0)
+        return (np.exp(log_weights) * terms).sum(axis=1)
+
+    @property
+    def spread(self) -> np.ndarray:
+        """Standard deviation over draws, shape (sets,): zero for a perfect pair."""
+        return np.nanstd(self._finite, axis=1)
+
+    @property
+    def interval(self) -> np.ndarray:
+        """5 % and 95 % quantiles over draws from q, shape (2, sets)."""
+        return np.quantile(self.log_ratios, [0.05, 0.95], axis=1, method="nearest")
+
+    @property
+    def _finite(self) -> np.ndarray:
+        return np.where(np.isfinite(self.log_ratios), self.log_ratios, np.nan)
+
+    def summary(self) -> pd.DataFrame:
+        """One row a data set: both estimates, what they cost in trust, and their difference."""
+        return pd.DataFrame(
+            {
+                "n_obs": self.n_obs,
+                "change_of_variables": self.change_of_variables,
+                "median": self.median,
+                "mean": self.mean,
+                "spread": self.spread,
+                "importance": self.importance,
+                "standard_error": self.standard_error,
+                "pareto_k": self.pareto_k,
+            }
+        ).rename_axis("dataset")
+
+    def to_dataset(self) -> xr.Dataset:
+        """The columns of `summary` as variables over a dimension "dataset"."""
+        return xr.Dataset.from_dataframe(self.summary())
+
+    def plot(self) -> Figure:
+        """Plot both estimates (`jana_pymc.plots.plot_log_marginal_likelihood`)."""
+        return plot_log_marginal_likelihood(self)
+
+
+def log_marginal_likelihood(
+    approximator: JointApproximator,
+    data: Any,
+    *,
+    draws: int = 2000,
+    random_seed: int | np.random.Generator | None = None,
+) -> LogMarginalLikelihood:
+    """Marginal likelihood of one data set or many, by change of variables and by importance.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    data : mapping, DataFrame, Dataset, or sequence of these
+        See `DataSchema.batch`.
+    draws : int
+        Posterior draws of each data set.
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    LogMarginalLikelihood
+
+    Warns
+    -----
+    UserWarning
+        If k̂ is too high, or the two estimates differ by more than half a nat and three standard
+        errors, for some data sets: the amortized posterior is then far from the one that
+        likelihood network and prior imply.
+    """
+    if draws < 2:
+        raise ValueError(f"draws={draws}: at least 2 are needed to see how far they agree.")
+    rng = np.random.default_rng(random_seed)
+    batch = approximator.schema.batch(data)
+    approximator.likelihood.check_reachable(batch.observables)
+    size = max(1, DRAWS_AT_ONCE // draws)
+    parts = [
+        propose(approximator, batch[start : start + size], draws, random_seed=rng)
+        for start in range(0, len(batch), size)
+    ]
+    result = LogMarginalLikelihood(
+        log_ratios=np.concatenate([part.log_ratios for part in parts]),
+        importance=np.concatenate([part.weights.log_mean for part in parts]),
+        standard_error=np.concatenate([part.weights.standard_error for part in parts]),
+        pareto_k=np.concatenate([part.weights.pareto_k for part in parts]),
+        n_obs=batch.n_obs,
+    )
+    _warn(result)
+    return result
+
+
+def posterior_probabilities(
+    log_marginal_likelihood: np.ndarray, prior_probabilities: np.ndarray
+) -> np.ndarray:
+    """Posterior model probabilities.
+
+    Parameters
+    ----------
+    log_marginal_likelihood : ndarray, shape (..., models)
+    prior_probabilities : ndarray, shape (models,)
+
+    Returns
+    -------
+    ndarray, shape (..., models)
+
+    Examples
+    --------
+    >>> posterior_probabilities(np.log([0.2, 0.6]), np.array([0.5, 0.5])).round(2)
+    array([0.25, 0.75])
+    """
+    with np.errstate(divide="ignore"):
+        joint = log_marginal_likelihood + np.log(prior_probabilities)
+    return np.exp(joint - logsumexp(joint, axis=-1, keepdims=True))
+
+
+def _warn(result: LogMarginalLikelihood) -> None:
+    unreliable = result.pareto_k > result.threshold
+    apart = np.abs(result.change_of_variables - result.importance)
+    disagree = ~(apart <= DISAGREEMENT + 3 * result.standard_error)
+    if not (unreliable | disagree).any():
+        return
+    warnings.warn(
+        f"the marginal likelihoods of {int((unreliable | disagree).sum())} of {len(result)} data "
+        f"sets are uncertain: k̂ above {result.threshold:.2f} for {int(unreliable.sum())}, change "
+        f"of variables and importance sampling more than {DISAGREEMENT} nats apart for "
+        f"{int(disagree.sum())}. There the amortized posterior is far from the one that likelihood "
+        "and prior imply; look at summary(), take more draws, or train longer.",
+        UserWarning,
+        stacklevel=3,
+    )

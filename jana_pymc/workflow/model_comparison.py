@@ -1,0 +1,334 @@
+"""Several models for the same data: Bayes factors, model probabilities, and their calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from jana_pymc.plots.evidence import plot_model_comparison, plot_model_recovery
+from jana_pymc.workflow.evidence import log_marginal_likelihood, posterior_probabilities
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators import JointApproximator
+
+
+@dataclass(frozen=True, eq=False)
+class ModelComparison:
+    """Marginal likelihoods of the same data sets under several models.
+
+    Attributes
+    ----------
+    names : tuple of str
+    log_marginal_likelihood, standard_error, pareto_k : ndarray, shape (sets, models)
+        By importance sampling, see `LogMarginalLikelihood`.
+    prior_probabilities : ndarray, shape (models,)
+    """
+
+    names: tuple[str, ...]
+    log_marginal_likelihood: np.ndarray
+    standard_error: np.ndarray
+    pareto_k: np.ndarray
+    prior_probabilities: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.log_marginal_likelihood)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Posterior model probabilities, shape (sets, models)."""
+        return posterior_probabilities(self.log_marginal_likelihood, self.prior_probabilities)
+
+    def log_bayes_factor(self, model: str, against: str) -> tuple[np.ndarray, np.ndarray]:
+        """Log Bayes factor and its Monte Carlo standard error, each of shape (sets,).
+
+        Parameters
+        ----------
+        model, against : str
+            Positive values speak for `model`.
+        """
+        for name in (model, against):
+            if name not in self.names:
+                raise KeyError(f"no model {name!r}; there are {', '.join(self.names)}.")
+        i, j = self.names.index(model), self.names.index(against)
+        value = self.log_marginal_likelihood[:, i] - self.log_marginal_likelihood[:, j]
+        return value, np.hypot(self.standard_error[:, i], self.standard_error[:, j])
+
+    def summary(self, dataset: int = 0) -> pd.DataFrame:
+        """One row a model, best first, for one data set; Bayes factors are against the best."""
+        values = self.log_marginal_likelihood[dataset]
+        table = pd.DataFrame(
+            {
+                "log_marginal_likelihood": values,
+                "standard_error": self.standard_error[dataset],
+                "pareto_k": self.pareto_k[dataset],
+                "log_bayes_factor": values - values.max(),
+                "prior": self.prior_probabilities,
+                "probability": self.probabilities[dataset],
+            },
+            index=pd.Index(self.names, name="model"),
+        )
+        return table.sort_values("log_marginal_likelihood", ascending=False)
+
+    def to_dataset(self) -> xr.Dataset:
+        """Everything, over the dimensions "dataset" and "model"."""
+        both = ("dataset", "model")
+        return xr.Dataset(
+            {
+                "log_marginal_likelihood": (both, self.log_marginal_likelihood),
+                "standard_error": (both, self.standard_error),
+                "pareto_k": (both, self.pareto_k),
+                "probability": (both, self.probabilities),
+                "prior_probability": ("model", self.prior_probabilities),
+            },
+            coords={"dataset": np.arange(len(self)), "model": list(self.names)},
+        )
+
+    def plot(self) -> Figure:
+        """Plot posterior probabilities (`jana_pymc.plots.plot_model_comparison`)."""
+        return plot_model_comparison(self)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelRecovery:
+    """What model comparison finds in data simulated from each of the models.
+
+    Attributes
+    ----------
+    names : tuple of str
+    true_model : ndarray of int, shape (sets,)
+        Position of the model that each data set was simulated from.
+    comparison : ModelComparison
+        Of all these data sets.
+    """
+
+    names: tuple[str, ...]
+    true_model: np.ndarray
+    comparison: ModelComparison
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Mean posterior probability of each model (column) for data of each (row)."""
+        probabilities = self.comparison.probabilities
+        return np.stack([probabilities[self.true_model == i].mean(0) for i in range(self._n)])
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """How often each model (column) is the most probable for data of each (row)."""
+        chosen = np.eye(self._n)[self.comparison.probabilities.argmax(1)]
+        return np.stack([chosen[self.true_model == i].mean(0) for i in range(self._n)])
+
+    @property
+    def _n(self) -> int:
+        return len(self.names)
+
+    def calibration_curve(self, bins: int = 10) -> pd.DataFrame:
+        """How often a model was the true one, among data sets that gave it some probability.
+
+        Each model counts as often as it is probable a priori, however often it was simulated.
+
+        Parameters
+        ----------
+        bins : int
+
+        Returns
+        -------
+        DataFrame
+            One row a bin that is not empty: mean ``probability``, ``frequency``, ``weight``.
+        """
+        truth = np.eye(self._n)[self.true_model]
+        share = truth.mean(0)
+        weight = (self.comparison.prior_probabilities / share)[self.true_model]
+        weight = np.repeat(weight[:, None], self._n, axis=1).ravel()
+        probability, correct = self.comparison.probabilities.ravel(), truth.ravel()
+        place = np.minimum((probability * bins).astype(int), bins - 1)
+        total = np.bincount(place, weight, bins)
+        kept = total > 0
+        means = [
+            np.bincount(place, weight * v, bins)[kept] / total[kept] for v in (probability, correct)
+        ]
+        return pd.DataFrame(
+            {"probability": means[0], "frequency": means[1], "weight": total[kept] / total.sum()}
+        )
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected difference between probability and frequency, over the bins of the curve."""
+        curve = self.calibration_curve()
+        return float((curve["weight"] * (curve["probability"] - curve["frequency"]).abs()).sum())
+
+    def prior_predictive_p(self, observed: ModelComparison) -> np.ndarray:
+        """Prior predictive check of the marginal likelihood itself.
+
+        Parameters
+        ----------
+        observed : ModelComparison
+            Of observed data, under the same models.
+
+        Returns
+        -------
+        ndarray, shape (sets, models)
+            Share of a model's own simulations that are less likely under it than the observed
+            data. Near zero: the model does not foresee such data, however it fares against others.
+            Meaningful for simulations of as many observations as were observed.
+        """
+        own = [
+            np.sort(self.comparison.log_marginal_likelihood[self.true_model == i, i])
+            for i in range(self._n)
+        ]
+        return np.stack(
+            [
+                (np.searchsorted(o, observed.log_marginal_likelihood[:, i]) + 1) / (len(o) + 1)
+                for i, o in enumerate(own)
+            ],
+            axis=1,
+        )
+
+    def plot(self) -> Figure:
+        """Plot matrix and calibration (`jana_pymc.plots.plot_model_recovery`)."""
+        return plot_model_recovery(self)
+
+
+def compare_models(
+    approximators: Mapping[str, JointApproximator],
+    data: Any,
+    *,
+    prior_probabilities: Mapping[str, float] | None = None,
+    draws: int = 2000,
+    random_seed: int | np.random.Generator | None = None,
+) -> ModelComparison:
+    """Bayes factors and posterior probabilities of models, on one data set or many.
+
+    Predictive accuracy stands beside it: ``az.compare`` of `loo`'s results for the same models.
+
+    Parameters
+    ----------
+    approximators : mapping of str to JointApproximator
+        Two or more, with the same observables.
+    data : mapping, DataFrame, Dataset, or sequence of these
+    prior_probabilities : mapping of str to float, optional
+        Of each model; equal by default.
+    draws : int
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    ModelComparison
+
+    Raises
+    ------
+    ValueError
+        If fewer than two models are given, their observables differ, or the prior probabilities
+        do not fit.
+    """
+    names = _checked_names(approximators)
+    prior = _prior_probabilities(names, prior_probabilities)
+    rng = np.random.default_rng(random_seed)
+    results = [
+        log_marginal_likelihood(approximators[name], data, draws=draws, random_seed=rng)
+        for name in names
+    ]
+    return ModelComparison(
+        names=names,
+        log_marginal_likelihood=np.stack([r.importance for r in results], axis=1),
+        standard_error=np.stack([r.standard_error for r in results], axis=1),
+        pareto_k=np.stack([r.pareto_k for r in results], axis=1),
+        prior_probabilities=prior,
+    )
+
+
+def model_recovery(
+    approximators: Mapping[str, JointApproximator],
+    *,
+    n_simulations: int = 200,
+    prior_probabilities: Mapping[str, float] | None = None,
+    draws: int = 1000,
+    random_seed: int | np.random.Generator | None = None,
+    progressbar: bool = False,
+) -> ModelRecovery:
+    """Simulate from each model, compare all of them on the data, and see what is found.
+
+    Parameters
+    ----------
+    approximators : mapping of str to JointApproximator
+        Each with its simulator.
+    n_simulations : int
+        Data sets of each model.
+    prior_probabilities : mapping of str to float, optional
+    draws : int
+    random_seed : int or Generator, optional
+    progressbar : bool
+
+    Returns
+    -------
+    ModelRecovery
+    """
+    names = _checked_names(approximators)
+    without = [name for name in names if approximators[name].model is None]
+    if without:
+        raise ValueError(
+            f"{', '.join(without)} has no simulator: load it with its GenerativeModel rather than "
+            "with the prior alone."
+        )
+    rng = np.random.default_rng(random_seed)
+    parts, true_model = [], []
+    for i, name in enumerate(names):
+        model: Any = approximators[name].model
+        simulations = model.simulate(n_simulations, random_seed=rng, progressbar=progressbar)
+        comparison = compare_models(
+            approximators,
+            simulations.batch(),
+            prior_probabilities=prior_probabilities,
+            draws=draws,
+            random_seed=rng,
+        )
+        parts.append(comparison)
+        true_model.append(np.full(len(comparison), i))
+
+    def joined(field: str) -> np.ndarray:
+        return np.concatenate([getattr(part, field) for part in parts])
+
+    return ModelRecovery(
+        names=names,
+        true_model=np.concatenate(true_model),
+        comparison=ModelComparison(
+            names=names,
+            log_marginal_likelihood=joined("log_marginal_likelihood"),
+            standard_error=joined("standard_error"),
+            pareto_k=joined("pareto_k"),
+            prior_probabilities=parts[0].prior_probabilities,
+        ),
+    )
+
+
+def _checked_names(approximators: Mapping[str, JointApproximator]) -> tuple[str, ...]:
+    if len(approximators) < 2:
+        raise ValueError(f"{len(approximators)} model given; a comparison needs at least two.")
+    names = tuple(approximators)
+    first = approximators[names[0]].schema.observables
+    for name in names[1:]:
+        other = approximators[name].schema.observables
+        if list(other) != list(first):
+            raise ValueError(
+                f"{name} has the observables {', '.join(other)}, but {names[0]} has "
+                f"{', '.join(first)}: marginal likelihoods of different data do not compare."
+            )
+    return names
+
+
+def _prior_probabilities(names: tuple[str, ...], given: Mapping[str, float] | None) -> np.ndarray:
+    if given is None:
+        return np.full(len(names), 1 / len(names))
+    if set(given) != set(names):
+        raise ValueError(
+            f"prior_probabilities names {', '.join(given)}; expected {', '.join(names)}."
+        )
+    values = np.array([float(given[name]) for name in names])
+    if (values < 0).any() or not np.isclose(values.sum(), 1.0):
+        raise ValueError(f"prior_probabilities are {values.tolist()}: they must be ≥ 0, sum 1.")
+    return values

@@ -1,0 +1,112 @@
+"""Marginal likelihoods against the conjugate model's exact ones; models by their probabilities."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from exact_pair import ExactPair, NormalPosterior, data_sets, log_evidence
+
+import jana_pymc as jana
+
+pytestmark = pytest.mark.arviz
+
+DATA = data_sets(5, 9, 15, 12, 7)
+EXACT = np.array([log_evidence(d["x"]) for d in DATA])
+
+
+def test_change_of_variables_is_exact_for_an_exact_pair() -> None:
+    result = jana.log_marginal_likelihood(ExactPair(), DATA, draws=200, random_seed=1)
+    for estimate in (result.median, result.mean, result.change_of_variables, result.importance):
+        np.testing.assert_allclose(estimate, EXACT, rtol=1e-6)
+    assert (result.spread < 1e-6).all()
+    assert (result.pareto_k == 0).all()
+
+
+def test_importance_sampling_mends_a_wrong_posterior() -> None:
+    pair = ExactPair(NormalPosterior(shift=0.5, stretch=1.3))
+    result = jana.log_marginal_likelihood(pair, DATA, draws=4000, random_seed=1)
+    assert (np.abs(result.importance - EXACT) < 4 * result.standard_error).all()
+    # Over draws from q the mean falls short by KL(q || p), in closed form between normals.
+    divergence = 0.5 * (1.3**2 + 0.5**2 - 1) - np.log(1.3)
+    np.testing.assert_allclose(result.mean, EXACT - divergence, atol=0.06)
+    # Midway between q and p, most of it is gone.
+    assert np.abs(result.change_of_variables - EXACT).max() < divergence / 4
+
+
+def test_balance_is_exact_to_second_order() -> None:
+    for shift in (0.1, 0.2):
+        pair = ExactPair(NormalPosterior(shift=shift))
+        result = jana.log_marginal_likelihood(pair, DATA, draws=20_000, random_seed=2)
+        np.testing.assert_allclose(result.change_of_variables, EXACT, atol=0.1 * shift)
+        np.testing.assert_allclose(result.mean, EXACT - shift**2 / 2, atol=0.1 * shift)
+
+
+def test_estimates_that_disagree_warn() -> None:
+    pair = ExactPair(NormalPosterior(shift=2.0, stretch=0.4))
+    with pytest.warns(UserWarning, match="5 of 5 data sets are uncertain"):
+        jana.log_marginal_likelihood(pair, DATA, draws=1000, random_seed=1)
+
+
+def test_one_data_set_or_many() -> None:
+    result = jana.log_marginal_likelihood(ExactPair(), DATA[0], draws=100, random_seed=1)
+    assert len(result) == 1
+    assert result.summary().loc[0, "importance"] == pytest.approx(EXACT[0])
+    assert result.to_dataset().sizes == {"dataset": 1}
+    assert len(result.plot().axes) == 1
+    pair = ExactPair(NormalPosterior(stretch=1.1))
+    assert jana.log_marginal_likelihood(pair, DATA, random_seed=1).plot().axes
+    with pytest.raises(ValueError, match="draws=1"):
+        jana.log_marginal_likelihood(pair, DATA, draws=1)
+
+
+MODELS = {
+    "wide": ExactPair(NormalPosterior(prior_sd=2.0)),
+    "narrow": ExactPair(NormalPosterior(prior_sd=0.3)),
+}
+
+
+def test_bayes_factors_and_probabilities() -> None:
+    prior = {"wide": 0.2, "narrow": 0.8}
+    result = jana.compare_models(MODELS, DATA, prior_probabilities=prior, random_seed=1)
+    narrow = np.array([log_evidence(d["x"], 0.3) for d in DATA])
+    factor, error = result.log_bayes_factor("wide", "narrow")
+    np.testing.assert_allclose(factor, EXACT - narrow, rtol=1e-6, atol=1e-6)
+    assert (error < 1e-6).all()
+    expected = 0.2 * np.exp(EXACT) / (0.2 * np.exp(EXACT) + 0.8 * np.exp(narrow))
+    np.testing.assert_allclose(result.probabilities[:, 0], expected, rtol=1e-5)
+    np.testing.assert_allclose(result.probabilities.sum(1), 1.0)
+    assert result.summary(2)["log_marginal_likelihood"].is_monotonic_decreasing
+    assert result.to_dataset()["probability"].dims == ("dataset", "model")
+    assert result.plot().axes
+    with pytest.raises(KeyError, match="no model 'third'"):
+        result.log_bayes_factor("wide", "third")
+
+
+def test_probabilities_of_exact_pairs_are_calibrated() -> None:
+    recovery = jana.model_recovery(MODELS, n_simulations=400, draws=50, random_seed=1)
+    np.testing.assert_allclose(recovery.matrix.sum(1), 1.0)
+    np.testing.assert_allclose(recovery.confusion.sum(1), 1.0)
+    assert recovery.calibration_error < 0.05
+    # Under equal priors, data of either model give the other one the same mean probability.
+    assert recovery.matrix[0, 1] == pytest.approx(recovery.matrix[1, 0], abs=0.03)
+    assert recovery.plot().axes
+    surprising = jana.compare_models(MODELS, {"x": np.full(15, 2.0)}, draws=50, random_seed=1)
+    p = recovery.prior_predictive_p(surprising)
+    assert p.shape == (1, 2) and p[0, 1] < 0.02 < p[0, 0]
+
+
+def test_comparisons_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least two"):
+        jana.compare_models({"wide": MODELS["wide"]}, DATA)
+    with pytest.raises(ValueError, match="names wide"):
+        jana.compare_models(MODELS, DATA, prior_probabilities={"wide": 1.0})
+    with pytest.raises(ValueError, match="sum 1"):
+        jana.compare_models(MODELS, DATA, prior_probabilities={"wide": 0.5, "narrow": 0.6})
+
+
+def test_nothing_warns_without_a_reason() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        jana.log_marginal_likelihood(ExactPair(), DATA, draws=500, random_seed=1)

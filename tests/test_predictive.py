@@ -1,0 +1,160 @@
+"""Cross-validation and prediction against the conjugate model's exact densities."""
+
+from __future__ import annotations
+
+import warnings
+
+import arviz as az
+import numpy as np
+import pytest
+from exact_pair import ExactPair, NormalPosterior, data_sets, log_predictive
+
+import jana_pymc as jana
+
+pytestmark = pytest.mark.arviz
+
+DATA = data_sets(6, 10, 15)
+WRONG = ExactPair(NormalPosterior(shift=0.6, stretch=1.3))
+
+
+def exact_loo(x: np.ndarray) -> np.ndarray:
+    return np.array([log_predictive(x[[i]], np.delete(x, i)) for i in range(len(x))])
+
+
+@pytest.mark.parametrize("correction", ["psis", "none"])
+def test_loo_of_an_exact_pair(correction) -> None:
+    result = jana.loo(ExactPair(), DATA, correction=correction, draws=4000, random_seed=1)
+    for i, each in enumerate(DATA):
+        terms = result.elpd_i[i]
+        np.testing.assert_allclose(terms[: len(each["x"])], exact_loo(each["x"]), atol=0.06)
+        assert np.isnan(terms[len(each["x"]) :]).all()
+        assert result.elpd[i] == pytest.approx(exact_loo(each["x"]).sum(), abs=0.1)
+    assert np.isnan(result.pareto_k).all() == (correction == "none")
+
+
+def test_weights_mend_what_the_posterior_network_gets_wrong() -> None:
+    exact = np.array([exact_loo(each["x"]).sum() for each in DATA])
+    plain = jana.loo(WRONG, DATA, correction="none", draws=4000, random_seed=1).elpd
+    corrected = jana.loo(WRONG, DATA, random_seed=1)
+    approximate = jana.loo_approximate_posterior(WRONG, DATA, random_seed=1)
+    assert np.abs(plain - exact).max() > 0.15
+    np.testing.assert_allclose(corrected.elpd, exact, atol=0.1)
+    np.testing.assert_allclose(approximate.elpd, exact, atol=0.1)
+    assert ((corrected.p > 0.3) & (corrected.p < 1.7)).all()  # one parameter
+
+
+def test_an_influential_observation_is_refitted() -> None:
+    x = np.append(np.random.default_rng(1).normal(0, 0.5, 9), 9.0)
+    pair = ExactPair()
+    options = {"draws": 1000, "random_seed": 1}
+    with pytest.warns(UserWarning, match="1 units of 1 of 1 data sets"):
+        first = jana.loo_approximate_posterior(pair, {"x": x}, refit=False, **options)
+    assert first.pareto_k[0, -1] > 0.7
+    second = jana.loo_approximate_posterior(pair, {"x": x}, **options)
+    assert second.refitted[0, -1]
+    assert second.pareto_k[0, -1] < 0.7
+    assert second.elpd_i[0, -1] == pytest.approx(exact_loo(x)[-1], abs=0.3)
+
+
+def test_kfold_with_as_many_folds_as_observations_is_loo() -> None:
+    x = DATA[1]["x"]
+    result = jana.kfold(ExactPair(), {"x": x}, 10, random_seed=1)
+    np.testing.assert_allclose(result.elpd_i[0], exact_loo(x), atol=0.06)
+    with pytest.raises(ValueError, match="k=11"):
+        jana.kfold(ExactPair(), {"x": x}, 11)
+
+
+@pytest.mark.parametrize("correction", ["psis", "none"])
+def test_groups_are_predicted_jointly(correction) -> None:
+    x = DATA[2]["x"]
+    groups = np.array(list("aaabbbbcccccccc"))
+    result = jana.leave_one_group_out(
+        ExactPair(), {"x": x}, groups, correction=correction, draws=8000, random_seed=1
+    )
+    expected = [log_predictive(x[groups == g], x[groups != g]) for g in "abc"]
+    np.testing.assert_allclose(result.elpd_i[0], expected, atol=0.15)
+
+
+def test_folds_smaller_than_trained_on() -> None:
+    small = data_sets(5)[0]
+    with pytest.warns(UserWarning, match="as few as 4 observations"):
+        jana.loo(ExactPair(), small, correction="none", draws=50, random_seed=1)
+    jana.loo(ExactPair(), small, random_seed=1)  # weighted, hence no warning
+
+
+def test_prediction_of_new_data() -> None:
+    new = data_sets(3, 2, 4, random_seed=9)
+    for pair, correction, tolerance in ((ExactPair(), "none", 0.05), (WRONG, "psis", 0.05)):
+        result = jana.elpd(pair, DATA, new, correction=correction, draws=8000, random_seed=1)
+        for i in range(3):
+            for j, value in enumerate(new[i]["x"]):
+                exact = log_predictive(np.array([value]), DATA[i]["x"])
+                assert result.elpd_i[i, j] == pytest.approx(exact, abs=tolerance + 0.02 * -exact)
+        assert result.elpd.shape == result.standard_error.shape == (3,)
+    with pytest.raises(ValueError, match="new_data has 1"):
+        jana.elpd(ExactPair(), DATA, new[:1])
+
+
+def test_arviz_compares_it_with_its_own() -> None:
+    x = DATA[2]["x"]
+    mu = ExactPair().posterior.sample_unconstrained(ExactPair().schema.batch(DATA[2:]), 2000, 1)[0]
+    pointwise = ExactPair().likelihood.log_prob({"x": x}, mu[0]).reshape(4, 500, -1)
+    theirs = _inference_data(mu.reshape(4, 500), pointwise)
+    ours = jana.loo(ExactPair(), {"x": x}, random_seed=1).to_elpd_data()
+    psis_loo = az.loo(theirs, pointwise=True)
+    for name in ("elpd_loo", "elpd"):
+        if hasattr(psis_loo, name):
+            assert getattr(ours, name) == pytest.approx(getattr(psis_loo, name), abs=0.1)
+    assert ours.se == pytest.approx(psis_loo.se, rel=0.1)
+    table = az.compare({"ours": ours, "theirs": theirs})
+    assert set(table.index) == {"ours", "theirs"}
+    assert abs(table["elpd_diff"]).max() < 0.1
+    assert "15" in str(ours)
+
+
+def _inference_data(mu: np.ndarray, pointwise: np.ndarray):
+    groups = {"posterior": {"mu": mu}, "log_likelihood": {"y": pointwise}}
+    if int(az.__version__[0]) < 1:
+        return az.from_dict(**groups)
+    return az.from_dict(groups)
+
+
+def test_reloo_asks_for_amortized_refits() -> None:
+    pair = ExactPair()
+    x = np.append(np.random.default_rng(1).normal(0, 0.5, 11), 9.0)
+    mu = pair.posterior.sample_unconstrained(pair.schema.batch({"x": x}), 2000, 1)[0]
+    pointwise = pair.likelihood.log_prob({"x": x}, mu[0]).reshape(4, 500, -1)
+    idata = _inference_data(mu.reshape(4, 500), pointwise)
+    wrapper = jana.AmortizedRefit(pair, {"x": x}, idata, random_seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ArviZ, of the high k̂ that this is about
+        first = az.loo(idata, pointwise=True)
+        keyword = "k_thresh" if int(az.__version__[0]) < 1 else "k_threshold"
+        second = az.reloo(wrapper, loo_orig=first, **{keyword: 0.7})
+    before, after = (
+        np.asarray(result.loo_i if hasattr(result, "loo_i") else result.elpd_i)
+        for result in (first, second)
+    )
+    exact = exact_loo(x)
+    assert after[-1] == pytest.approx(exact[-1], abs=0.3) and after[-1] != before[-1]
+    np.testing.assert_array_equal(before[:5], after[:5])
+
+
+def test_bad_input_is_named() -> None:
+    with pytest.raises(ValueError, match="correction='pareto'"):
+        jana.loo(ExactPair(), DATA, correction="pareto")
+    with pytest.raises(ValueError, match="leaves out all"):
+        jana.leave_one_group_out(ExactPair(), DATA[0], np.zeros(6))
+    with pytest.raises(ValueError, match="groups has"):
+        jana.leave_one_group_out(ExactPair(), DATA[0], np.zeros(5))
+    with pytest.raises(ValueError, match="one at a time"):
+        jana.AmortizedRefit(ExactPair(), DATA, None)
+
+
+def test_results_convert_and_plot() -> None:
+    result = jana.loo(ExactPair(), DATA, random_seed=1)
+    assert result.to_dataset()["elpd_i"].shape == (3, 15)
+    assert result.summary()["units"].tolist() == [6, 10, 15]
+    assert len(result.plot().axes) == 2
+    again = jana.loo(ExactPair(), DATA, random_seed=1)
+    np.testing.assert_array_equal(result.elpd_i, again.elpd_i)

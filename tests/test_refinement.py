@@ -1,0 +1,114 @@
+"""Refined draws follow the posterior that likelihood and prior imply, whatever q was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pymc as pm
+import pytest
+from conjugate import exact_posterior, normal_mean, normal_prior
+from exact_pair import ExactPair, NormalPosterior, data_sets
+
+import jana_pymc as jana
+from jana_pymc.inference_data import to_groups
+from jana_pymc.refinement import psis, refine
+
+pytestmark = [pytest.mark.arviz, pytest.mark.bridge]
+
+
+def test_importance_resampling_mends_a_wrong_posterior() -> None:
+    pair = ExactPair(NormalPosterior(shift=0.7, stretch=1.4))
+    data = data_sets(5, 9, 15)
+    refined = psis(pair, pair.schema.batch(data), 4000, random_seed=1)
+    assert (refined.pareto_k < 0.7).all() and (refined.method == "psis").all()
+    for draws, each in zip(refined.unconstrained[..., 0], data, strict=True):
+        mean, sd = exact_posterior(each["x"])
+        assert draws.mean() == pytest.approx(mean, abs=0.06 * sd)
+        assert draws.std() == pytest.approx(sd, rel=0.05)
+
+
+def test_auto_climbs_only_where_it_must() -> None:
+    # The posterior of the second data set is far too narrow and beside the point.
+    class OneWrong(NormalPosterior):
+        def moments(self, batch):
+            mean, sd = super().moments(batch)
+            bad = batch.n_obs == 9
+            return np.where(bad, mean + 3 * sd, mean), np.where(bad, 0.4 * sd, 1.1 * sd)
+
+    pair = ExactPair(OneWrong())
+    data = data_sets(6, 9, 12)
+    refined = refine(pair, pair.schema.batch(data), 1000, method="auto", chains=2, random_seed=1)
+    assert refined.method.tolist() == ["psis", "nuts", "psis"]
+    for draws, each in zip(refined.unconstrained[..., 0], data, strict=True):
+        mean, sd = exact_posterior(each["x"])
+        assert draws.mean() == pytest.approx(mean, abs=0.2 * sd)
+        assert draws.std() == pytest.approx(sd, rel=0.15)
+    batch = pair.schema.batch(data)
+    expected = pair.posterior.log_prob_unconstrained(refined.unconstrained, batch)
+    np.testing.assert_allclose(refined.log_q, expected)
+
+
+def test_exact_pairs_need_nothing() -> None:
+    pair = ExactPair()
+    refined = psis(pair, pair.schema.batch(data_sets(8)), 500, random_seed=1)
+    assert refined.pareto_k[0] == 0.0
+    assert refined.effective_share[0] == pytest.approx(1.0)
+    assert len(np.unique(refined.unconstrained)) == 500
+
+
+def test_a_prior_that_has_been_observed_since_is_refused() -> None:
+    pair = ExactPair()
+    with pair.prior.model as model:
+        pm.Normal("y", model["mu"], 1.0, observed=[1.0])
+    with pytest.raises(ValueError, match="observed in the prior"):
+        refine(pair, pair.schema.batch(data_sets(8)), 40, method="nuts", random_seed=1)
+
+
+@pytest.fixture(scope="module")
+def approximator() -> jana.JointApproximator:
+    """Trained too briefly, so that there is something to refine."""
+    return jana.fit(
+        normal_mean(),
+        n_simulations=2_000,
+        training=jana.TrainingSettings(n_steps=300),
+        random_seed=1,
+        progressbar=False,
+    )
+
+
+def test_sample_refines(approximator) -> None:
+    data = data_sets(10, 12)
+    result = to_groups(approximator.sample(data, draws=500, refine="psis", random_seed=1))
+    statistics = result["sample_stats"]
+    assert set(statistics) == {"lp"}  # no longer draws from q
+    assert statistics.attrs["pareto_k"].shape == (2,)
+    assert statistics.attrs["refined"] == "psis,psis"
+    again = to_groups(approximator.sample(data, draws=500, refine="psis", random_seed=1))
+    np.testing.assert_array_equal(result["posterior"]["mu"], again["posterior"]["mu"])
+
+
+def test_nuts_and_importance_resampling_agree(approximator) -> None:
+    """Both aim at the same target: neural likelihood times prior."""
+    (data,) = data_sets(12)
+    draws = {
+        method: np.asarray(
+            approximator.sample(
+                data, draws=600, chains=2, refine=method, groups=("posterior",), random_seed=1
+            )["posterior"]["mu"]
+        )
+        for method in ("psis", "nuts")
+    }
+    sd = draws["nuts"].std()
+    assert draws["psis"].mean() == pytest.approx(draws["nuts"].mean(), abs=0.2 * sd)
+    assert draws["psis"].std() == pytest.approx(sd, rel=0.15)
+
+
+def test_unknown_refinement_is_named(approximator) -> None:
+    with pytest.raises(ValueError, match="refine='mcmc'"):
+        approximator.sample(data_sets(8)[0], refine="mcmc")
+
+
+def test_prior_is_left_alone(approximator) -> None:
+    before = list(approximator.prior.model.named_vars)
+    approximator.sample(data_sets(8)[0], draws=20, chains=2, refine="nuts", groups=("posterior",))
+    assert list(approximator.prior.model.named_vars) == before
+    assert normal_prior().named_vars.keys() == approximator.prior.model.named_vars.keys()
