@@ -36,7 +36,7 @@ class ConjugateSimulations:
 
 
 class ConjugateModel:
-    def simulate(self, n_simulations, *, random_seed=None, progressbar=True):
+    def simulate(self, n_simulations, *, parameters=None, random_seed=None, progressbar=True):
         rng = np.random.default_rng(random_seed)
         parameters = rng.standard_normal((n_simulations, 3))
         n_obs = rng.integers(N_OBS[0], N_OBS[1] + 1, n_simulations)
@@ -200,6 +200,50 @@ def test_recovery_in_the_summary():
     assert list(table.index) == ["mu", "beta[0]", "beta[1]"]
     np.testing.assert_allclose(table["r2"], 1 - unexplained, atol=0.02)
     np.testing.assert_allclose(table["r"], np.sqrt(1 - unexplained), atol=0.01)
+
+
+def test_coverage_and_calibration_error():
+    result = calibrate(ConjugatePair(), n_simulations=2000)
+    np.testing.assert_allclose(result.coverage([0.5, 0.9])[0], 0.5, atol=0.04)
+    np.testing.assert_allclose(result.coverage([0.5, 0.9])[1], 0.9, atol=0.025)
+    assert max(result.expected_calibration_error().values()) < 0.025
+    narrow = calibrate(ConjugatePair(ConjugatePosterior(scale=0.5)), n_simulations=2000)
+    # Intervals of half the width: P(|z| < 1.645 / 2).
+    expected = 2 * stats.norm.cdf(1.645 / 2) - 1
+    np.testing.assert_allclose(narrow.coverage(0.9)[0], expected, atol=0.04)
+    assert min(narrow.expected_calibration_error().values()) > 0.1
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        result.coverage(1.0)
+
+
+@pytest.mark.parametrize("draws", [1, 3, 10])
+def test_coverage_of_few_draws_is_exact(draws):
+    """Each rank stands for an interval of the PIT, cut where the central interval ends."""
+    result = calibrate(ConjugatePair(), n_simulations=50, draws=draws)
+    fine = np.arange(result.ranks.size * 2000).reshape(-1, 2000) % 2000
+    pit = (result.ranks.reshape(-1, 1) + (fine + 0.5) / 2000) / (draws + 1)
+    for level in (0.3, 0.8):
+        inside = (np.abs(2 * pit - 1) <= level).mean(axis=1).reshape(result.ranks.shape)
+        np.testing.assert_allclose(result.coverage(level)[0], inside.mean(axis=0), atol=2e-3)
+
+
+def test_z_scores_and_contraction():
+    result = calibrate(ConjugatePair(), n_simulations=1000)
+    np.testing.assert_allclose(result.z_scores().std(axis=0), 1.0, atol=0.08)
+    expected = 1 - np.mean(1 / (1 + np.arange(N_OBS[0], N_OBS[1] + 1)))
+    np.testing.assert_allclose(result.contraction().mean(axis=0), expected, atol=0.03)
+
+
+def test_kinds_of_plots():
+    result = calibrate(ConjugatePair(), n_simulations=100)
+    for kind in ("ecdf", "histogram", "coverage", "contraction", "recovery"):
+        assert result.plot(kind).axes
+    with pytest.raises(ValueError, match="kind is 'pie'"):
+        result.plot("pie")
+
+
+def test_hopeless_ranks_have_a_p_value_of_zero():
+    assert uniformity_p_value(np.zeros(1000, dtype=int), 250) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_same_seed_same_result_and_same_parameters_for_both():

@@ -12,10 +12,13 @@ from matplotlib.patches import StepPatch
 
 from jana_pymc.inference_data import to_inference_data
 from jana_pymc.plots import (
+    plot_contraction,
+    plot_coverage,
     plot_history,
     plot_posterior_pairs,
     plot_posterior_predictive,
     plot_ranks_ecdf,
+    plot_ranks_histogram,
     plot_recovery,
 )
 from jana_pymc.simulation import ParameterLayout
@@ -71,6 +74,9 @@ FIGURES = {
     "ranks": lambda: plot_ranks_ecdf([calibrated(), calibrated(joint=True)]),
     "many ranks": lambda: plot_ranks_ecdf(calibrated([f"p{i}" for i in range(12)])),
     "recovery": lambda: plot_recovery(calibrated()),
+    "histogram": lambda: plot_ranks_histogram(calibrated()),
+    "coverage": lambda: plot_coverage(calibrated()),
+    "contraction": lambda: plot_contraction(calibrated()),
     "history": lambda: plot_history(history(40)),
     "short history": lambda: plot_history(history(1)),
     "pairs": lambda: plot_posterior_pairs({"amortized": scalars(0), "NUTS": scalars(1)}),

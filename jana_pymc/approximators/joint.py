@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pymc as pm
+from numpy.typing import ArrayLike
 
 from jana_pymc import inference_data, storage
-from jana_pymc.approximators import arguments
+from jana_pymc.approximators import surrogate
 from jana_pymc.approximators.likelihood import LikelihoodApproximator
+from jana_pymc.approximators.novelty import Familiar, warn_if_unfamiliar
 from jana_pymc.approximators.posterior import PosteriorApproximator
 from jana_pymc.architecture import NetworkSettings, build_network
 from jana_pymc.joint import JointNetwork
 from jana_pymc.refinement import CANDIDATES, Refinement, warn_unreliable
 from jana_pymc.refinement import refine as refined_draws
-from jana_pymc.simulation import DataBatch, DataSchema, GenerativeModel, ParameterLayout, PyMCPrior
+from jana_pymc.simulation import (
+    DataBatch,
+    DataSchema,
+    GenerativeModel,
+    ParameterLayout,
+    PyMCPrior,
+    Simulations,
+)
 from jana_pymc.training import TrainingHistory, resolve_device
 
 KIND = "approximator"
@@ -96,6 +106,69 @@ class JointApproximator:
         """Names, shapes, dims and coords of the parameters."""
         return self.prior.layout
 
+    @cached_property
+    def _familiar(self) -> Familiar | None:
+        return Familiar.of(self)
+
+    def simulate(
+        self,
+        parameters: ArrayLike | Mapping[str, ArrayLike],
+        n_obs: int | ArrayLike | None = None,
+        *,
+        conditions: Any = None,
+        random_seed: int | np.random.Generator | None = None,
+    ) -> Simulations:
+        """Simulate from the neural likelihood, without a call of the simulator.
+
+        Parameters
+        ----------
+        parameters : mapping of str to array, or array of shape (sets, size) or (size,)
+            One vector of parameters for each data set.
+        n_obs : int or array of int, shape (sets,), optional
+            Observations in each data set; by default the largest number trained on.
+        conditions : mapping of str to array, optional
+            The known conditions, each (n_obs,) or (sets, n_obs), if the model has any.
+        random_seed : int or Generator, optional
+
+        Returns
+        -------
+        Simulations
+            As `GenerativeModel.simulate` returns them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If parameters, sizes or conditions do not fit the model.
+        """
+        return surrogate.simulate(
+            self, parameters, n_obs, conditions=conditions, random_seed=random_seed
+        )
+
+    def prior_predictive(
+        self,
+        draws: int = 1000,
+        n_obs: int | None = None,
+        *,
+        conditions: Any = None,
+        random_seed: int | np.random.Generator | None = None,
+    ) -> inference_data.ArviZData:
+        """Draw from the prior, and a surrogate data set for each draw.
+
+        Parameters
+        ----------
+        draws : int
+        n_obs, conditions, random_seed
+            As for `simulate`.
+
+        Returns
+        -------
+        InferenceData or DataTree
+            Groups "prior" and "prior_predictive". `sample` gives "posterior_predictive".
+        """
+        return surrogate.prior_predictive(
+            self, draws, n_obs, conditions=conditions, random_seed=random_seed
+        )
+
     def sample(
         self,
         data: Any,
@@ -133,6 +206,11 @@ class JointApproximator:
         ------
         ValueError
             If the data do not fit the declared observables, or a group is unknown.
+
+        Warns
+        -----
+        UserWarning
+            If data lie farther out than all that was simulated: draws are then not to be trusted.
         """
         if isinstance(groups, str):
             raise TypeError(f"groups={groups!r}: expected a sequence of names, ({groups!r},).")
@@ -147,7 +225,9 @@ class JointApproximator:
             )
         rng = np.random.default_rng(random_seed)
         batch = self.schema.batch(data)
-        arguments.check_reachable(self.schema, self.layout, self.region, batch.observables)
+        self.likelihood.check_reachable(batch.observables)
+        if self._familiar is not None:
+            warn_if_unfamiliar(self, self._familiar, batch)
         single = len(batch) == 1 and not isinstance(data, (list, tuple))
         if refine == "none":
             u, log_q = self.posterior.sample_unconstrained(batch, draws * chains, rng)

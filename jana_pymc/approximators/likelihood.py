@@ -134,7 +134,7 @@ class LikelihoodApproximator:
             observed, missing = arguments.fill_missing(self.schema, observed)
             observed, known = self._data(observed, conditions)
             if contamination is None:
-                arguments.check_reachable(self.schema, self.layout, self.region, observed)
+                self.check_reachable(observed)
         values = self._parameters(parameters, observed)
         if dims is not None:
             dims = (dims,) if isinstance(dims, str) else tuple(dims)
@@ -276,6 +276,10 @@ class LikelihoodApproximator:
             part = theta[start : start + size]
             parts.append(self.network.sample(part, n_obs, known, generator).numpy())
         return np.concatenate(parts)
+
+    def check_reachable(self, observed: Any) -> None:
+        """Refuse data that no trained value of a bounding parameter can explain."""
+        arguments.check_reachable(self.schema, self.layout, self.region, observed)
 
     def _parameters(self, given: Mapping[str, Any], observed: Any = None) -> list[TensorVariable]:
         n_obs = None if observed is None else _n_obs(observed)

@@ -1,15 +1,19 @@
 """What can be asked of a trained pair, beyond draws."""
 
+from jana_pymc.workflow.analysis import Analysis, analyze
 from jana_pymc.workflow.bands import EcdfBand, ecdf_band, randomized_pit, uniformity_p_value
 from jana_pymc.workflow.calibration import Calibration, calibration
+from jana_pymc.workflow.criticism import Criticism, criticize
 from jana_pymc.workflow.elpd_data import AmortizedRefit
 from jana_pymc.workflow.evidence import LogMarginalLikelihood, log_marginal_likelihood
+from jana_pymc.workflow.misspecification import Misspecification, detect_misspecification
 from jana_pymc.workflow.model_comparison import (
     ModelComparison,
     ModelRecovery,
     compare_models,
     model_recovery,
 )
+from jana_pymc.workflow.posterior_calibration import posterior_calibration
 from jana_pymc.workflow.predictive import (
     CrossValidation,
     Prediction,
@@ -19,18 +23,26 @@ from jana_pymc.workflow.predictive import (
     loo,
     loo_approximate_posterior,
 )
+from jana_pymc.workflow.verdict import Verdict, verdict
 
 __all__ = [
     "AmortizedRefit",
+    "Analysis",
     "Calibration",
+    "Criticism",
     "CrossValidation",
     "EcdfBand",
     "LogMarginalLikelihood",
+    "Misspecification",
     "ModelComparison",
     "ModelRecovery",
     "Prediction",
+    "Verdict",
+    "analyze",
     "calibration",
     "compare_models",
+    "criticize",
+    "detect_misspecification",
     "ecdf_band",
     "elpd",
     "kfold",
@@ -39,6 +51,8 @@ __all__ = [
     "loo",
     "loo_approximate_posterior",
     "model_recovery",
+    "posterior_calibration",
     "randomized_pit",
     "uniformity_p_value",
+    "verdict",
 ]

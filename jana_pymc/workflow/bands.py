@@ -125,7 +125,8 @@ def uniformity_p_value(ranks: ArrayLike, draws: int) -> np.ndarray:
     counts = _counts(ranks, draws).reshape(len(points), -1).T
     below = stats.binom.cdf(counts, n_ranks, points)
     above = stats.binom.cdf(n_ranks - counts, n_ranks, 1 - points)
-    statistics = 2 * np.minimum(below, above).min(axis=1)
+    # Smaller tails make the quantile function fail; the p-value is zero by then.
+    statistics = np.maximum(2 * np.minimum(below, above).min(axis=1), 1e-100)
     p_values = [1 - _interior_probability(gamma, n_ranks, points) for gamma in statistics]
     return np.clip(p_values, 0.0, 1.0).reshape(ranks.shape[1:])
 

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from rich.progress import track
 
+from jana_pymc.approximators.surrogate import surrogate_batch
 from jana_pymc.inference_data import ArviZData, named_dataset, to_inference_data
-from jana_pymc.plots import plot_ranks_ecdf
+from jana_pymc.plots.accuracy import plot_contraction, plot_coverage, plot_ranks_histogram
+from jana_pymc.plots.calibration import plot_ranks_ecdf, plot_recovery
 from jana_pymc.simulation import DataBatch, ParameterLayout
 from jana_pymc.workflow.bands import (
     EcdfBand,
@@ -22,6 +25,7 @@ from jana_pymc.workflow.bands import (
     rank_ecdf,
     uniformity_p_value,
 )
+from jana_pymc.workflow.sources import simulated
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
 
 QUANTILES = (0.05, 0.5, 0.95)
 """Posterior quantiles kept of each data set."""
+
+PROBABILITIES = tuple(np.linspace(0.005, 0.995, 20).tolist())
+"""Of the central intervals behind the expected calibration error."""
 
 ROWS_AT_ONCE = 50_000
 """Draws, or observations, that are in memory at once."""
@@ -116,15 +123,60 @@ class Calibration:
         """Randomised PIT values (rank + U) / (draws + 1), shape (sets, components)."""
         return randomized_pit(self.ranks, self.draws, random_seed)
 
+    def coverage(self, probabilities: ArrayLike = PROBABILITIES) -> np.ndarray:
+        """Share of true values inside central posterior intervals.
+
+        Parameters
+        ----------
+        probabilities : array_like, shape (intervals,)
+            Probability of each interval: the coverage of an exact posterior.
+
+        Returns
+        -------
+        ndarray, shape (intervals, components)
+        """
+        levels = np.atleast_1d(np.asarray(probabilities, dtype=float))
+        if ((levels <= 0) | (levels >= 1)).any():
+            raise ValueError(f"probabilities are {levels.tolist()}: all must lie between 0 and 1.")
+        # Ranks stand for L + 1 values of the PIT; spread evenly, no interval is cut off at one.
+        depth = np.abs(2 * (self.ranks + 0.5) / (self.draws + 1) - 1)
+        width = 1 / (self.draws + 1)
+        share = (levels[:, None, None] - depth) / (2 * width) + 0.5
+        return np.clip(share, 0, 1).mean(axis=1)
+
+    def expected_calibration_error(
+        self, probabilities: ArrayLike = PROBABILITIES
+    ) -> dict[str, float]:
+        """Median over central intervals of how far their coverage is from their probability.
+
+        The paper's measure of calibration. An exact posterior has about 0.01 at 1000 data sets:
+        it is no test, the p-values are.
+        """
+        levels = np.asarray(probabilities, dtype=float)
+        errors = np.abs(self.coverage(levels) - levels[:, None])
+        return dict(zip(self.names, np.median(errors, axis=0).tolist(), strict=True))
+
+    def z_scores(self) -> np.ndarray:
+        """Posterior mean less true value, in posterior standard deviations, (sets, components)."""
+        return (self.mean - self.parameters) / self.sd
+
+    def contraction(self) -> np.ndarray:
+        """One minus posterior variance over prior variance, shape (sets, components).
+
+        The prior variance is that of the true parameters: of all data sets together.
+        """
+        return 1 - self.sd**2 / self.parameters.var(axis=0, ddof=1)
+
     def summary(self, probability: float = 0.95) -> pd.DataFrame:
-        """Verdict and recovery of each component.
+        """Calibration and recovery of each component.
 
         Returns
         -------
         DataFrame
-            One row a component: ``p_value`` and ``inside`` (see `inside`), and of posterior
-            medians against true values the correlation ``r`` and ``r2``, one minus the residual
-            sum of squares over the total one.
+            One row a component: ``p_value`` and ``inside`` (see `inside`); ``ece``, the
+            `expected_calibration_error`; the mean ``contraction``; and of posterior medians
+            against true values the correlation ``r`` and ``r2``, one minus the residual sum of
+            squares over the total one.
         """
         residual = ((self.median - self.parameters) ** 2).sum(axis=0)
         total = ((self.parameters - self.parameters.mean(axis=0)) ** 2).sum(axis=0)
@@ -133,6 +185,8 @@ class Calibration:
             {
                 "p_value": self.p_values,
                 "inside": self.inside(probability),
+                "ece": self.expected_calibration_error(),
+                "contraction": dict(zip(self.names, self.contraction().mean(axis=0), strict=True)),
                 "r": dict(zip(self.names, (np.corrcoef(*p)[0, 1] for p in pairs), strict=True)),
                 "r2": dict(zip(self.names, 1 - residual / total, strict=True)),
             }
@@ -166,9 +220,36 @@ class Calibration:
         attrs = {"posterior_draws": self.draws, "joint": int(self.joint), "values": values}
         return to_inference_data({"prior_sbc": group.assign_attrs(attrs)})
 
-    def plot(self, *, probability: float = 0.95) -> Figure:
-        """Plot the ECDF difference with its band (`jana_pymc.plots.plot_ranks_ecdf`)."""
-        return plot_ranks_ecdf(self, probability=probability)
+    def plot(
+        self,
+        kind: Literal["ecdf", "histogram", "coverage", "contraction", "recovery"] = "ecdf",
+        *,
+        probability: float = 0.95,
+    ) -> Figure:
+        """Plot the calibration.
+
+        Parameters
+        ----------
+        kind : {"ecdf", "histogram", "coverage", "contraction", "recovery"}
+            ECDF difference of the ranks, their histogram, coverage of central intervals, z-scores
+            against contraction, or medians against true values; see `jana_pymc.plots`.
+        probability : float
+            Of the bands in the first three.
+        """
+        if kind == "ecdf":
+            return plot_ranks_ecdf(self, probability=probability)
+        if kind == "histogram":
+            return plot_ranks_histogram(self, probability=probability)
+        if kind == "coverage":
+            return plot_coverage(self, probability=probability)
+        if kind == "contraction":
+            return plot_contraction(self)
+        if kind == "recovery":
+            return plot_recovery(self)
+        raise ValueError(
+            f"kind is {kind!r}; expected 'ecdf', 'histogram', 'coverage', 'contraction' or "
+            "'recovery'."
+        )
 
 
 def calibration(
@@ -229,17 +310,54 @@ def calibration(
         raise ValueError(f"draws is {draws}; it must be at least 1.")
     for_model, for_data, for_posterior = np.random.default_rng(random_seed).spawn(3)
     if simulations is None:
-        simulations = _simulate(approximator, n_simulations, for_model, progressbar)
+        simulations = simulated(approximator, n_simulations, for_model, progressbar)
     parameters, batch = np.asarray(simulations.parameters), simulations.batch()
 
+    if joint:
+        batch = surrogate_batch(approximator, parameters, batch, for_data)
+    return ranked(
+        approximator,
+        parameters,
+        batch,
+        draws,
+        joint=joint,
+        random_seed=for_posterior,
+        progressbar=progressbar,
+    )
+
+
+def ranked(
+    approximator: JointApproximator,
+    parameters: np.ndarray,
+    batch: DataBatch,
+    draws: int,
+    *,
+    joint: bool,
+    random_seed: np.random.Generator,
+    progressbar: bool,
+) -> Calibration:
+    """Rank true parameters among posterior draws given data sets that belong to them.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    parameters : ndarray, shape (sets, components)
+    batch : DataBatch
+    draws : int
+    joint : bool
+        What the result is to say of the origin of the data.
+    random_seed : Generator
+    progressbar : bool
+
+    Returns
+    -------
+    Calibration
+    """
     parts = []
     parts_of_sets = list(_parts(len(parameters), max(draws, batch.observables.shape[1])))
     label = "Joint calibration" if joint else "Calibration"
     for part in track(parts_of_sets, label, disable=not progressbar):
-        data = batch[part]
-        if joint:
-            data = _surrogate(approximator, parameters[part], data, for_data)
-        drawn = approximator.posterior.sample(data, draws, random_seed=for_posterior)
+        drawn = approximator.posterior.sample(batch[part], draws, random_seed=random_seed)
         parts.append(_compare(parameters[part], drawn))
     ranks, mean, sd, quantiles = zip(*parts, strict=True)
     return Calibration(
@@ -255,43 +373,9 @@ def calibration(
     )
 
 
-def _simulate(
-    approximator: JointApproximator, n: int, rng: np.random.Generator, progressbar: bool
-) -> Simulations:
-    if approximator.model is None:
-        raise ValueError(
-            "the approximator has no model to simulate from: pass simulations=, made by the "
-            "GenerativeModel that it was trained on."
-        )
-    return approximator.model.simulate(n, random_seed=rng, progressbar=progressbar)
-
-
 def _parts(n_sets: int, rows_per_set: int) -> Iterator[slice]:
     size = max(1, ROWS_AT_ONCE // rows_per_set)
     return (slice(start, start + size) for start in range(0, n_sets, size))
-
-
-def _surrogate(
-    approximator: JointApproximator,
-    parameters: np.ndarray,
-    data: DataBatch,
-    rng: np.random.Generator,
-) -> DataBatch:
-    """Replace the simulator's observables by the likelihood's."""
-    width = data.observables.shape[1]
-    padding = np.arange(width) >= data.n_obs[:, None]
-    conditions = None
-    if data.conditions.shape[-1]:
-        # Padding must not reach the network: any known condition will do in its place.
-        conditions = np.where(padding[..., None], data.conditions[:, :1], data.conditions)
-    observables = approximator.likelihood.simulate(
-        parameters, width, conditions=conditions, random_seed=rng
-    )
-    return DataBatch(
-        observables=np.where(padding[..., None], np.nan, observables),
-        conditions=data.conditions,
-        n_obs=data.n_obs,
-    )
 
 
 def _compare(

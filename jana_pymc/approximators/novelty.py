@@ -1,0 +1,123 @@
+"""A cheap look, before the posterior is trusted, at whether data resemble what was simulated."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jana_pymc.approximators.summary_space import KINDS, SummarySpace, data_summaries
+from jana_pymc.approximators.surrogate import surrogate_batch
+from jana_pymc.simulation import DataBatch
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators.joint import JointApproximator
+
+N_REFERENCE = 1000
+"""Surrogate data sets that say where summaries lie, and as many that say how far they stray."""
+
+MAX_ROWS = 400_000
+"""Observations simulated for it at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Familiar:
+    """Summary distances of data sets like those that the networks were trained on.
+
+    Attributes
+    ----------
+    spaces : dict of str to SummarySpace
+        One for each of `KINDS`.
+    distances : ndarray, shape (sets, kinds)
+        Of data sets that the spaces were not taken from.
+    """
+
+    spaces: dict[str, SummarySpace]
+    distances: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, approximator: JointApproximator) -> Familiar | None:
+        """Take it from the pair's own data sets: no call of the simulator.
+
+        None without a way to draw known conditions, which belong to a data set.
+        """
+        low, high = approximator.schema.n_obs
+        n_sets = 2 * max(200, min(N_REFERENCE, MAX_ROWS // (2 * high)))
+        rng = np.random.default_rng(0)
+        conditions = _conditions(approximator, n_sets, rng)
+        if conditions is None:
+            return None
+        empty = np.empty((n_sets, high, len(approximator.schema.observables)))
+        design = DataBatch(empty, conditions, rng.integers(low, high + 1, n_sets))
+        theta = approximator.prior.draw(n_sets, rng)
+        batch = surrogate_batch(approximator, theta, design, rng)
+        half = n_sets // 2
+        summaries = data_summaries(approximator, batch)
+        spaces = {kind: SummarySpace.of(summaries[kind][:half]) for kind in KINDS}
+        others = {kind: summaries[kind][half:] for kind in KINDS}
+        return cls(spaces, summary_distances(spaces, others))
+
+    def outside(self, approximator: JointApproximator, batch: DataBatch) -> NDArray[np.bool_]:
+        """Which data sets lie farther out than every simulated one, by either kind of summary.
+
+        None of them, if so many may be there by chance.
+        """
+        distances = summary_distances(self.spaces, data_summaries(approximator, batch))
+        outside = (distances > self.distances.max(axis=0)).any(axis=1)
+        count, n_sets, n_null = int(outside.sum()), len(outside), len(self.distances)
+        if count == 0:
+            return outside
+        # Of n_sets and n_null exchangeable distances, the largest `count` all fall to the former.
+        ranks = np.arange(count)
+        chance = len(KINDS) * np.prod((n_sets - ranks) / (n_sets + n_null - ranks))
+        alone = len(KINDS) / (n_null + 1)
+        extreme = distances > self._tail_quantile(alone / (len(KINDS) * n_sets))
+        return outside if chance < 1.001 * alone or extreme.any() else np.zeros_like(outside)
+
+    def _tail_quantile(self, probability: float) -> NDArray[np.float64]:
+        """Distances exceeded with a small probability, by Hill's estimate of the tail."""
+        start = np.quantile(self.distances, 0.9, axis=0)
+        excess = np.log(np.maximum(self.distances / start, 1.0)).sum(axis=0)
+        index = excess / (self.distances > start).sum(axis=0)
+        return start * (0.1 / probability) ** index
+
+
+def summary_distances(
+    spaces: dict[str, SummarySpace], summaries: dict[str, NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Distance of each data set from the simulations by each kind, shape (sets, kinds)."""
+    return np.stack([spaces[kind].distance(summaries[kind]) for kind in KINDS], axis=-1)
+
+
+def warn_if_unfamiliar(
+    approximator: JointApproximator, familiar: Familiar, batch: DataBatch
+) -> None:
+    """Warn of data sets on which the amortized posterior has to extrapolate."""
+    outside = familiar.outside(approximator, batch)
+    if not outside.any():
+        return
+    count, n_sets, n_null = int(outside.sum()), len(outside), len(familiar.distances)
+    first = int(np.argmax(outside))
+    which = "the data lie" if n_sets == 1 else f"{count} of {n_sets} data sets (first: {first}) lie"
+    warnings.warn(
+        f"{which} farther from the simulations than any of {n_null} simulated data sets: the "
+        "amortized posterior extrapolates there. See jana_pymc.detect_misspecification.",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def _conditions(
+    approximator: JointApproximator, n_sets: int, rng: np.random.Generator
+) -> NDArray[np.float64] | None:
+    names, n_obs = list(approximator.schema.conditions), approximator.schema.n_obs[1]
+    if not names:
+        return np.empty((n_sets, n_obs, 0))
+    model = approximator.model
+    if model is None or model.design is None:
+        return None
+    designs = [model.design(rng, n_obs=n_obs) for _ in range(n_sets)]
+    return np.stack([np.stack([d[name] for name in names], -1) for d in designs]).astype(float)

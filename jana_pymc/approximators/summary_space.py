@@ -1,0 +1,121 @@
+"""Summaries of data sets, learned and fixed, and how far they lie from those of simulations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jana_pymc.networks import OrderStatistics
+from jana_pymc.simulation import Categorical, DataBatch, DataSchema
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators.joint import JointApproximator
+
+KINDS = ("learned", "fixed")
+"""Summaries that data are judged by: the posterior network's, and order statistics."""
+
+N_QUANTILES = 16
+"""Order statistics of each continuous component in each category."""
+
+MAX_CELLS = 8
+"""With more joint categories than this, order statistics are taken over all observations."""
+
+SMALLEST = 1e-9
+"""Guards the logarithm of observables that were positive in all simulations."""
+
+FLOOR = 1e-4
+"""Smallest variance of a direction, relative to the summaries' own: below it is rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class SummarySpace:
+    """Location and shape of the summaries of simulated data sets.
+
+    Attributes
+    ----------
+    mean, scale : ndarray, shape (summaries,)
+    axes : ndarray, shape (summaries, summaries)
+        Principal directions of the standardised summaries, the widest first.
+    variance : ndarray, shape (summaries,)
+        Along them.
+    """
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    variance: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, summaries: NDArray[np.float64]) -> SummarySpace:
+        """Take it from the summaries of simulations, shape (sets, summaries)."""
+        mean, sd = summaries.mean(0), summaries.std(0)
+        scale = np.where(sd > 0, sd, 1.0)
+        variance, axes = np.linalg.eigh(np.atleast_2d(np.cov(((summaries - mean) / scale).T)))
+        return cls(mean, scale, axes[:, ::-1], np.maximum(variance[::-1], FLOOR))
+
+    def whiten(self, summaries: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Principal components with unit variance over simulations, the widest first."""
+        return (summaries - self.mean) / self.scale @ self.axes / np.sqrt(self.variance)
+
+    def distance(self, summaries: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mahalanobis distance of each data set from the simulations, shape (sets,)."""
+        return np.sqrt((self.whiten(summaries) ** 2).sum(-1))
+
+
+def data_summaries(
+    approximator: JointApproximator, batch: DataBatch
+) -> dict[str, NDArray[np.float64]]:
+    """Summaries of each of `KINDS`, shape (sets, summaries).
+
+    The learned summaries hold what parameters are inferred from, and may be blind to all else; the
+    fixed ones see the shape of the data, whatever the network was trained for.
+    """
+    return {
+        "learned": np.asarray(approximator.posterior.summarize(batch), dtype=float),
+        "fixed": fixed_summaries(batch, approximator.schema, approximator.positive),
+    }
+
+
+def fixed_summaries(
+    batch: DataBatch, schema: DataSchema | None, positive: Sequence[bool] | None = None
+) -> NDArray[np.float64]:
+    """Quantiles, moments and frequencies of each data set.
+
+    Parameters
+    ----------
+    batch : DataBatch
+    schema : DataSchema or None
+        None: all components are continuous.
+    positive : sequence of bool, optional
+        Components of which the logarithm is taken.
+
+    Returns
+    -------
+    ndarray, shape (sets, summaries)
+    """
+    observables = torch.as_tensor(batch.observables)
+    n_components = observables.shape[-1]
+    kinds = [None] * n_components if schema is None else list(schema.observables.values())
+    positive = [False] * n_components if positive is None else positive
+    mask = torch.arange(observables.shape[1]) < torch.as_tensor(batch.n_obs)[:, None]
+    cell = torch.zeros(observables.shape[:2], dtype=torch.long)
+    values = [observables[..., :0]]
+    n_cells = math.prod(k.n_categories for k in kinds if isinstance(k, Categorical))
+    for column, kind in enumerate(kinds):
+        x = observables[..., column]
+        if not isinstance(kind, Categorical):
+            values.append((x.clamp_min(SMALLEST).log() if positive[column] else x)[..., None])
+        elif n_cells <= MAX_CELLS:
+            cell = cell * kind.n_categories + x.nan_to_num(0.0).long()
+        else:
+            values.append(x[..., None])
+    continuous = torch.cat(values, -1)
+    n_cells = n_cells if n_cells <= MAX_CELLS else 1
+    statistics = OrderStatistics(continuous.shape[-1], n_cells, N_QUANTILES).double()
+    return statistics(continuous, cell, mask).numpy()

@@ -1,0 +1,122 @@
+"""Data sets from the neural likelihood, in the form in which simulators return theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from jana_pymc import inference_data
+from jana_pymc.simulation import DataBatch, Simulations
+from jana_pymc.simulation.failures import FailureReport
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators.joint import JointApproximator
+
+
+def simulate(
+    approximator: JointApproximator,
+    parameters: ArrayLike | Mapping[str, ArrayLike],
+    n_obs: int | ArrayLike | None = None,
+    *,
+    conditions: Any = None,
+    random_seed: int | np.random.Generator | None = None,
+) -> Simulations:
+    """See `JointApproximator.simulate`."""
+    rng = np.random.default_rng(random_seed)
+    layout, schema = approximator.layout, approximator.schema
+    flat = layout.flatten(parameters) if isinstance(parameters, Mapping) else parameters
+    theta = np.asarray(flat, dtype=float)
+    if theta.ndim == 0 or theta.ndim > 2 or theta.shape[-1] != layout.size:
+        raise ValueError(
+            f"parameters have shape {theta.shape} when flattened; expected (sets, "
+            f"{layout.size}) or ({layout.size},), for {', '.join(layout.component_names)}."
+        )
+    theta = theta.reshape(-1, layout.size)
+    if (conditions is None) != (not schema.conditions):
+        wanted = ", ".join(schema.conditions) or "none"
+        raise TypeError(f"conditions do not fit: the likelihood was trained with {wanted}.")
+    known, sizes = None, _sizes(n_obs, len(theta), schema.n_obs[1])
+    if conditions is not None:
+        known = _conditions(conditions, list(schema.conditions), len(theta), int(sizes.max()))
+    observables = approximator.likelihood.simulate(
+        theta, int(sizes.max()), conditions=known, random_seed=rng
+    )
+    return Simulations.from_arrays(
+        layout.unflatten(theta),
+        {name: observables[..., i] for i, name in enumerate(schema.observables)},
+        {} if known is None else {n: known[..., i] for i, n in enumerate(schema.conditions)},
+        sizes,
+        layout=layout,
+        schema=schema,
+        source="given",
+        failures=FailureReport(0),
+    )
+
+
+def prior_predictive(
+    approximator: JointApproximator,
+    draws: int = 1000,
+    n_obs: int | None = None,
+    *,
+    conditions: Any = None,
+    random_seed: int | np.random.Generator | None = None,
+) -> inference_data.ArviZData:
+    """See `JointApproximator.prior_predictive`."""
+    if draws < 1:
+        raise ValueError(f"draws={draws}; it must be at least 1.")
+    rng = np.random.default_rng(random_seed)
+    theta = approximator.prior.draw(draws, rng)
+    made = simulate(approximator, theta, n_obs, conditions=conditions, random_seed=rng)
+    observables = made.batch().observables[None]
+    return inference_data.to_inference_data(
+        {
+            "prior": inference_data.parameter_dataset(theta[None], approximator.layout),
+            "prior_predictive": inference_data.observable_dataset(
+                observables, approximator.schema.observables
+            ),
+        }
+    )
+
+
+def surrogate_batch(
+    approximator: JointApproximator,
+    parameters: NDArray[np.float64],
+    data: DataBatch,
+    random_seed: int | np.random.Generator | None = None,
+) -> DataBatch:
+    """Replace observables by the likelihood's own, for the same sizes and known conditions."""
+    width = data.observables.shape[1]
+    padding = (np.arange(width) >= data.n_obs[:, None])[..., None]
+    conditions = None
+    if data.conditions.shape[-1]:
+        # Padding must not reach the network: any known condition will do in its place.
+        conditions = np.where(padding, data.conditions[:, :1], data.conditions)
+    observables = approximator.likelihood.simulate(
+        parameters, width, conditions=conditions, random_seed=random_seed
+    )
+    return DataBatch(np.where(padding, np.nan, observables), data.conditions, data.n_obs)
+
+
+def _sizes(n_obs: int | ArrayLike | None, n_sets: int, default: int) -> NDArray[np.int64]:
+    sizes = np.asarray(default if n_obs is None else n_obs)
+    if sizes.dtype.kind not in "iu" or sizes.shape not in ((), (n_sets,)) or (sizes < 1).any():
+        raise ValueError(f"n_obs={n_obs!r}: expected a positive integer, or one for each data set.")
+    return np.broadcast_to(sizes, n_sets).astype(np.int64)
+
+
+def _conditions(conditions: Any, names: list[str], n_sets: int, n_obs: int) -> NDArray[np.float64]:
+    if isinstance(conditions, Mapping) or hasattr(conditions, "data_vars"):
+        missing = [name for name in names if name not in conditions]
+        if missing:
+            raise ValueError(f"conditions lack {', '.join(missing)}.")
+        conditions = np.stack([np.asarray(conditions[name], dtype=float) for name in names], -1)
+    values = np.asarray(conditions, dtype=float)
+    if values.shape not in ((n_obs, len(names)), (n_sets, n_obs, len(names))):
+        raise ValueError(
+            f"conditions have shape {values.shape}; expected ({n_obs}, {len(names)}), or one such "
+            f"array for each of the {n_sets} data sets."
+        )
+    return np.broadcast_to(values, (n_sets, n_obs, len(names)))

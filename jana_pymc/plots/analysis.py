@@ -1,0 +1,58 @@
+"""What each of many data sets got from the amortized workflow, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jana_pymc.plots.style import COLOURS, DATA, panels
+
+if TYPE_CHECKING:
+    from jana_pymc.workflow.analysis import Analysis
+
+
+def plot_analysis(
+    analysis: Analysis, *, axes: Axes | Sequence[Axes] | np.ndarray | None = None
+) -> Figure:
+    """Plot k̂ against the effective share of amortized draws, and the number on each rung.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    axes : Axes, optional
+        Two of them.
+
+    Returns
+    -------
+    Figure
+        Data sets that the misspecification check marked are ringed.
+    """
+    figure, given = panels(2, axes, columns=2, size=(4.0, 3.2))
+    table, counts = analysis.table, analysis.counts
+    # An infinite k̂, where hardly a draw is possible, belongs at the top of the panel.
+    finite = table["pareto_k"][np.isfinite(table["pareto_k"])]
+    top = max(1.5, float(finite.max()) if len(finite) else 0.0)
+    height = np.minimum(table["pareto_k"], top)
+    for rung, colour in zip(counts, (DATA, *COLOURS), strict=False):
+        chosen = table["rung"] == rung
+        given[0].scatter(
+            table["effective_share"][chosen], height[chosen], s=12, color=colour, alpha=0.6,
+            linewidths=0, label=rung,
+        )  # fmt: skip
+        given[1].barh(rung, counts[rung], color=colour)
+        given[1].annotate(f" {counts[rung]}", (counts[rung], rung), va="center", fontsize=8)
+    marked = table["misspecified"]
+    given[0].scatter(
+        table["effective_share"][marked], height[marked], s=40, facecolors="none",
+        edgecolors=COLOURS[1], linewidths=0.8,
+    )  # fmt: skip
+    given[0].set_xlabel("effective share of amortized draws", fontsize=9)
+    given[0].set_ylabel("Pareto k", fontsize=9)
+    given[0].set_xlim(0, 1.02)
+    given[1].set_xlabel("data sets", fontsize=9)
+    given[1].invert_yaxis()
+    return figure

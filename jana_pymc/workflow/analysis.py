@@ -1,0 +1,363 @@
+"""The amortized workflow: each data set gets as much computation as it needs, and no more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.progress import Progress
+
+from jana_pymc.importance import pareto_k_threshold
+from jana_pymc.inference_data import (
+    ArviZData,
+    parameter_dataset,
+    sample_stats_dataset,
+    split_chains,
+    to_inference_data,
+)
+from jana_pymc.plots.analysis import plot_analysis
+from jana_pymc.refinement import (
+    CANDIDATES,
+    RefinedDraws,
+    log_likelihood_of,
+    nuts,
+    propose,
+    psis,
+)
+from jana_pymc.simulation import DataBatch, ParameterLayout
+from jana_pymc.workflow.misspecification import Misspecification, detect_misspecification
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators import JointApproximator
+    from jana_pymc.simulation import Simulations
+
+RUNGS = ("none", "amortized", "psis", "nuts")
+"""What a data set can get; "none" where the likelihood is zero for all trained parameters."""
+
+DRAWS_AT_ONCE = 400_000
+"""Amortized draws that are in memory at once."""
+
+MIN_EFFECTIVE = 10
+"""Effective draws a parameter that NUTS takes its starts and metric from."""
+
+N_PRIOR_DRAWS = 4000
+"""Draws from the prior to start from where the amortized posterior has gone astray."""
+
+MAX_R_HAT = 1.05
+"""Above it the table says that chains have not converged."""
+
+N_SIMULATIONS = 2000
+"""Well-specified data sets behind the check for misspecification."""
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """Posterior draws of many data sets, each from the rung of the ladder that it needed.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row a data set: ``n_obs``; ``p_value`` of the misspecification check and whether it
+        calls the data set ``misspecified``; ``effective_share``, effective draws among the
+        amortized ones; ``pareto_k``; the ``rung`` ("amortized", "psis", "nuts" or "none");
+        ``r_hat``, the largest, and ``divergences``, of NUTS; and the ``reason`` in words.
+    draws : ndarray, shape (sets, chains · draws, size)
+        Constrained, chains one after the other; NaN on the rung "none".
+    log_q : ndarray, shape (sets, chains · draws)
+        Log density of the amortized posterior at the draws, unconstrained.
+    chains : int
+    layout : ParameterLayout
+    misspecification : Misspecification or None
+        None if it could not be checked: there was no model to simulate known conditions.
+    """
+
+    table: pd.DataFrame
+    draws: np.ndarray
+    log_q: np.ndarray
+    chains: int
+    layout: ParameterLayout
+    misspecification: Misspecification | None
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of data sets on each rung."""
+        return {rung: int((self.table["rung"] == rung).sum()) for rung in RUNGS}
+
+    def to_inference_data(self) -> ArviZData:
+        """Draws of all data sets, with a dimension ``dataset`` (`jana_pymc.select_dataset`)."""
+        posterior = parameter_dataset(split_chains(self.draws, self.chains), self.layout)
+        labels = {"rung": ("dataset", self.table["rung"].to_numpy(dtype=str))}
+        return to_inference_data(
+            {
+                "posterior": posterior.assign_coords(labels),
+                "sample_stats": sample_stats_dataset(
+                    {"log_q": split_chains(self.log_q, self.chains)}
+                ),
+            }
+        )
+
+    def plot(self) -> Figure:
+        """Plot what each data set got and why (`jana_pymc.plots.plot_analysis`)."""
+        return plot_analysis(self)
+
+
+def analyze(
+    approximator: JointApproximator,
+    data: Any,
+    *,
+    draws: int = 250,
+    chains: int = 4,
+    min_effective_share: float = 0.8,
+    level: float = 0.01,
+    simulations: Simulations | None = None,
+    random_seed: int | np.random.Generator | None = None,
+    progressbar: bool = True,
+) -> Analysis:
+    """Analyse many data sets, each only as carefully as it needs.
+
+    1. Every data set is tested for misspecification. One that fails is marked; it climbs on like
+       the others, for its likelihood may well hold where the amortized posterior does not.
+    2. Amortized draws are weighed by likelihood times prior over their density. If the weights are
+       even, the draws are kept as they are.
+    3. If not, but the tail of the weights is light (k̂ below its threshold), four times as many
+       amortized draws are resampled by Pareto-smoothed weights.
+    4. If that fails, NUTS starts from these draws, with their covariance as its metric.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    data : mapping, DataFrame, Dataset, or sequence of these
+        One data set or many.
+    draws, chains : int
+        Kept of each data set.
+    min_effective_share : float
+        Amortized draws are kept if at least this share of them is effective (Kish).
+    level : float
+        Of the misspecification check: the share of good data sets that it marks.
+    simulations : Simulations, optional
+        Well-specified data sets for the check; by default simulated by the model, or by the
+        likelihood if there is no model.
+    random_seed : int, Generator or None
+    progressbar : bool
+
+    Returns
+    -------
+    Analysis
+
+    Raises
+    ------
+    ValueError
+        If the data do not fit the declared observables, or a setting is out of range.
+    """
+    if draws < 1 or chains < 1:
+        raise ValueError(f"draws={draws}, chains={chains}: both must be at least 1.")
+    if not 0 < min_effective_share <= 1:
+        raise ValueError(
+            f"min_effective_share is {min_effective_share}; it must be above 0, and 1 at most."
+        )
+    rng = np.random.default_rng(random_seed)
+    batch = approximator.schema.batch(data)
+    check = _check(approximator, batch, simulations, level, rng)
+    ladder = _Ladder(approximator, batch, draws * chains, chains, min_effective_share)
+    with Progress(disable=not progressbar) as progress:
+        ladder.climb(rng, progress)
+    unknown = np.full(len(batch), np.nan)
+    table = pd.DataFrame(
+        {
+            "n_obs": batch.n_obs,
+            "p_value": unknown if check is None else check.p_values,
+            "misspecified": np.zeros(len(batch), bool) if check is None else check.outliers,
+            "effective_share": ladder.share,
+            "pareto_k": ladder.pareto_k,
+            "rung": ladder.rung,
+            "r_hat": ladder.r_hat,
+            "divergences": ladder.divergences,
+        }
+    ).rename_axis("dataset")
+    table["reason"] = [_reason(row, ladder) for row in table.itertuples()]
+    return Analysis(
+        table=table,
+        draws=ladder.constrained(),
+        log_q=ladder.log_q,
+        chains=chains,
+        layout=approximator.layout,
+        misspecification=check,
+    )
+
+
+class _Ladder:
+    """State of all data sets while they climb."""
+
+    def __init__(
+        self,
+        approximator: JointApproximator,
+        batch: DataBatch,
+        draws: int,
+        chains: int,
+        min_effective_share: float,
+    ):
+        n_sets = len(batch)
+        self.approximator, self.batch = approximator, batch
+        self.draws, self.chains = draws, chains
+        self.min_effective_share = min_effective_share
+        size = approximator.prior.n_unconstrained
+        self.unconstrained = np.full((n_sets, draws, size), np.nan)
+        self.log_q = np.full((n_sets, draws), np.nan)
+        self.rung = np.full(n_sets, "none", dtype="<U9")
+        self.share, self.pareto_k, self.r_hat = (np.full(n_sets, np.nan) for _ in range(3))
+        self.divergences = np.zeros(n_sets, dtype=int)
+        self.threshold = {
+            "amortized": pareto_k_threshold(draws),
+            "psis": pareto_k_threshold(CANDIDATES * draws),
+        }
+
+    def climb(self, rng: np.random.Generator, progress: Progress) -> None:
+        possible = np.flatnonzero([self._reachable(i) for i in range(len(self.batch))])
+        left = []
+        per_part = max(1, DRAWS_AT_ONCE // self.draws)
+        starts = range(0, len(possible), per_part)
+        for start in progress.track(starts, description="Amortized draws"):
+            left.append(self._amortize(possible[start : start + per_part], rng))
+        uneven = np.concatenate([np.empty(0, dtype=int), *left])
+        heavy = []
+        per_part = max(1, DRAWS_AT_ONCE // (CANDIDATES * self.draws))
+        starts = range(0, len(uneven), per_part)
+        for start in progress.track(starts, description="Importance resampling"):
+            heavy.append(self._resample(uneven[start : start + per_part], rng))
+        self._sample(np.concatenate([np.empty(0, dtype=int), *heavy]), rng)
+
+    def constrained(self) -> np.ndarray:
+        """Draws on the user's scale."""
+        result = np.full((*self.log_q.shape, self.approximator.layout.size), np.nan)
+        done = np.flatnonzero(self.rung != "none")
+        if len(done):
+            result[done] = self.approximator.prior.constrain(self.unconstrained[done])
+        return result
+
+    def _reachable(self, dataset: int) -> bool:
+        observed = self.batch.observables[dataset, : int(self.batch.n_obs[dataset])]
+        try:
+            self.approximator.likelihood.check_reachable(observed)
+        except ValueError:
+            return False
+        return True
+
+    def _amortize(self, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Keep the draws of those with even weights; return the others."""
+        proposed = propose(self.approximator, self.batch[index], self.draws, random_seed=rng)
+        weights = proposed.weights
+        self.share[index] = weights.effective_draws / weights.draws
+        self.pareto_k[index] = weights.pareto_k
+        self.unconstrained[index], self.log_q[index] = proposed.unconstrained, proposed.log_q
+        self.rung[index] = "amortized"
+        light = weights.pareto_k <= self.threshold["amortized"]
+        return index[~(light & (self.share[index] >= self.min_effective_share))]
+
+    def _resample(self, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Resample; return those whose weights have too heavy a tail for it."""
+        refined = psis(self.approximator, self.batch[index], self.draws, random_seed=rng)
+        self.unconstrained[index], self.log_q[index] = refined.unconstrained, refined.log_q
+        self.pareto_k[index] = refined.pareto_k
+        self.rung[index] = "psis"
+        return index[refined.pareto_k > self.threshold["psis"]]
+
+    def _sample(self, index: np.ndarray, rng: np.random.Generator) -> None:
+        if not len(index):
+            return
+        batch = self.batch[index]
+        starts = self._starts(index, rng)
+        refined = nuts(self.approximator, batch, starts=starts, chains=self.chains, random_seed=rng)
+        self.unconstrained[index], self.log_q[index] = refined.unconstrained, refined.log_q
+        self.divergences[index] = refined.divergences
+        self.rung[index] = "nuts"
+        self.r_hat[index] = _split_r_hat(split_chains(refined.unconstrained, self.chains))
+
+    def _starts(self, index: np.ndarray, rng: np.random.Generator) -> RefinedDraws:
+        """Resampled amortized draws, or draws from the prior where those are of no use."""
+        batch = self.batch[index]
+        starts = psis(self.approximator, batch, self.draws, random_seed=rng)
+        size = self.approximator.prior.n_unconstrained
+        effective = starts.effective_share * CANDIDATES * self.draws
+        unconstrained = starts.unconstrained.copy()
+        for i in np.flatnonzero(~(effective >= MIN_EFFECTIVE * size)):
+            unconstrained[i] = _prior_starts(self.approximator, batch[[int(i)]], self.draws, rng)
+        return replace(starts, unconstrained=unconstrained)
+
+
+def _prior_starts(
+    approximator: JointApproximator, batch: DataBatch, draws: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws from the prior, resampled by the likelihood to a power that leaves enough of them."""
+    theta = approximator.prior.draw(N_PRIOR_DRAWS, rng)
+    n = int(batch.n_obs[0])
+    log_weights = log_likelihood_of(approximator, batch, 0, theta).sum(axis=-1)
+    log_weights = np.where(np.isnan(log_weights), -np.inf, log_weights)
+    possible = np.isfinite(log_weights)
+    if not possible.any():
+        raise ValueError(
+            f"the likelihood of a data set of {n} observations is zero for {len(theta)} draws from "
+            "the prior; NUTS has nowhere to start."
+        )
+    theta, log_weights = theta[possible], log_weights[possible]
+    power = 1.0
+    while True:
+        weights = np.exp(power * (log_weights - log_weights.max()))
+        weights /= weights.sum()
+        if 1 / (weights**2).sum() >= min(MIN_EFFECTIVE * theta.shape[1], len(theta) / 2):
+            break
+        power /= 1.5
+    return approximator.prior.unconstrain(theta[rng.choice(len(theta), size=draws, p=weights)])
+
+
+def _check(
+    approximator: JointApproximator,
+    batch: DataBatch,
+    simulations: Simulations | None,
+    level: float,
+    rng: np.random.Generator,
+) -> Misspecification | None:
+    if simulations is None and approximator.model is None:
+        if approximator.schema.conditions:
+            return None
+        simulations = approximator.simulate(
+            approximator.prior.draw(N_SIMULATIONS, rng), random_seed=rng
+        )
+    return detect_misspecification(
+        approximator,
+        batch,
+        simulations=simulations,
+        n_simulations=N_SIMULATIONS,
+        level=level,
+        random_seed=rng,
+        progressbar=False,
+    )
+
+
+def _split_r_hat(draws: np.ndarray) -> np.ndarray:
+    """Largest split R-hat over parameters, draws of shape (sets, chains, draws, size)."""
+    half = draws.shape[2] // 2
+    if half < 2:
+        return np.full(len(draws), np.nan)
+    chains = np.concatenate([draws[:, :, :half], draws[:, :, -half:]], axis=1)
+    within = chains.var(axis=2, ddof=1).mean(axis=1)
+    between = chains.mean(axis=2).var(axis=1, ddof=1)
+    return np.sqrt((half - 1) / half + between / within).max(axis=-1)
+
+
+def _reason(row: Any, ladder: _Ladder) -> str:
+    if row.rung == "none":
+        return "impossible under every parameter that the likelihood was trained on"
+    reasons = {
+        "amortized": f"weights are even, {row.effective_share:.0%} effective",
+        "psis": f"k = {row.pareto_k:.2f}, at most {ladder.threshold['psis']:.2f}",
+        "nuts": f"k = {row.pareto_k:.2f}, above {ladder.threshold['psis']:.2f}",
+    }
+    prefix = f"misspecified (p = {row.p_value:.3f}); " if row.misspecified else ""
+    doubt = f"; R-hat = {row.r_hat:.2f}, not converged" if row.r_hat > MAX_R_HAT else ""
+    return prefix + reasons[row.rung] + doubt

@@ -1,0 +1,146 @@
+"""The posterior as critic: surrogate data sets that its summaries find implausible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from jana_pymc.approximators.summary_space import SummarySpace
+from jana_pymc.plots.misspecification import plot_criticism
+from jana_pymc.workflow.mmd import kernel_widths, single_sample_mmd
+from jana_pymc.workflow.sources import simulated
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators import JointApproximator
+    from jana_pymc.simulation import Simulations
+
+
+@dataclass(frozen=True, eq=False)
+class Criticism:
+    """Surrogate data sets for one parameter vector, judged by the posterior's summaries.
+
+    Attributes
+    ----------
+    surrogate : Simulations
+        From the neural likelihood.
+    discrepancy : ndarray, shape (surrogates,)
+        Squared MMD between the summary of each alone and those of the simulator.
+    simulated_discrepancy : ndarray, shape (simulations,)
+        The same for each data set of the simulator among the others.
+    p_values : ndarray, shape (surrogates,)
+        Share of the simulator's data sets that are as discrepant; uniform under a right
+        likelihood.
+    implausible : ndarray of bool, shape (surrogates,)
+        The share with the largest discrepancy that was asked for.
+    """
+
+    surrogate: Simulations
+    discrepancy: np.ndarray
+    simulated_discrepancy: np.ndarray
+    p_values: np.ndarray
+    implausible: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.discrepancy)
+
+    @property
+    def plausible(self) -> Simulations:
+        """Surrogate data sets without the implausible ones."""
+        return self.surrogate[np.flatnonzero(~self.implausible)]
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return discrepancies and p-values as xarray."""
+        return xr.Dataset(
+            {
+                "discrepancy": ("surrogate", self.discrepancy),
+                "p_value": ("surrogate", self.p_values),
+                "implausible": ("surrogate", self.implausible),
+                "simulated_discrepancy": ("simulation", self.simulated_discrepancy),
+            }
+        )
+
+    def plot(self) -> Figure:
+        """Plot the discrepancies (`jana_pymc.plots.plot_criticism`)."""
+        return plot_criticism(self)
+
+
+def criticize(
+    approximator: JointApproximator,
+    parameters: ArrayLike | Mapping[str, ArrayLike],
+    *,
+    simulations: Simulations | None = None,
+    n_simulations: int = 1000,
+    share: float = 0.01,
+    random_seed: int | np.random.Generator | None = None,
+    progressbar: bool = True,
+) -> Criticism:
+    """Let the posterior network criticise the likelihood network at one parameter vector.
+
+    Simulator and likelihood make data sets for the same parameters; the learned summaries of each
+    surrogate alone are compared with all those of the simulator, and the surrogates with the
+    largest discrepancy are marked (1 % of them in the paper's Experiment 4).
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    parameters : mapping of str to array, or array of shape (size,)
+        One parameter vector.
+    simulations : Simulations, optional
+        From the simulator at these parameters; by default they are simulated.
+    n_simulations : int
+        Data sets from either.
+    share : float
+        Of the surrogates to mark as implausible.
+    random_seed : int, Generator or None
+    progressbar : bool
+
+    Returns
+    -------
+    Criticism
+
+    Raises
+    ------
+    ValueError
+        If there is more than one parameter vector, or no model to simulate from.
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"share is {share}; it must be at least 0 and below 1.")
+    layout = approximator.layout
+    flat = layout.flatten(parameters) if isinstance(parameters, Mapping) else parameters
+    theta = np.atleast_2d(np.asarray(flat, dtype=float))
+    if theta.shape != (1, layout.size):
+        raise ValueError(
+            f"parameters have shape {theta.shape} when flattened; expected one vector of "
+            f"{layout.size}: data sets are compared at the same parameters."
+        )
+    rng = np.random.default_rng(random_seed)
+    if simulations is None:
+        repeated = np.repeat(theta, n_simulations, axis=0)
+        simulations = simulated(approximator, n_simulations, rng, progressbar, parameters=repeated)
+    batch = simulations.batch(pad=True)
+    conditions = None
+    if batch.conditions.shape[-1]:
+        conditions = simulations.batch().conditions
+    surrogate = approximator.simulate(
+        np.repeat(theta, len(simulations), axis=0),
+        np.asarray(batch.n_obs),
+        conditions=None if conditions is None else conditions[:, : batch.n_obs.max()],
+        random_seed=rng,
+    )
+    theirs = np.asarray(approximator.posterior.summarize(batch), dtype=float)
+    ours = np.asarray(approximator.posterior.summarize(surrogate.batch(pad=True)), dtype=float)
+    space = SummarySpace.of(theirs)
+    theirs, ours = space.whiten(theirs), space.whiten(ours)
+    widths = kernel_widths(theirs)
+    null = single_sample_mmd(theirs, theirs, widths, among=True)
+    discrepancy = single_sample_mmd(ours, theirs, widths)
+    larger = len(null) - np.searchsorted(np.sort(null), discrepancy, side="left")
+    implausible = np.zeros(len(ours), dtype=bool)
+    implausible[np.argsort(-discrepancy)[: round(share * len(ours))]] = True
+    return Criticism(surrogate, discrepancy, null, (1 + larger) / (1 + len(null)), implausible)

@@ -1,0 +1,98 @@
+"""A test of whether two data sets for the same parameters could be exchanged."""
+
+from __future__ import annotations
+
+import numpy as np
+
+CLIP = 4.0
+"""Standardised values are cut off here: a few extreme ones must not drown the rest."""
+
+FLIPS_AT_ONCE = 1000
+
+
+def swap_p_values(
+    groups: dict[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    n_flips: int,
+    random_seed: np.random.Generator,
+) -> dict[str, float]:
+    r"""Test for each group of features whether first and second of a pair have one law.
+
+    If both members of pair i have the same law given what they share, exchanging them changes
+    nothing, so that the differences :math:`d_i` of any features may have their signs flipped, one
+    sign a pair. The statistic is :math:`\max_f |\sum_i d_{if}| / \sqrt{\sum_i d_{if}^2}`, over all
+    features of the group; its null distribution comes from random signs, and the p-value is exact.
+
+    Parameters
+    ----------
+    groups : mapping of str to pair of ndarray, each of shape (pairs, features)
+        Features of the first and of the second members. They may be computed with anything that
+        does not change when members are exchanged.
+    n_flips : int
+    random_seed : Generator
+
+    Returns
+    -------
+    dict of str to float
+    """
+    differences = [first - second for first, second in groups.values()]
+    ends = np.cumsum([d.shape[1] for d in differences])
+    joined = np.concatenate(differences, axis=1)
+    norm = np.sqrt((joined**2).sum(axis=0))
+    joined = np.divide(joined, norm, out=np.zeros_like(joined), where=norm > 0)
+
+    def statistics(signs: np.ndarray) -> np.ndarray:
+        sums = np.abs(signs @ joined)
+        return np.stack([part.max(axis=1) for part in np.split(sums, ends[:-1], axis=1)], axis=1)
+
+    observed = statistics(np.ones((1, len(joined))))[0]
+    exceeding = np.zeros(len(observed))
+    for start in range(0, n_flips, FLIPS_AT_ONCE):
+        size = min(FLIPS_AT_ONCE, n_flips - start)
+        signs = random_seed.choice((-1.0, 1.0), size=(size, len(joined)))
+        exceeding += (statistics(signs) >= observed * (1 - 1e-9)).sum(axis=0)
+    return dict(zip(groups, ((1 + exceeding) / (1 + n_flips)).tolist(), strict=True))
+
+
+def data_features(
+    first: np.ndarray, second: np.ndarray, parameters: np.ndarray, *, n_components: int = 16
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features of data sets in which a wrong likelihood shows, for `swap_p_values`.
+
+    What the parameters explain of the summaries, up to second order, is taken out; the remainders
+    show a shift, their squares a wrong spread, and their products with the parameters errors that
+    differ from one region to another.
+
+    Parameters
+    ----------
+    first, second : ndarray, shape (pairs, summaries)
+        Summaries of two data sets for the same parameters.
+    parameters : ndarray, shape (pairs, components)
+    n_components : int
+        Principal components that are multiplied by the parameters.
+
+    Returns
+    -------
+    first, second : ndarray, shape (pairs, features)
+    """
+    theta = standardized(parameters)
+    n = len(first)
+    predictors = np.concatenate([np.ones((n, 1)), theta, theta**2 - 1], axis=1)
+    if theta.shape[1] <= 10:
+        i, j = np.triu_indices(theta.shape[1], 1)
+        predictors = np.concatenate([predictors, theta[:, i] * theta[:, j]], axis=1)
+    both = np.concatenate([first, second])
+    explained = np.linalg.lstsq(predictors, (first + second) / 2, rcond=None)[0]
+    rest = standardized(both - np.tile(predictors @ explained, (2, 1)))
+    axes = np.linalg.svd(rest, full_matrices=False)[2][:n_components]
+    components = standardized(rest @ axes.T)
+    products = components[:, :, None] * np.tile(theta, (2, 1))[:, None, :]
+    features = [rest, rest**2, components, components**2, products.reshape(2 * n, -1)]
+    joined = np.concatenate(features, axis=1)
+    return joined[:n], joined[n:]
+
+
+def standardized(values: np.ndarray) -> np.ndarray:
+    """Less their mean, over their standard deviation, within ±`CLIP`."""
+    sd = values.std(axis=0)
+    return np.clip((values - values.mean(axis=0)) / np.where(sd > 0, sd, 1.0), -CLIP, CLIP)

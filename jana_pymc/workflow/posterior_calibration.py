@@ -1,0 +1,127 @@
+"""Calibration where it matters: around the parameters that observed data speak for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jana_pymc.approximators.surrogate import surrogate_batch
+from jana_pymc.simulation import DataBatch
+from jana_pymc.workflow.calibration import Calibration, ranked
+from jana_pymc.workflow.sources import simulated
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators import JointApproximator
+
+
+def posterior_calibration(
+    approximator: JointApproximator,
+    data: Any,
+    *,
+    n_replicate: int | None = None,
+    n_simulations: int = 1000,
+    draws: int = 250,
+    joint: bool = False,
+    random_seed: int | np.random.Generator | None = None,
+    progressbar: bool = True,
+) -> Calibration:
+    r"""Posterior simulation-based calibration: SBC with the posterior as prior.
+
+    Parameters :math:`\theta^* \sim q(\theta \mid x)` are drawn for the observed data, a replicate
+    :math:`x^* \sim p(x \mid \theta^*)` for each, and the rank of :math:`\theta^*` is taken among
+    draws from the posterior :math:`q(\theta \mid x, x^*)` of both together [1]_. Ranks are uniform
+    if the amortized posterior updates itself as Bayes' theorem would, at and around these data:
+    SBC over the prior may hide that it does not.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    data : mapping, DataFrame or Dataset
+        One data set.
+    n_replicate : int, optional
+        Observations in the replicate. By default as many as the posterior was trained on beyond
+        those of the data, but not more than the data have: an amortized posterior cannot be asked
+        about larger sets.
+    n_simulations, draws : int
+        Replicates, and posterior draws for each.
+    joint : bool
+        Replicates from the neural likelihood rather than from the simulator: the pair is tested.
+    random_seed : int, Generator or None
+    progressbar : bool
+
+    Returns
+    -------
+    Calibration
+        Its `parameters` are posterior draws; recovery and contraction refer to their spread.
+
+    Raises
+    ------
+    ValueError
+        If the posterior was trained on no larger data sets, or there is no model to simulate.
+
+    References
+    ----------
+    .. [1] Säilynoja, T., Schmitt, M., Bürkner, P.-C., & Vehtari, A. (2025). Posterior SBC:
+       Simulation-based calibration checking conditional on data. arXiv:2502.03279.
+    """
+    observed = approximator.schema.batch(data)
+    if len(observed) != 1:
+        raise ValueError(f"there are {len(observed)} data sets; posterior calibration takes one.")
+    n, largest = int(observed.n_obs[0]), approximator.schema.n_obs[1]
+    size = min(n, largest - n) if n_replicate is None else n_replicate
+    if size < 1:
+        raise ValueError(
+            f"the data have {n} observations and the posterior was trained on at most {largest}: "
+            "there is no room for a replicate. Train with a larger n_obs, or pass a part of the "
+            "data."
+        )
+    rng = np.random.default_rng(random_seed)
+    repeated = observed[np.zeros(n_simulations, dtype=int)]
+    parameters = approximator.posterior.sample(observed, n_simulations, random_seed=rng)[0]
+    if joint or approximator.schema.conditions:
+        replicate = _surrogate(approximator, parameters, repeated, size, joint, rng)
+    else:
+        made = simulated(approximator, n_simulations, rng, progressbar, parameters=parameters)
+        parameters, replicate = np.asarray(made.parameters), made.batch()
+        repeated = repeated[: len(parameters)]
+        if replicate.observables.shape[1] < size:
+            raise ValueError(f"n_replicate={size}; the model simulates at most {largest}.")
+    observables, conditions = (
+        np.concatenate([first, second[:, :size]], axis=1)
+        for first, second in (
+            (repeated.observables, replicate.observables),
+            (repeated.conditions, replicate.conditions),
+        )
+    )
+    both = DataBatch(observables, conditions, np.full(len(parameters), n + size))
+    return ranked(
+        approximator,
+        parameters,
+        both,
+        draws,
+        joint=joint,
+        random_seed=rng,
+        progressbar=progressbar,
+    )
+
+
+def _surrogate(
+    approximator: JointApproximator,
+    parameters: np.ndarray,
+    observed: DataBatch,
+    size: int,
+    joint: bool,
+    rng: np.random.Generator,
+) -> DataBatch:
+    """Replicates from the likelihood, under conditions drawn from those of the data."""
+    if not joint:
+        raise ValueError(
+            "with known conditions only joint=True is available: a simulator chooses its own "
+            "conditions, and the replicate needs those of the data."
+        )
+    rows = rng.integers(observed.n_obs[0], size=(len(observed), size))
+    conditions = np.take_along_axis(observed.conditions, rows[..., None], axis=1)
+    empty = np.empty((len(observed), size, observed.observables.shape[-1]))
+    design = DataBatch(empty, conditions, np.full(len(observed), size))
+    return surrogate_batch(approximator, parameters, design, rng)

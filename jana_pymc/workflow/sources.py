@@ -1,0 +1,49 @@
+"""Simulated data sets for checks: the user's, or fresh ones from the approximator's own model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jana_pymc.simulation import DataBatch
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators import JointApproximator
+    from jana_pymc.simulation import Simulations
+
+
+def simulated(
+    approximator: JointApproximator,
+    n_simulations: int,
+    random_seed: np.random.Generator,
+    progressbar: bool,
+    *,
+    parameters: np.ndarray | None = None,
+) -> Simulations:
+    """Simulate from the prior, or at given parameters.
+
+    Raises
+    ------
+    ValueError
+        If the approximator has no model.
+    """
+    if approximator.model is None:
+        raise ValueError(
+            "the approximator has no model to simulate from: pass simulations=, made by the "
+            "GenerativeModel that it was trained on."
+        )
+    return approximator.model.simulate(
+        n_simulations, parameters=parameters, random_seed=random_seed, progressbar=progressbar
+    )
+
+
+def resized(batch: DataBatch, n_obs: np.ndarray) -> DataBatch:
+    """The first observations of each data set, as many as told, or as there are."""
+    sizes = np.minimum(n_obs, batch.observables.shape[1])
+    beyond = (np.arange(sizes.max()) >= sizes[:, None])[..., None]
+    return DataBatch(
+        np.where(beyond, np.nan, batch.observables[:, : sizes.max()]),
+        np.where(beyond, np.nan, batch.conditions[:, : sizes.max()]),
+        sizes,
+    )

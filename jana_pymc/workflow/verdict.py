@@ -1,0 +1,285 @@
+"""Which of the two networks is at fault: SBC and JSBC read together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.progress import track
+from scipy import special
+
+from jana_pymc.approximators.summary_space import fixed_summaries
+from jana_pymc.approximators.surrogate import surrogate_batch
+from jana_pymc.inference_data import ArviZData, to_groups, to_inference_data
+from jana_pymc.plots.calibration import plot_ranks_ecdf
+from jana_pymc.simulation import DataBatch
+from jana_pymc.workflow.bands import uniformity_p_value
+from jana_pymc.workflow.calibration import Calibration, ranked
+from jana_pymc.workflow.exchangeability import data_features, standardized, swap_p_values
+from jana_pymc.workflow.sources import resized, simulated
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators import JointApproximator
+    from jana_pymc.simulation import Simulations
+
+Fault = Literal["neither", "posterior", "likelihood", "both", "undecided"]
+
+LOG_LIKELIHOOD = "log_likelihood"
+"""The test quantity that sees what parameters one by one do not."""
+
+DATA = "data"
+
+MAX_DRAWS = 99
+"""Posterior draws behind the ranks of the log-likelihood, which costs more than a comparison."""
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """Posterior at fault, likelihood at fault, both, or neither.
+
+    Attributes
+    ----------
+    fault : {"neither", "posterior", "likelihood", "both", "undecided"}
+        "undecided": the pair disagrees with itself, but neither network could be blamed at the
+        error rate. More simulations decide it.
+    posterior, likelihood : tuple of str
+        What was found wrong with each: names of components of parameters; "log_likelihood" for
+        ranks of the log-likelihood; "data" for surrogate data that differ from simulated ones.
+    error_rate : float
+        Probability, at most, of blaming a network without fault, over all parameters and checks.
+    table : DataFrame
+        One row for each test: what it ``blames``, the ``check``, the ``quantity``, its
+        ``p_value``, ``adjusted`` for all tests together, and whether it is ``rejected``.
+    sbc, jsbc : Calibration
+        For the same parameters, against the simulator and against the likelihood.
+    """
+
+    fault: Fault
+    posterior: tuple[str, ...]
+    likelihood: tuple[str, ...]
+    error_rate: float
+    table: pd.DataFrame
+    sbc: Calibration
+    jsbc: Calibration
+
+    def __str__(self) -> str:
+        parts = {
+            "neither": "no fault found",
+            "posterior": f"the posterior is at fault ({', '.join(self.posterior)})",
+            "likelihood": f"the likelihood is at fault ({', '.join(self.likelihood)})",
+            "both": f"posterior ({', '.join(self.posterior)}) and likelihood "
+            f"({', '.join(self.likelihood)}) are at fault",
+            "undecided": "posterior and likelihood do not belong together; which of them is at "
+            "fault needs more simulations",
+        }
+        return (
+            f"{parts[self.fault]}; {len(self.sbc)} data sets, error rate {self.error_rate:g} over "
+            f"{len(self.table)} tests."
+        )
+
+    def to_inference_data(self) -> ArviZData:
+        """Ranks of both checks, in groups ``prior_sbc`` and ``prior_jsbc``."""
+        groups = [
+            to_groups(each.to_inference_data())["prior_sbc"] for each in (self.sbc, self.jsbc)
+        ]
+        return to_inference_data(
+            dict(zip(("prior_sbc", "prior_jsbc"), groups, strict=True)),
+            {"fault": self.fault, "error_rate": self.error_rate},
+        )
+
+    def plot(self, *, probability: float = 0.95) -> Figure:
+        """Plot SBC and JSBC side by side (`jana_pymc.plots.plot_ranks_ecdf`)."""
+        return plot_ranks_ecdf([self.sbc, self.jsbc], probability=probability)
+
+
+def verdict(
+    approximator: JointApproximator,
+    simulations: Simulations | None = None,
+    *,
+    n_simulations: int = 1000,
+    draws: int = 250,
+    error_rate: float = 0.01,
+    log_likelihood: bool = False,
+    random_seed: int | np.random.Generator | None = None,
+    progressbar: bool = True,
+) -> Verdict:
+    r"""Say which network is at fault, with a bound on the probability of a wrong accusation.
+
+    The rule of Section 2.5 [1]_ is that non-uniform ranks in SBC accuse the posterior, and uniform
+    ones there with non-uniform ones in JSBC the likelihood. Read off two plots, it accuses a good
+    likelihood whenever a faulty posterior passes one check by chance and fails the other, and it
+    says nothing of the likelihood once the posterior has failed. So either network is accused
+    only by tests whose null distribution does not depend on the other:
+
+    - **posterior**: uniform ranks in SBC, of each parameter and, if asked, of the log-likelihood
+      :math:`\log l(x \mid \theta)`. Any function of parameters and data may be ranked, whether
+      :math:`l` is right or not, and this one shows a posterior that ignores the data, or errs in
+      how parameters depend on each other [2]_.
+    - **likelihood**: data sets :math:`x_i \sim p(x \mid \theta_i)` and
+      :math:`\tilde x_i \sim l(x \mid \theta_i)` can be exchanged, whatever the posterior makes of
+      them. Ranks, means and spreads of each parameter's posterior in SBC and JSBC are compared,
+      pair by pair, and so are order statistics of the data. P-values are exact, by random
+      exchanges.
+    - **the pair**: uniform joint ranks of each parameter. These accuse nobody alone.
+
+    All p-values are adjusted together by the method of Holm, which bounds the probability of any
+    wrong accusation by `error_rate`, also of one network where the other is at fault.
+
+    Tests work on whole data sets, so an error of the likelihood counts by what it does to data
+    sets of the sizes trained on; with enough simulations every approximation is at fault.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    simulations : Simulations, optional
+        Data sets not used in training, with parameters drawn from the prior. By default
+        `n_simulations` are simulated by the approximator's own model.
+    n_simulations : int
+    draws : int
+        Posterior draws of each data set.
+    error_rate : float
+    log_likelihood : bool
+        Rank the log-likelihood too. It is the sharpest test of a posterior, and finds fault with
+        many whose parameters are each calibrated; importance resampling mends those.
+    random_seed : int, Generator or None
+    progressbar : bool
+
+    Returns
+    -------
+    Verdict
+
+    Raises
+    ------
+    ValueError
+        Without simulations or a model to make them, or if posterior draws are not finite.
+
+    References
+    ----------
+    .. [1] Radev, Schmitt, Pratz, Picchini, Köthe & Bürkner (2023). JANA: Jointly amortized
+       neural approximation of complex Bayesian models. UAI. Section 2.5.
+    .. [2] Modrák, Moon, Kim, Bürkner, Huurre, Faltejsková, Gelman & Vehtari (2023).
+       Simulation-based calibration checking for Bayesian computation: The choice of test
+       quantities shapes sensitivity. Bayesian Analysis.
+    """
+    if not 0 < error_rate < 1:
+        raise ValueError(f"error_rate is {error_rate}; it must lie between 0 and 1.")
+    rng = np.random.default_rng(random_seed)
+    if simulations is None:
+        simulations = simulated(approximator, n_simulations, rng, progressbar)
+    parameters, batch = np.asarray(simulations.parameters), simulations.batch()
+    batch = resized(batch, np.asarray(batch.n_obs))
+    surrogate = surrogate_batch(approximator, parameters, batch, rng)
+    sbc, jsbc = (
+        ranked(
+            approximator, parameters, data, draws,
+            joint=joint, random_seed=rng, progressbar=progressbar,
+        )
+        for data, joint in ((batch, False), (surrogate, True))
+    )  # fmt: skip
+    rows = [("posterior", "SBC", *item) for item in sbc.p_values.items()]
+    if log_likelihood:
+        density = _log_likelihood_p_value(
+            approximator, parameters, batch, min(draws, MAX_DRAWS), rng, progressbar
+        )
+        rows.append(("posterior", "SBC", LOG_LIKELIHOOD, density))
+    n_tests = len(rows) + 2 * len(sbc.names) + 1
+    groups = _posterior_features(sbc, jsbc)
+    groups[DATA] = _features_of_data(approximator, batch, surrogate, parameters)
+    # Enough flips for the smallest p-value that the adjustment asks for.
+    n_flips = max(1999, int(np.ceil(5 * n_tests / error_rate)))
+    swapped = swap_p_values(groups, n_flips=n_flips, random_seed=rng)
+    rows += [("likelihood", "SBC against JSBC", *item) for item in swapped.items()]
+    rows += [("pair", "JSBC", *item) for item in jsbc.p_values.items()]
+    table = pd.DataFrame(rows, columns=["blames", "check", "quantity", "p_value"])
+    table["adjusted"] = _holm(table["p_value"].to_numpy())
+    table["rejected"] = table["adjusted"] <= error_rate
+    found = {
+        blamed: tuple(table.loc[table["rejected"] & (table["blames"] == blamed), "quantity"])
+        for blamed in ("posterior", "likelihood", "pair")
+    }
+    return Verdict(
+        fault=_fault(found),
+        posterior=found["posterior"],
+        likelihood=found["likelihood"],
+        error_rate=error_rate,
+        table=table,
+        sbc=sbc,
+        jsbc=jsbc,
+    )
+
+
+def _fault(found: dict[str, tuple[str, ...]]) -> Fault:
+    if found["posterior"] and found["likelihood"]:
+        return "both"
+    if found["posterior"]:
+        return "posterior"
+    if found["likelihood"]:
+        return "likelihood"
+    return "undecided" if found["pair"] else "neither"
+
+
+def _holm(p_values: np.ndarray) -> np.ndarray:
+    """Adjusted p-values (Holm 1979): rejecting where at most α keeps the familywise error at α."""
+    order = np.argsort(p_values)
+    factors = len(p_values) - np.arange(len(p_values))
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * p_values[order]))
+    return adjusted
+
+
+def _log_likelihood_p_value(
+    approximator: JointApproximator,
+    parameters: np.ndarray,
+    batch: DataBatch,
+    draws: int,
+    rng: np.random.Generator,
+    progressbar: bool,
+) -> float:
+    """Uniformity of the rank of log l(x | θ*) among that of posterior draws."""
+    drawn = approximator.posterior.sample(batch, draws, random_seed=rng)
+    ranks = np.empty(len(parameters), dtype=int)
+    for i in track(range(len(parameters)), "Log-likelihood ranks", disable=not progressbar):
+        n = int(batch.n_obs[i])
+        known = batch.conditions[i, :n] if batch.conditions.shape[-1] else None
+        values = approximator.likelihood.log_prob(
+            batch.observables[i, :n], np.vstack([parameters[i], drawn[i]]), conditions=known
+        ).sum(axis=-1)
+        values = np.where(np.isnan(values), -np.inf, values)
+        # Impossible data are ties, which are broken at random.
+        ties = int((values[1:] == values[0]).sum())
+        ranks[i] = (values[1:] < values[0]).sum() + rng.integers(ties + 1)
+    return float(uniformity_p_value(ranks, draws))
+
+
+def _posterior_features(
+    sbc: Calibration, jsbc: Calibration
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """What each component's posterior makes of simulated and of surrogate data."""
+    n = len(sbc)
+    theta = standardized(np.tile(sbc.parameters, (2, 1)))
+    joined = {
+        what: np.concatenate([getattr(sbc, what), getattr(jsbc, what)])
+        for what in ("ranks", "mean", "sd")
+    }
+    normal = special.ndtri((joined["ranks"] + 0.5) / (sbc.draws + 1))
+    error = standardized(joined["mean"] - np.tile(sbc.parameters, (2, 1)))
+    spread = standardized(np.log(np.maximum(joined["sd"], 1e-300)))
+    features = np.stack(
+        [normal, normal**2, normal * theta, error, error**2, error * theta, spread], axis=-1
+    )
+    return {name: (features[:n, i], features[n:, i]) for i, name in enumerate(sbc.names)}
+
+
+def _features_of_data(
+    approximator: JointApproximator,
+    batch: DataBatch,
+    surrogate: DataBatch,
+    parameters: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    schema = getattr(approximator, "schema", None)
+    positive = getattr(approximator, "positive", None)
+    first, second = (fixed_summaries(each, schema, positive) for each in (batch, surrogate))
+    return data_features(first, second, parameters)

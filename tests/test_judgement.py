@@ -1,0 +1,271 @@
+"""Misspecification, criticism, surrogates and the amortized workflow, on a trained pair."""
+
+from __future__ import annotations
+
+import warnings
+
+import arviz as az
+import numpy as np
+import pytest
+from conjugate import exact_posterior, normal_mean, normal_prior
+from normal_means import ExactModel, ExactPair, ExactPosterior
+from scipy import stats
+
+import jana_pymc as jana
+from jana_pymc.inference_data import to_groups
+from jana_pymc.plots import plot_surrogate
+from jana_pymc.simulation import DataBatch
+from jana_pymc.workflow.mmd import kernel_widths, mmd_test, single_sample_mmd
+
+pytestmark = pytest.mark.arviz
+
+SMALL = jana.NetworkSettings(
+    jana.PosteriorSettings(
+        jana.SetSummarySettings(
+            n_summaries=4,
+            n_quantiles=4,
+            hidden=(32,),
+            deep_set=jana.DeepSetSettings(hidden=(8,), n_extremes=2),
+        ),
+        jana.FlowSettings(n_layers=2, hidden=(32,), n_bins=4),
+    ),
+    jana.AutoregressiveSettings(hidden=(16,), n_bins=6),
+)
+
+
+@pytest.fixture(scope="module")
+def approximator() -> jana.JointApproximator:
+    return jana.fit(
+        normal_mean(),
+        n_simulations=3_000,
+        network=SMALL,
+        training=jana.TrainingSettings(n_steps=800),
+        random_seed=1,
+        progressbar=False,
+    )
+
+
+def sets(rng, n, spread=1.0):
+    mu = rng.normal(0.0, 2.0, n)
+    return [{"x": rng.normal(m, spread, rng.integers(8, 16))} for m in mu]
+
+
+def detect(pair, data, **options):
+    return jana.detect_misspecification(
+        pair, data, random_seed=options.pop("random_seed", 1), progressbar=False, **options
+    )
+
+
+def exact_data(n, seed, *, spread=1.0) -> DataBatch:
+    made = ExactModel().simulate(n, random_seed=seed)
+    noise = made.data.observables - made.parameters[:, None]
+    x = made.parameters[:, None] + spread * noise
+    beyond = np.arange(x.shape[1]) >= made.data.n_obs[:, None]
+    return DataBatch(np.where(beyond[..., None], np.nan, x), made.data.conditions, made.data.n_obs)
+
+
+def test_level_and_joint_p_value_on_well_specified_data() -> None:
+    results = [detect(ExactPair(), exact_data(100, 50 + i), random_seed=i) for i in range(12)]
+    # One thousand null sets are shared by a hundred data sets, so the rate is overdispersed.
+    assert np.mean([r.outliers.mean() for r in results]) == pytest.approx(0.05, abs=0.02)
+    assert min(r.mmd_p_value for r in results) > 0.005
+
+
+def test_fixed_summaries_see_what_learned_ones_are_blind_to() -> None:
+    """The mean is all that these learned; noise of twice the size hardly moves it."""
+    result = detect(ExactPair(), exact_data(100, 7, spread=2.0))
+    learned, fixed = (result.p_values_by_kind <= 0.05).mean(axis=0)
+    assert learned < 0.3
+    assert fixed > 0.8
+    assert result.outliers.mean() > 0.8
+
+
+def test_shifted_data_are_found_alone_and_together() -> None:
+    data = exact_data(40, 8)
+    far = DataBatch(data.observables + 6.0, data.conditions, data.n_obs)
+    result = detect(ExactPair(), far)
+    assert result.outliers.mean() > 0.95
+    assert result.mmd_p_value == pytest.approx(1 / 500)
+    assert list(result.table().columns)[-2:] == ["p_value", "outlier"]
+    dataset = result.to_dataset()
+    assert dataset.sizes == {
+        "dataset": 40, "kind": 2, "simulation": 1000, "permutation": 499, "component": 2,
+    }  # fmt: skip
+    assert len(result.plot().axes) == 3
+
+
+def test_detection_checks_its_input() -> None:
+    with pytest.raises(ValueError, match="200 at least"):
+        detect(ExactPair(), exact_data(2, 1), n_simulations=100)
+    with pytest.raises(ValueError, match="level is 0"):
+        detect(ExactPair(), exact_data(2, 1), level=0)
+    with pytest.raises(ValueError, match="pass simulations="):
+        detect(ExactPair(model=None), exact_data(2, 1))
+
+
+def test_mmd_of_equal_laws_is_uniform_and_of_others_small() -> None:
+    rng = np.random.default_rng(2)
+    same, other = [], []
+    for _ in range(60):
+        x, y = rng.standard_normal((20, 2)), rng.standard_normal((60, 2))
+        widths = kernel_widths(y)
+        same.append(mmd_test(x, y, widths, n_permutations=99, random_seed=rng)[2])
+        other.append(mmd_test(x + 1.0, y, widths, n_permutations=99, random_seed=rng)[2])
+    assert stats.kstest(same, "uniform").pvalue > 0.01
+    assert np.mean(np.array(other) <= 0.05) > 0.9
+
+
+def test_single_sample_mmd_is_the_biased_estimate() -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((5, 2)), rng.standard_normal((30, 2))
+    widths = kernel_widths(y)
+    one_by_one = [mmd_test(row[None], y, widths, n_permutations=1)[0] for row in x]
+    np.testing.assert_allclose(single_sample_mmd(x, y, widths), one_by_one, rtol=1e-10)
+
+
+def test_sampling_warns_outside_the_simulations_alone(approximator) -> None:
+    rng = np.random.default_rng(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        approximator.sample(sets(rng, 60), draws=2, groups=("posterior",), random_seed=1)
+    for x in (np.linspace(-30, 30, 10), rng.normal(20.0, 1.0, 10)):
+        with pytest.warns(UserWarning, match="the data lie farther from the simulations"):
+            approximator.sample({"x": x}, draws=2, groups=("posterior",), random_seed=1)
+    mixed = [*sets(rng, 20), {"x": np.linspace(-30, 30, 10)}]
+    with pytest.warns(UserWarning, match=r"1 of 21 data sets \(first: 20\)"):
+        approximator.sample(mixed, draws=2, groups=("posterior",), random_seed=1)
+
+
+def test_surrogates_are_simulations(approximator) -> None:
+    mu = np.array([-2.0, 0.0, 3.0])
+    made = approximator.simulate({"mu": mu}, [6, 9, 15], random_seed=1)
+    assert isinstance(made, jana.Simulations)
+    np.testing.assert_array_equal(made.parameters[:, 0], mu)
+    assert made.batch(pad=True).observables.shape == (3, 15, 1)
+    np.testing.assert_array_equal(made.batch().n_obs, [6, 9, 15])
+    same = approximator.simulate(mu[:, None], [6, 9, 15], random_seed=1)
+    np.testing.assert_array_equal(made.batch().observables, same.batch().observables)
+    many = approximator.simulate(np.full((400, 1), 1.5), 15, random_seed=2).batch().observables
+    assert many.mean() == pytest.approx(1.5, abs=0.15)
+    assert many.std() == pytest.approx(1.0, abs=0.15)
+    simulator = approximator.model.simulate(
+        parameters=np.full((400, 1), 1.5), random_seed=3, progressbar=False
+    )
+    figure = plot_surrogate(simulator, approximator.simulate(np.full((400, 1), 1.5)))
+    assert figure.axes[0].get_xlabel() == "x"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (([[1.0, 2.0]],), {}, r"\(1, 2\) when flattened"),
+        (([[1.0]], 0), {}, "n_obs=0"),
+        (([[1.0]], [3, 4]), {}, "one for each data set"),
+        (([[1.0]],), {"conditions": {"z": [1.0]}}, "trained with none"),
+    ],
+)
+def test_surrogates_check_their_input(approximator, arguments, options, message) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        approximator.simulate(*arguments, **options)
+
+
+def test_prior_predictive_groups(approximator) -> None:
+    groups = to_groups(approximator.prior_predictive(500, 12, random_seed=1))
+    assert set(groups) == {"prior", "prior_predictive"}
+    x = groups["prior_predictive"]["x"]
+    assert x.dims == ("chain", "draw", "obs")
+    assert x.shape == (1, 500, 12)
+    np.testing.assert_allclose(x.mean("obs"), groups["prior"]["mu"], atol=2.0)
+    assert float(x.std()) == pytest.approx(5**0.5, rel=0.15)
+
+
+def test_the_critic_finds_the_strangest(approximator) -> None:
+    options = {"n_simulations": 300, "random_seed": 1, "progressbar": False}
+    result = jana.criticize(approximator, {"mu": 1.0}, share=0.02, **options)
+    assert result.implausible.sum() == 6
+    worst = result.discrepancy[result.implausible].min()
+    assert worst >= result.discrepancy[~result.implausible].max()
+    assert len(result.plausible) == 294
+    assert np.mean(result.p_values <= 0.1) == pytest.approx(0.1, abs=0.08)
+    means = result.surrogate.batch(pad=True).observables.squeeze(-1)
+    strangeness = np.abs(np.nanmean(means, axis=1) - 1.0)
+    assert strangeness[result.implausible].mean() > 1.5 * strangeness.mean()
+    assert result.to_dataset().sizes == {"surrogate": 300, "simulation": 300}
+    assert len(result.plot().axes) == 1
+    with pytest.raises(ValueError, match="expected one vector"):
+        jana.criticize(approximator, np.zeros((2, 1)), **options)
+
+
+def posterior_calibration(pair, data, **options):
+    options = {"n_simulations": 300, "draws": 99, "random_seed": 5, "progressbar": False} | options
+    return jana.posterior_calibration(pair, data, **options)
+
+
+def test_posterior_calibration_of_an_exact_pair() -> None:
+    data = exact_data(1, 3)[[0]]
+    data = DataBatch(data.observables[:, :9], data.conditions[:, :9], np.array([9]))
+    for joint in (False, True):
+        result = posterior_calibration(ExactPair(), data, joint=joint)
+        assert set(result.n_obs) == {18}
+        assert all(result.inside(familywise=True).values())
+        assert result.joint is joint
+    wrong = posterior_calibration(ExactPair(ExactPosterior(shift=1.5)), data)
+    assert not any(wrong.inside().values())
+
+
+def test_posterior_calibration_needs_room(approximator) -> None:
+    with pytest.raises(ValueError, match="no room for a replicate"):
+        posterior_calibration(approximator, {"x": np.zeros(15)})
+    with pytest.raises(ValueError, match="takes one"):
+        posterior_calibration(approximator, [{"x": np.zeros(6)}] * 2)
+
+
+def test_analysis_refines_only_what_needs_it(approximator) -> None:
+    rng = np.random.default_rng(6)
+    data = sets(rng, 30)
+    result = jana.analyze(approximator, data, draws=250, random_seed=1, progressbar=False)
+    table = result.table
+    assert table["rung"].isin(["amortized", "psis"]).all()
+    even = table["effective_share"] >= 0.8
+    assert (table["rung"][even] == "amortized").all()
+    assert (table["rung"][~even] == "psis").all()
+    means, sds = zip(*(exact_posterior(d["x"]) for d in data), strict=True)
+    np.testing.assert_allclose(result.draws[..., 0].mean(axis=1), means, atol=0.2)
+    np.testing.assert_allclose(result.draws[..., 0].std(axis=1), sds, rtol=0.4)
+    alone = to_groups(jana.select_dataset(result.to_inference_data(), 3))["posterior"]
+    assert alone["mu"].shape == (4, 250)
+    assert az.summary(alone, kind="diagnostics", round_to="none")["r_hat"].max() < 1.05
+    assert sum(result.counts.values()) == 30
+    assert len(result.plot().axes) == 2
+
+
+@pytest.mark.bridge
+def test_analysis_climbs_to_nuts_far_out(approximator) -> None:
+    """Noise far too small: the amortized posterior never saw it, the likelihood still holds."""
+    x = np.linspace(6.0, 6.4, 10)
+    good = sets(np.random.default_rng(8), 3)
+    result = jana.analyze(
+        approximator,
+        [*good, {"x": x}],
+        draws=200,
+        chains=2,
+        min_effective_share=0.1,
+        random_seed=1,
+        progressbar=False,
+    )
+    assert (result.table["rung"][:3] == "amortized").all()
+    last = result.table.iloc[3]
+    assert last["misspecified"]
+    assert last["reason"].startswith("misspecified (p = ")
+
+
+def test_analysis_without_a_model_and_bad_settings(approximator, tmp_path) -> None:
+    loaded = jana.load(approximator.save(tmp_path / "pair.safetensors"), normal_prior())
+    data = {"x": np.random.default_rng(1).normal(0.0, 1.0, 12)}
+    result = jana.analyze(loaded, data, random_seed=1, progressbar=False)
+    assert len(result) == 1
+    assert 0 < result.table["p_value"][0] <= 1
+    with pytest.raises(ValueError, match="min_effective_share is 2"):
+        jana.analyze(loaded, data, min_effective_share=2)
+    with pytest.raises(ValueError, match="both must be at least 1"):
+        jana.analyze(loaded, data, draws=0)

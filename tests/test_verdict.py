@@ -1,0 +1,112 @@
+"""The verdict on exact pairs and on damaged ones; tests by exchange."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from normal_means import ExactLikelihood, ExactPair, ExactPosterior
+from scipy import stats
+
+from jana_pymc.inference_data import to_groups
+from jana_pymc.workflow import verdict
+from jana_pymc.workflow.exchangeability import data_features, swap_p_values
+
+
+def judge(pair, **options):
+    options = {"n_simulations": 400, "draws": 99, "random_seed": 1, "progressbar": False} | options
+    return verdict(pair, **options)
+
+
+@pytest.mark.parametrize(
+    ("posterior", "likelihood", "fault"),
+    [
+        (ExactPosterior(shift=0.35), ExactLikelihood(), "posterior"),
+        (ExactPosterior(scale=0.75), ExactLikelihood(), "posterior"),
+        (ExactPosterior(scale=1.3), ExactLikelihood(), "posterior"),
+        (ExactPosterior(), ExactLikelihood(shift=0.12), "likelihood"),
+        (ExactPosterior(), ExactLikelihood(scale=1.15), "likelihood"),
+        (ExactPosterior(scale=0.75), ExactLikelihood(shift=0.12), "both"),
+    ],
+)
+def test_the_damaged_network_is_named(posterior, likelihood, fault) -> None:
+    faults = [judge(ExactPair(posterior, likelihood), random_seed=i).fault for i in range(8)]
+    assert Counter(faults)[fault] >= 7, faults
+
+
+def test_exact_pairs_are_seldom_accused() -> None:
+    faults = [
+        judge(ExactPair(), n_simulations=100, draws=19, error_rate=0.2, random_seed=i).fault
+        for i in range(60)
+    ]
+    # The bound is on accusations and on disagreement together; 18 of 60 have probability 0.03.
+    assert sum(fault != "neither" for fault in faults) < 18
+
+
+def test_a_posterior_that_ignores_the_data() -> None:
+    """Its ranks are uniform for every parameter; those of the log-likelihood are not."""
+    pair = ExactPair(ExactPosterior(blind=True))
+    assert judge(pair).fault == "neither"
+    result = judge(pair, log_likelihood=True)
+    assert result.fault == "posterior"
+    assert result.posterior == ("log_likelihood",)
+
+
+def test_a_fault_of_one_parameter_is_its_own() -> None:
+    class OnlyBeta(ExactPosterior):
+        def sample(self, batch, draws, random_seed=None):
+            drawn = super().sample(batch, draws, random_seed)
+            drawn[..., 2] += 0.15
+            return drawn
+
+    result = judge(ExactPair(OnlyBeta()))
+    assert result.fault == "posterior"
+    assert result.posterior == ("beta[1]",)
+    assert "beta[1]" in str(result)
+
+
+def test_what_it_returns() -> None:
+    result = judge(ExactPair(likelihood=ExactLikelihood(shift=0.3)), random_seed=2)
+    assert set(result.likelihood) == {"mu", "beta[0]", "beta[1]", "data"}
+    table = result.table
+    assert list(table["blames"].unique()) == ["posterior", "likelihood", "pair"]
+    assert (table["adjusted"] >= table["p_value"]).all()
+    np.testing.assert_array_equal(result.sbc.parameters, result.jsbc.parameters)
+    assert not result.sbc.joint and result.jsbc.joint
+    assert set(to_groups(result.to_inference_data())) == {"prior_sbc", "prior_jsbc"}
+    assert len(result.plot().axes) == 2
+
+
+def test_swap_p_values_are_uniform_for_exchangeable_pairs() -> None:
+    """Also if the pairs share something, and features have heavy tails."""
+    rng = np.random.default_rng(3)
+    p_values = []
+    for _ in range(200):
+        shared = rng.standard_normal((40, 1))
+        pair = [shared + rng.standard_t(2, (40, 3)) for _ in range(2)]
+        groups = {"a": tuple(pair)}
+        p_values.append(swap_p_values(groups, n_flips=199, random_seed=rng)["a"])
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01
+
+
+def test_data_features_see_what_depends_on_parameters() -> None:
+    """An error with opposite signs in two halves of the parameter space is none on average."""
+    rng = np.random.default_rng(4)
+    theta = rng.standard_normal((500, 1))
+    first, second = (theta + rng.standard_normal((500, 1)) for _ in range(2))
+    second = second + 0.4 * np.sign(theta)
+    features = data_features(first, second, theta)
+    shift = (first - second, 0 * first)
+    p_values = swap_p_values({"features": features, "mean": shift}, n_flips=999, random_seed=rng)
+    assert p_values["features"] < 0.01 < p_values["mean"]
+
+
+def test_bad_error_rate() -> None:
+    with pytest.raises(ValueError, match=r"error_rate is 1.5"):
+        judge(ExactPair(), error_rate=1.5)
+
+
+def test_without_a_model() -> None:
+    with pytest.raises(ValueError, match="pass simulations="):
+        judge(ExactPair(model=None))
