@@ -239,24 +239,29 @@ def test_analysis_refines_only_what_needs_it(approximator) -> None:
     assert len(result.plot().axes) == 2
 
 
-@pytest.mark.bridge
-def test_analysis_climbs_to_nuts_far_out(approximator) -> None:
-    """Noise far too small: the amortized posterior never saw it, the likelihood still holds."""
-    x = np.linspace(6.0, 6.4, 10)
+def test_analysis_marks_what_was_never_simulated(approximator) -> None:
     good = sets(np.random.default_rng(8), 3)
+    data = [*good, {"x": np.linspace(-30.0, 30.0, 10)}]
+    result = jana.analyze(approximator, data, draws=50, random_seed=1, progressbar=False)
+    assert list(result.table["misspecified"]) == [False, False, False, True]
+    assert result.table["reason"][3].startswith("misspecified (p = ")
+    assert list(result.misspecification.outliers) == [False, False, False, True]
+
+
+@pytest.mark.bridge
+def test_the_last_rung_follows_the_exact_posterior(approximator, monkeypatch) -> None:
+    """With a threshold that no weights meet, everything ends at NUTS."""
+    monkeypatch.setattr("jana_pymc.workflow.analysis.pareto_k_threshold", lambda draws: -np.inf)
+    x = np.random.default_rng(4).normal(1.0, 1.0, 12)
     result = jana.analyze(
-        approximator,
-        [*good, {"x": x}],
-        draws=200,
-        chains=2,
-        min_effective_share=0.1,
-        random_seed=1,
-        progressbar=False,
+        approximator, {"x": x}, draws=300, chains=4, random_seed=1, progressbar=False
     )
-    assert (result.table["rung"][:3] == "amortized").all()
-    last = result.table.iloc[3]
-    assert last["misspecified"]
-    assert last["reason"].startswith("misspecified (p = ")
+    row = result.table.iloc[0]
+    assert row["rung"] == "nuts" and row["reliable"]
+    assert row["r_hat"] < 1.05
+    mean, sd = exact_posterior(x)
+    assert result.draws.mean() == pytest.approx(mean, abs=0.3 * sd)
+    assert result.draws.std() == pytest.approx(sd, rel=0.2)
 
 
 def test_analysis_without_a_model_and_bad_settings(approximator, tmp_path) -> None:

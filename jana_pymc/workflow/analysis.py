@@ -47,7 +47,7 @@ N_PRIOR_DRAWS = 4000
 """Draws from the prior to start from where the amortized posterior has gone astray."""
 
 MAX_R_HAT = 1.05
-"""Above it the table says that chains have not converged."""
+"""Above it chains of NUTS have not converged."""
 
 N_SIMULATIONS = 2000
 """Well-specified data sets behind the check for misspecification."""
@@ -63,7 +63,8 @@ class Analysis:
         One row a data set: ``n_obs``; ``p_value`` of the misspecification check and whether it
         calls the data set ``misspecified``; ``effective_share``, effective draws among the
         amortized ones; ``pareto_k``; the ``rung`` ("amortized", "psis", "nuts" or "none");
-        ``r_hat``, the largest, and ``divergences``, of NUTS; and the ``reason`` in words.
+        ``r_hat``, the largest, and ``divergences``, of NUTS; whether the draws are ``reliable``;
+        and the ``reason`` in words.
     draws : ndarray, shape (sets, chains · draws, size)
         Constrained, chains one after the other; NaN on the rung "none".
     log_q : ndarray, shape (sets, chains · draws)
@@ -127,7 +128,8 @@ def analyze(
        even, the draws are kept as they are.
     3. If not, but the tail of the weights is light (k̂ below its threshold), four times as many
        amortized draws are resampled by Pareto-smoothed weights.
-    4. If that fails, NUTS starts from these draws, with their covariance as its metric.
+    4. If that fails, NUTS starts from these draws, with their covariance as its metric. If it does
+       not converge either, the table says that the draws are not reliable.
 
     Parameters
     ----------
@@ -180,6 +182,11 @@ def analyze(
             "divergences": ladder.divergences,
         }
     ).rename_axis("dataset")
+    table["reliable"] = (
+        (table["rung"] == "amortized")
+        | ((table["rung"] == "psis") & (table["pareto_k"] <= ladder.threshold["psis"]))
+        | ((table["rung"] == "nuts") & (table["r_hat"] <= MAX_R_HAT))
+    )
     table["reason"] = [_reason(row, ladder) for row in table.itertuples()]
     return Analysis(
         table=table,
@@ -273,10 +280,16 @@ class _Ladder:
         batch = self.batch[index]
         starts = self._starts(index, rng)
         refined = nuts(self.approximator, batch, starts=starts, chains=self.chains, random_seed=rng)
-        self.unconstrained[index], self.log_q[index] = refined.unconstrained, refined.log_q
         self.divergences[index] = refined.divergences
-        self.rung[index] = "nuts"
         self.r_hat[index] = _split_r_hat(split_chains(refined.unconstrained, self.chains))
+        # Chains that have not mixed are no better than resampled draws of finite variance.
+        better = (self.r_hat[index] <= MAX_R_HAT) | (self.pareto_k[index] > 1)
+        kept = index[better]
+        self.unconstrained[kept], self.log_q[kept] = (
+            refined.unconstrained[better],
+            refined.log_q[better],
+        )
+        self.rung[kept] = "nuts"
 
     def _starts(self, index: np.ndarray, rng: np.random.Generator) -> RefinedDraws:
         """Resampled amortized draws, or draws from the prior where those are of no use."""
@@ -353,11 +366,12 @@ def _split_r_hat(draws: np.ndarray) -> np.ndarray:
 def _reason(row: Any, ladder: _Ladder) -> str:
     if row.rung == "none":
         return "impossible under every parameter that the likelihood was trained on"
-    reasons = {
-        "amortized": f"weights are even, {row.effective_share:.0%} effective",
-        "psis": f"k = {row.pareto_k:.2f}, at most {ladder.threshold['psis']:.2f}",
-        "nuts": f"k = {row.pareto_k:.2f}, above {ladder.threshold['psis']:.2f}",
-    }
+    threshold = ladder.threshold["psis"]
+    comparison = "at most" if row.pareto_k <= threshold else "above"
+    reason = f"k = {row.pareto_k:.2f}, {comparison} {threshold:.2f}"
+    if row.rung == "amortized":
+        reason = f"weights are even, {row.effective_share:.0%} effective"
+    if row.r_hat > MAX_R_HAT:
+        reason += f"; NUTS did not converge (R-hat = {row.r_hat:.2f})"
     prefix = f"misspecified (p = {row.p_value:.3f}); " if row.misspecified else ""
-    doubt = f"; R-hat = {row.r_hat:.2f}, not converged" if row.r_hat > MAX_R_HAT else ""
-    return prefix + reasons[row.rung] + doubt
+    return prefix + reason
