@@ -161,10 +161,12 @@ def calibrate(
             )
     titled = {"posterior": checks["sbc"], "joint": checks["jsbc"]}
     plot_ranks_ecdf(titled).savefig(arguments.output / "calibration.png", dpi=150)
-    return {
-        key: {name: bool(inside) for name, inside in check.inside().items()}
-        for key, check in checks.items()
-    }
+    scores: dict[str, Any] = {}
+    for key, check in checks.items():
+        scores[key] = {name: bool(inside) for name, inside in check.inside().items()}
+        scores[f"{key}_familywise"] = all(check.inside(familywise=True).values())
+        scores[f"{key}_p_values"] = check.p_values
+    return scores
 
 
 def plot_against_exact(estimates: dict[str, np.ndarray], exact: dict[str, np.ndarray]) -> Figure:

@@ -92,14 +92,14 @@ def test_nuts_and_importance_resampling_agree(approximator) -> None:
     draws = {
         method: np.asarray(
             approximator.sample(
-                data, draws=600, chains=2, refine=method, groups=("posterior",), random_seed=1
+                data, draws=1500, chains=2, refine=method, groups=("posterior",), random_seed=1
             )["posterior"]["mu"]
         )
         for method in ("psis", "nuts")
     }
     sd = draws["nuts"].std()
-    assert draws["psis"].mean() == pytest.approx(draws["nuts"].mean(), abs=0.2 * sd)
-    assert draws["psis"].std() == pytest.approx(sd, rel=0.15)
+    assert draws["psis"].mean() == pytest.approx(draws["nuts"].mean(), abs=0.15 * sd)
+    assert draws["psis"].std() == pytest.approx(sd, rel=0.12)
 
 
 def test_unknown_refinement_is_named(approximator) -> None:

@@ -404,12 +404,15 @@ class _OneDataSet:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         terms = np.empty(len(self.fold))
         group_terms = np.empty(self.n_folds)
-        for k in range(self.n_folds):
-            unconstrained, _ = self._draw(np.array([k]), draws, rng)
-            pointwise = self._pointwise(unconstrained[0])
-            left_out = self.fold == k
-            terms[left_out] = _mean(pointwise[:, left_out], axis=0)
-            group_terms[k] = _mean(pointwise[:, left_out].sum(1), axis=0)
+        size = max(1, DRAWS_AT_ONCE // draws)
+        for start in range(0, self.n_folds, size):
+            folds = np.arange(start, min(start + size, self.n_folds))
+            unconstrained, _ = self._draw(folds, draws, rng)
+            for k, drawn in zip(folds, unconstrained, strict=True):
+                left_out = np.flatnonzero(self.fold == k)
+                pointwise = self._pointwise(drawn, left_out)
+                terms[left_out] = _mean(pointwise, axis=0)
+                group_terms[k] = _mean(_finite(pointwise).sum(1), axis=0)
         everything, _ = self.approximator.posterior.sample_unconstrained(self.batch, draws, rng)
         pointwise = self._pointwise(everything[0])
         in_sample = _mean(self._by_fold(pointwise) if self.joint else pointwise, axis=0)
@@ -505,9 +508,14 @@ class _OneDataSet:
 
         return DataBatch(rows(self.batch.observables), rows(self.batch.conditions), n_obs)
 
-    def _pointwise(self, unconstrained: np.ndarray) -> np.ndarray:
+    def _pointwise(self, unconstrained: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """Log density of each observation, or of some, under each draw."""
         parameters = self.approximator.prior.constrain(unconstrained)
-        return log_likelihood_of(self.approximator, self.batch, 0, parameters)
+        if rows is None:
+            return log_likelihood_of(self.approximator, self.batch, 0, parameters)
+        known = self.batch.conditions[0, rows] if self.batch.conditions.shape[-1] else None
+        observed = self.batch.observables[0, rows]
+        return self.approximator.likelihood.log_prob(observed, parameters, conditions=known)
 
     def _densities(
         self, unconstrained: np.ndarray, log_q: np.ndarray
