@@ -110,3 +110,9 @@ def test_nothing_warns_without_a_reason() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         jana.log_marginal_likelihood(ExactPair(), DATA, draws=500, random_seed=1)
+
+
+def test_results_print_as_a_line() -> None:
+    result = log_marginal_likelihood(ExactPair(), data_sets(8, 9, 10, 11, 12), random_seed=1)
+    assert "\n" not in repr(result) and len(repr(result)) < 1_000
+    assert "<5 array>" in repr(result)

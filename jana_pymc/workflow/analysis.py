@@ -29,6 +29,7 @@ from jana_pymc.refinement import (
 )
 from jana_pymc.simulation import DataBatch, ParameterLayout
 from jana_pymc.workflow.misspecification import Misspecification, detect_misspecification
+from jana_pymc.workflow.result import Result
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -53,8 +54,8 @@ N_SIMULATIONS = 2000
 """Well-specified data sets behind the check for misspecification."""
 
 
-@dataclass(frozen=True, eq=False)
-class Analysis:
+@dataclass(frozen=True, eq=False, repr=False)
+class Analysis(Result):
     """Posterior draws of many data sets, each from the rung of the ladder that it needed.
 
     Attributes

@@ -25,6 +25,7 @@ from jana_pymc.workflow.bands import (
     rank_ecdf,
     uniformity_p_value,
 )
+from jana_pymc.workflow.result import Result
 from jana_pymc.workflow.sources import simulated
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ ROWS_AT_ONCE = 50_000
 """Draws, or observations, that are in memory at once."""
 
 
-@dataclass(frozen=True, eq=False)
-class Calibration:
+@dataclass(frozen=True, eq=False, repr=False)
+class Calibration(Result):
     """Ranks of true parameters among posterior draws, over many simulated data sets.
 
     Attributes

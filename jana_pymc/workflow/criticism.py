@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from jana_pymc.approximators.summary_space import SummarySpace
 from jana_pymc.plots.misspecification import plot_criticism
 from jana_pymc.workflow.mmd import kernel_widths, single_sample_mmd
+from jana_pymc.workflow.result import Result
 from jana_pymc.workflow.sources import simulated
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from jana_pymc.simulation import Simulations
 
 
-@dataclass(frozen=True, eq=False)
-class Criticism:
+@dataclass(frozen=True, eq=False, repr=False)
+class Criticism(Result):
     """Surrogate data sets for one parameter vector, judged by the posterior's summaries.
 
     Attributes

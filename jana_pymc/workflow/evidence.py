@@ -15,6 +15,7 @@ from scipy.special import logsumexp
 from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.plots.evidence import plot_log_marginal_likelihood
 from jana_pymc.refinement import propose
+from jana_pymc.workflow.result import Result
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -26,8 +27,8 @@ DISAGREEMENT = 0.5
 """Nats beyond their Monte Carlo error by which two estimates may differ without a warning."""
 
 
-@dataclass(frozen=True, eq=False)
-class LogMarginalLikelihood:
+@dataclass(frozen=True, eq=False, repr=False)
+class LogMarginalLikelihood(Result):
     r"""Log marginal likelihoods of data sets, in nats.
 
     By the change of variables (Eq. 13 of [1]_),

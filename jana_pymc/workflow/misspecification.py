@@ -14,6 +14,7 @@ from jana_pymc.approximators.novelty import summary_distances
 from jana_pymc.approximators.summary_space import KINDS, SummarySpace, data_summaries
 from jana_pymc.plots.misspecification import plot_misspecification
 from jana_pymc.workflow.mmd import kernel_widths, mmd_test
+from jana_pymc.workflow.result import Result
 from jana_pymc.workflow.sources import resized, simulated
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ MAX_POOLED = 1000
 """Data sets of either sample in the test of all observed data sets together."""
 
 
-@dataclass(frozen=True, eq=False)
-class Misspecification:
+@dataclass(frozen=True, eq=False, repr=False)
+class Misspecification(Result):
     """Observed data sets held against simulated ones.
 
     Attributes

@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 
 from jana_pymc.plots.evidence import plot_model_comparison, plot_model_recovery
 from jana_pymc.workflow.evidence import log_marginal_likelihood, posterior_probabilities
+from jana_pymc.workflow.result import Result
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
 
 
-@dataclass(frozen=True, eq=False)
-class ModelComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelComparison(Result):
     """Marginal likelihoods of the same data sets under several models.
 
     Attributes
@@ -94,8 +95,8 @@ class ModelComparison:
         return plot_model_comparison(self)
 
 
-@dataclass(frozen=True, eq=False)
-class ModelRecovery:
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelRecovery(Result):
     """What model comparison finds in data simulated from each of the models.
 
     Attributes

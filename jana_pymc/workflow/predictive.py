@@ -18,6 +18,7 @@ from jana_pymc.plots.cross_validation import plot_cross_validation
 from jana_pymc.refinement import log_importance_ratios, log_likelihood_of, propose
 from jana_pymc.simulation import DataBatch
 from jana_pymc.workflow.elpd_data import to_elpd_data
+from jana_pymc.workflow.result import Result
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -40,8 +41,8 @@ WEIGHTS_AT_ONCE = 2_000_000
 """Weights that are smoothed at once, which bounds the memory."""
 
 
-@dataclass(frozen=True, eq=False)
-class Prediction:
+@dataclass(frozen=True, eq=False, repr=False)
+class Prediction(Result):
     """Log predictive densities of new data.
 
     Attributes
@@ -66,8 +67,8 @@ class Prediction:
         return _standard_error(self.elpd_i)
 
 
-@dataclass(frozen=True, eq=False)
-class CrossValidation:
+@dataclass(frozen=True, eq=False, repr=False)
+class CrossValidation(Result):
     """Cross-validated log predictive densities, in nats.
 
     Attributes

@@ -19,6 +19,7 @@ from jana_pymc.simulation import DataBatch
 from jana_pymc.workflow.bands import uniformity_p_value
 from jana_pymc.workflow.calibration import Calibration, ranked
 from jana_pymc.workflow.exchangeability import data_features, standardized, swap_p_values
+from jana_pymc.workflow.result import Result
 from jana_pymc.workflow.sources import resized, simulated
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ MAX_DRAWS = 99
 """Posterior draws behind the ranks of the log-likelihood, which costs more than a comparison."""
 
 
-@dataclass(frozen=True, eq=False)
-class Verdict:
+@dataclass(frozen=True, eq=False, repr=False)
+class Verdict(Result):
     """Posterior at fault, likelihood at fault, both, or neither.
 
     Attributes
