@@ -113,6 +113,6 @@ def test_nothing_warns_without_a_reason() -> None:
 
 
 def test_results_print_as_a_line() -> None:
-    result = log_marginal_likelihood(ExactPair(), data_sets(8, 9, 10, 11, 12), random_seed=1)
+    result = jana.log_marginal_likelihood(ExactPair(), data_sets(8, 9, 10, 11, 12), random_seed=1)
     assert "\n" not in repr(result) and len(repr(result)) < 1_000
     assert "<5 array>" in repr(result)
