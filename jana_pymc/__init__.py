@@ -4,6 +4,7 @@ from jana_pymc.approximators import (
     JointApproximator,
     LikelihoodApproximator,
     PosteriorApproximator,
+    from_torch,
     load,
 )
 from jana_pymc.architecture import NetworkSettings
@@ -97,6 +98,7 @@ __all__ = [
     "detect_misspecification",
     "elpd",
     "fit",
+    "from_torch",
     "initvals",
     "kfold",
     "leave_one_group_out",

@@ -3,5 +3,12 @@
 from jana_pymc.approximators.joint import JointApproximator, load
 from jana_pymc.approximators.likelihood import LikelihoodApproximator
 from jana_pymc.approximators.posterior import PosteriorApproximator
+from jana_pymc.approximators.torch_density import from_torch
 
-__all__ = ["JointApproximator", "LikelihoodApproximator", "PosteriorApproximator", "load"]
+__all__ = [
+    "JointApproximator",
+    "LikelihoodApproximator",
+    "PosteriorApproximator",
+    "from_torch",
+    "load",
+]

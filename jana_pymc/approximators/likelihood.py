@@ -50,7 +50,8 @@ class LikelihoodApproximator:
         schema: DataSchema,
         region: np.ndarray,
     ):
-        self.device = next(network.parameters()).device  # type: ignore[attr-defined]
+        tensors = network.state_dict().values()  # type: ignore[attr-defined]
+        self.device = next(iter(tensors)).device
         frozen = copy.deepcopy(network).to("cpu", torch.float64)  # type: ignore[attr-defined]
         self.network: Any = frozen.eval().requires_grad_(False)
         self.layout = layout

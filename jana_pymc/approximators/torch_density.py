@@ -1,0 +1,180 @@
+"""Any differentiable torch density as a likelihood in PyMC."""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from jana_pymc.approximators.likelihood import LikelihoodApproximator
+from jana_pymc.simulation import Continuous, DataSchema, ParameterLayout
+
+MOST_OBSERVATIONS = 10**9
+"""Nothing is known of how many observations the density was made for."""
+
+
+class TorchDensity(nn.Module):
+    """A user's log density in the shape of a likelihood network.
+
+    Parameters
+    ----------
+    log_prob : callable
+        Of x, shape (rows, *event_shape), and θ, shape (rows, parameters), giving (rows,).
+    event_shape : tuple of int
+    sample : callable, optional
+        Of θ, shape (rows, parameters), giving x.
+    dtype : torch.dtype
+        In which it is called.
+    """
+
+    def __init__(
+        self,
+        log_prob: Callable[[Tensor, Tensor], Tensor],
+        event_shape: tuple[int, ...],
+        sample: Callable[[Tensor], Tensor] | None,
+        dtype: torch.dtype,
+    ):
+        super().__init__()
+        owner = getattr(log_prob, "__self__", None)
+        if isinstance(owner, nn.Module):  # a module's method: copied with its module
+            self.module = copy.deepcopy(owner).cpu()
+            self._call: Any = log_prob.__name__  # type: ignore[attr-defined]
+        elif isinstance(log_prob, nn.Module):
+            self.module = copy.deepcopy(log_prob).cpu()
+            self._call = "__call__"
+        else:
+            self._call = log_prob
+        self.event_shape = event_shape
+        self._sample = sample
+        self._dtype = dtype
+        # What a function has enclosed cannot be compared: each call of `from_torch` is another.
+        token = np.frombuffer(uuid.uuid4().bytes, dtype=np.uint8)
+        self.register_buffer("token", torch.tensor(token.astype(np.int64)))
+
+    def to(self, *args: Any, **kwargs: Any) -> TorchDensity:
+        """Stay on the CPU and in the dtype in which the density was made."""
+        return self
+
+    def log_prob_rows(
+        self,
+        observables: Tensor,
+        parameters: Tensor,
+        group: Tensor,
+        conditions: Tensor | None = None,
+    ) -> Tensor:
+        """Log density of each row, shape (rows,)."""
+        x = observables.to(self._dtype).reshape(-1, *self.event_shape)
+        call = getattr(self.module, self._call) if isinstance(self._call, str) else self._call
+        values = call(x, parameters[group].to(self._dtype))
+        if not isinstance(values, Tensor) or values.shape != (len(x),):
+            shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise ValueError(
+                f"log_prob returned {shape} for {len(x)} rows; expected a tensor of shape "
+                f"({len(x)},), one log density a row."
+            )
+        if torch.is_grad_enabled() and parameters.requires_grad and not values.requires_grad:
+            raise ValueError("log_prob lost the gradient: it must be differentiable in torch.")
+        return values.double()
+
+    def log_prob(
+        self, observables: Tensor, parameters: Tensor, conditions: Tensor | None = None
+    ) -> Tensor:
+        """Log density, shape (sets, obs)."""
+        sets, n_obs, _ = observables.shape
+        group = torch.arange(sets).repeat_interleave(n_obs)
+        with torch.no_grad():
+            rows = self.log_prob_rows(observables.flatten(0, 1), parameters, group)
+        return rows.reshape(sets, n_obs)
+
+    def sample(
+        self,
+        parameters: Tensor,
+        n_obs: int,
+        conditions: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draws by the user's function, shape (sets, obs, components)."""
+        if self._sample is None:
+            raise NotImplementedError(
+                "this density cannot be drawn from; pass sample= to from_torch."
+            )
+        seed = int(torch.randint(2**62, (), generator=generator))
+        theta = parameters.repeat_interleave(n_obs, 0).to(self._dtype)
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            drawn = self._sample(theta)
+        return drawn.double().reshape(len(parameters), n_obs, -1)
+
+
+def from_torch(
+    log_prob: Callable[[Tensor, Tensor], Tensor],
+    *,
+    parameter_names: Sequence[str],
+    event_shape: tuple[int, ...] = (),
+    sample: Callable[[Tensor], Tensor] | None = None,
+    region: Mapping[str, tuple[float, float]] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> LikelihoodApproximator:
+    """Use any differentiable torch density as a likelihood in PyMC.
+
+    Parameters
+    ----------
+    log_prob : callable
+        ``log_prob(x, theta)`` of x, shape (rows, *event_shape), and theta, shape
+        (rows, parameters), giving the log density of each row, shape (rows,). A module, or a
+        method of one, is copied and frozen in evaluation mode; of a plain function, what it
+        encloses must not change.
+    parameter_names : sequence of str
+        Scalar parameters, in the order of theta's columns.
+    event_shape : tuple of int
+        Of one observation: () or (components,).
+    sample : callable, optional
+        ``sample(theta)`` gives one draw a row, for predictive draws; it may use torch's global
+        generator, whose state is restored.
+    region : mapping of str to (low, high), optional
+        Outside it the density is zero; by default nowhere.
+    dtype : torch.dtype
+        In which the density is called; PyMC gets float64.
+
+    Returns
+    -------
+    LikelihoodApproximator
+
+    Raises
+    ------
+    TypeError, ValueError
+        If names, shape or region do not fit together, or log_prob is not callable.
+
+    Examples
+    --------
+    An sbi estimator of the likelihood is called with its own shapes::
+
+        likelihood = from_torch(
+            lambda x, theta: estimator.log_prob(x[None], theta)[0],
+            parameter_names=("a", "b"), event_shape=(2,),
+        )
+        likelihood("y", a=a, b=b, observed=x)
+    """
+    if not callable(log_prob):
+        raise TypeError(f"log_prob is {type(log_prob).__name__}; expected log_prob(x, theta).")
+    if isinstance(parameter_names, str) or not parameter_names:
+        raise TypeError(f"parameter_names={parameter_names!r}: expected a sequence of names.")
+    if len(event_shape) > 1:
+        raise ValueError(f"event_shape={event_shape}: expected () or (components,).")
+    names = tuple(parameter_names)
+    unknown = [name for name in region or {} if name not in names]
+    if unknown:
+        raise ValueError(
+            f"region names {', '.join(unknown)}; the parameters are {', '.join(names)}."
+        )
+    limits = [(region or {}).get(name, (-np.inf, np.inf)) for name in names]
+    components = [f"x{i}" for i in range(event_shape[0])] if event_shape else ["x"]
+    network: Any = TorchDensity(log_prob, event_shape, sample, dtype)
+    schema = DataSchema(dict.fromkeys(components, Continuous()), n_obs=(1, MOST_OBSERVATIONS))
+    layout = ParameterLayout(names, dict.fromkeys(names, ()))
+    return LikelihoodApproximator(network, layout, schema, np.array(limits, dtype=float).T)

@@ -1,0 +1,150 @@
+"""A torch density of the user's as a likelihood in PyMC."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+import jana_pymc as jana
+
+pytestmark = pytest.mark.bridge
+
+
+def normal_log_prob(x: Tensor, theta: Tensor) -> Tensor:
+    mu, log_sd = theta.T
+    return -0.5 * ((x - mu) / log_sd.exp()) ** 2 - log_sd - 0.5 * math.log(2 * math.pi)
+
+
+def normal_sample(theta: Tensor) -> Tensor:
+    return theta[:, 0] + theta[:, 1].exp() * torch.randn(len(theta))
+
+
+class Shifted(nn.Module):
+    """Two independent components around mu plus a weight, with dropout that must be off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.tensor(0.5))
+        self.dropout = nn.Dropout(0.5)
+
+    def log_prob(self, x: Tensor, theta: Tensor) -> Tensor:
+        error = self.dropout(x - theta - self.shift)
+        return (-0.5 * error**2 - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    forward = log_prob
+
+
+NAMES = ("mu", "log_sd")
+DOUBLE = jana.from_torch(
+    normal_log_prob, parameter_names=NAMES, sample=normal_sample, dtype=torch.float64
+)
+X = np.linspace(-1.0, 2.0, 7)
+
+
+def test_value_and_gradient_are_the_density_s() -> None:
+    mu, log_sd, x = pt.dscalar("mu"), pt.dscalar("log_sd"), pt.dvector("x")
+    value = DOUBLE.logp(x[:, None], mu=mu, log_sd=log_sd)
+    slopes = pt.grad(value.sum(), [mu, log_sd, x])
+    given = {mu: 0.3, log_sd: -0.2, x: X}
+    sd = math.exp(-0.2)
+    z = (X - 0.3) / sd
+    np.testing.assert_allclose(
+        value.eval(given, mode="FAST_COMPILE"), stats.norm.logpdf(X, 0.3, sd), rtol=1e-12
+    )
+    expected = [z.sum() / sd, (z**2 - 1).sum(), -z / sd]
+    for slope, exact in zip(slopes, expected, strict=True):
+        np.testing.assert_allclose(slope.eval(given, mode="FAST_COMPILE"), exact, rtol=1e-10)
+
+
+def test_single_precision_is_accepted() -> None:
+    single = jana.from_torch(normal_log_prob, parameter_names=NAMES)
+    value = single.logp(X, mu=0.3, log_sd=-0.2).eval(mode="FAST_COMPILE")
+    assert value.dtype == np.float64
+    np.testing.assert_allclose(value, stats.norm.logpdf(X, 0.3, math.exp(-0.2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", [False, True])
+def test_a_module_is_frozen_and_evaluates(method: bool) -> None:
+    module = Shifted()
+    log_prob = module.log_prob if method else module
+    likelihood = jana.from_torch(log_prob, parameter_names=("mu",), event_shape=(2,))
+    with torch.no_grad():
+        module.shift += 10.0  # training goes on: the copy is not touched
+    assert module.dropout.training
+    rows = np.stack([X, -X], axis=1)
+    value = likelihood.logp(rows, mu=0.1).eval(mode="FAST_COMPILE")
+    np.testing.assert_allclose(value, stats.norm.logpdf(rows, 0.6).sum(1), rtol=1e-5)
+
+
+def test_draws_follow_the_sampler_and_leave_torch_s_generator_alone() -> None:
+    before = torch.random.get_rng_state()
+    drawn = pm.draw(DOUBLE.dist(mu=1.0, log_sd=0.5, size=3_000), random_seed=1)[:, 0]
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert stats.kstest(drawn, "norm", (1.0, math.exp(0.5))).pvalue > 0.001
+    without = jana.from_torch(normal_log_prob, parameter_names=NAMES)
+    with pytest.raises(NotImplementedError, match="pass sample= to from_torch"):
+        pm.draw(without.dist(mu=1.0, log_sd=0.5, size=2))
+
+
+def test_nuts_finds_the_conjugate_posterior() -> None:
+    with pm.Model():
+        mu = pm.Normal("mu", 0.0, 2.0)
+        DOUBLE("y", mu=mu, log_sd=0.0, observed=X)
+        trace = pm.sample(
+            400, tune=300, chains=2, cores=1, random_seed=1, progressbar=False, nuts_sampler="pymc"
+        )
+    precision = 0.25 + len(X)
+    drawn = trace.posterior["mu"].values
+    assert drawn.mean() == pytest.approx(X.sum() / precision, abs=0.06)
+    assert drawn.std() == pytest.approx(precision**-0.5, rel=0.12)
+
+
+def test_two_densities_are_never_mistaken_for_one_another() -> None:
+    twin = copy.deepcopy(DOUBLE)
+    assert twin == DOUBLE and pickle.loads(pickle.dumps(DOUBLE)) == DOUBLE
+    assert jana.from_torch(normal_log_prob, parameter_names=NAMES, dtype=torch.float64) != DOUBLE
+
+
+@pytest.mark.parametrize(
+    ("log_prob", "message"),
+    [
+        (lambda x, theta: normal_log_prob(x, theta).sum(), r"returned \(\) for 7 rows"),
+        (lambda x, theta: 0.0, "returned float for 7 rows"),
+    ],
+)
+def test_wrong_shapes_are_named(log_prob, message) -> None:
+    likelihood = jana.from_torch(log_prob, parameter_names=NAMES)
+    with pytest.raises(ValueError, match=message):
+        likelihood.log_prob(X, np.zeros((1, 2)))
+
+
+def test_a_lost_gradient_is_named() -> None:
+    likelihood = jana.from_torch(torch.no_grad()(normal_log_prob), parameter_names=NAMES)
+    mu = pt.dscalar("mu")
+    slope = pt.grad(likelihood.logp(X, mu=mu, log_sd=0.0).sum(), mu)
+    with pytest.raises(ValueError, match="lost the gradient"):
+        slope.eval({mu: 0.0}, mode="FAST_COMPILE")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"log_prob": 3}, TypeError, "log_prob is int"),
+        ({"parameter_names": "mu"}, TypeError, "expected a sequence of names"),
+        ({"event_shape": (2, 3)}, ValueError, r"expected \(\) or \(components,\)"),
+        ({"region": {"sd": (0, 1)}}, ValueError, "region names sd"),
+    ],
+)
+def test_bad_arguments_are_refused(options, error, message) -> None:
+    arguments = {"log_prob": normal_log_prob, "parameter_names": NAMES} | options
+    with pytest.raises(error, match=message):
+        jana.from_torch(arguments.pop("log_prob"), **arguments)
