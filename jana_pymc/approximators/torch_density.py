@@ -43,7 +43,7 @@ class TorchDensity(nn.Module):
         owner = getattr(log_prob, "__self__", None)
         if isinstance(owner, nn.Module):  # a module's method: copied with its module
             self.module = copy.deepcopy(owner).cpu()
-            self._call: Any = log_prob.__name__  # type: ignore[attr-defined]
+            self._call: Any = log_prob.__name__
         elif isinstance(log_prob, nn.Module):
             self.module = copy.deepcopy(log_prob).cpu()
             self._call = "__call__"
