@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -137,6 +138,7 @@ def fit(
             training,
             seed=seed,
             checkpoint=None if checkpoint is None else Path(checkpoint),
+            data="" if checkpoint is None else _fingerprint(sets),
             progressbar=progressbar,
         )
     finally:
@@ -220,6 +222,16 @@ def _simulations(
                 f"least {MINIMUM_SIMULATIONS}."
             )
     return sets
+
+
+def _fingerprint(sets: Sequence[Simulations]) -> str:
+    """Hash of all parameters and of the first data sets."""
+    digest = hashlib.sha256()
+    for each in sets:
+        digest.update(np.ascontiguousarray(each.parameters).tobytes())
+        first = each.batch()
+        digest.update(np.ascontiguousarray(first.observables[:1_000]).tobytes())
+    return digest.hexdigest()
 
 
 def _check_unconstrained(batch: Batch) -> None:

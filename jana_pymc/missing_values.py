@@ -94,8 +94,7 @@ class MissingValues(Transform):
             if part.start <= index < part.stop:
                 shape = layout.shapes[name]
                 p = parameters[layout.names.index(name)]
-                p = p.reshape((*p.shape[: p.ndim - len(shape)], -1), ndim=p.ndim - len(shape) + 1)
-                p = p[..., index - part.start]
+                p = p[(..., *np.unravel_index(index - part.start, shape))] if shape else p
                 return p if p.ndim == 0 or p.type.broadcastable[0] else p[rows]
         raise AssertionError(end)
 

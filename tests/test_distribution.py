@@ -525,3 +525,52 @@ def test_rows_that_are_missing_whole_are_imputed() -> None:
     expected = approximator.log_prob(complete, np.array([[middle]])).sum() + 0.3 + np.log(0.25)
     point = {"t0_interval__": np.array(0.0), "y_unobserved_missing__": y}
     assert float(model.compile_logp(mode="FAST_COMPILE")(point)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("t0", [0.3, pt.as_tensor_variable(0.3), "variable"])
+def test_missing_values_under_one_value_for_all(rows: np.ndarray, t0: Any) -> None:
+    incomplete = rows.copy()
+    incomplete[[3, 7], 0] = np.nan
+    with pm.Model() as model:
+        v = pm.Uniform("v", LOW, HIGH)
+        bound = pm.Uniform("t0", LOW, 0.3) if isinstance(t0, str) else t0
+        with pytest.warns(Warning, match="contains missing values"):
+            RT("y", v=v, t0=bound, observed=incomplete)
+    point = model.initial_point(random_seed=1)
+    assert np.isfinite(model.compile_logp(mode="FAST_COMPILE")(point))
+
+
+# What a group, a lapse or exchanged data lack is said at once
+
+
+def test_a_group_parameter_without_its_index_is_refused(rows: np.ndarray) -> None:
+    with pm.Model(coords={"subject": list("abcd")}):
+        vs = pm.Normal("vs", dims="subject")
+        with pytest.raises(ValueError, match=r"4 values, one for each subject.*vs\[subject\]"):
+            RT("y", v=vs, t0=0.2, observed=rows)
+        RT("y", v=vs[np.arange(N_OBS) % 4], t0=0.2, observed=rows)
+
+
+def test_shapes_of_lapses_and_scalars_are_checked(rows: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="contamination has 7 values for 30 observations"):
+        RT.logp(rows, v=0.5, t0=0.3, contamination=np.full(7, 0.1), contaminant={"rt": (0.0, 10.0)})
+    with pytest.raises(ValueError, match="'v' has 2 dimensions; expected 0, or one more"):
+        RT.logp(rows, v=np.full((N_OBS, 1), 0.5), t0=0.3)
+
+
+def test_data_that_neither_model_nor_lapse_explains_are_refused() -> None:
+    early = np.array([[1.0, 0.0], [0.05, 1.0]])
+    with pm.Model(), pytest.raises(ValueError, match=r"reaches 0\.05, beyond every t0"):
+        RT("y", v=0.5, t0=0.3, observed=early, contamination=0.1, contaminant={"rt": (0.1, 1.0)})
+
+
+def test_columns_of_the_model_are_checked_when_they_come() -> None:
+    with pm.Model():
+        columns = {"rt": pm.Data("rt", [-1.0, 1.0]), "response": pm.Data("response", [0.0, 5.0])}
+        with pytest.raises(ValueError, match=r"'response'.*outside"):
+            RT("y", v=0.5, t0=0.3, observed=columns)
+
+
+def test_conditions_given_twice_are_refused() -> None:
+    with pytest.raises(ValueError, match="dose, arm given twice"):
+        KNOWN.logp(COLUMNS, s=0.5, conditions={"dose": COLUMNS["dose"], "arm": COLUMNS["arm"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,13 @@ from jana_pymc.likelihoods import AutoregressiveSettings
 from jana_pymc.networks import DeepSetSettings, SetSummarySettings
 from jana_pymc.posterior import PosteriorSettings
 from jana_pymc.storage import StorageError
-from jana_pymc.training import StoredSimulations, TrainingError, TrainingSettings, resolve_device
+from jana_pymc.training import (
+    StoredSimulations,
+    TrainingError,
+    TrainingHistory,
+    TrainingSettings,
+    resolve_device,
+)
 
 SMALL = NetworkSettings(
     PosteriorSettings(
@@ -194,3 +201,45 @@ def test_bad_settings_are_named(options: dict[str, object], message: str) -> Non
 def test_unknown_device_is_named() -> None:
     with pytest.raises(ValueError, match="cuda:99"):
         resolve_device("cuda:99")
+
+
+def test_checkpoint_of_other_simulations_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    training = TrainingSettings(n_steps=20, patience=None)
+    options = {"training": training, "random_seed": 7, "progressbar": False, "checkpoint": path}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # half-trained
+        fit(normal_mean(), n_simulations=200, **options)
+        with pytest.raises(StorageError, match="other simulations"):
+            fit(normal_mean(), n_simulations=240, **options)
+
+
+@pytest.mark.parametrize(
+    ("losses", "found"),
+    [
+        ([3.0, 1.0, 0.4, 0.2, 0.11, 0.1, 0.1, 0.1], ()),
+        ([3.0, 2.6, 2.2, 1.8, 1.4, 1.0, 0.6, 0.2], ("posterior",)),
+        ([3.0], ()),
+    ],
+)
+def test_a_loss_that_still_falls_is_seen(losses: list[float], found: tuple[str, ...]) -> None:
+    flat = [1.0] * len(losses)
+    history = TrainingHistory(
+        step=list(range(len(losses))), validation_posterior=losses, validation_likelihood=flat
+    )
+    assert history.still_falling() == found
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"n_steps": 2.5}, TypeError, "n_steps=2.5: expected an integer"),
+        ({"batch_size": "a"}, TypeError, "batch_size='a': expected an integer"),
+        ({"learning_rate": -1.0}, ValueError, "learning_rate=-1.0: expected a positive"),
+        ({"learning_rate": float("nan")}, ValueError, "learning_rate=nan"),
+        ({"mmd_weight": -1.0}, ValueError, "mmd_weight=-1.0: expected 0 or more"),
+    ],
+)
+def test_impossible_settings_are_refused(options, error, message) -> None:
+    with pytest.raises(error, match=message):
+        TrainingSettings(**options)

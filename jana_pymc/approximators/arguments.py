@@ -19,6 +19,7 @@ def ordered_parameters(
     region: np.ndarray,
     given: Mapping[str, Any],
     n_obs: int | None = None,
+    one_set: bool = False,
 ) -> list[TensorVariable]:
     """Tensors of all parameters in the order of the layout.
 
@@ -31,6 +32,8 @@ def ordered_parameters(
         A scalar or vector of the parameter's shape, after any dimensions of the observations.
     n_obs : int, optional
         Number of observations, where it is known.
+    one_set : bool
+        Whether they are for the observations of one data set.
 
     Raises
     ------
@@ -50,14 +53,14 @@ def ordered_parameters(
     values = []
     for name in layout.names:
         value = _tensor(name, given[name])
-        _check_shape(name, value, layout.shapes[name], n_obs)
+        _check_shape(name, value, layout.shapes[name], n_obs, one_set)
         if isinstance(value, TensorConstant):
             _check_numbers(name, value.data, region[:, layout.slices[name]])
         values.append(value)
     return values
 
 
-def probability(name: str, value: Any) -> TensorVariable:
+def probability(name: str, value: Any, n_obs: int | None = None) -> TensorVariable:
     """Tensor of a probability, a scalar or one value an observation.
 
     Raises
@@ -70,13 +73,22 @@ def probability(name: str, value: Any) -> TensorVariable:
         raise ValueError(f"{name}={value!r}: expected a probability between 0 and 1.")
     if tensor.ndim > 1:
         raise ValueError(f"{name} has {tensor.ndim} dimensions; expected a scalar or (n_obs,).")
+    if tensor.ndim and n_obs is not None and tensor.type.shape[0] not in (None, 1, n_obs):
+        raise ValueError(f"{name} has {tensor.type.shape[0]} values for {n_obs} observations.")
     return tensor
 
 
 def split_conditions(schema: DataSchema, observed: Any, conditions: Any) -> tuple[Any, Any]:
     """Take the conditions out of data that hold them beside the observables."""
     named = _names(observed)
-    if conditions is not None or not schema.conditions or named is None:
+    if not schema.conditions or named is None:
+        return observed, conditions
+    twice = [name for name in schema.conditions if name in named]
+    if conditions is not None and twice:
+        raise ValueError(
+            f"{', '.join(twice)} given twice: beside the observables and in conditions=."
+        )
+    if conditions is not None:
         return observed, conditions
     if not all(name in named for name in schema.conditions):
         return observed, conditions
@@ -116,6 +128,9 @@ def as_rows(schema: DataSchema, data: Any, *, conditions: bool = False) -> Any:
         for name, column in zip(kinds, columns, strict=True):
             if column.ndim != 1:
                 raise ValueError(f"{name!r} has {column.ndim} dimensions; expected (n_obs,).")
+        today = {n: _value_today(data[n]) for n in kinds}
+        if all(value is not None for value in today.values()):
+            _alone(schema, conditions).batch(today, check_n_obs=False)
         return pt.stack([pt.cast(column, "float64") for column in columns], axis=1)
     if isinstance(data, np.ndarray | list | tuple):
         array = np.asarray(data, dtype=float)
@@ -219,7 +234,11 @@ def _tensor(name: str, value: Any) -> TensorVariable:
 
 
 def _check_shape(
-    name: str, value: TensorVariable, shape: tuple[int, ...], n_obs: int | None
+    name: str,
+    value: TensorVariable,
+    shape: tuple[int, ...],
+    n_obs: int | None,
+    one_set: bool,
 ) -> None:
     if value.ndim < len(shape):
         raise ValueError(
@@ -231,6 +250,11 @@ def _check_shape(
     own = known[n_batch:]
     if any(size is not None and size != s for size, s in zip(own, shape, strict=True)):
         raise ValueError(f"parameter {name!r} has shape {own}; expected {shape}.")
+    if one_set and n_batch > 1:
+        raise ValueError(
+            f"parameter {name!r} has {value.ndim} dimensions; expected {len(shape)}, or one more "
+            "for the observations."
+        )
     if n_obs is not None and n_batch and known[n_batch - 1] not in (None, 1, n_obs):
         raise ValueError(
             f"parameter {name!r} has {known[n_batch - 1]} values for {n_obs} observations; "
@@ -268,6 +292,13 @@ def _symbolic(schema: DataSchema, data: Any, conditions: bool) -> TensorVariable
             f"(n_obs, {len(kinds)}), one column for each of {', '.join(kinds)}."
         )
     return data
+
+
+def _value_today(column: Any) -> Any:
+    """What a `pymc.Data` or an array holds; None of other symbolic data."""
+    if hasattr(column, "get_value"):
+        return column.get_value()
+    return None if isinstance(column, Variable) else column
 
 
 def _names(data: Any) -> list[Any] | None:

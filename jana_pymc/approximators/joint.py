@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -83,6 +84,15 @@ class JointApproximator:
             raise ValueError(
                 "these networks are untrained: an approximator comes from jana_pymc.fit or "
                 "jana_pymc.load."
+            )
+        falling = history.still_falling()
+        if falling:
+            warnings.warn(
+                f"half-trained: the validation loss of the {' and of the '.join(falling)} was "
+                f"still falling after {history.step[-1]} steps. Train longer "
+                "(TrainingSettings.n_steps).",
+                UserWarning,
+                stacklevel=3,
             )
         self.network = network
         self.settings = settings
@@ -382,7 +392,12 @@ def load(
     network = build_network(
         schema, prior.layout, prior.n_unconstrained, configuration["positive"], settings
     )
-    network.load_state_dict(tensors)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise storage.StorageError(
+            f"{str(path)!r} does not hold the weights that its configuration describes: {error}"
+        ) from error
     return JointApproximator(
         network.to(resolve_device(device)).eval(),
         settings=settings,

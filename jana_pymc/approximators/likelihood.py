@@ -134,8 +134,8 @@ class LikelihoodApproximator:
             observed, conditions = arguments.split_conditions(self.schema, observed, conditions)
             observed, missing = arguments.fill_missing(self.schema, observed)
             observed, known = self._data(observed, conditions)
-            if contamination is None:
-                self.check_reachable(observed)
+            self._check_explained(observed, contamination, contaminant)
+        _check_dims(parameters, self.layout, observed)
         values = self._parameters(parameters, observed)
         if dims is not None:
             dims = (dims,) if isinstance(dims, str) else tuple(dims)
@@ -153,7 +153,7 @@ class LikelihoodApproximator:
             backend,
             values,
             known,
-            *self._contamination(contamination, contaminant),
+            *self._contamination(contamination, contaminant, observed),
             observed=observed,
             dims=dims,
             **options,
@@ -209,7 +209,7 @@ class LikelihoodApproximator:
         """
         rows, known = self._data(observed, conditions)
         value, values = pt.as_tensor_variable(rows), self._parameters(parameters, rows)
-        lapses = self._contamination(contamination, contaminant)
+        lapses = self._contamination(contamination, contaminant, rows)
         return log_density(self, backend, value, values, known, *lapses)
 
     def log_prob(self, observed: Any, parameters: np.ndarray, conditions: Any = None) -> np.ndarray:
@@ -284,7 +284,9 @@ class LikelihoodApproximator:
 
     def _parameters(self, given: Mapping[str, Any], observed: Any = None) -> list[TensorVariable]:
         n_obs = None if observed is None else _n_obs(observed)
-        return arguments.ordered_parameters(self.layout, self.region, given, n_obs)
+        return arguments.ordered_parameters(
+            self.layout, self.region, given, n_obs, one_set=observed is not None
+        )
 
     def _data(self, observed: Any, conditions: Any) -> tuple[Any, TensorVariable | None]:
         observed, conditions = arguments.split_conditions(self.schema, observed, conditions)
@@ -308,15 +310,46 @@ class LikelihoodApproximator:
             raise TypeError(f"the likelihood needs the conditions {', '.join(kinds)}.")
         return pt.as_tensor_variable(arguments.as_rows(self.schema, conditions, conditions=True))
 
+    def _check_explained(self, observed: Any, contamination: Any, contaminant: Any) -> None:
+        """Refuse data that neither the likelihood nor a lapse can explain."""
+        if contamination is None:
+            self.check_reachable(observed)
+        elif isinstance(observed, np.ndarray):
+            lapses = Contaminant.over(self.schema, contaminant or {})
+            inside = ((observed >= lapses.low) & (observed <= lapses.high)).all(axis=1)
+            self.check_reachable(observed[~inside])
+
     def _contamination(
-        self, contamination: Any, contaminant: Mapping[str, tuple[float, float]] | None
+        self,
+        contamination: Any,
+        contaminant: Mapping[str, tuple[float, float]] | None,
+        observed: Any = None,
     ) -> tuple[TensorVariable | None, Contaminant | None]:
         if contamination is None:
             if contaminant is not None:
                 raise TypeError("contaminant needs contamination, the probability of a lapse.")
             return None, None
-        probability = arguments.probability("contamination", contamination)
+        n_obs = None if observed is None else _n_obs(observed)
+        probability = arguments.probability("contamination", contamination, n_obs)
         return probability, Contaminant.over(self.schema, contaminant or {})
+
+
+def _check_dims(parameters: Mapping[str, Any], layout: ParameterLayout, observed: Any) -> None:
+    """Refuse a group parameter without its index, whose length only the model knows."""
+    n_obs = None if observed is None else _n_obs(observed)
+    model = pm.modelcontext(None)
+    for name, value in parameters.items():
+        dims = model.named_vars_to_dims.get(getattr(value, "name", None) or "")
+        if n_obs is None or not dims or name not in layout.names:
+            continue
+        if len(dims) != 1 + len(layout.shapes[name]) or model.coords.get(dims[0]) is None:
+            continue
+        n_groups = len(model.coords[dims[0]])
+        if n_groups not in (1, n_obs):
+            raise ValueError(
+                f"parameter {name!r} has {n_groups} values, one for each {dims[0]}, but there are "
+                f"{n_obs} observations; index it by observation, {value.name}[{dims[0]}]."
+            )
 
 
 def _n_obs(rows: Any) -> int | None:

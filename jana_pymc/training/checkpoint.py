@@ -37,6 +37,7 @@ class Checkpoint:
         optimizer: torch.optim.Optimizer,
         settings: TrainingSettings,
         seed: int,
+        data: str,
     ) -> None:
         """Write network, optimizer and this state, atomically."""
         tensors = {f"network/{k}": v for k, v in network.state_dict().items()}
@@ -47,6 +48,7 @@ class Checkpoint:
         configuration = {
             "settings": asdict(settings),
             "seed": seed,
+            "data": data,
             "history": asdict(self.history),
         }
         storage.write(path, tensors, configuration, kind=KIND)
@@ -59,13 +61,15 @@ class Checkpoint:
         optimizer: torch.optim.Optimizer,
         settings: TrainingSettings,
         seed: int,
+        data: str,
     ) -> Checkpoint:
         """Restore network and optimizer in place.
 
         Raises
         ------
         StorageError
-            If the file is no checkpoint, or one of a run with other settings, seed or networks.
+            If the file is no checkpoint, or one of a run with other settings, seed, simulations or
+            networks.
         """
         tensors, configuration = storage.read(path, kind=KIND)
         theirs, ours = configuration["settings"], asdict(settings)
@@ -76,6 +80,8 @@ class Checkpoint:
         ]
         if configuration["seed"] != seed:
             changed.append("another random_seed")
+        if configuration.get("data") != data:
+            changed.append("other simulations (another simulator, prior or n_simulations)")
         if changed:
             raise storage.StorageError(
                 f"the checkpoint {str(path)!r} is of a run with {'; '.join(changed)}. Use the "

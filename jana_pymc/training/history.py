@@ -44,6 +44,20 @@ class TrainingHistory:
         """Lowest validation loss of the likelihood network."""
         return float(np.min(self.validation_likelihood)) if len(self) else np.inf
 
+    def still_falling(self) -> tuple[str, ...]:
+        """Networks whose validation loss was falling when training ended.
+
+        Of the way from its first validation to its best one, a network that has settled covers
+        little in the last quarter; one that was stopped at once covers a quarter or more.
+        """
+        found = []
+        for name in ("posterior", "likelihood"):
+            losses = np.minimum.accumulate(getattr(self, f"validation_{name}") or [np.nan])
+            late = losses[int(0.75 * (len(losses) - 1))] - losses[-1]
+            if len(losses) > 3 and late > max(0.2 * (losses[0] - losses[-1]), 0.02):
+                found.append(name)
+        return tuple(found)
+
     def validations_without_progress(self) -> int:
         """Validations since either network last improved."""
         if not len(self):

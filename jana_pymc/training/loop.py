@@ -41,6 +41,7 @@ def train(
     *,
     seed: int,
     checkpoint: Path | None = None,
+    data: str = "",
     progressbar: bool = True,
 ) -> TrainingHistory:
     """Minimise Eq. 9 in place; each network ends with its best validation weights.
@@ -55,6 +56,8 @@ def train(
     settings : TrainingSettings
     seed : int
         Batches, dropout and dummy draws are functions of it and of the step.
+    data : str
+        Fingerprint of the simulations: a checkpoint of others is refused.
     checkpoint : Path, optional
         Written at each validation. If the file exists, training goes on from there and ends with
         exactly the weights that an uninterrupted run would have.
@@ -73,7 +76,7 @@ def train(
     optimizer = _optimizer(network, settings)
     state = Checkpoint(TrainingHistory(), {name: _copy(half) for name, half in halves.items()})
     if checkpoint is not None and checkpoint.exists():
-        state = Checkpoint.load(checkpoint, network, optimizer, settings, seed)
+        state = Checkpoint.load(checkpoint, network, optimizer, settings, seed, data)
     history = state.history
     first_step = history.step[-1] if len(history) else 0
     start = time.perf_counter() - (history.seconds[-1] if len(history) else 0.0)
@@ -123,7 +126,7 @@ def train(
                     state.best[name] = _copy(halves[name])
             bar.update(task, losses=f"posterior {values[0]:.3f}  likelihood {values[1]:.4f}")
             if checkpoint is not None:
-                state.save(checkpoint, network, optimizer, settings, seed)
+                state.save(checkpoint, network, optimizer, settings, seed, data)
             if (
                 settings.patience is not None
                 and history.validations_without_progress() >= settings.patience

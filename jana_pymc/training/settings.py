@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,8 +61,17 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "batch_size", "n_validations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: expected at least 1.")
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"{name}={value!r}: expected an integer.")
+            if value < 1:
+                raise ValueError(f"{name}={value}: expected at least 1.")
+        for name in ("learning_rate", "likelihood_learning_rate", "gradient_clip"):
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)}: expected a positive number.")
+        for name in ("mmd_weight", "weight_decay"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)}: expected 0 or more.")
         if self.optimizer not in ("adam", "adamw"):
             raise ValueError(f"optimizer={self.optimizer!r} is not 'adam' or 'adamw'.")
         if self.optimizer == "adam" and self.weight_decay:
