@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import arviz as az
@@ -92,7 +93,7 @@ def pareto_k_threshold(draws: int) -> float:
     >>> pareto_k_threshold(100), pareto_k_threshold(4000)
     (0.5, 0.7)
     """
-    return min(1 - 1 / np.log10(max(draws, 2)), 0.7)
+    return min(1 - 1 / math.log10(max(draws, 2)), 0.7)
 
 
 def pareto_smooth(log_ratios: np.ndarray) -> ImportanceWeights:

@@ -153,6 +153,7 @@ class Coupling(nn.Module):
     def forward(
         self, x: Float[Tensor, "*batch d"], condition: Float[Tensor, "*batch c"] | None = None
     ) -> Transformed:
+        """Transform the first part given the second, then the second given the new first."""
         u1, u2 = x.split((self.n_first, self.n_second), -1)
         v1, log_det1 = u1, x.new_zeros(())
         if self.first is not None:
@@ -164,6 +165,7 @@ class Coupling(nn.Module):
     def inverse(
         self, z: Float[Tensor, "*batch d"], condition: Float[Tensor, "*batch c"] | None = None
     ) -> Transformed:
+        """Undo `forward`, the second part first."""
         v1, v2 = z.split((self.n_first, self.n_second), -1)
         u2, log_det2 = self.elementwise.inverse(v2, self._raw(self.second, v2, v1, condition))
         u1, log_det1 = v1, z.new_zeros(())

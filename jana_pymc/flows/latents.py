@@ -51,6 +51,7 @@ class StudentTLatent(nn.Module):
     def sample(
         self, shape: tuple[int, ...], generator: torch.Generator | None, like: Tensor
     ) -> Tensor:
+        """Scale a normal vector by one χ² variable, shared by its components."""
         normal = _standard_normal((*shape, self.dim), generator, like)
         # torch's gamma sampler is the only one that takes a generator for a real shape parameter.
         alpha = torch.full(

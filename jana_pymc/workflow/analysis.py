@@ -226,6 +226,7 @@ class _Ladder:
         }
 
     def climb(self, rng: np.random.Generator, progress: Progress) -> None:
+        """Take each data set as far up as it needs, those on one rung together."""
         possible = np.flatnonzero([self._reachable(i) for i in range(len(self.batch))])
         left = []
         per_part = max(1, DRAWS_AT_ONCE // self.draws)

@@ -403,6 +403,7 @@ class _OneDataSet:
     def uncorrected(
         self, draws: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Terms by each fold's amortized posterior as it is: terms, in-sample, k̂ and refits."""
         terms = np.empty(len(self.fold))
         group_terms = np.empty(self.n_folds)
         size = max(1, DRAWS_AT_ONCE // draws)
@@ -423,6 +424,7 @@ class _OneDataSet:
     def corrected(
         self, draws: int, rng: np.random.Generator, *, pooled: bool, refit: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Terms by draws weighted with likelihood × prior / q; the same four arrays."""
         if pooled:
             each = -(-draws // self.n_folds)
             unconstrained, log_q = self._draw(np.arange(self.n_folds), each, rng)
