@@ -106,6 +106,7 @@ class NeuralLikelihood(Distribution):
         contaminant: Contaminant | None = None,
         **kwargs: Any,
     ) -> TensorVariable:
+        """Build the variable from parameters in the layout's order (`ordered_parameters`)."""
         _check(backend)
         values = [*parameters, *(v for v in (conditions, probability) if v is not None)]
         return super().dist(

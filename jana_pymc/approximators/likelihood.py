@@ -289,6 +289,7 @@ class LikelihoodApproximator:
         )
 
     def _data(self, observed: Any, conditions: Any) -> tuple[Any, TensorVariable | None]:
+        """Rows of observables and of conditions, which may come together or apart."""
         observed, conditions = arguments.split_conditions(self.schema, observed, conditions)
         rows = arguments.as_rows(self.schema, observed)
         known = self._conditions(conditions)

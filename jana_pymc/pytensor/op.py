@@ -41,6 +41,7 @@ class _RowWise(Op):
         self.frozen = frozen
 
     def make_node(self, observables: Any, parameters: Any, conditions: Any) -> Apply:
+        """Apply to three matrices with one row an observation."""
         inputs = [
             pt.cast(pt.as_tensor_variable(i), "float64")
             for i in (observables, parameters, conditions)
@@ -69,6 +70,7 @@ class LogDensity(_RowWise):
     """
 
     def perform(self, node: Apply, inputs: list[np.ndarray], output_storage: Any) -> None:
+        """Call torch in one thread."""
         observables, parameters, conditions = (torch.tensor(i) for i in inputs)
         rows = len(observables)
         group = torch.arange(rows)
@@ -102,6 +104,7 @@ class LogDensityAndGradient(_RowWise):
     n_slopes = 2
 
     def perform(self, node: Apply, inputs: list[np.ndarray], output_storage: Any) -> None:
+        """Call torch in one thread."""
         observables, parameters, conditions = (torch.tensor(i) for i in inputs)
         observables.requires_grad_()
         parameters.requires_grad_()
