@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -14,20 +14,28 @@ from jana_pymc.likelihoods import (
     AutoregressiveLikelihood,
     AutoregressiveSettings,
     Bound,
+    CountSupport,
     LikelihoodNetwork,
     SignedCouplingLikelihood,
     SignedCouplingSettings,
     Support,
+    VectorLikelihood,
+    VectorSettings,
 )
-from jana_pymc.networks import DeepSetSettings, SetSummarySettings
+from jana_pymc.networks import DeepSetSettings, FlatSummarySettings, SetSummarySettings
 from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings
 from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema, ParameterLayout
 
-LikelihoodSettings = AutoregressiveSettings | SignedCouplingSettings
+LikelihoodSettings: TypeAlias = AutoregressiveSettings | SignedCouplingSettings | VectorSettings
 
 _LIKELIHOODS: dict[str, type[LikelihoodSettings]] = {
     "autoregressive": AutoregressiveSettings,
     "signed_coupling": SignedCouplingSettings,
+    "vector": VectorSettings,
+}
+_SUMMARIES: dict[str, type[SetSummarySettings] | type[FlatSummarySettings]] = {
+    "set": SetSummarySettings,
+    "flat": FlatSummarySettings,
 }
 
 
@@ -38,7 +46,7 @@ class NetworkSettings:
     Parameters
     ----------
     posterior : PosteriorSettings
-    likelihood : AutoregressiveSettings or SignedCouplingSettings
+    likelihood : AutoregressiveSettings, VectorSettings or SignedCouplingSettings
     """
 
     posterior: PosteriorSettings = field(default_factory=PosteriorSettings)
@@ -46,19 +54,25 @@ class NetworkSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-serialisable form."""
-        name = next(n for n, kind in _LIKELIHOODS.items() if isinstance(self.likelihood, kind))
+        likelihood = next(n for n, kind in _LIKELIHOODS.items() if isinstance(self.likelihood, kind))
+        summary = next(
+            n for n, kind in _SUMMARIES.items() if isinstance(self.posterior.summary, kind)
+        )
+        posterior = asdict(self.posterior)
         return {
-            "posterior": asdict(self.posterior),
-            "likelihood": {"kind": name, **asdict(self.likelihood)},
+            "posterior": {**posterior, "summary": {"kind": summary, **posterior["summary"]}},
+            "likelihood": {"kind": likelihood, **asdict(self.likelihood)},
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NetworkSettings:
         """Inverse of `to_dict`."""
         summary = dict(values["posterior"]["summary"])
-        summary["deep_set"] = DeepSetSettings(**summary["deep_set"])
+        summary_kind = _SUMMARIES[summary.pop("kind", "set")]
+        if "deep_set" in summary:
+            summary["deep_set"] = DeepSetSettings(**summary["deep_set"])
         posterior = PosteriorSettings(
-            summary=SetSummarySettings(**summary),
+            summary=summary_kind(**summary),
             flow=FlowSettings(**values["posterior"]["flow"]),
         )
         likelihood = dict(values["likelihood"])
@@ -68,30 +82,54 @@ class NetworkSettings:
         return cls(posterior, kind(**likelihood))
 
 
+def default_settings(schema: DataSchema, n_parameters: int) -> NetworkSettings:
+    """Architecture that structure and dimensions of the data imply.
+
+    Exchangeable observations of at most one continuous component, as reaction times and choices,
+    have `AutoregressiveLikelihood`, whose work is shared among observations. All others, counts,
+    and sequences of one length have `VectorLikelihood`.
+
+    Parameters
+    ----------
+    schema : DataSchema
+    n_parameters : int
+        Size of the unconstrained parameters.
+    """
+    kinds = list(schema.components.values())
+    n_continuous = sum(isinstance(kind, Continuous) for kind in kinds)
+    has_counts = any(isinstance(kind, Count) for kind in kinds)
+    layers = 3 if n_parameters <= 3 else 2 if n_parameters <= 5 else 1
+    flow = FlowSettings(transform="autoregressive", n_layers=layers, hidden=(256, 256))
+    if schema.structure == "exchangeable":
+        # A regression's observations share nothing that could be computed once for all of them.
+        alike = n_continuous <= 1 and not has_counts and not schema.conditions
+        likelihood = AutoregressiveSettings() if alike else VectorSettings()
+        posterior = PosteriorSettings() if alike else PosteriorSettings(flow=flow)
+        return NetworkSettings(posterior, likelihood)
+    return NetworkSettings(PosteriorSettings(FlatSummarySettings(), flow), VectorSettings())
+
+
 def check_supported(schema: DataSchema) -> None:
     """Refuse declarations that no network here can learn, before anything is simulated.
 
     Raises
     ------
     ValueError
-        If the data are not exchangeable, or have shapes or counts.
+        If sequences differ in length, or have both discrete and continuous observables.
     """
-    if schema.structure != "exchangeable":
+    if schema.structure != "markovian":
+        return
+    if schema.n_obs[0] != schema.n_obs[1]:
         raise ValueError(
-            f"structure={schema.structure!r} can be simulated, but there is no network for it yet; "
-            "networks are there for 'exchangeable'."
+            f"n_obs={schema.n_obs} with structure='markovian': sequences of differing length can "
+            "be simulated, but there is no network for them yet; take one length."
         )
-    for name, kind in {**schema.observables, **schema.conditions}.items():
-        if kind.shape:
-            raise ValueError(
-                f"{name!r} has shape {kind.shape}, which can be simulated, but there is no network "
-                "for it yet; declare its components as variables of their own."
-            )
-        if isinstance(kind, Count):
-            raise ValueError(
-                f"{name!r} is a Count, which can be simulated, but there is no network for it yet; "
-                "declare it Categorical if it has few values."
-            )
+    continuous = {isinstance(kind, Continuous) for kind in schema.components.values()}
+    if len(continuous) > 1:
+        raise ValueError(
+            "a sequence with both discrete and continuous observables can be simulated, but there "
+            "is no network for it yet."
+        )
 
 
 def build_network(
@@ -113,35 +151,53 @@ def build_network(
     n_unconstrained : int
         Size of the prior's unconstrained space.
     positive : sequence of bool
-        For each observable, whether it is positive in all simulations.
+        For each component of an observation, whether it is positive in all simulations.
     settings : NetworkSettings
     random_seed : int
         Initial weights, rotations and permutations; torch's global state is left as it was.
     """
     check_supported(schema)
-    n_conditions = len(schema.conditions)
-    categories = [
-        o.n_categories if isinstance(o, Categorical) else None for o in schema.observables.values()
-    ]
+    n_conditions = len(schema.condition_components)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_seed)
         posterior = PosteriorNetwork(
-            categories, positive, n_unconstrained, n_conditions, settings.posterior
+            [_kind(kind) for kind in schema.components.values()],
+            positive,
+            n_unconstrained,
+            n_conditions,
+            settings.posterior,
+            schema.n_obs[1],
         )
         likelihood = _build_likelihood(schema, layout, settings.likelihood)
     return JointNetwork(posterior, likelihood)
 
 
+def _kind(kind: Continuous | Categorical | Count) -> int | CountSupport | None:
+    if isinstance(kind, Categorical):
+        return kind.n_categories
+    return CountSupport(kind.upper) if isinstance(kind, Count) else None
+
+
 def _build_likelihood(
     schema: DataSchema, layout: ParameterLayout, settings: LikelihoodSettings
 ) -> LikelihoodNetwork:
-    components: list[int | Support] = []
-    for kind in schema.observables.values():
-        if isinstance(kind, Categorical):
-            components.append(kind.n_categories)
-        elif isinstance(kind, Continuous):
-            components.append(Support(_bound(kind.lower, layout), _bound(kind.upper, layout)))
-    n_conditions = len(schema.conditions)
+    components = [
+        Support(_bound(kind.lower, layout), _bound(kind.upper, layout))
+        if isinstance(kind, Continuous)
+        else _kind(kind)
+        for kind in schema.components.values()
+    ]
+    n_conditions = len(schema.condition_components)
+    if isinstance(settings, VectorSettings):
+        n_steps = schema.n_obs[1] if schema.structure == "markovian" else 1
+        return VectorLikelihood(
+            components * n_steps, layout.size, n_conditions * n_steps, settings, n_steps
+        )
+    if schema.structure != "exchangeable" or any(isinstance(c, CountSupport) for c in components):
+        raise ValueError(
+            f"{type(settings).__name__} is for exchangeable observations without counts; use "
+            "VectorSettings."
+        )
     if isinstance(settings, SignedCouplingSettings):
         return SignedCouplingLikelihood(components, layout.size, n_conditions, settings)
     return AutoregressiveLikelihood(components, layout.size, n_conditions, settings)

@@ -13,9 +13,15 @@ import numpy as np
 import torch
 
 from jana_pymc.approximators import JointApproximator
-from jana_pymc.architecture import NetworkSettings, build_network, check_supported
+from jana_pymc.architecture import (
+    NetworkSettings,
+    build_network,
+    check_supported,
+    default_settings,
+)
 from jana_pymc.joint import Batch, JointNetwork
-from jana_pymc.simulation import Categorical, GenerativeModel, Simulations
+from jana_pymc.likelihoods import VectorSettings
+from jana_pymc.simulation import Continuous, GenerativeModel, Simulations
 from jana_pymc.training import (
     BatchSource,
     OnlineSimulations,
@@ -28,6 +34,9 @@ from jana_pymc.training import (
 
 MINIMUM_SIMULATIONS = 20
 
+FEW_PARAMETERS = 5
+"""With more parameters than this the networks' weights decay by default."""
+
 
 def fit(
     model: GenerativeModel,
@@ -35,8 +44,8 @@ def fit(
     n_simulations: int = 10_000,
     simulations: Simulations | Sequence[Simulations] | None = None,
     online: bool = False,
-    network: NetworkSettings = NetworkSettings(),
-    training: TrainingSettings = TrainingSettings(),
+    network: NetworkSettings | None = None,
+    training: TrainingSettings | None = None,
     executor: Executor | None = None,
     device: str = "auto",
     checkpoint: str | Path | None = None,
@@ -55,8 +64,10 @@ def fit(
         Train on these instead: from the prior, and from the proposal if there is one.
     online : bool
         Keep simulating while training: each round of simulations is seen about once.
-    network : NetworkSettings
-    training : TrainingSettings
+    network : NetworkSettings, optional
+        By default what structure and dimensions of the data imply (`default_settings`).
+    training : TrainingSettings, optional
+        By default what the networks need (`default_training`).
     executor : concurrent.futures.Executor, optional
         Runs the simulator; the result does not depend on it.
     device : str
@@ -91,18 +102,20 @@ def fit(
         ("network", network, NetworkSettings),
         ("training", training, TrainingSettings),
     ):
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) and not (value is None and argument != "model"):
             raise TypeError(f"{argument} is {type(value).__name__}; expected {kind.__name__}.")
     if checkpoint is not None and random_seed is None:
         raise ValueError("checkpoint needs random_seed: a resumed run must repeat its batches.")
     check_supported(model.schema)
+    network = network or default_settings(model.schema, model.prior.n_unconstrained)
+    training = training or default_training(network, model.prior.n_unconstrained)
     seed = int(np.random.SeedSequence(random_seed).generate_state(1)[0])
     torch_device = resolve_device(device)
     sets = _simulations(model, simulations, n_simulations, executor, seed, progressbar)
     positive = [
-        not isinstance(kind, Categorical)
+        isinstance(kind, Continuous)
         and bool(np.nanmin(sets[0].batch().observables[..., i]) > 0.0)
-        for i, kind in enumerate(model.schema.observables.values())
+        for i, kind in enumerate(model.schema.components.values())
     ]
     joint = build_network(
         model.schema, model.layout, model.prior.n_unconstrained, positive, network, seed
@@ -127,6 +140,7 @@ def fit(
         batch_size=training.batch_size,
         n_obs=model.schema.n_obs,
         seed=seed,
+        ordered=model.schema.structure != "exchangeable",
     )
     if online:
         source = _online(model, n_simulations, training, torch_device, seed, executor)
@@ -156,6 +170,32 @@ def fit(
     )
 
 
+def default_training(network: NetworkSettings, n_parameters: int) -> TrainingSettings:
+    """Training that suits an architecture.
+
+    Parameters
+    ----------
+    network : NetworkSettings
+    n_parameters : int
+        Size of the unconstrained parameters.
+    """
+    if not isinstance(network.likelihood, VectorSettings):
+        return TrainingSettings()
+    return TrainingSettings(
+        n_steps=8_000,
+        batch_size=256,
+        learning_rate=5e-3,
+        likelihood_learning_rate=5e-3,
+        likelihood_obs=8,
+        optimizer="adamw",
+        weight_decay=0.1 if n_parameters > FEW_PARAMETERS else 0.0,
+        linear_steps=600,
+        weight_average=0.999,
+        n_validations=40,
+        patience=12,
+    )
+
+
 def trained_region(simulations: Sequence[Simulations]) -> np.ndarray:
     """Smallest and largest value of each parameter over all simulations, shape (2, size)."""
     parameters = np.concatenate([s.parameters for s in simulations])
@@ -168,14 +208,17 @@ def standardize(network: JointNetwork, batches: Sequence[Batch]) -> None:
     network.posterior.standardize(
         first.unconstrained, first.observables, first.n_obs, first.conditions
     )
-    n_obs = first.observables.shape[1]
+    # A sequence modelled as one vector is one row.
+    whole = getattr(network.likelihood, "n_steps", 1) > 1
+    n_rows = 1 if whole else first.observables.shape[1]
     observables, parameters, conditions = [], [], []
     for batch in batches:
         part = batch.rows(slice(0, 5_000))
-        observables.append(part.observables.flatten(0, 1))
-        parameters.append(part.parameters.repeat_interleave(n_obs, 0))
+        rows = len(part) * n_rows
+        observables.append(part.observables.reshape(rows, -1))
+        parameters.append(part.parameters.repeat_interleave(n_rows, 0))
         if part.conditions is not None:
-            conditions.append(part.conditions.flatten(0, 1))
+            conditions.append(part.conditions.reshape(rows, -1))
     network.likelihood.standardize(
         torch.cat(observables),
         torch.cat(parameters),
@@ -275,4 +318,5 @@ def _online(
         steps_per_round=max(1, n_simulations // training.batch_size),
         n_obs=model.schema.n_obs,
         seed=seed,
+        ordered=model.schema.structure != "exchangeable",
     )

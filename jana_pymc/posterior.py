@@ -10,8 +10,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from jana_pymc.flows.flow import FlowSettings, coupling_flow
+from jana_pymc.flows.flow import FlowSettings, conditional_flow
+from jana_pymc.likelihoods.support import CountSupport
+from jana_pymc.networks.flat_summary import FlatSummary, FlatSummarySettings
 from jana_pymc.networks.set_summary import SetSummary, SetSummarySettings
+
+MAX_PRODUCTS = 64
+"""More products of observables and conditions than this are left to the networks."""
 
 SMALLEST = 1e-9
 """Guards the logarithm of a positive observable that the trained range did not contain."""
@@ -23,12 +28,12 @@ class PosteriorSettings:
 
     Parameters
     ----------
-    summary : SetSummarySettings
-        Summary network for exchangeable data.
+    summary : SetSummarySettings or FlatSummarySettings
+        Summary network for exchangeable data, or for data of fixed size.
     flow : FlowSettings
     """
 
-    summary: SetSummarySettings = field(default_factory=SetSummarySettings)
+    summary: SetSummarySettings | FlatSummarySettings = field(default_factory=SetSummarySettings)
     flow: FlowSettings = field(default_factory=FlowSettings)
 
 
@@ -40,15 +45,17 @@ class PosteriorNetwork(nn.Module):
 
     Parameters
     ----------
-    components : sequence of int or None
-        For each component of an observation: the number of categories of a discrete one, None for
-        a continuous one.
+    components : sequence of int, CountSupport or None
+        For each component of an observation: the number of categories, the range of a count, None
+        for a continuous one.
     positive : sequence of bool
         For each component, whether it is positive in all simulations: its logarithm is then fed
         to the summary network too.
     n_unconstrained, n_conditions : int
         Sizes of the unconstrained parameters and of the known conditions of one observation.
     settings : PosteriorSettings
+    n_obs : int
+        Observations in every data set, for a summary of data of fixed size.
     generator : torch.Generator, optional
         Draws the flow's rotations.
 
@@ -67,23 +74,33 @@ class PosteriorNetwork(nn.Module):
 
     def __init__(
         self,
-        components: Sequence[int | None],
+        components: Sequence[int | CountSupport | None],
         positive: Sequence[bool],
         n_unconstrained: int,
         n_conditions: int = 0,
         settings: PosteriorSettings = PosteriorSettings(),
+        n_obs: int = 1,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
         self.components = tuple(components)
         self.positive = tuple(positive)
         self.settings = settings
-        categories = [c for c in self.components if c is not None]
+        categories = [c for c in self.components if isinstance(c, int)]
         n_continuous = len(self.components) - len(categories)
-        n_features = n_continuous + sum(self.positive) + sum(categories) + n_conditions
-        self.summary = SetSummary(n_features, n_continuous, math.prod(categories), settings.summary)
-        n_summaries = settings.summary.n_summaries
-        self.flow = coupling_flow(n_unconstrained, n_summaries + 1, settings.flow, generator)
+        n_observed = n_continuous + sum(self.positive) + sum(categories)
+        n_products = n_observed * n_conditions
+        self.n_products = n_products if n_products <= MAX_PRODUCTS else 0
+        n_features = n_observed + n_conditions + self.n_products
+        if isinstance(settings.summary, FlatSummarySettings):
+            n_features *= n_obs
+            self.summary: FlatSummary | SetSummary = FlatSummary(n_features, settings.summary)
+            n_summaries = self.summary.n_summaries
+        else:
+            n_cells = math.prod(categories)
+            self.summary = SetSummary(n_features, n_continuous, n_cells, settings.summary)
+            n_summaries = settings.summary.n_summaries
+        self.flow = conditional_flow(n_unconstrained, n_summaries + 1, settings.flow, generator)
         for name, size in (("feature", n_features), ("size", 1), ("parameter", n_unconstrained)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_sd", torch.ones(size))
@@ -98,7 +115,8 @@ class PosteriorNetwork(nn.Module):
     ) -> None:
         """Take location and scale of inputs and outputs from simulations."""
         mask = _mask(observables, n_obs)
-        features = self._features(observables, conditions)[mask]
+        features = self._features(observables, conditions)
+        features = features.flatten(1) if self._is_flat else features[mask]
         self.summary.standardize(*self._values_and_cells(observables), mask)
         for mean, sd, values in (
             (self.feature_mean, self.feature_sd, features),
@@ -117,8 +135,10 @@ class PosteriorNetwork(nn.Module):
     ) -> Float[Tensor, "sets s"]:
         """Learned summary statistics of each data set."""
         mask = _mask(observables, n_obs)
-        features = (self._features(observables, conditions) - self.feature_mean) / self.feature_sd
-        features = torch.where(mask[..., None], features, 0.0)
+        features = self._features(observables, conditions)
+        shape = features.shape[1:] if self._is_flat else features.shape[-1:]
+        mean, sd = self.feature_mean.reshape(shape), self.feature_sd.reshape(shape)
+        features = torch.where(mask[..., None], (features - mean) / sd, 0.0)
         return self.summary(features, *self._values_and_cells(observables), mask)
 
     def condition(
@@ -159,33 +179,39 @@ class PosteriorNetwork(nn.Module):
 
     def _features(self, observables: Tensor, conditions: Tensor | None) -> Tensor:
         features: list[Tensor] = []
-        for column, (n_categories, positive) in enumerate(
-            zip(self.components, self.positive, strict=True)
-        ):
+        for column, (kind, positive) in enumerate(zip(self.components, self.positive, strict=True)):
             values = observables[..., column]
-            if n_categories is None:
-                features.append(values[..., None])
-                if positive:
-                    features.append(_log(values)[..., None])
-            else:
-                categories = torch.arange(n_categories, device=values.device)
+            if isinstance(kind, int):
+                categories = torch.arange(kind, device=values.device)
                 features.append((values[..., None] == categories).to(values.dtype))
-        if conditions is not None:
-            features.append(conditions)
-        return torch.cat(features, -1)
+                continue
+            values = values if kind is None else kind.to_real(values)
+            features.append(values[..., None])
+            if positive:
+                features.append(_log(values)[..., None])
+        observed = torch.cat(features, -1)
+        if conditions is None:
+            return observed
+        parts = [observed, conditions]
+        if self.n_products:  # sufficient, or nearly so, in regressions
+            parts.append((observed[..., :, None] * conditions[..., None, :]).flatten(-2))
+        return torch.cat(parts, -1)
+
+    @property
+    def _is_flat(self) -> bool:
+        return isinstance(self.summary, FlatSummary)
 
     def _values_and_cells(self, observables: Tensor) -> tuple[Tensor, Tensor]:
         """Continuous components, logarithms of positive ones, and each observation's category."""
         values = [observables.new_zeros((*observables.shape[:2], 0))]
         cell = torch.zeros(observables.shape[:2], dtype=torch.long, device=observables.device)
-        for column, (n_categories, positive) in enumerate(
-            zip(self.components, self.positive, strict=True)
-        ):
+        for column, (kind, positive) in enumerate(zip(self.components, self.positive, strict=True)):
             x = observables[..., column]
-            if n_categories is None:
-                values.append((_log(x) if positive else x)[..., None])
-            else:
-                cell = cell * n_categories + x.nan_to_num(0.0).long()
+            if isinstance(kind, int):
+                cell = cell * kind + x.nan_to_num(0.0).long()
+                continue
+            x = x if kind is None else kind.to_real(x)
+            values.append((_log(x) if positive else x)[..., None])
         return torch.cat(values, -1), cell
 
 

@@ -16,7 +16,7 @@ from jana_pymc.flows import (
     Permutation,
     Rotation,
     StudentTLatent,
-    coupling_flow,
+    conditional_flow,
 )
 from jana_pymc.flows.spline import SplineTable, n_spline_parameters, spline_forward, spline_inverse
 
@@ -28,7 +28,7 @@ def perturbed_flow(dim: int, noise: float = 0.1, **settings: object) -> Conditio
     """A flow away from the identity, in double precision."""
     generator = torch.Generator().manual_seed(dim)
     small = FlowSettings(**{"hidden": (16, 16), **settings})
-    flow = coupling_flow(dim, N_CONDITION, small, generator).double()
+    flow = conditional_flow(dim, N_CONDITION, small, generator).double()
     for parameter in flow.parameters():
         parameter.data += noise * torch.randn(parameter.shape, generator=generator)
     return flow
@@ -107,7 +107,7 @@ def test_draws_repeat_with_the_seed_and_leave_the_global_state() -> None:
 
 
 def test_untrained_flow_is_its_latent_up_to_a_rotation() -> None:
-    flow = coupling_flow(3, N_CONDITION, FlowSettings(transform="spline")).double()
+    flow = conditional_flow(3, N_CONDITION, FlowSettings(transform="spline")).double()
     x = torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     x = 0.5 * x  # stay where each spline is the identity
     condition = torch.zeros(20, N_CONDITION, dtype=torch.float64)

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import multivariate_t
 from torch import nn
 
-from jana_pymc.flows import ConditionalFlow, FlowSettings, coupling_flow
+from jana_pymc.flows import ConditionalFlow, FlowSettings, conditional_flow
 from jana_pymc.likelihoods import SignedCouplingLikelihood, SignedCouplingSettings, Support
 from jana_pymc.networks import DeepSet, DeepSetSettings
 
@@ -79,7 +79,7 @@ def _load_deep_set(network: DeepSet, weights: dict[str, np.ndarray], prefix: str
     _linear(network.output, weights, f"{prefix}.out_layer")
 
 
-def _numpy_coupling_flow(
+def _numpy_conditional_flow(
     x: np.ndarray, context: np.ndarray, weights: dict[str, np.ndarray], prefix: str, activation: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same flow from its equations, with scale and shift networks kept apart."""
@@ -128,7 +128,7 @@ def test_likelihood(reference: Path, datasets: dict[str, np.ndarray]) -> None:
 
     context = np.broadcast_to(theta[:, None], (*signed.shape, 4))
     target = np.stack([np.nan_to_num(signed, nan=1.0), np.zeros_like(signed)], -1)
-    z, log_det = _numpy_coupling_flow(target, context, weights, "model.surrogate_net", "tanh")
+    z, log_det = _numpy_conditional_flow(target, context, weights, "model.surrogate_net", "tanh")
     expected = multivariate_t(df=50, shape=np.eye(2)).logpdf(z) + log_det
     np.testing.assert_allclose(
         log_prob[kept], expected[kept] + 0.5 * np.log(2 * np.pi), rtol=1e-8, atol=1e-8
@@ -146,7 +146,7 @@ def test_posterior(reference: Path, datasets: dict[str, np.ndarray]) -> None:
         DeepSetSettings(n_equivariant=2, hidden=(64, 64), n_extremes=0, activation="relu"),
     ).double()
     _load_deep_set(summary, weights, "model.summary_net")
-    flow = coupling_flow(
+    flow = conditional_flow(
         4,
         11,
         FlowSettings(
@@ -167,7 +167,7 @@ def test_posterior(reference: Path, datasets: dict[str, np.ndarray]) -> None:
         condition = torch.cat([summary(x, mask), n_obs[:, None].double().log()], -1)
         log_q = flow.log_prob(torch.as_tensor(theta), condition).numpy()
 
-    z, log_det = _numpy_coupling_flow(
+    z, log_det = _numpy_conditional_flow(
         theta, condition.numpy(), weights, "model.inference_net", "relu"
     )
     expected = multivariate_t(df=50, shape=np.eye(4)).logpdf(z) + log_det

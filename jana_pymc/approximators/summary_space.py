@@ -101,7 +101,7 @@ def fixed_summaries(
     """
     observables = torch.as_tensor(batch.observables)
     n_components = observables.shape[-1]
-    kinds = [None] * n_components if schema is None else list(schema.observables.values())
+    kinds = [None] * n_components if schema is None else list(schema.components.values())
     positive = [False] * n_components if positive is None else positive
     mask = torch.arange(observables.shape[1]) < torch.as_tensor(batch.n_obs)[:, None]
     cell = torch.zeros(observables.shape[:2], dtype=torch.long)

@@ -1,7 +1,7 @@
 """Conditional normalizing flows on torch: transforms, latents and their composition."""
 
 from jana_pymc.flows.coupling import AffineElementwise, Coupling, SplineElementwise
-from jana_pymc.flows.flow import ConditionalFlow, FlowSettings, coupling_flow
+from jana_pymc.flows.flow import ConditionalFlow, FlowSettings, conditional_flow
 from jana_pymc.flows.latents import GaussianLatent, StudentTLatent
 from jana_pymc.flows.linear import ActNorm, Permutation, Rotation
 
@@ -16,5 +16,5 @@ __all__ = [
     "Rotation",
     "SplineElementwise",
     "StudentTLatent",
-    "coupling_flow",
+    "conditional_flow",
 ]

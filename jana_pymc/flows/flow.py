@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from jana_pymc.flows.autoregressive import AutoregressiveTransform, Reverse
 from jana_pymc.flows.coupling import AffineElementwise, Coupling, SplineElementwise
 from jana_pymc.flows.latents import GaussianLatent, Latent, StudentTLatent
 from jana_pymc.flows.linear import ActNorm, Permutation, Rotation
@@ -17,18 +18,23 @@ from jana_pymc.flows.linear import ActNorm, Permutation, Rotation
 
 @dataclass(frozen=True)
 class FlowSettings:
-    """Architecture of a coupling flow.
+    """Architecture of a flow.
 
     Parameters
     ----------
     n_layers : int
-        Number of coupling layers, each preceded by ActNorm and a linear map.
-    transform : {"spline", "affine", "interleaved"}
-        Elementwise family; "interleaved" alternates, affine first.
+        Number of coupling layers, each preceded by ActNorm and a linear map; or of autoregressive
+        layers, each in the reverse order of the one before.
+    transform : {"spline", "affine", "interleaved", "autoregressive"}
+        Elementwise family of coupling layers, "interleaved" alternates, affine first; or
+        autoregressive splines, see `AutoregressiveTransform`.
     linear : {"rotation", "permutation"}
         Learned rotation or fixed random permutation between layers.
     hidden, activation, dropout
-        The conditioning networks, see `DenseNetwork`.
+        The conditioning networks, see `DenseNetwork`; of an autoregressive flow, the network that
+        standardises by the condition.
+    conditioner_hidden : int
+        Width of each component's own network in an autoregressive flow.
     n_bins : int
         Inner bins of the splines.
     degrees_of_freedom : float, optional
@@ -36,17 +42,18 @@ class FlowSettings:
     """
 
     n_layers: int = 3
-    transform: Literal["spline", "affine", "interleaved"] = "spline"
+    transform: Literal["spline", "affine", "interleaved", "autoregressive"] = "spline"
     linear: Literal["rotation", "permutation"] = "rotation"
     hidden: Sequence[int] = (128, 128)
     activation: Literal["relu", "silu", "tanh"] = "silu"
     dropout: float = 0.0
+    conditioner_hidden: int = 64
     n_bins: int = 8
     degrees_of_freedom: float | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("transform", ("spline", "affine", "interleaved")),
+            ("transform", ("spline", "affine", "interleaved", "autoregressive")),
             ("linear", ("rotation", "permutation")),
         ):
             if getattr(self, name) not in allowed:
@@ -108,13 +115,13 @@ class ConditionalFlow(nn.Module):
         return x, log_prob
 
 
-def coupling_flow(
+def conditional_flow(
     dim: int,
     n_condition: int,
     settings: FlowSettings,
     generator: torch.Generator | None = None,
 ) -> ConditionalFlow:
-    """Build a coupling flow.
+    """Build a flow.
 
     Parameters
     ----------
@@ -124,6 +131,35 @@ def coupling_flow(
     generator : torch.Generator, optional
         Draws the fixed permutations or the rotations' base.
     """
+    latent: Latent = (
+        GaussianLatent(dim)
+        if settings.degrees_of_freedom is None
+        else StudentTLatent(dim, settings.degrees_of_freedom)
+    )
+    if settings.transform == "autoregressive":
+        return ConditionalFlow(_autoregressive(dim, n_condition, settings), latent)
+    return ConditionalFlow(_coupling(dim, n_condition, settings, generator), latent)
+
+
+def _autoregressive(dim: int, n_condition: int, settings: FlowSettings) -> list[nn.Module]:
+    transforms: list[nn.Module] = []
+    for layer in range(settings.n_layers):
+        transforms += [Reverse()] if layer else []
+        transforms.append(
+            AutoregressiveTransform(
+                dim,
+                n_condition,
+                n_bins=settings.n_bins,
+                hidden=() if layer else tuple(settings.hidden),
+                conditioner_hidden=settings.conditioner_hidden,
+            )
+        )
+    return transforms
+
+
+def _coupling(
+    dim: int, n_condition: int, settings: FlowSettings, generator: torch.Generator | None
+) -> list[nn.Module]:
     transforms: list[nn.Module] = []
     for layer in range(settings.n_layers):
         affine = settings.transform == "affine" or (
@@ -144,6 +180,4 @@ def coupling_flow(
                 dropout=settings.dropout,
             )
         )
-    if settings.degrees_of_freedom is None:
-        return ConditionalFlow(transforms, GaussianLatent(dim))
-    return ConditionalFlow(transforms, StudentTLatent(dim, settings.degrees_of_freedom))
+    return transforms

@@ -3,14 +3,18 @@
 from jana_pymc.likelihoods.autoregressive import AutoregressiveLikelihood, AutoregressiveSettings
 from jana_pymc.likelihoods.contract import LikelihoodNetwork
 from jana_pymc.likelihoods.coupling import SignedCouplingLikelihood, SignedCouplingSettings
-from jana_pymc.likelihoods.support import Bound, Support
+from jana_pymc.likelihoods.support import Bound, CountSupport, Support
+from jana_pymc.likelihoods.vector import VectorLikelihood, VectorSettings
 
 __all__ = [
     "AutoregressiveLikelihood",
     "AutoregressiveSettings",
     "Bound",
+    "CountSupport",
     "LikelihoodNetwork",
     "SignedCouplingLikelihood",
     "SignedCouplingSettings",
     "Support",
+    "VectorLikelihood",
+    "VectorSettings",
 ]

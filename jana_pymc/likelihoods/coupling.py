@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from jana_pymc.flows.flow import FlowSettings, coupling_flow
+from jana_pymc.flows.flow import FlowSettings, conditional_flow
 from jana_pymc.likelihoods.support import Support
 
 
@@ -92,7 +92,7 @@ class SignedCouplingLikelihood(nn.Module):
         self.response = kinds.index(2)
         self.time = 1 - self.response
         self.settings = settings
-        self.flow = coupling_flow(2, n_parameters, settings.flow, generator)
+        self.flow = conditional_flow(2, n_parameters, settings.flow, generator)
         self.register_buffer("parameter_mean", torch.zeros(n_parameters))
         self.register_buffer("parameter_sd", torch.ones(n_parameters))
 

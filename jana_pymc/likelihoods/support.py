@@ -90,3 +90,63 @@ class Support:
             return self.upper.of(parameters) - torch.exp(-y)
         lower, upper = self.lower.of(parameters), self.upper.of(parameters)
         return lower + (upper - lower) * torch.exp(logsigmoid(y))
+
+
+@dataclass(frozen=True)
+class CountSupport:
+    """The integers from zero, up to a largest one if there is one; their map to the real line.
+
+    With a largest count n, y = logit((k + ½) / (n + 1)); without, y = log(k + ½). Both are
+    increasing in k, and the map's values at k ± ½ cut the real line into one interval a count.
+
+    Parameters
+    ----------
+    upper : int, optional
+    """
+
+    upper: int | None = None
+
+    def to_real(self, count: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Middle of each count's interval."""
+        above = torch.log(count + 0.5)
+        return above if self.upper is None else above - torch.log(self.upper + 0.5 - count)
+
+    def edges(
+        self, count: Float[Tensor, "*batch"]
+    ) -> tuple[
+        Float[Tensor, "*batch"],
+        Float[Tensor, "*batch"],
+        Bool[Tensor, "*batch"],
+        Bool[Tensor, "*batch"],
+    ]:
+        """Ends of each count's interval, finite, and whether they stand for an infinite one.
+
+        Returns
+        -------
+        low, high : Tensor, shape (...)
+        first, last : Tensor of bool, shape (...)
+            Where the low, or the high end is infinite; the middle stands in its place, since
+            infinite values would make gradients NaN.
+        """
+        middle = self.to_real(count)
+        first = count <= 0
+        inner = torch.where(first, 1.0, count)
+        low = torch.log(inner)
+        high = torch.log(count + 1.0)
+        last = torch.zeros_like(first)
+        if self.upper is not None:
+            last = count >= self.upper
+            low = low - torch.log(self.upper + 1.0 - inner)
+            high = high - torch.log(torch.where(last, 1.0, self.upper - count))
+        return torch.where(first, middle, low), torch.where(last, middle, high), first, last
+
+    def inside(self, count: Float[Tensor, "*batch"]) -> Bool[Tensor, "*batch"]:
+        """Whether a value is a possible count."""
+        possible = (count >= 0) & (count == torch.floor(count))
+        return possible if self.upper is None else possible & (count <= self.upper)
+
+    def from_real(self, y: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """The count in whose interval a real value lies."""
+        if self.upper is None:
+            return torch.floor(torch.exp(y.clamp_max(60.0)))
+        return torch.floor((self.upper + 1.0) * torch.sigmoid(y)).clamp_max(self.upper)

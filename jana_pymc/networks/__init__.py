@@ -2,6 +2,7 @@
 
 from jana_pymc.networks.deep_set import DeepSet, DeepSetSettings
 from jana_pymc.networks.dense import DenseNetwork
+from jana_pymc.networks.flat_summary import FlatSummary, FlatSummarySettings
 from jana_pymc.networks.order_statistics import OrderStatistics
 from jana_pymc.networks.set_summary import SetSummary, SetSummarySettings
 
@@ -9,6 +10,8 @@ __all__ = [
     "DeepSet",
     "DeepSetSettings",
     "DenseNetwork",
+    "FlatSummary",
+    "FlatSummarySettings",
     "OrderStatistics",
     "SetSummary",
     "SetSummarySettings",

@@ -65,6 +65,8 @@ class StoredSimulations:
     n_obs : tuple of int
         Range from which the number of observations is drawn.
     seed : int
+    ordered : bool
+        Observations are sequences: the first of them are taken, in their order.
     """
 
     def __init__(
@@ -75,7 +77,9 @@ class StoredSimulations:
         batch_size: int,
         n_obs: tuple[int, int],
         seed: int,
+        ordered: bool = False,
     ):
+        self.ordered = ordered
         self.sets = (prior_batch, proposal_batch)
         self.batch_size = min(batch_size, len(prior_batch))
         self.n_obs = n_obs
@@ -102,7 +106,10 @@ class StoredSimulations:
         stored = data.observables.shape[1]
         low, high = min(self.n_obs[0], stored), min(self.n_obs[1], stored)
         n_obs = torch.randint(low, high + 1, (size,), generator=generator, device=device)
-        columns = torch.randperm(stored, generator=generator, device=device)[:high]
+        if self.ordered:
+            columns = torch.arange(high, device=device)
+        else:
+            columns = torch.randperm(stored, generator=generator, device=device)[:high]
         return Batch(
             parameters=data.parameters[rows],
             unconstrained=data.unconstrained[rows],
@@ -126,6 +133,8 @@ class OnlineSimulations:
     steps_per_round : int
     n_obs : tuple of int
     seed : int
+    ordered : bool
+        As for `StoredSimulations`.
     """
 
     def __init__(
@@ -136,7 +145,9 @@ class OnlineSimulations:
         steps_per_round: int,
         n_obs: tuple[int, int],
         seed: int,
+        ordered: bool = False,
     ):
+        self.ordered = ordered
         self.simulate = simulate
         self.batch_size = batch_size
         self.steps_per_round = steps_per_round
@@ -167,6 +178,7 @@ class OnlineSimulations:
             batch_size=self.batch_size,
             n_obs=self.n_obs,
             seed=int(np.random.SeedSequence((self.seed, number)).generate_state(1)[0]),
+            ordered=self.ordered,
         )
 
 

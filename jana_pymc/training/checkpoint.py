@@ -25,10 +25,13 @@ class Checkpoint:
     history : TrainingHistory
     best : dict of str to state dict
         Best weights so far, for "posterior" and "likelihood".
+    average : state dict
+        The average of the weights that is validated.
     """
 
     history: TrainingHistory
     best: dict[str, dict[str, Tensor]]
+    average: dict[str, Tensor]
 
     def save(
         self,
@@ -41,6 +44,7 @@ class Checkpoint:
     ) -> None:
         """Write network, optimizer and this state, atomically."""
         tensors = {f"network/{k}": v for k, v in network.state_dict().items()}
+        tensors |= {f"average/{k}": v for k, v in self.average.items()}
         for half, weights in self.best.items():
             tensors |= {f"best/{half}/{k}": v for k, v in weights.items()}
         for index, moments in optimizer.state_dict()["state"].items():
@@ -88,7 +92,9 @@ class Checkpoint:
                 "same, or another checkpoint file."
             )
         device = next(network.parameters()).device
-        groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimizer": {}}
+        groups: dict[str, dict[str, Tensor]] = {
+            group: {} for group in ("network", "average", "best", "optimizer")
+        }
         for key, value in tensors.items():
             group, name = key.split("/", 1)
             groups[group][name] = value.to(device)
@@ -108,4 +114,4 @@ class Checkpoint:
         for key, value in groups["best"].items():
             half, name = key.split("/", 1)
             best[half][name] = value
-        return cls(TrainingHistory(**configuration["history"]), best)
+        return cls(TrainingHistory(**configuration["history"]), best, groups["average"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.settings import TrainingSettings
 
 WARM_UP_STEPS = 200
+LINEAR_LEARNING_RATE = 1e-2
+"""Peak rate of the steps in which only linear parts are trained."""
 VALIDATION_CHUNK = 512
 
 
@@ -73,11 +76,23 @@ def train(
         "likelihood": network.likelihood,  # type: ignore[dict-item]
     }
     device = next(network.parameters()).device
-    optimizer = _optimizer(network, settings)
-    state = Checkpoint(TrainingHistory(), {name: _copy(half) for name, half in halves.items()})
+    linear = _linear_parameters(network)
+    optimizer = _optimizer(network, settings, linear)
+    nonlinear = [
+        parameter
+        for half in halves.values()
+        if any(id(p) in linear for p in half.parameters())
+        for parameter in half.parameters()
+        if id(parameter) not in linear
+    ]
+    state = Checkpoint(
+        TrainingHistory(), {name: _copy(half) for name, half in halves.items()}, _copy(network)
+    )
     if checkpoint is not None and checkpoint.exists():
         state = Checkpoint.load(checkpoint, network, optimizer, settings, seed, data)
     history = state.history
+    average = copy.deepcopy(network)
+    average.load_state_dict(state.average)
     first_step = history.step[-1] if len(history) else 0
     start = time.perf_counter() - (history.seconds[-1] if len(history) else 0.0)
     totals = torch.zeros(2, device=device)
@@ -99,9 +114,13 @@ def train(
             )
             optimizer.zero_grad(set_to_none=True)
             loss.total(settings.mmd_weight).backward()
+            if step < settings.linear_steps:
+                for parameter in nonlinear:
+                    parameter.grad = None
             for half in halves.values():
                 nn.utils.clip_grad_norm_(half.parameters(), settings.gradient_clip)
             optimizer.step()
+            _follow(average, network, settings, step)
             totals += torch.stack([loss.posterior.detach(), loss.likelihood.detach()])
             done = step + 1
             bar.update(task, completed=done)
@@ -111,7 +130,7 @@ def train(
             totals.zero_()
             last_validation = done
             _check_finite(means, done)
-            values = validation_loss(network, validation, seed)
+            values = validation_loss(average, validation, seed)
             history.step.append(done)
             history.seconds.append(time.perf_counter() - start)
             history.posterior.append(means[0])
@@ -123,9 +142,10 @@ def train(
                 ("likelihood", values[1], history.best_likelihood),
             ):
                 if value <= best:
-                    state.best[name] = _copy(halves[name])
+                    state.best[name] = _copy(getattr(average, name))
             bar.update(task, losses=f"posterior {values[0]:.3f}  likelihood {values[1]:.4f}")
             if checkpoint is not None:
+                state.average = _copy(average)
                 state.save(checkpoint, network, optimizer, settings, seed, data)
             if (
                 settings.patience is not None
@@ -159,26 +179,64 @@ def validation_loss(
     return sums[0] / len(batch), sums[1] / len(batch)
 
 
-def _optimizer(network: JointNetwork, settings: TrainingSettings) -> torch.optim.Optimizer:
+def _linear_parameters(network: JointNetwork) -> set[int]:
+    """Identities of the parameters that modules declare as their linear parts."""
+    return {
+        id(parameter)
+        for module in network.modules()
+        if hasattr(module, "linear_parameters")
+        for parameter in module.linear_parameters()
+    }
+
+
+def _optimizer(
+    network: JointNetwork, settings: TrainingSettings, linear: set[int]
+) -> torch.optim.Optimizer:
+    """Adam with a learning rate a half; only matrices beside the linear parts decay."""
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    groups = [
-        {"params": list(network.posterior.parameters()), "peak": settings.learning_rate},
-        {
-            "params": list(network.likelihood.parameters()),  # type: ignore[attr-defined]
-            "peak": settings.likelihood_learning_rate,
-        },
-    ]
-    return kind(groups, weight_decay=settings.weight_decay, fused=True)
+    groups = []
+    for half, peak in (
+        (network.posterior, settings.learning_rate),
+        (network.likelihood, settings.likelihood_learning_rate),
+    ):
+        parameters = list(half.parameters())  # type: ignore[attr-defined]
+        decaying = [p for p in parameters if p.ndim > 1 and id(p) not in linear]
+        rest = [p for p in parameters if p.ndim <= 1 or id(p) in linear]
+        starts_linear = any(id(p) in linear for p in parameters)
+        for members, decay in ((decaying, settings.weight_decay), (rest, 0.0)):
+            group = {"params": members, "weight_decay": decay, "peak": peak}
+            groups.append({**group, "starts_linear": starts_linear})
+    return kind(groups, fused=True)
 
 
 def _set_learning_rate(
     optimizer: torch.optim.Optimizer, settings: TrainingSettings, step: int
 ) -> None:
-    warm_up = min(WARM_UP_STEPS, settings.n_steps // 10 + 1)
-    share = min(1.0, (step + 1) / warm_up)
-    share *= 0.5 * (1.0 + math.cos(math.pi * step / settings.n_steps))
+    """Warm up, then fall along a cosine; once for the linear parts, once for all."""
+    first = settings.linear_steps
+    is_linear = step < first
+    done, total = (step, first) if is_linear else (step - first, settings.n_steps - first)
+    warm_up = min(WARM_UP_STEPS, total // 10 + 1)
+    share = min(1.0, (done + 1) / warm_up)
+    share *= 0.5 * (1.0 + math.cos(math.pi * done / total))
     for group in optimizer.param_groups:
-        group["lr"] = share * group["peak"]
+        linear_phase = is_linear and group["starts_linear"]
+        group["lr"] = share * (LINEAR_LEARNING_RATE if linear_phase else group["peak"])
+
+
+@torch.no_grad()
+def _follow(
+    average: JointNetwork, network: JointNetwork, settings: TrainingSettings, step: int
+) -> None:
+    """Move the average of the weights towards the weights; faster early in each phase."""
+    decay = 0.0
+    if settings.weight_average is not None:
+        phase = step - settings.linear_steps if step >= settings.linear_steps else step
+        decay = min(settings.weight_average, (phase + 1) / (phase + 10))
+    averaged, current = list(average.parameters()), list(network.parameters())
+    torch._foreach_lerp_(averaged, current, 1.0 - decay)
+    for kept, new in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(new)
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:

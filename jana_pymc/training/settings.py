@@ -29,6 +29,12 @@ class TrainingSettings:
     optimizer : {"adam", "adamw"}
     weight_decay : float
         Only with "adamw".
+    linear_steps : int
+        The first so many steps train only the linear parts of networks that have them, with a
+        schedule of their own: what is linear then takes no capacity, and what is not starts well.
+    weight_average : float or None
+        Decay of the exponential average of the weights that is validated and kept in place of the
+        last weights; None keeps these.
     gradient_clip : float
         Largest norm of each network's gradient.
     mmd_weight : float
@@ -52,6 +58,8 @@ class TrainingSettings:
     likelihood_obs: int | None = 32
     optimizer: Literal["adam", "adamw"] = "adam"
     weight_decay: float = 0.0
+    linear_steps: int = 0
+    weight_average: float | None = None
     gradient_clip: float = 5.0
     mmd_weight: float = 0.0
     validation_fraction: float = 0.05
@@ -69,6 +77,12 @@ class TrainingSettings:
         for name in ("learning_rate", "likelihood_learning_rate", "gradient_clip"):
             if not 0.0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)}: expected a positive number.")
+        if not 0 <= self.linear_steps < self.n_steps:
+            raise ValueError(f"linear_steps={self.linear_steps}: expected fewer than n_steps.")
+        if self.weight_average is not None and not 0.0 < self.weight_average < 1.0:
+            raise ValueError(
+                f"weight_average={self.weight_average}: expected a decay between 0 and 1, or None."
+            )
         for name in ("mmd_weight", "weight_decay"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)}: expected 0 or more.")

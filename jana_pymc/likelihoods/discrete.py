@@ -1,0 +1,171 @@
+"""Densities of counts and categories, one after the other, exact over the integers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from jana_pymc.flows.autoregressive import (
+    MAX_LOG_SCALE,
+    monotone_forward,
+    monotone_inverse,
+    soft_clamp,
+)
+from jana_pymc.flows.spline import n_spline_parameters
+from jana_pymc.likelihoods.support import CountSupport
+from jana_pymc.networks.conditioners import ConditionerBank, LocationScaleNetwork
+
+FARTHEST = 5.0
+"""Residuals are passed on to later components compressed into ± this."""
+
+
+class DiscreteAutoregressive(nn.Module):
+    r"""Probability of discrete components, each given the context and those before it.
+
+    A category has a softmax. A count has the probability that a continuous law gives its interval,
+
+    .. math::
+
+        P(k) = \sigma(g(y_{k + 1/2})) - \sigma(g(y_{k - 1/2})),
+
+    where y is the count's map to the real line (`CountSupport`), standardised by the context, g an
+    increasing spline and σ the logistic function: over all integers these sum to one.
+
+    Parameters
+    ----------
+    components : sequence of int or CountSupport
+        Number of categories, or the range of a count.
+    n_context : int
+    n_bins : int
+        Inner bins of the splines of counts.
+    hidden : tuple of int
+        Hidden layers of the network that standardises counts.
+    conditioner_hidden : int
+        Width of each component's own network.
+    """
+
+    code_mean: Tensor
+    code_sd: Tensor
+
+    def __init__(
+        self,
+        components: Sequence[int | CountSupport],
+        n_context: int,
+        *,
+        n_bins: int = 4,
+        hidden: tuple[int, ...] = (128, 128),
+        conditioner_hidden: int = 64,
+    ):
+        super().__init__()
+        self.components, self.n_bins = tuple(components), n_bins
+        dim = len(self.components)
+        n_outputs = max(
+            c if isinstance(c, int) else 2 + n_spline_parameters(n_bins) for c in self.components
+        )
+        self.location_scale = LocationScaleNetwork(n_context, dim, hidden)
+        self.conditioners = ConditionerBank(dim, n_context, n_outputs, hidden=conditioner_hidden)
+        self.register_buffer("code_mean", torch.zeros(dim))
+        self.register_buffer("code_sd", torch.ones(dim))
+
+    @torch.no_grad()
+    def standardize(self, values: Float[Tensor, "rows d"]) -> None:
+        """Take location and scale of the components from simulations."""
+        real = self._real(values)
+        deviation = real.std(0)
+        self.code_mean.copy_(real.mean(0))
+        self.code_sd.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+
+    def codes(self, values: Float[Tensor, "rows d"]) -> Float[Tensor, "rows d"]:
+        """Standardised numbers that stand for the components as inputs of networks."""
+        return (self._real(values) - self.code_mean) / self.code_sd
+
+    def log_prob(
+        self, values: Float[Tensor, "rows d"], context: Float[Tensor, "rows c"]
+    ) -> Float[Tensor, "rows d"]:
+        """Log probability of each component given those before it."""
+        location, log_scale = self._location_scale(context)
+        residual = self._residual(self.codes(values), location, log_scale)
+        raw = self.conditioners(context, residual)
+        columns = []
+        for j, kind in enumerate(self.components):
+            if isinstance(kind, int):
+                log_probs = torch.log_softmax(raw[:, j, :kind], -1)
+                category = values[:, j].long().clamp(0, kind - 1)
+                columns.append(log_probs.gather(-1, category[:, None])[:, 0])
+                continue
+            low, high, first, last = kind.edges(values[:, j])
+            ends = torch.stack([low, high], -1)
+            u = ((ends - self.code_mean[j]) / self.code_sd[j] - location[:, j, None]) * (
+                -log_scale[:, j, None]
+            ).exp()
+            z, _ = monotone_forward(u, raw[:, j, None].expand(-1, 2, -1), self.n_bins)
+            columns.append(_log_interval(z[:, 0], z[:, 1], first, last))
+        return torch.stack(columns, -1)
+
+    @torch.no_grad()
+    def sample(
+        self, context: Float[Tensor, "rows c"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "rows d"]:
+        """Draw all components for each row of the context."""
+        location, log_scale = self._location_scale(context)
+        n_rows = len(context)
+        values = context.new_zeros((n_rows, 0))
+        residual = context.new_zeros((n_rows, 0))
+        for j, kind in enumerate(self.components):
+            raw = self.conditioners.one(j, context, residual)
+            uniform = torch.rand(
+                (n_rows, kind if isinstance(kind, int) else 1),
+                generator=generator,
+                dtype=context.dtype,
+                device=context.device,
+            ).clamp(1e-7, 1.0 - 1e-7)
+            if isinstance(kind, int):
+                gumbel = -torch.log(-torch.log(uniform))
+                value = (torch.log_softmax(raw[:, :kind], -1) + gumbel).argmax(-1).to(context.dtype)
+            else:
+                z = torch.logit(uniform[:, 0])
+                u, _ = monotone_inverse(z, raw, self.n_bins)
+                standardized = u * log_scale[:, j].exp() + location[:, j]
+                value = kind.from_real(standardized * self.code_sd[j] + self.code_mean[j])
+            values = torch.cat([values, value[:, None]], -1)
+            code = self._code(j, value)[:, None]
+            new = self._residual(code, location[:, j : j + 1], log_scale[:, j : j + 1])
+            residual = torch.cat([residual, new], -1)
+        return values
+
+    def _location_scale(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        location, log_scale = self.location_scale(context)
+        return location, soft_clamp(log_scale, MAX_LOG_SCALE)
+
+    def _residual(self, code: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+        u = (code - location) * (-log_scale).exp()
+        return FARTHEST * torch.tanh(u / FARTHEST)
+
+    def _real(self, values: Tensor) -> Tensor:
+        columns = [
+            values[:, j] if isinstance(kind, int) else kind.to_real(values[:, j])
+            for j, kind in enumerate(self.components)
+        ]
+        return torch.stack(columns, -1)
+
+    def _code(self, j: int, value: Tensor) -> Tensor:
+        kind = self.components[j]
+        real = value if isinstance(kind, int) else kind.to_real(value)
+        return (real - self.code_mean[j]) / self.code_sd[j]
+
+
+def _log_interval(low: Tensor, high: Tensor, first: Tensor, last: Tensor) -> Tensor:
+    """log(σ(high) − σ(low)), with an infinite low or high end where so marked.
+
+    σ(b) − σ(a) = σ(b) σ(−a) (1 − exp(a − b)) does not cancel in the tails.
+    """
+    distance = torch.where(first | last, 1.0, high - low).clamp_min(1e-7)
+    between = logsigmoid(high) + logsigmoid(-low) + torch.log(-torch.expm1(-distance))
+    below, above = logsigmoid(high), logsigmoid(-low)
+    everything = torch.zeros_like(low)
+    one_sided = torch.where(first, torch.where(last, everything, below), above)
+    return torch.where(first | last, one_sided, between)

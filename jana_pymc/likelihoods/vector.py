@@ -1,0 +1,337 @@
+"""The default likelihood of vectors: discrete components, then a flow of the continuous ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from jana_pymc.flows.autoregressive import AutoregressiveTransform, Reverse
+from jana_pymc.flows.flow import ConditionalFlow
+from jana_pymc.flows.latents import GaussianLatent
+from jana_pymc.likelihoods.discrete import DiscreteAutoregressive
+from jana_pymc.likelihoods.support import CountSupport, Support
+
+MAX_PRODUCTS = 256
+"""More products of parameters and conditions than this are left to the networks."""
+
+SKEWED = 5.0
+"""A positive parameter whose 99 % and 1 % quantiles have a larger ratio enters as its logarithm."""
+
+
+@dataclass(frozen=True)
+class VectorSettings:
+    """Architecture of the vector likelihood.
+
+    Parameters
+    ----------
+    n_layers : int or None
+        Autoregressive layers of the flow; None takes 3 for up to three continuous components, 2
+        for up to five and 1 for more, and 1 for sequences, whose layer must follow time.
+    hidden : tuple of int
+        Hidden layers of the network that standardises the components.
+    conditioner_hidden : int
+        Width of each component's own network.
+    n_bins : int
+        Inner bins of the splines of continuous components; counts have half as many.
+    """
+
+    n_layers: int | None = None
+    hidden: Sequence[int] = (256, 256)
+    conditioner_hidden: int = 64
+    n_bins: int = 8
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+
+    def layers(self, n_continuous: int, n_steps: int) -> int:
+        """Number of autoregressive layers."""
+        if self.n_layers is not None:
+            return self.n_layers
+        if n_steps > 1 or n_continuous > 5:
+            return 1
+        return 3 if n_continuous <= 3 else 2
+
+
+class VectorLikelihood(nn.Module):
+    r"""Density of a vector of discrete and continuous components,
+
+    .. math::
+
+        l(x \mid \theta) = \prod_i P(k_i \mid \theta, k_{<i}) \; p(y \mid \theta, k).
+
+    The first factors are softmaxes and discretised densities (`DiscreteAutoregressive`), the last
+    is an autoregressive spline flow on the real line to which declared supports are mapped
+    (`AutoregressiveTransform`). Known conditions join the parameters, with all products of a
+    parameter and a condition, so that regressions are linear in what the networks see.
+
+    Vectors may be single observations of an exchangeable data set, or a whole sequence of
+    `n_steps` observations in the order of time.
+
+    Parameters
+    ----------
+    components : sequence of int, CountSupport or Support
+        For each component: the number of categories, the range of a count, or the support of a
+        continuous one. Those of a sequence, step by step.
+    n_parameters, n_conditions : int
+        Sizes of the flattened parameters and of the conditions of one vector.
+    settings : VectorSettings
+    n_steps : int
+        Time points of a sequence; 1 otherwise.
+
+    Raises
+    ------
+    ValueError
+        If a sequence has both discrete and continuous components.
+
+    References
+    ----------
+    .. [1] Radev, S. T., et al. (2023). JANA: Jointly amortized neural approximation of complex
+       Bayesian models. UAI. Equation 7 (the likelihood network's loss).
+    """
+
+    parameter_mean: Tensor
+    parameter_sd: Tensor
+    parameter_log: Tensor
+    condition_mean: Tensor
+    condition_sd: Tensor
+    real_mean: Tensor
+    real_sd: Tensor
+
+    def __init__(
+        self,
+        components: Sequence[int | CountSupport | Support],
+        n_parameters: int,
+        n_conditions: int = 0,
+        settings: VectorSettings = VectorSettings(),
+        n_steps: int = 1,
+    ):
+        super().__init__()
+        self.components = tuple(components)
+        self.n_steps, self.n_conditions = n_steps, n_conditions
+        self.settings = settings
+        discrete = [c for c in self.components if not isinstance(c, Support)]
+        self.supports = tuple(c for c in self.components if isinstance(c, Support))
+        self.discrete = tuple(
+            i for i, c in enumerate(self.components) if not isinstance(c, Support)
+        )
+        self.continuous = tuple(i for i, c in enumerate(self.components) if isinstance(c, Support))
+        if n_steps > 1 and discrete and self.supports:
+            raise ValueError(
+                "a sequence with both discrete and continuous components cannot be modelled as "
+                "one vector in the order of time."
+            )
+        n_products = n_parameters * n_conditions
+        self.n_products = n_products if n_products <= MAX_PRODUCTS else 0
+        n_context = n_parameters + n_conditions + self.n_products
+        hidden, width = tuple(settings.hidden), settings.conditioner_hidden
+        self.discrete_part = None
+        if discrete:
+            self.discrete_part = DiscreteAutoregressive(
+                discrete,
+                n_context,
+                n_bins=max(2, settings.n_bins // 2),
+                hidden=hidden,
+                conditioner_hidden=width,
+            )
+        self.flow = None
+        if self.supports:
+            dim = len(self.supports)
+            transforms: list[nn.Module] = []
+            for layer in range(settings.layers(dim, n_steps)):
+                transforms += [Reverse()] if layer else []
+                transforms.append(
+                    AutoregressiveTransform(
+                        dim,
+                        n_context + len(discrete),
+                        n_bins=settings.n_bins,
+                        hidden=() if layer else hidden,
+                        conditioner_hidden=width,
+                    )
+                )
+            self.flow = ConditionalFlow(transforms, GaussianLatent(dim))
+        self.register_buffer("parameter_log", torch.zeros(n_parameters, dtype=torch.bool))
+        for name, size in (
+            ("parameter", n_parameters),
+            ("condition", n_conditions),
+            ("real", len(self.supports)),
+        ):
+            self.register_buffer(f"{name}_mean", torch.zeros(size))
+            self.register_buffer(f"{name}_sd", torch.ones(size))
+
+    @torch.no_grad()
+    def standardize(
+        self,
+        observables: Float[Tensor, "rows c"],
+        parameters: Float[Tensor, "rows p"],
+        conditions: Float[Tensor, "rows k"] | None = None,
+    ) -> None:
+        """Take location and scale of inputs and outputs from simulations."""
+        low, high = (torch.quantile(parameters[:100_000], q, dim=0) for q in (0.01, 0.99))
+        self.parameter_log.copy_((parameters > 0).all(0) & (high > SKEWED * low))
+        _set_moments(self.parameter_mean, self.parameter_sd, self._entering(parameters))
+        if conditions is not None and self.n_conditions:
+            _set_moments(self.condition_mean, self.condition_sd, conditions)
+        if self.discrete_part is not None:
+            self.discrete_part.standardize(observables[:, self.discrete])
+        if self.supports:
+            real = [
+                s.to_real(observables[:, c], parameters)[0]
+                for s, c in zip(self.supports, self.continuous, strict=True)
+            ]
+            _set_moments(self.real_mean, self.real_sd, torch.stack(real, -1))
+
+    def training_log_prob(
+        self,
+        observables: Float[Tensor, "sets obs c"],
+        parameters: Float[Tensor, "sets p"],
+        conditions: Float[Tensor, "sets obs k"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "sets obs"]:
+        """What the training loss averages: the exact log density, which needs no randomness."""
+        return self.log_prob(observables, parameters, conditions)
+
+    def log_prob(
+        self,
+        observables: Float[Tensor, "sets obs c"],
+        parameters: Float[Tensor, "sets p"],
+        conditions: Float[Tensor, "sets obs k"] | None = None,
+    ) -> Float[Tensor, "sets obs"]:
+        """Log density of each observation; of a sequence, of each step given those before it."""
+        n_sets, n_obs, _ = observables.shape
+        n_rows = 1 if self.n_steps > 1 else n_obs
+        group = torch.arange(n_sets, device=observables.device).repeat_interleave(n_rows)
+        rows = self.components_log_prob(
+            observables.reshape(n_sets * n_rows, -1),
+            parameters,
+            group,
+            None if conditions is None else conditions.reshape(n_sets * n_rows, -1),
+        )
+        return rows.reshape(n_sets, n_obs, -1).sum(-1)
+
+    def log_prob_rows(
+        self,
+        observables: Float[Tensor, "rows c"],
+        parameters: Float[Tensor, "groups p"],
+        group: Int[Tensor, " rows"],
+        conditions: Float[Tensor, "rows k"] | None = None,
+    ) -> Float[Tensor, " rows"]:
+        """Log density of single vectors, each with the parameters of its group.
+
+        Returns
+        -------
+        Tensor, shape (rows,)
+            −inf outside the declared support.
+        """
+        return self.components_log_prob(observables, parameters, group, conditions).sum(-1)
+
+    def components_log_prob(
+        self,
+        observables: Float[Tensor, "rows c"],
+        parameters: Float[Tensor, "groups p"],
+        group: Int[Tensor, " rows"],
+        conditions: Float[Tensor, "rows k"] | None = None,
+    ) -> Float[Tensor, "rows parts"]:
+        """Log densities of the components given those before them, or of parts of them.
+
+        Of a sequence there is one for each component, in order; otherwise they are good for their
+        sum only.
+        """
+        context = self._context(parameters, conditions, group)
+        parts = []
+        if self.discrete_part is not None:
+            values = observables[:, self.discrete]
+            log_prob = self.discrete_part.log_prob(values, context)
+            possible = [
+                c.inside(values[:, j]) if isinstance(c, CountSupport) else _is_category(values[:, j], c)
+                for j, c in enumerate(self.discrete_part.components)
+            ]
+            parts.append(torch.where(torch.stack(possible, -1), log_prob, -torch.inf))
+            context = torch.cat([context, self.discrete_part.codes(values)], -1)
+        if self.flow is not None:
+            own_parameters = parameters[group]
+            mapped = [
+                s.to_real(observables[:, c], own_parameters)
+                for s, c in zip(self.supports, self.continuous, strict=True)
+            ]
+            real, log_det, inside = (torch.stack(m, -1) for m in zip(*mapped, strict=True))
+            y = (real - self.real_mean) / self.real_sd
+            log_det = log_det - self.real_sd.log()
+            if len(self.flow.transforms) == 1:
+                z, contribution = self.flow.transforms[0].components(y, context)
+                density = -0.5 * z**2 - 0.5 * math.log(2.0 * math.pi) + contribution + log_det
+                parts.append(torch.where(inside, density, -torch.inf))
+            else:
+                joint = self.flow.log_prob(y, context) + log_det.sum(-1)
+                parts.append(torch.where(inside.all(-1), joint, -torch.inf)[:, None])
+        return torch.cat(parts, -1)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        parameters: Float[Tensor, "sets p"],
+        n_obs: int,
+        conditions: Float[Tensor, "sets obs k"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "sets obs c"]:
+        """Simulate n_obs observations for each parameter vector.
+
+        Raises
+        ------
+        ValueError
+            If a sequence of another length is asked for.
+        """
+        if self.n_steps > 1 and n_obs != self.n_steps:
+            raise ValueError(
+                f"n_obs={n_obs}: this likelihood was trained on sequences of {self.n_steps}."
+            )
+        n_sets = len(parameters)
+        n_rows = 1 if self.n_steps > 1 else n_obs
+        group = torch.arange(n_sets, device=parameters.device).repeat_interleave(n_rows)
+        known = None if conditions is None else conditions.reshape(n_sets * n_rows, -1)
+        context = self._context(parameters, known, group)
+        drawn = parameters.new_empty((len(group), len(self.components)))
+        if self.discrete_part is not None:
+            values = self.discrete_part.sample(context, generator)
+            drawn[:, self.discrete] = values
+            context = torch.cat([context, self.discrete_part.codes(values)], -1)
+        if self.flow is not None:
+            y = self.flow.sample(1, context, generator)[:, 0]
+            real = y * self.real_sd + self.real_mean
+            own_parameters = parameters[group]
+            for j, (support, column) in enumerate(zip(self.supports, self.continuous, strict=True)):
+                drawn[:, column] = support.from_real(real[:, j], own_parameters)
+        return drawn.reshape(n_sets, n_obs, -1)
+
+    def _entering(self, parameters: Tensor) -> Tensor:
+        """Parameters as the networks take them, before they are standardised."""
+        positive = parameters.clamp_min(torch.finfo(parameters.dtype).tiny)
+        return torch.where(self.parameter_log, positive.log(), parameters)
+
+    def _context(
+        self, parameters: Tensor, conditions: Tensor | None, group: Tensor
+    ) -> Float[Tensor, "rows c"]:
+        context = ((self._entering(parameters) - self.parameter_mean) / self.parameter_sd)[group]
+        if not self.n_conditions:
+            return context
+        if conditions is None:
+            raise ValueError(f"this likelihood needs {self.n_conditions} known conditions a row.")
+        known = (conditions - self.condition_mean) / self.condition_sd
+        if not self.n_products:
+            return torch.cat([context, known], -1)
+        products = (context[:, :, None] * known[:, None]).flatten(1)
+        return torch.cat([context, known, products], -1)
+
+
+def _is_category(values: Tensor, n_categories: int) -> Tensor:
+    return (values >= 0) & (values < n_categories) & (values == torch.floor(values))
+
+
+def _set_moments(mean: Tensor, sd: Tensor, values: Tensor) -> None:
+    mean.copy_(values.mean(0))
+    deviation = values.std(0)
+    sd.copy_(torch.where(deviation > 1e-6, deviation, 1.0))

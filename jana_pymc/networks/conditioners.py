@@ -1,0 +1,126 @@
+"""Conditioning networks of autoregressive densities: linear where they may be, and all at once."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from jana_pymc.networks.dense import DenseNetwork
+
+
+class LocationScaleNetwork(nn.Module):
+    """Location and log scale of each component given the context.
+
+    The location has a linear part of its own, beside the network: in the many models that are
+    nearly linear it is all there is to learn, and takes few simulations.
+
+    Parameters
+    ----------
+    n_context, dim : int
+        Sizes of the context and of what is standardised.
+    hidden : tuple of int
+        Hidden layers.
+    activation : {"relu", "silu", "tanh"}
+    """
+
+    def __init__(
+        self, n_context: int, dim: int, hidden: tuple[int, ...] = (128, 128), activation: str = "silu"
+    ):
+        super().__init__()
+        self.dense = DenseNetwork(
+            n_context, 2 * dim, hidden=hidden, activation=activation, zero_output=True
+        )
+        self.linear = nn.Linear(n_context, dim, bias=False)
+        nn.init.zeros_(self.linear.weight)
+
+    def linear_parameters(self) -> list[nn.Parameter]:
+        """The linear part and the constants: what is trained first."""
+        return [self.linear.weight, self.dense.layers[-1].bias]  # type: ignore[list-item]
+
+    def forward(
+        self, context: Float[Tensor, "*batch c"]
+    ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch d"]]:
+        location, log_scale = self.dense(context).chunk(2, -1)
+        return location + self.linear(context), log_scale
+
+
+class ConditionerBank(nn.Module):
+    """As many networks as there are components, the j-th seeing the context and components < j.
+
+    The networks share no weights, but their work: all are evaluated by three batched products. One
+    output of each, the shift, has a linear part beside the network.
+
+    Parameters
+    ----------
+    dim, n_context, n_outputs : int
+        Number of networks, size of the context, outputs of each network.
+    hidden : int
+        Width of the two hidden layers.
+    shift : int
+        Which output has the linear part.
+    """
+
+    mask: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        n_context: int,
+        n_outputs: int,
+        *,
+        hidden: int = 64,
+        shift: int = 0,
+    ):
+        super().__init__()
+        self.dim, self.n_context, self.shift = dim, n_context, shift
+        n_in = n_context + dim
+        mask = torch.zeros(dim, n_in)
+        for j in range(dim):
+            mask[j, : n_context + j] = 1.0
+        self.register_buffer("mask", mask, persistent=False)
+        bound = mask.sum(1).clamp_min(1.0).rsqrt()[:, None]
+        self.weight_in = nn.Parameter(_uniform(dim, n_in, hidden) * bound[..., None])
+        self.bias_in = nn.Parameter(_uniform(dim, hidden) * bound)
+        self.weight = nn.Parameter(_uniform(dim, hidden, hidden) / math.sqrt(hidden))
+        self.bias = nn.Parameter(_uniform(dim, hidden) / math.sqrt(hidden))
+        self.weight_out = nn.Parameter(torch.zeros(dim, hidden, n_outputs))
+        self.bias_out = nn.Parameter(torch.zeros(dim, n_outputs))
+        self.linear = nn.Parameter(torch.zeros(dim, n_in))
+
+    def linear_parameters(self) -> list[nn.Parameter]:
+        """The linear part and the constants: what is trained first."""
+        return [self.linear, self.bias_out]
+
+    def forward(
+        self, context: Float[Tensor, "rows c"], components: Float[Tensor, "rows d"]
+    ) -> Float[Tensor, "rows d o"]:
+        """Outputs of all networks, for components that are all known."""
+        x = torch.cat([context, components], -1)
+        h = torch.einsum("bi,jih->jbh", x, self.weight_in * self.mask[..., None])
+        h = silu(h + self.bias_in[:, None])
+        h = silu(torch.baddbmm(self.bias[:, None], h, self.weight))
+        raw = torch.baddbmm(self.bias_out[:, None], h, self.weight_out).transpose(0, 1)
+        return self._add(raw, x @ (self.linear * self.mask).T)
+
+    def one(
+        self, j: int, context: Float[Tensor, "rows c"], earlier: Float[Tensor, "rows j"]
+    ) -> Float[Tensor, "rows o"]:
+        """Outputs of network j, given the components before it."""
+        n_in = self.n_context + j
+        x = torch.cat([context, earlier], -1)
+        h = silu(x @ self.weight_in[j, :n_in] + self.bias_in[j])
+        h = silu(h @ self.weight[j] + self.bias[j])
+        raw = h @ self.weight_out[j] + self.bias_out[j]
+        return self._add(raw, x @ self.linear[j, :n_in])
+
+    def _add(self, raw: Tensor, shift: Tensor) -> Tensor:
+        before, own, after = raw.tensor_split((self.shift, self.shift + 1), -1)
+        return torch.cat([before, own + shift[..., None], after], -1)
+
+
+def _uniform(*shape: int) -> Tensor:
+    return 2.0 * torch.rand(shape) - 1.0

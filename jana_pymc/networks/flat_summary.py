@@ -1,0 +1,63 @@
+"""The summary of data of fixed size: the standardised values themselves, or a network of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from jana_pymc.networks.dense import DenseNetwork
+
+
+@dataclass(frozen=True)
+class FlatSummarySettings:
+    """Architecture of the summary of vectors, and of sequences of one length.
+
+    Parameters
+    ----------
+    n_summaries : int or None
+        Size of the learned summary; None passes the values on as they are, which few values need
+        no summary for.
+    hidden : tuple of int
+        Hidden layers, where there is a network.
+    """
+
+    n_summaries: int | None = None
+    hidden: Sequence[int] = (128, 128)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+
+
+class FlatSummary(nn.Module):
+    """All features of a data set in a row.
+
+    Parameters
+    ----------
+    n_features : int
+        Of a whole data set.
+    settings : FlatSummarySettings
+    """
+
+    def __init__(self, n_features: int, settings: FlatSummarySettings):
+        super().__init__()
+        self.n_summaries = settings.n_summaries or n_features
+        self.network = None
+        if settings.n_summaries:
+            self.network = DenseNetwork(n_features, settings.n_summaries, hidden=settings.hidden)
+
+    def standardize(self, values: Tensor, cell: Tensor, mask: Tensor) -> None:
+        """Do nothing: the features come standardised."""
+
+    def forward(
+        self,
+        features: Float[Tensor, "sets obs f"],
+        values: Float[Tensor, "sets obs j"],
+        cell: Int[Tensor, "sets obs"],
+        mask: Bool[Tensor, "sets obs"],
+    ) -> Float[Tensor, "sets s"]:
+        """Summarise data sets that all have the same number of observations."""
+        flat = features.flatten(1)
+        return flat if self.network is None else self.network(flat)
