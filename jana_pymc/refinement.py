@@ -290,7 +290,7 @@ def log_likelihood_of(
     n = int(batch.n_obs[dataset])
     known = batch.conditions[dataset, :n] if batch.conditions.shape[-1] else None
     observed = batch.observables[dataset, :n]
-    return approximator.likelihood.log_prob(observed, parameters, conditions=known)
+    return approximator.likelihood.pointwise(observed, parameters, known)
 
 
 class _Metric(QuadPotentialFull):

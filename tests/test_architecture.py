@@ -21,7 +21,8 @@ PACKAGE = "jana_pymc"
 FLOORS = (
     ("networks", "simulation", "storage"),
     ("flows",),
-    ("likelihoods", "posterior"),
+    ("likelihoods",),
+    ("posterior",),
     ("joint",),
     ("architecture", "training"),
     ("pytensor",),

@@ -332,8 +332,8 @@ class JointApproximator:
         result = np.full((sets, draws, batch.observables.shape[1]), np.nan)
         for i, n in enumerate(batch.n_obs):
             conditions = batch.conditions[i, :n] if batch.conditions.shape[-1] else None
-            result[i, :, :n] = self.likelihood.log_prob(
-                batch.observables[i, :n], parameters[i], conditions=conditions
+            result[i, :, :n] = self.likelihood.pointwise(
+                batch.observables[i, :n], parameters[i], conditions
             )
         return result
 

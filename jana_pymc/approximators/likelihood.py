@@ -227,8 +227,27 @@ class LikelihoodApproximator:
         ndarray, shape (draws, n_obs)
         """
         numbers, given = self._data(observed, conditions)
-        rows = torch.tensor(numbers)
-        known = None if given is None else torch.tensor(np.asarray(given.data))
+        known = None if given is None else np.asarray(given.data)
+        return self.pointwise(numbers, parameters, known)
+
+    def pointwise(
+        self, observables: np.ndarray, parameters: np.ndarray, conditions: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Log densities of the observations of one data set, which is already in arrays.
+
+        Parameters
+        ----------
+        observables : ndarray, shape (n_obs, components)
+            As in a `DataBatch`, without padding; nothing is checked.
+        parameters : ndarray, shape (draws, size)
+        conditions : ndarray, shape (n_obs, conditions), optional
+
+        Returns
+        -------
+        ndarray, shape (draws, n_obs)
+        """
+        rows = torch.tensor(observables)
+        known = None if conditions is None else torch.tensor(conditions)
         theta = torch.tensor(np.atleast_2d(np.asarray(parameters, dtype=float)))
         network = self.network.to(self.device)
         parts = []
@@ -239,7 +258,7 @@ class LikelihoodApproximator:
                 part.to(self.device),
                 None if known is None else known.expand(n, -1, -1).to(self.device),
             )
-            parts.append(values.cpu().numpy())
+            parts.append(values.detach().cpu().numpy())
         self.network.to("cpu")
         return np.concatenate(parts)
 

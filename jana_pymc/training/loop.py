@@ -30,6 +30,8 @@ WARM_UP_STEPS = 200
 LINEAR_LEARNING_RATE = 1e-2
 """Peak rate of the steps in which only linear parts are trained."""
 VALIDATION_CHUNK = 512
+MAX_LEFT_OUT = 20
+"""So many steps without finite gradients between two validations end the training."""
 
 
 class TrainingError(RuntimeError):
@@ -96,7 +98,7 @@ def train(
     first_step = history.step[-1] if len(history) else 0
     start = time.perf_counter() - (history.seconds[-1] if len(history) else 0.0)
     totals = torch.zeros(2, device=device)
-    last_validation = first_step
+    last_validation, left_out = first_step, 0
 
     with _threads(settings.n_threads), _private_rng(device), _progress(progressbar) as bar:
         task = bar.add_task("training", total=settings.n_steps, completed=first_step, losses="")
@@ -117,19 +119,24 @@ def train(
             if step < settings.linear_steps:
                 for parameter in nonlinear:
                     parameter.grad = None
-            for half in halves.values():
-                nn.utils.clip_grad_norm_(half.parameters(), settings.gradient_clip)
-            optimizer.step()
-            _follow(average, network, settings, step)
-            totals += torch.stack([loss.posterior.detach(), loss.likelihood.detach()])
             done = step + 1
+            norms = [
+                nn.utils.clip_grad_norm_(half.parameters(), settings.gradient_clip)
+                for half in halves.values()
+            ]
+            if torch.isfinite(torch.stack(norms)).all():
+                optimizer.step()
+                _follow(average, network, settings, step)
+                totals += torch.stack([loss.posterior.detach(), loss.likelihood.detach()])
+            else:  # one extreme simulation must not cost all that has been learned
+                left_out += 1
+                _check_left_out(left_out, loss, done)
             bar.update(task, completed=done)
             if done % settings.validate_every and done < settings.n_steps:
                 continue
-            means = (totals / (done - last_validation)).tolist()
+            means = (totals / max(1, done - last_validation - left_out)).tolist()
             totals.zero_()
-            last_validation = done
-            _check_finite(means, done)
+            last_validation, left_out = done, 0
             values = validation_loss(average, validation, seed)
             history.step.append(done)
             history.seconds.append(time.perf_counter() - start)
@@ -243,13 +250,21 @@ def _copy(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
-def _check_finite(means: list[float], step: int) -> None:
-    for name, value in zip(("posterior", "likelihood"), means, strict=True):
+def _check_left_out(left_out: int, loss: JointLoss, step: int) -> None:
+    if left_out < MAX_LEFT_OUT:
+        return
+    for name in ("posterior", "likelihood"):
+        value = float(getattr(loss, name).detach())
         if not math.isfinite(value):
             raise TrainingError(
-                f"the {name} loss is {value} at step {step}. Look for extreme simulated values, "
-                "or lower TrainingSettings.learning_rate."
+                f"the {name} loss is {value} at step {step}, and gradients were not finite in "
+                f"{left_out} steps. Look for extreme simulated values, or lower "
+                "TrainingSettings.learning_rate."
             )
+    raise TrainingError(
+        f"gradients were not finite in {left_out} steps up to step {step}. Look for extreme "
+        "simulated values, or lower TrainingSettings.learning_rate."
+    )
 
 
 @contextmanager
