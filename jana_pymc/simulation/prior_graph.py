@@ -115,11 +115,11 @@ class PriorGraph:
     def log_abs_det_jacobian(self) -> RowFunction:
         """Log absolute determinant of the derivative of :meth:`constrain`."""
         terms = [
-            transform.log_jac_det(value, *rv.owner.inputs).sum()
+            transform.log_jac_det(value, *rv.owner.inputs)
             for rv, value, transform in self._triples()
             if transform is not None
         ]
-        total = sum(self._replace_rvs(terms), start=pt.zeros(()))
+        total = _total(self._replace_rvs(terms))
         return _row_function([total], [()], self.values, self.value_shapes)
 
     def constrain(self) -> RowFunction:
@@ -153,8 +153,7 @@ class PriorGraph:
             rvs_to_values=dict(zip(self.rvs, values, strict=True)),
             rvs_to_transforms=dict(zip(self.rvs, transforms, strict=True)),
         )
-        total = sum((term.sum() for term in terms), start=pt.zeros(()))
-        return _row_function([_checks_to_switches(total)], [()], values, shapes)
+        return _row_function([_checks_to_switches(_total(terms))], [()], values, shapes)
 
     def _replace_rvs(self, graphs: Sequence[Variable]) -> list[Variable]:
         if not graphs:
@@ -167,6 +166,12 @@ class PriorGraph:
 
     def _triples(self) -> list[tuple[Variable, Variable, Any]]:
         return list(zip(self.rvs, self.values, self.transforms, strict=True))
+
+
+def _total(terms: Sequence[Variable]) -> Variable:
+    """Sum of all terms, joined first: NumPy adds no more than 31 arrays in one operation."""
+    sums = [pt.zeros((1,)), *(term.sum().reshape((1,)) for term in terms)]
+    return pt.concatenate(sums).sum()
 
 
 def _unshared(variable: SharedVariable) -> Variable:
