@@ -9,9 +9,10 @@ In days k = 0, 1, …, of which the first 20 go by before the data begin,
     C &\leftarrow C + \gamma E - I^+ - \alpha \theta C, \qquad I \leftarrow I + I^+ - R^+ - D^+, \\
     R &\leftarrow R + \alpha \theta C + R^+, \qquad D \leftarrow D + D^+,
 
-where no more are infected than are susceptible, and no compartment loses more than it has (the
+where no more are infected than are susceptible, and no compartment loses more than it has. (The
 authors' program lets both happen, which the prior admits in 8 of 1,000 epidemics, and clips what
-is left, so that people come into being). On day :math:`\tau` of the data, a series X of I, R, D reports
+is left, so that people come into being.) On day :math:`\tau` of the data, a series X of I, R, D
+reports
 
 .. math::
     \max\{0, x_\tau + \sqrt{x_\tau}\, \sigma_X \epsilon_\tau\}, \qquad

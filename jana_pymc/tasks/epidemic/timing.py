@@ -128,6 +128,7 @@ def add_times_and_durations(horizon: int) -> None:
                 times[-1] if i else 0.0,
                 logp=partial(_time_logp, i, log_weights),
                 random=partial(_draw_times, i, log_weights),
+                support_point=partial(_everywhere, TIME_MEAN[i]),
                 default_transform=SoftInterval(partial(_time_bounds, latest), _SOFTNESS_TIME),
             )
         )
@@ -158,8 +159,14 @@ def truncated_log_normal(
         upper,
         logp=_truncated_logp,
         random=_draw_truncated,
+        support_point=partial(_everywhere, math.exp(log_mean)),
         default_transform=transform,
     )
+
+
+def _everywhere(value: float, rv: Any, size: Any, *parameters: Any) -> Any:
+    """Where samplers begin: at the medians before truncation, which are admissible."""
+    return pt.full_like(rv, value)
 
 
 def _time_bounds(latest: float, *inputs: Any) -> tuple[Any, Any]:
