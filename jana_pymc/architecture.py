@@ -22,8 +22,16 @@ from jana_pymc.likelihoods import (
     VectorLikelihood,
     VectorSettings,
 )
-from jana_pymc.networks import DeepSetSettings, FlatSummarySettings, SetSummarySettings
-from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings
+from jana_pymc.networks import (
+    AttentionSettings,
+    DeepSetSettings,
+    FlatSummarySettings,
+    SetSummarySettings,
+    SetTransformerSettings,
+    TimeSeriesSettings,
+    TimeSeriesTransformerSettings,
+)
+from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings, SummarySettings
 from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema, ParameterLayout
 
 LikelihoodSettings: TypeAlias = AutoregressiveSettings | SignedCouplingSettings | VectorSettings
@@ -33,10 +41,15 @@ _LIKELIHOODS: dict[str, type[LikelihoodSettings]] = {
     "signed_coupling": SignedCouplingSettings,
     "vector": VectorSettings,
 }
-_SUMMARIES: dict[str, type[SetSummarySettings] | type[FlatSummarySettings]] = {
+_SUMMARIES: dict[str, type[SummarySettings]] = {
     "set": SetSummarySettings,
+    "set_transformer": SetTransformerSettings,
+    "time_series": TimeSeriesSettings,
+    "time_series_transformer": TimeSeriesTransformerSettings,
     "flat": FlatSummarySettings,
 }
+_PARTS: dict[str, type] = {"deep_set": DeepSetSettings, "attention": AttentionSettings}
+"""Settings within the settings of summary networks."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +82,21 @@ class NetworkSettings:
         """Inverse of `to_dict`."""
         summary = dict(values["posterior"]["summary"])
         summary_kind = _SUMMARIES[summary.pop("kind", "set")]
-        if "deep_set" in summary:
-            summary["deep_set"] = DeepSetSettings(**summary["deep_set"])
+        for part, kind in _PARTS.items():
+            if part in summary:
+                summary[part] = kind(**summary[part])
         posterior = PosteriorSettings(
-            summary=summary_kind(**summary),
-            flow=FlowSettings(**values["posterior"]["flow"]),
+            **{
+                **values["posterior"],
+                "summary": summary_kind(**summary),
+                "flow": FlowSettings(**values["posterior"]["flow"]),
+            }
         )
         likelihood = dict(values["likelihood"])
-        kind = _LIKELIHOODS[likelihood.pop("kind")]
+        likelihood_kind = _LIKELIHOODS[likelihood.pop("kind")]
         if "flow" in likelihood:
             likelihood["flow"] = FlowSettings(**likelihood["flow"])
-        return cls(posterior, kind(**likelihood))
+        return cls(posterior, likelihood_kind(**likelihood))
 
 
 def default_settings(schema: DataSchema, n_parameters: int) -> NetworkSettings:

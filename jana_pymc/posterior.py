@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,6 +15,20 @@ from jana_pymc.flows.flow import FlowSettings, conditional_flow
 from jana_pymc.likelihoods.support import CountSupport
 from jana_pymc.networks.flat_summary import FlatSummary, FlatSummarySettings
 from jana_pymc.networks.set_summary import SetSummary, SetSummarySettings
+from jana_pymc.networks.set_transformer import SetTransformer, SetTransformerSettings
+from jana_pymc.networks.time_series import TimeSeriesNetwork, TimeSeriesSettings
+from jana_pymc.networks.time_series_transformer import (
+    TimeSeriesTransformer,
+    TimeSeriesTransformerSettings,
+)
+
+SummarySettings: TypeAlias = (
+    SetSummarySettings
+    | SetTransformerSettings
+    | TimeSeriesSettings
+    | TimeSeriesTransformerSettings
+    | FlatSummarySettings
+)
 
 MAX_PRODUCTS = 64
 """More products of observables and conditions than this are left to the networks."""
@@ -28,13 +43,18 @@ class PosteriorSettings:
 
     Parameters
     ----------
-    summary : SetSummarySettings or FlatSummarySettings
-        Summary network for exchangeable data, or for data of fixed size.
+    summary : SummarySettings
+        Summary network: `SetSummarySettings` or `SetTransformerSettings` for exchangeable data,
+        `TimeSeriesSettings` or `TimeSeriesTransformerSettings` for sequences,
+        `FlatSummarySettings` for vectors and for sequences of one length.
     flow : FlowSettings
+    n_summaries : int
+        Size of the summary where the summary's own settings do not say it.
     """
 
-    summary: SetSummarySettings | FlatSummarySettings = field(default_factory=SetSummarySettings)
+    summary: SummarySettings = field(default_factory=SetSummarySettings)
     flow: FlowSettings = field(default_factory=FlowSettings)
+    n_summaries: int = 32
 
 
 class PosteriorNetwork(nn.Module):
@@ -92,14 +112,10 @@ class PosteriorNetwork(nn.Module):
         n_products = n_observed * n_conditions
         self.n_products = n_products if n_products <= MAX_PRODUCTS else 0
         n_features = n_observed + n_conditions + self.n_products
-        if isinstance(settings.summary, FlatSummarySettings):
-            n_features *= n_obs
-            self.summary: FlatSummary | SetSummary = FlatSummary(n_features, settings.summary)
-            n_summaries = self.summary.n_summaries
-        else:
-            n_cells = math.prod(categories)
-            self.summary = SetSummary(n_features, n_continuous, n_cells, settings.summary)
-            n_summaries = settings.summary.n_summaries
+        n_features *= n_obs if isinstance(settings.summary, FlatSummarySettings) else 1
+        self.summary, n_summaries = _summary_network(
+            settings, n_features, n_continuous, math.prod(categories)
+        )
         self.flow = conditional_flow(n_unconstrained, n_summaries + 1, settings.flow, generator)
         for name, size in (("feature", n_features), ("size", 1), ("parameter", n_unconstrained)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
@@ -117,7 +133,8 @@ class PosteriorNetwork(nn.Module):
         mask = _mask(observables, n_obs)
         features = self._features(observables, conditions)
         features = features.flatten(1) if self._is_flat else features[mask]
-        self.summary.standardize(*self._values_and_cells(observables), mask)
+        if isinstance(self.summary, SetSummary):
+            self.summary.standardize(*self._values_and_cells(observables), mask)
         for mean, sd, values in (
             (self.feature_mean, self.feature_sd, features),
             (self.size_mean, self.size_sd, n_obs[:, None].to(observables.dtype).log()),
@@ -136,10 +153,18 @@ class PosteriorNetwork(nn.Module):
         """Learned summary statistics of each data set."""
         mask = _mask(observables, n_obs)
         features = self._features(observables, conditions)
+        if self._is_flat and features[0].numel() != len(self.feature_mean):
+            n_obs = len(self.feature_mean) // features.shape[-1]
+            raise ValueError(
+                f"data sets have {features.shape[1]} observations; this posterior was trained on "
+                f"sequences of {n_obs}."
+            )
         shape = features.shape[1:] if self._is_flat else features.shape[-1:]
         mean, sd = self.feature_mean.reshape(shape), self.feature_sd.reshape(shape)
         features = torch.where(mask[..., None], (features - mean) / sd, 0.0)
-        return self.summary(features, *self._values_and_cells(observables), mask)
+        if isinstance(self.summary, SetSummary | FlatSummary):
+            return self.summary(features, *self._values_and_cells(observables), mask)
+        return self.summary(features, mask)
 
     def condition(
         self, summary: Float[Tensor, "sets s"], n_obs: Int[Tensor, " sets"]
@@ -213,6 +238,22 @@ class PosteriorNetwork(nn.Module):
             x = x if kind is None else kind.to_real(x)
             values.append((_log(x) if positive else x)[..., None])
         return torch.cat(values, -1), cell
+
+
+def _summary_network(
+    settings: PosteriorSettings, n_features: int, n_continuous: int, n_cells: int
+) -> tuple[nn.Module, int]:
+    """The summary network, and the size of what it returns."""
+    summary, n_summaries = settings.summary, settings.n_summaries
+    if isinstance(summary, SetSummarySettings):
+        return SetSummary(n_features, n_continuous, n_cells, summary), summary.n_summaries
+    if isinstance(summary, FlatSummarySettings):
+        return FlatSummary(n_features, summary), summary.n_summaries or n_features
+    if isinstance(summary, SetTransformerSettings):
+        return SetTransformer(n_features, n_summaries, summary), n_summaries
+    if isinstance(summary, TimeSeriesSettings):
+        return TimeSeriesNetwork(n_features, n_summaries, summary), n_summaries
+    return TimeSeriesTransformer(n_features, n_summaries, summary), n_summaries
 
 
 def _log(x: Tensor) -> Tensor:

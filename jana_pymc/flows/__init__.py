@@ -2,7 +2,7 @@
 
 from jana_pymc.flows.coupling import AffineElementwise, Coupling, SplineElementwise
 from jana_pymc.flows.flow import ConditionalFlow, FlowSettings, conditional_flow
-from jana_pymc.flows.latents import GaussianLatent, StudentTLatent
+from jana_pymc.flows.latents import GaussianLatent, GaussianMixtureLatent, StudentTLatent
 from jana_pymc.flows.linear import ActNorm, Permutation, Rotation
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Coupling",
     "FlowSettings",
     "GaussianLatent",
+    "GaussianMixtureLatent",
     "Permutation",
     "Rotation",
     "SplineElementwise",

@@ -111,7 +111,7 @@ class Coupling(nn.Module):
         Sizes of the input and of the condition (0 for none).
     elementwise : AffineElementwise or SplineElementwise
         The family of T.
-    hidden, activation, dropout
+    hidden, activation, dropout, residual
         The two conditioning networks, see `DenseNetwork`.
 
     References
@@ -131,6 +131,7 @@ class Coupling(nn.Module):
         hidden: Sequence[int] = (128, 128),
         activation: str = "silu",
         dropout: float = 0.0,
+        residual: bool = False,
     ):
         super().__init__()
         self.n_first = dim // 2
@@ -144,6 +145,7 @@ class Coupling(nn.Module):
                 hidden=hidden,
                 activation=activation,
                 dropout=dropout,
+                residual=residual,
                 zero_output=True,
             )
 

@@ -12,7 +12,12 @@ from torch import Tensor, nn
 
 from jana_pymc.flows.autoregressive import AutoregressiveTransform, Reverse
 from jana_pymc.flows.coupling import AffineElementwise, Coupling, SplineElementwise
-from jana_pymc.flows.latents import GaussianLatent, Latent, StudentTLatent
+from jana_pymc.flows.latents import (
+    GaussianLatent,
+    GaussianMixtureLatent,
+    Latent,
+    StudentTLatent,
+)
 from jana_pymc.flows.linear import ActNorm, Permutation, Rotation
 
 
@@ -38,7 +43,16 @@ class FlowSettings:
     n_bins : int
         Inner bins of the splines.
     degrees_of_freedom : float, optional
-        Multivariate Student-t base distribution with that many; None for a Gaussian.
+        Of the multivariate Student-t base distribution; 50 if left out.
+    latent : {"gaussian", "student_t", "mixture"}, optional
+        Base distribution. Left out, it is the Student-t if degrees of freedom are given, else the
+        Gaussian.
+    n_components : int
+        Components of the mixture.
+    learned_latent : bool
+        Train means and weights of the mixture.
+    residual : bool
+        Residual connections in the conditioning networks.
     """
 
     n_layers: int = 3
@@ -50,17 +64,44 @@ class FlowSettings:
     conditioner_hidden: int = 64
     n_bins: int = 8
     degrees_of_freedom: float | None = None
+    latent: Literal["gaussian", "student_t", "mixture"] | None = None
+    n_components: int = 2
+    learned_latent: bool = False
+    residual: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in (
             ("transform", ("spline", "affine", "interleaved", "autoregressive")),
             ("linear", ("rotation", "permutation")),
+            ("latent", (None, "gaussian", "student_t", "mixture")),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {allowed}.")
         if self.n_layers < 1:
             raise ValueError(f"n_layers={self.n_layers}: a flow needs at least one layer.")
+        if self.degrees_of_freedom is not None:
+            if self.latent not in (None, "student_t"):
+                raise ValueError(
+                    f"degrees_of_freedom={self.degrees_of_freedom} belong to latent='student_t', "
+                    f"but latent={self.latent!r}; leave one of them out."
+                )
+            if not self.degrees_of_freedom > 0.0:
+                raise ValueError(
+                    f"degrees_of_freedom={self.degrees_of_freedom}: expected a positive number."
+                )
+        if self.learned_latent and self.latent != "mixture":
+            raise ValueError("learned_latent=True: only latent='mixture' can be learned.")
+        if self.n_components < 2:
+            raise ValueError(f"n_components={self.n_components}: a mixture needs at least two.")
         object.__setattr__(self, "hidden", tuple(self.hidden))
+
+    def build_latent(self, dim: int) -> Latent:
+        """Make the base distribution in `dim` dimensions."""
+        if self.latent == "mixture":
+            return GaussianMixtureLatent(dim, self.n_components, self.learned_latent)
+        if self.degrees_of_freedom is not None:
+            return StudentTLatent(dim, self.degrees_of_freedom)
+        return StudentTLatent(dim) if self.latent == "student_t" else GaussianLatent(dim)
 
 
 class ConditionalFlow(nn.Module):
@@ -70,7 +111,7 @@ class ConditionalFlow(nn.Module):
     ----------
     transforms : sequence of modules
         In the order in which they carry x to the latent z.
-    latent : GaussianLatent or StudentTLatent
+    latent : GaussianLatent, StudentTLatent or GaussianMixtureLatent
         Base distribution of z.
     """
 
@@ -131,11 +172,7 @@ def conditional_flow(
     generator : torch.Generator, optional
         Draws the fixed permutations or the rotations' base.
     """
-    latent: Latent = (
-        GaussianLatent(dim)
-        if settings.degrees_of_freedom is None
-        else StudentTLatent(dim, settings.degrees_of_freedom)
-    )
+    latent = settings.build_latent(dim)
     if settings.transform == "autoregressive":
         return ConditionalFlow(_autoregressive(dim, n_condition, settings), latent)
     return ConditionalFlow(_coupling(dim, n_condition, settings, generator), latent)
@@ -178,6 +215,7 @@ def _coupling(
                 hidden=settings.hidden,
                 activation=settings.activation,
                 dropout=settings.dropout,
+                residual=settings.residual,
             )
         )
     return transforms

@@ -1,4 +1,4 @@
-"""Base distributions of the flows: standard Gaussian and multivariate Student-t."""
+"""Base distributions of the flows: standard Gaussian, multivariate Student-t, Gaussian mixture."""
 
 from __future__ import annotations
 
@@ -61,7 +61,65 @@ class StudentTLatent(nn.Module):
         return normal * torch.sqrt(self.degrees_of_freedom / chi_square)
 
 
-Latent = GaussianLatent | StudentTLatent
+class GaussianMixtureLatent(nn.Module):
+    r"""Mixture of Gaussians with unit covariance.
+
+    .. math:: p(z) = \sum_k w_k\, \mathrm{Normal}(z \mid \mu_k, I)
+
+    At first the weights are equal, and the means lie evenly on the diagonal between
+    :math:`-(2, …, 2)` and :math:`(2, …, 2)`. With two components that is the base distribution of
+    the paper's two moons: a posterior of two parts need not be torn from a single one.
+
+    Parameters
+    ----------
+    dim : int
+        Number of dimensions.
+    n_components : int
+    learned : bool
+        Let training move means and weights; else they are constants.
+
+    References
+    ----------
+    .. [1] Radev, S. T., et al. (2023). JANA: Jointly amortized neural approximation of complex
+       Bayesian models. UAI. Appendix D.2.
+    """
+
+    means: Tensor
+    logits: Tensor
+
+    def __init__(self, dim: int, n_components: int = 2, learned: bool = False):
+        super().__init__()
+        if n_components < 2:
+            raise ValueError(f"n_components={n_components}: a mixture needs at least two.")
+        self.dim = dim
+        means = torch.linspace(-2.0, 2.0, n_components)[:, None].repeat(1, dim)
+        logits = torch.zeros(n_components)
+        if learned:
+            self.means, self.logits = nn.Parameter(means), nn.Parameter(logits)
+        else:
+            self.register_buffer("means", means, persistent=False)
+            self.register_buffer("logits", logits, persistent=False)
+
+    def log_prob(self, z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        square = ((z[..., None, :] - self.means) ** 2).sum(-1)
+        log_sum = (self.logits.log_softmax(-1) - 0.5 * square).logsumexp(-1)
+        return log_sum - 0.5 * self.dim * math.log(2.0 * math.pi)
+
+    def sample(
+        self, shape: tuple[int, ...], generator: torch.Generator | None, like: Tensor
+    ) -> Tensor:
+        """Draw a component for each point, then the point."""
+        n = math.prod(shape)
+        weights = self.logits.detach().softmax(-1)
+        if n:  # multinomial refuses to draw nothing
+            component = torch.multinomial(weights, n, replacement=True, generator=generator)
+            centre = self.means[component].reshape(*shape, self.dim).to(like)
+        else:
+            centre = like.new_zeros((*shape, self.dim))
+        return centre + _standard_normal((*shape, self.dim), generator, like)
+
+
+Latent = GaussianLatent | StudentTLatent | GaussianMixtureLatent
 
 
 def _standard_normal(

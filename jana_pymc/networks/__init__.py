@@ -1,12 +1,20 @@
 """Neural networks that are not flows: dense networks and summary networks."""
 
+from jana_pymc.networks.attention import AttentionSettings
 from jana_pymc.networks.deep_set import DeepSet, DeepSetSettings
 from jana_pymc.networks.dense import DenseNetwork
 from jana_pymc.networks.flat_summary import FlatSummary, FlatSummarySettings
 from jana_pymc.networks.order_statistics import OrderStatistics
 from jana_pymc.networks.set_summary import SetSummary, SetSummarySettings
+from jana_pymc.networks.set_transformer import SetTransformer, SetTransformerSettings
+from jana_pymc.networks.time_series import TimeSeriesNetwork, TimeSeriesSettings
+from jana_pymc.networks.time_series_transformer import (
+    TimeSeriesTransformer,
+    TimeSeriesTransformerSettings,
+)
 
 __all__ = [
+    "AttentionSettings",
     "DeepSet",
     "DeepSetSettings",
     "DenseNetwork",
@@ -15,4 +23,10 @@ __all__ = [
     "OrderStatistics",
     "SetSummary",
     "SetSummarySettings",
+    "SetTransformer",
+    "SetTransformerSettings",
+    "TimeSeriesNetwork",
+    "TimeSeriesSettings",
+    "TimeSeriesTransformer",
+    "TimeSeriesTransformerSettings",
 ]

@@ -27,6 +27,8 @@ class DenseNetwork(nn.Module):
         Applied after each hidden layer.
     dropout : float
         Fraction dropped after each hidden layer while training.
+    residual : bool
+        Add its input to the output of each hidden layer whose input is as wide.
     zero_output : bool
         Start with an output of zero, so that a flow starts as the identity.
     """
@@ -39,6 +41,7 @@ class DenseNetwork(nn.Module):
         hidden: Sequence[int] = (128, 128),
         activation: str = "silu",
         dropout: float = 0.0,
+        residual: bool = False,
         zero_output: bool = False,
     ):
         super().__init__()
@@ -47,9 +50,11 @@ class DenseNetwork(nn.Module):
         layers: list[nn.Module] = []
         width = n_in
         for size in hidden:
-            layers += [nn.Linear(width, size), ACTIVATIONS[activation]()]
+            hidden_layer = [nn.Linear(width, size), ACTIVATIONS[activation]()]
             if dropout > 0.0:
-                layers.append(nn.Dropout(dropout))
+                hidden_layer.append(nn.Dropout(dropout))
+            # Without residuals the layers stay in one row, by which stored weights are named.
+            layers += [Residual(*hidden_layer)] if residual and size == width else hidden_layer
             width = size
         layers.append(nn.Linear(width, n_out))
         if zero_output:
@@ -59,3 +64,15 @@ class DenseNetwork(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
         return self.layers(x)
+
+
+class Residual(nn.Sequential):
+    """Layers whose input is added to their output: x + f(x).
+
+    References
+    ----------
+    .. [1] He, K., et al. (2016). Deep residual learning for image recognition. CVPR.
+    """
+
+    def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+        return x + super().forward(x)

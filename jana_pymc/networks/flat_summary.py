@@ -43,13 +43,9 @@ class FlatSummary(nn.Module):
 
     def __init__(self, n_features: int, settings: FlatSummarySettings):
         super().__init__()
-        self.n_summaries = settings.n_summaries or n_features
         self.network = None
         if settings.n_summaries:
             self.network = DenseNetwork(n_features, settings.n_summaries, hidden=settings.hidden)
-
-    def standardize(self, values: Tensor, cell: Tensor, mask: Tensor) -> None:
-        """Do nothing: the features come standardised."""
 
     def forward(
         self,

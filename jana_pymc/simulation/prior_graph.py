@@ -119,8 +119,7 @@ class PriorGraph:
             for rv, value, transform in self._triples()
             if transform is not None
         ]
-        total = sum(self._replace_rvs(terms), start=pt.zeros(()))
-        return _row_function([total], [()], self.values, self.value_shapes)
+        return _row_sum(self._replace_rvs(terms), self.values, self.value_shapes)
 
     def constrain(self) -> RowFunction:
         """Unconstrained to constrained rows."""
@@ -153,8 +152,7 @@ class PriorGraph:
             rvs_to_values=dict(zip(self.rvs, values, strict=True)),
             rvs_to_transforms=dict(zip(self.rvs, transforms, strict=True)),
         )
-        total = sum((term.sum() for term in terms), start=pt.zeros(()))
-        return _row_function([_checks_to_switches(total)], [()], values, shapes)
+        return _row_sum(_checks_to_switches([term.sum() for term in terms]), values, shapes)
 
     def _replace_rvs(self, graphs: Sequence[Variable]) -> list[Variable]:
         if not graphs:
@@ -216,14 +214,26 @@ def _row_function(
     )
 
 
-def _checks_to_switches(graph: Variable) -> Variable:
+def _row_sum(
+    terms: Sequence[Variable], inputs: Sequence[Variable], input_shapes: Sequence[Shape]
+) -> RowFunction:
+    """Compile a function of flat rows that adds up scalar graphs.
+
+    NumPy adds them: without a compiler PyTensor adds no more than 31 arrays in one operation.
+    """
+    graphs = list(terms) or [pt.zeros(())]
+    each = _row_function(graphs, [()] * len(graphs), inputs, input_shapes)
+    return lambda rows: each(rows).sum(axis=1, keepdims=True)
+
+
+def _checks_to_switches(graphs: Sequence[Variable]) -> list[Variable]:
     """Let invalid parameters of a distribution give -inf, which is done row by row once batched.
 
     Batched first, PyTensor would take one invalid row for the fault of all.
     """
-    fgraph = FunctionGraph(outputs=[graph], clone=True, copy_inputs=False)
+    fgraph = FunctionGraph(outputs=list(graphs), clone=True, copy_inputs=False)
     in2out(local_check_parameter_to_ninf_switch).rewrite(fgraph)
-    return fgraph.outputs[0]
+    return list(fgraph.outputs)
 
 
 def _vectorised_draw(rvs: Sequence[Variable]) -> DrawFunction:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from jana_pymc.tasks import ddm, wiener
+from jana_pymc.tasks import ddm, epidemic, wiener
 from jana_pymc.tasks.benchmark import Task
 from jana_pymc.tasks.mmd import maximum_mean_discrepancy
 from jana_pymc.tasks.registry import TASKS, task
 
-__all__ = ["TASKS", "Task", "ddm", "maximum_mean_discrepancy", "task", "wiener"]
+__all__ = [
+    "TASKS",
+    "Task",
+    "ddm",
+    "epidemic",
+    "maximum_mean_discrepancy",
+    "task",
+    "wiener",
+]

@@ -1,0 +1,185 @@
+"""A summary network for sequences: causal convolutions, then a recurrent network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from jana_pymc.networks.dense import ACTIVATIONS
+
+RECURRENT: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+
+
+@dataclass(frozen=True)
+class TimeSeriesSettings:
+    """Architecture of a network of convolutions and a memory.
+
+    Parameters
+    ----------
+    n_convolutions : int
+        Number of convolutional layers.
+    kernel_sizes : tuple of int
+        Lengths of the filters, in time steps. Each layer applies all of them side by side, and
+        then merges them at every step. The paper's epidemic has 2 to 7, in three layers.
+    n_filters : int
+        Filters of each length.
+    width : int
+        Features of a step after each convolutional layer.
+    activation : {"relu", "silu", "tanh"}
+    recurrent : {"lstm", "gru"}
+    n_hidden : int
+        Size of the memory.
+    dropout : float
+        Fraction of features dropped after each convolutional layer while training.
+    separate : bool
+        Give every feature a network of its own, and join their memories at the end, as the paper
+        does for the three series of the epidemic.
+    """
+
+    n_convolutions: int = 2
+    kernel_sizes: Sequence[int] = (1, 2, 3)
+    n_filters: int = 32
+    width: int = 64
+    activation: Literal["relu", "silu", "tanh"] = "relu"
+    recurrent: Literal["lstm", "gru"] = "lstm"
+    n_hidden: int = 128
+    dropout: float = 0.0
+    separate: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kernel_sizes", tuple(self.kernel_sizes))
+        if self.n_convolutions < 0:
+            raise ValueError(f"n_convolutions={self.n_convolutions}: expected at least 0.")
+        if not self.kernel_sizes or min(self.kernel_sizes) < 1:
+            raise ValueError(f"kernel_sizes={self.kernel_sizes}: expected lengths of at least 1.")
+        for name in ("n_filters", "width", "n_hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: expected at least 1.")
+        if self.recurrent not in RECURRENT:
+            raise ValueError(f"recurrent={self.recurrent!r} is not one of {sorted(RECURRENT)}.")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation={self.activation!r} is not one of {sorted(ACTIVATIONS)}.")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout={self.dropout}: expected a fraction below 1.")
+
+
+class TimeSeriesNetwork(nn.Module):
+    """Summarise sequences of differing lengths by the memory after their last step.
+
+    Nothing looks ahead: :meth:`states` at a step depends on that and earlier steps alone, and one
+    pass gives the summaries of all beginnings of a sequence.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Features of one time step, size of the summary.
+    settings : TimeSeriesSettings
+
+    References
+    ----------
+    .. [1] Radev, S. T., et al. (2021). OutbreakFlow: Model-based Bayesian inference of disease
+       outbreak dynamics with invertible neural networks. PLoS Computational Biology, 17(10).
+    """
+
+    def __init__(self, n_in: int, n_out: int, settings: TimeSeriesSettings):
+        super().__init__()
+        self.separate = settings.separate
+        n_towers = n_in if settings.separate else 1
+        self.towers = nn.ModuleList(
+            _Tower(1 if settings.separate else n_in, settings) for _ in range(n_towers)
+        )
+        self.output = nn.Linear(n_towers * settings.n_hidden, n_out)
+
+    def forward(
+        self, x: Float[Tensor, "sets obs f"], mask: Bool[Tensor, "sets obs"]
+    ) -> Float[Tensor, "sets s"]:
+        """Summarise each sequence up to its last step where the mask is true.
+
+        Parameters
+        ----------
+        x : Tensor, shape (sets, obs, n_in)
+        mask : Tensor of bool, shape (sets, obs)
+            False for the padding after the end of each sequence.
+
+        Returns
+        -------
+        Tensor, shape (sets, n_out)
+        """
+        states = self._memory(x.masked_fill(~mask[..., None], 0.0))
+        return self.output(states[torch.arange(len(x), device=x.device), last_step(mask)])
+
+    def states(self, x: Float[Tensor, "sets obs f"]) -> Float[Tensor, "sets obs s"]:
+        """Summaries of all beginnings of each sequence."""
+        return self.output(self._memory(x))
+
+    def _memory(self, x: Tensor) -> Tensor:
+        parts = x.split(1, -1) if self.separate else [x]
+        return torch.cat([tower(part) for tower, part in zip(self.towers, parts, strict=True)], -1)
+
+
+class CausalConvolutions(nn.Module):
+    """Filters of several lengths side by side, none of which looks ahead, merged at each step.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Features of a step, before and after.
+    kernel_sizes : sequence of int
+    n_filters : int
+        Filters of each length.
+    activation : {"relu", "silu", "tanh"}
+    """
+
+    def __init__(
+        self, n_in: int, n_out: int, kernel_sizes: Sequence[int], n_filters: int, activation: str
+    ):
+        super().__init__()
+        self.kernel_sizes = tuple(kernel_sizes)
+        self.filters = nn.ModuleList(nn.Conv1d(n_in, n_filters, size) for size in kernel_sizes)
+        self.activation = ACTIVATIONS[activation]()
+        self.merge = nn.Conv1d(n_filters * len(kernel_sizes), n_out, 1)
+
+    def forward(self, x: Float[Tensor, "sets f obs"]) -> Float[Tensor, "sets g obs"]:
+        """Filter each sequence; before its first step there are zeros."""
+        filtered = [
+            convolution(nn.functional.pad(x, (size - 1, 0)))
+            for size, convolution in zip(self.kernel_sizes, self.filters, strict=True)
+        ]
+        return self.activation(self.merge(self.activation(torch.cat(filtered, 1))))
+
+
+class _Tower(nn.Module):
+    """Convolutions and memory of one or more features."""
+
+    def __init__(self, n_in: int, settings: TimeSeriesSettings):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i in range(settings.n_convolutions):
+            layers.append(
+                CausalConvolutions(
+                    n_in if i == 0 else settings.width,
+                    settings.width,
+                    settings.kernel_sizes,
+                    settings.n_filters,
+                    settings.activation,
+                )
+            )
+            if settings.dropout > 0.0:
+                layers.append(nn.Dropout(settings.dropout))
+        self.convolutions = nn.Sequential(*layers)
+        width = settings.width if settings.n_convolutions else n_in
+        self.memory = RECURRENT[settings.recurrent](width, settings.n_hidden, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.memory(self.convolutions(x.mT).mT)[0]
+
+
+def last_step(mask: Bool[Tensor, "sets obs"]) -> Tensor:
+    """Position of the last step of each sequence where the mask is true."""
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    return torch.where(mask, positions, 0).max(1).values

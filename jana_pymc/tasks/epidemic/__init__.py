@@ -1,0 +1,92 @@
+r"""An epidemic with four interventions, of which cases, recoveries and deaths are reported daily.
+
+The model of Experiment 4 of [2]_, which is that of [1]_ for the first wave of Covid-19 in Germany:
+34 parameters, 81 days. :mod:`~jana_pymc.tasks.epidemic.simulator` holds the equations,
+:mod:`~jana_pymc.tasks.epidemic.prior` the parameters, :mod:`~jana_pymc.tasks.epidemic.timing` the
+distribution of interventions that do not overlap, and :mod:`~jana_pymc.tasks.epidemic.reports`
+reads data.
+
+References
+----------
+.. [1] Radev, S. T., et al. (2021). OutbreakFlow: Model-based Bayesian inference of disease outbreak
+   dynamics with invertible neural networks. PLoS Computational Biology, 17(10).
+.. [2] Radev, S. T., et al. (2023). JANA: Jointly amortized neural approximation of complex Bayesian
+   models. UAI.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from jana_pymc.simulation import Continuous, GenerativeModel
+from jana_pymc.tasks.epidemic.prior import PARAMETERS, TEASER, prior
+from jana_pymc.tasks.epidemic.reports import load_reports
+from jana_pymc.tasks.epidemic.simulator import (
+    N_PEOPLE,
+    OBSERVABLES,
+    compartments,
+    contact_rates,
+    simulator,
+)
+
+__all__ = [
+    "N_PEOPLE",
+    "OBSERVABLES",
+    "PARAMETERS",
+    "TEASER",
+    "compartments",
+    "contact_rates",
+    "epidemic",
+    "load_reports",
+    "prior",
+    "simulator",
+]
+
+
+def epidemic(
+    n_obs: int | tuple[int, int] = 81,
+    *,
+    n_people: float = N_PEOPLE,
+    original: bool = False,
+) -> GenerativeModel:
+    """Build the model.
+
+    Parameters
+    ----------
+    n_obs : int or tuple of int
+        Days of data, or the fewest and the most. The interventions are completed within the most.
+    n_people : float
+        Size of the population.
+    original : bool
+        Keep two errors of the authors' program: the third intervention
+        (:func:`~jana_pymc.tasks.epidemic.simulator.contact_rates`), and people who come into being
+        in the fastest epidemics (:mod:`~jana_pymc.tasks.epidemic.simulator`).
+
+    Returns
+    -------
+    GenerativeModel
+        A sequence of ``cases``, ``recoveries`` and ``deaths``, in people per day.
+
+    Raises
+    ------
+    ValueError
+        If so few days leave no room for the interventions.
+
+    Examples
+    --------
+    >>> model = epidemic()
+    >>> model.layout.size
+    34
+    >>> simulations = model.simulate(100, random_seed=1, progressbar=False)
+    >>> simulations.dataset["deaths"].shape
+    (100, 81)
+    """
+    horizon = n_obs if isinstance(n_obs, int) else n_obs[1]
+    return GenerativeModel(
+        prior(horizon),
+        partial(simulator, n_people=n_people, original=original),
+        observables={name: Continuous() for name in OBSERVABLES},
+        structure="markovian",
+        n_obs=n_obs,
+        vectorized=True,
+    )

@@ -1,0 +1,175 @@
+"""Daily reports of an epidemic from a CSV file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from jana_pymc.tasks.epidemic.simulator import OBSERVABLES
+
+SAME_NAMES: Mapping[str, str] = MappingProxyType({name: name for name in OBSERVABLES})
+
+
+def load_reports(
+    path: str | PathLike[str],
+    *,
+    columns: Mapping[str, str] = SAME_NAMES,
+    date: str | None = "date",
+    start: str | None = None,
+    end: str | None = None,
+    cumulative: bool = False,
+    negative: str = "error",
+) -> dict[str, NDArray[np.float64]]:
+    """Read what was reported, one row a day.
+
+    Parameters
+    ----------
+    path : path
+        CSV file with a header. Other columns than those named are ignored.
+    columns : mapping of str to str
+        The file's names of ``cases``, ``recoveries`` and ``deaths``, if they differ.
+    date : str, optional
+        Name of the column of dates; None if there is none, and rows are successive days.
+    start, end : str, optional
+        First and last day to take, such as ``"2020-03-01"``.
+    cumulative : bool
+        The numbers are totals up to each day. Reports are their differences, so that the day
+        before the first report is needed too: the file's first day, or the one before `start`.
+    negative : {"error", "zero"}
+        What to do with negative reports, which stand for corrections of earlier ones.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (days,)
+        ``cases``, ``recoveries``, ``deaths``, ready to be given to an approximator.
+
+    Raises
+    ------
+    TypeError
+        If `columns` names anything but the three series.
+    ValueError
+        If columns are missing, values are missing, not numbers or negative, or days are repeated,
+        left out, not in order, or not in the file.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "reports.csv"
+    >>> _ = path.write_text(
+    ...     "date,confirmed,recoveries,deaths\\n2020-03-01,38,0,0\\n2020-03-02,55,2,1\\n"
+    ... )
+    >>> load_reports(
+    ...     path, columns={"cases": "confirmed", "recoveries": "recoveries", "deaths": "deaths"}
+    ... )["cases"]
+    array([38., 55.])
+    """
+    if set(columns) != set(OBSERVABLES):
+        raise TypeError(
+            f"columns names {', '.join(map(repr, columns)) or 'nothing'}; expected "
+            f"{', '.join(map(repr, OBSERVABLES))}."
+        )
+    if negative not in ("error", "zero"):
+        raise ValueError(f"negative={negative!r} is not one of ('error', 'zero').")
+    table = pd.read_csv(path)
+    _check_columns(table, [*columns.values(), *([] if date is None else [date])], date)
+    days = _days(table, date)
+    numbers = {name: _numbers(table[columns[name]], days) for name in OBSERVABLES}
+    first, last = _selection(days, date, start, end, cumulative)
+    if cumulative:
+        # The differences of the rows from first - 1 to last are the reports of first to last.
+        reports = {name: np.diff(each[first - 1 : last + 1]) for name, each in numbers.items()}
+    else:
+        reports = {name: each[first : last + 1] for name, each in numbers.items()}
+    for name, values in reports.items():
+        if (values < 0.0).any() and negative == "error":
+            row = int(np.argmax(values < 0.0))
+            raise ValueError(
+                f"column {columns[name]!r} has {int((values < 0.0).sum())} negative reports, the "
+                f"first on {days[first + row]} ({values[row]:g}); correct them, or take them for "
+                "zero with negative='zero'."
+                + ("" if cumulative else " If the numbers are totals, say cumulative=True.")
+            )
+    return {name: np.maximum(values, 0.0) for name, values in reports.items()}
+
+
+def _check_columns(table: pd.DataFrame, wanted: list[str], date: str | None) -> None:
+    missing = [name for name in wanted if name not in table.columns]
+    if missing:
+        advice = "Name them by columns={...}."
+        if missing == [date]:
+            advice = "Name it by date=, or say date=None if there are no dates."
+        raise ValueError(
+            f"the file has no column {', '.join(map(repr, missing))}; it has "
+            f"{', '.join(map(repr, table.columns))}. {advice}"
+        )
+    if table.empty:
+        raise ValueError("the file has a header, but no rows.")
+
+
+def _days(table: pd.DataFrame, date: str | None) -> list[str]:
+    """Names of the days by which rows are spoken of, checked to be successive."""
+    if date is None:
+        return [f"row {row + 1}" for row in range(len(table))]
+    try:
+        dates = pd.to_datetime(table[date], format="ISO8601")
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"column {date!r} has entries that are no dates like 2020-03-01: {error}"
+        ) from error
+    if dates.isna().any():
+        raise ValueError(f"column {date!r} has no date in row {int(dates.isna().argmax()) + 1}.")
+    steps = dates.diff().iloc[1:] != pd.Timedelta(days=1)
+    if steps.any():
+        row = int(np.argmax(steps.to_numpy())) + 1
+        before, after = (f"{dates.iloc[i]:%Y-%m-%d}" for i in (row - 1, row))
+        raise ValueError(
+            f"column {date!r} goes from {before} to {after}; expected one row for each day, in "
+            "order."
+        )
+    return [f"{each:%Y-%m-%d}" for each in dates]
+
+
+def _numbers(column: pd.Series, days: list[str]) -> NDArray[np.float64]:
+    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values)))
+        raise ValueError(
+            f"column {column.name!r} has '{column.iloc[row]}' on {days[row]}; expected a number."
+        )
+    return values
+
+
+def _selection(
+    days: list[str], date: str | None, start: str | None, end: str | None, cumulative: bool
+) -> tuple[int, int]:
+    """First and last row to take."""
+    if date is None and not (start is None and end is None):
+        raise ValueError("start and end choose days by date: name the column of dates by date=.")
+    rows = []
+    for what, day, default in (
+        ("start", start, 1 if cumulative else 0),
+        ("end", end, len(days) - 1),
+    ):
+        if day is None:
+            rows.append(default)
+            continue
+        wanted = f"{pd.Timestamp(day):%Y-%m-%d}"
+        if wanted not in days:
+            raise ValueError(f"{what}={day!r} is not in the file, from {days[0]} to {days[-1]}.")
+        rows.append(days.index(wanted))
+    first, last = rows
+    if cumulative and first == 0:
+        raise ValueError(
+            f"start={start!r} is the first day of the file: with cumulative=True the day before "
+            "is needed too."
+        )
+    if first > last:
+        raise ValueError(
+            "no reports are left: end is before start, or a single day has no difference."
+        )
+    return first, last
