@@ -67,10 +67,8 @@ class NetworkSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-serialisable form."""
-        likelihood = next(n for n, kind in _LIKELIHOODS.items() if isinstance(self.likelihood, kind))
-        summary = next(
-            n for n, kind in _SUMMARIES.items() if isinstance(self.posterior.summary, kind)
-        )
+        likelihood = _name_of(self.likelihood, _LIKELIHOODS)
+        summary = _name_of(self.posterior.summary, _SUMMARIES)
         posterior = asdict(self.posterior)
         return {
             "posterior": {**posterior, "summary": {"kind": summary, **posterior["summary"]}},
@@ -178,7 +176,10 @@ def build_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_seed)
         posterior = PosteriorNetwork(
-            [_kind(kind) for kind in schema.components.values()],
+            [
+                None if isinstance(kind, Continuous) else _discrete(kind)
+                for kind in schema.components.values()
+            ],
             positive,
             n_unconstrained,
             n_conditions,
@@ -189,10 +190,12 @@ def build_network(
     return JointNetwork(posterior, likelihood)
 
 
-def _kind(kind: Continuous | Categorical | Count) -> int | CountSupport | None:
-    if isinstance(kind, Categorical):
-        return kind.n_categories
-    return CountSupport(kind.upper) if isinstance(kind, Count) else None
+def _name_of(settings: Any, kinds: Mapping[str, type]) -> str:
+    return next(name for name, kind in kinds.items() if isinstance(settings, kind))
+
+
+def _discrete(kind: Categorical | Count) -> int | CountSupport:
+    return kind.n_categories if isinstance(kind, Categorical) else CountSupport(kind.upper)
 
 
 def _build_likelihood(
@@ -201,7 +204,7 @@ def _build_likelihood(
     components = [
         Support(_bound(kind.lower, layout), _bound(kind.upper, layout))
         if isinstance(kind, Continuous)
-        else _kind(kind)
+        else _discrete(kind)
         for kind in schema.components.values()
     ]
     n_conditions = len(schema.condition_components)
@@ -210,14 +213,15 @@ def _build_likelihood(
         return VectorLikelihood(
             components * n_steps, layout.size, n_conditions * n_steps, settings, n_steps
         )
-    if schema.structure != "exchangeable" or any(isinstance(c, CountSupport) for c in components):
+    plain = [c for c in components if not isinstance(c, CountSupport)]
+    if schema.structure != "exchangeable" or len(plain) < len(components):
         raise ValueError(
             f"{type(settings).__name__} is for exchangeable observations without counts; use "
             "VectorSettings."
         )
     if isinstance(settings, SignedCouplingSettings):
-        return SignedCouplingLikelihood(components, layout.size, n_conditions, settings)
-    return AutoregressiveLikelihood(components, layout.size, n_conditions, settings)
+        return SignedCouplingLikelihood(plain, layout.size, n_conditions, settings)
+    return AutoregressiveLikelihood(plain, layout.size, n_conditions, settings)
 
 
 def _bound(bound: float | str | None, layout: ParameterLayout) -> Bound | None:

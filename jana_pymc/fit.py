@@ -113,8 +113,7 @@ def fit(
     torch_device = resolve_device(device)
     sets = _simulations(model, simulations, n_simulations, executor, seed, progressbar)
     positive = [
-        isinstance(kind, Continuous)
-        and bool(np.nanmin(sets[0].batch().observables[..., i]) > 0.0)
+        isinstance(kind, Continuous) and bool(np.nanmin(sets[0].batch().observables[..., i]) > 0.0)
         for i, kind in enumerate(model.schema.components.values())
     ]
     joint = build_network(

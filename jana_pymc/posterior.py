@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from jana_pymc.flows.flow import FlowSettings, conditional_flow
 from jana_pymc.likelihoods.support import CountSupport
+from jana_pymc.networks.conditioners import compress
 from jana_pymc.networks.flat_summary import FlatSummary, FlatSummarySettings
 from jana_pymc.networks.set_summary import SetSummary, SetSummarySettings
 from jana_pymc.networks.set_transformer import SetTransformer, SetTransformerSettings
@@ -154,14 +155,16 @@ class PosteriorNetwork(nn.Module):
         mask = _mask(observables, n_obs)
         features = self._features(observables, conditions)
         if self._is_flat and features[0].numel() != len(self.feature_mean):
-            n_obs = len(self.feature_mean) // features.shape[-1]
+            trained_n_obs = len(self.feature_mean) // features.shape[-1]
             raise ValueError(
                 f"data sets have {features.shape[1]} observations; this posterior was trained on "
-                f"sequences of {n_obs}."
+                f"sequences of {trained_n_obs}."
             )
         shape = features.shape[1:] if self._is_flat else features.shape[-1:]
         mean, sd = self.feature_mean.reshape(shape), self.feature_sd.reshape(shape)
         features = torch.where(mask[..., None], (features - mean) / sd, 0.0)
+        if self._is_flat:
+            features = compress(features)
         if isinstance(self.summary, SetSummary | FlatSummary):
             return self.summary(features, *self._values_and_cells(observables), mask)
         return self.summary(features, mask)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
@@ -18,9 +18,6 @@ from jana_pymc.flows.autoregressive import (
 from jana_pymc.flows.spline import n_spline_parameters
 from jana_pymc.likelihoods.support import CountSupport
 from jana_pymc.networks.conditioners import ConditionerBank, LocationScaleNetwork
-
-FARTHEST = 5.0
-"""Residuals are passed on to later components compressed into ± this."""
 
 
 class DiscreteAutoregressive(nn.Module):
@@ -83,6 +80,17 @@ class DiscreteAutoregressive(nn.Module):
         """Standardised numbers that stand for the components as inputs of networks."""
         return (self._real(values) - self.code_mean) / self.code_sd
 
+    def possible(self, values: Float[Tensor, "rows d"]) -> Bool[Tensor, "rows d"]:
+        """Whether each value is a category or a count."""
+        columns = []
+        for j, kind in enumerate(self.components):
+            value = values[:, j]
+            if isinstance(kind, int):
+                columns.append((value >= 0) & (value < kind) & (value == torch.floor(value)))
+            else:
+                columns.append(kind.inside(value))
+        return torch.stack(columns, -1)
+
     def log_prob(
         self, values: Float[Tensor, "rows d"], context: Float[Tensor, "rows c"]
     ) -> Float[Tensor, "rows d"]:
@@ -142,8 +150,7 @@ class DiscreteAutoregressive(nn.Module):
         return location, soft_clamp(log_scale, MAX_LOG_SCALE)
 
     def _residual(self, code: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
-        u = (code - location) * (-log_scale).exp()
-        return FARTHEST * torch.tanh(u / FARTHEST)
+        return (code - location) * (-log_scale).exp()
 
     def _real(self, values: Tensor) -> Tensor:
         columns = [

@@ -246,11 +246,8 @@ class VectorLikelihood(nn.Module):
         if self.discrete_part is not None:
             values = observables[:, self.discrete]
             log_prob = self.discrete_part.log_prob(values, context)
-            possible = [
-                c.inside(values[:, j]) if isinstance(c, CountSupport) else _is_category(values[:, j], c)
-                for j, c in enumerate(self.discrete_part.components)
-            ]
-            parts.append(torch.where(torch.stack(possible, -1), log_prob, -torch.inf))
+            possible = self.discrete_part.possible(values)
+            parts.append(torch.where(possible, log_prob, -torch.inf))
             context = torch.cat([context, self.discrete_part.codes(values)], -1)
         if self.flow is not None:
             own_parameters = parameters[group]
@@ -262,7 +259,8 @@ class VectorLikelihood(nn.Module):
             y = (real - self.real_mean) / self.real_sd
             log_det = log_det - self.real_sd.log()
             if len(self.flow.transforms) == 1:
-                z, contribution = self.flow.transforms[0].components(y, context)
+                only: AutoregressiveTransform = self.flow.transforms[0]  # type: ignore[assignment]
+                z, contribution = only.components(y, context)
                 density = -0.5 * z**2 - 0.5 * math.log(2.0 * math.pi) + contribution + log_det
                 parts.append(torch.where(inside, density, -torch.inf))
             else:
@@ -325,10 +323,6 @@ class VectorLikelihood(nn.Module):
             return torch.cat([context, known], -1)
         products = (context[:, :, None] * known[:, None]).flatten(1)
         return torch.cat([context, known, products], -1)
-
-
-def _is_category(values: Tensor, n_categories: int) -> Tensor:
-    return (values >= 0) & (values < n_categories) & (values == torch.floor(values))
 
 
 def _set_moments(mean: Tensor, sd: Tensor, values: Tensor) -> None:

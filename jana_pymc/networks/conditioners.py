@@ -11,6 +11,9 @@ from torch.nn.functional import silu
 
 from jana_pymc.networks.dense import DenseNetwork
 
+FAR = 8.0
+"""Standardised values beyond this are outliers."""
+
 
 class LocationScaleNetwork(nn.Module):
     """Location and log scale of each component given the context.
@@ -28,7 +31,11 @@ class LocationScaleNetwork(nn.Module):
     """
 
     def __init__(
-        self, n_context: int, dim: int, hidden: tuple[int, ...] = (128, 128), activation: str = "silu"
+        self,
+        n_context: int,
+        dim: int,
+        hidden: tuple[int, ...] = (128, 128),
+        activation: str = "silu",
     ):
         super().__init__()
         self.dense = DenseNetwork(
@@ -99,7 +106,7 @@ class ConditionerBank(nn.Module):
         self, context: Float[Tensor, "rows c"], components: Float[Tensor, "rows d"]
     ) -> Float[Tensor, "rows d o"]:
         """Outputs of all networks, for components that are all known."""
-        x = torch.cat([context, components], -1)
+        x = torch.cat([context, compress(components)], -1)
         h = torch.einsum("bi,jih->jbh", x, self.weight_in * self.mask[..., None])
         h = silu(h + self.bias_in[:, None])
         h = silu(torch.baddbmm(self.bias[:, None], h, self.weight))
@@ -111,7 +118,7 @@ class ConditionerBank(nn.Module):
     ) -> Float[Tensor, "rows o"]:
         """Outputs of network j, given the components before it."""
         n_in = self.n_context + j
-        x = torch.cat([context, earlier], -1)
+        x = torch.cat([context, compress(earlier)], -1)
         h = silu(x @ self.weight_in[j, :n_in] + self.bias_in[j])
         h = silu(h @ self.weight[j] + self.bias[j])
         raw = h @ self.weight_out[j] + self.bias_out[j]
@@ -120,6 +127,13 @@ class ConditionerBank(nn.Module):
     def _add(self, raw: Tensor, shift: Tensor) -> Tensor:
         before, own, after = raw.tensor_split((self.shift, self.shift + 1), -1)
         return torch.cat([before, own + shift[..., None], after], -1)
+
+
+def compress(x: Tensor) -> Tensor:
+    """The identity within ±`FAR`, logarithmic beyond: no outlier drives a network to infinity."""
+    beyond = x.abs() - FAR
+    far = x.sign() * (FAR + torch.log1p(beyond.clamp_min(0.0)))
+    return torch.where(beyond > 0.0, far, x)
 
 
 def _uniform(*shape: int) -> Tensor:

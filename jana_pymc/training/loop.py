@@ -191,8 +191,7 @@ def _linear_parameters(network: JointNetwork) -> set[int]:
     return {
         id(parameter)
         for module in network.modules()
-        if hasattr(module, "linear_parameters")
-        for parameter in module.linear_parameters()
+        for parameter in getattr(module, "linear_parameters", list)()
     }
 
 
@@ -206,7 +205,7 @@ def _optimizer(
         (network.posterior, settings.learning_rate),
         (network.likelihood, settings.likelihood_learning_rate),
     ):
-        parameters = list(half.parameters())  # type: ignore[attr-defined]
+        parameters = list(half.parameters())  # type: ignore[union-attr]
         decaying = [p for p in parameters if p.ndim > 1 and id(p) not in linear]
         rest = [p for p in parameters if p.ndim <= 1 or id(p) in linear]
         starts_linear = any(id(p) in linear for p in parameters)
@@ -240,7 +239,8 @@ def _follow(
     if settings.weight_average is not None:
         phase = step - settings.linear_steps if step >= settings.linear_steps else step
         decay = min(settings.weight_average, (phase + 1) / (phase + 10))
-    averaged, current = list(average.parameters()), list(network.parameters())
+    averaged: list[Tensor] = list(average.parameters())
+    current: list[Tensor] = list(network.parameters())
     torch._foreach_lerp_(averaged, current, 1.0 - decay)
     for kept, new in zip(average.buffers(), network.buffers(), strict=True):
         kept.copy_(new)

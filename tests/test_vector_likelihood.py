@@ -1,0 +1,149 @@
+"""The vector likelihood: probabilities over integers sum to one, densities match draws."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from jana_pymc.flows.autoregressive import AutoregressiveTransform
+from jana_pymc.likelihoods import (
+    Bound,
+    CountSupport,
+    LikelihoodNetwork,
+    Support,
+    VectorLikelihood,
+    VectorSettings,
+)
+
+SMALL = VectorSettings(hidden=(16, 16), conditioner_hidden=8, n_bins=4)
+
+
+def shaken(network: torch.nn.Module, scale: float = 0.3, seed: int = 0) -> torch.nn.Module:
+    """Weights away from the identity at which flows start."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+    return network.double()
+
+
+def test_autoregressive_transform_has_its_jacobian_and_inverse() -> None:
+    transform = shaken(AutoregressiveTransform(3, 2, hidden=(8,), conditioner_hidden=8))
+    x = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    condition = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    z, log_det = transform(x, condition)
+    for i in range(5):
+        jacobian = torch.autograd.functional.jacobian(
+            lambda row, i=i: transform(row[None], condition[i : i + 1])[0][0], x[i]
+        )
+        assert torch.triu(jacobian, 1).abs().max() < 1e-12
+        torch.testing.assert_close(torch.linalg.slogdet(jacobian)[1], log_det[i])
+    back, inverse_log_det = transform.inverse(z, condition)
+    torch.testing.assert_close(back, x, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(inverse_log_det, -log_det, rtol=1e-8, atol=1e-8)
+
+
+def test_probabilities_of_discrete_components_sum_to_one() -> None:
+    network = shaken(VectorLikelihood([3, CountSupport(4), 2], 2, settings=SMALL))
+    cells = torch.tensor(list(itertools.product(range(3), range(5), range(2)))).double()
+    theta = torch.tensor([[0.3, -1.2], [2.0, 0.1]], dtype=torch.float64)
+    for i in range(2):
+        log_prob = network.log_prob_rows(cells, theta, torch.full((len(cells),), i))
+        assert math.isclose(log_prob.exp().sum().item(), 1.0, abs_tol=1e-10)
+
+
+def test_unbounded_counts_sum_to_one_and_stay_finite_far_out() -> None:
+    network = shaken(VectorLikelihood([CountSupport()], 1, settings=SMALL))
+    counts = torch.arange(200_000, dtype=torch.float64)[:, None].requires_grad_()
+    theta = torch.tensor([[0.4]], dtype=torch.float64, requires_grad=True)
+    group = torch.zeros(len(counts), dtype=torch.long)
+    log_prob = network.log_prob_rows(counts, theta, group)
+    assert 0.99 < log_prob.exp().sum().item() <= 1.0 + 1e-9
+    assert torch.isfinite(log_prob).all()
+    (gradient,) = torch.autograd.grad(log_prob.sum(), theta)
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.5, 5.0])
+def test_impossible_counts_have_no_probability(value: float) -> None:
+    network = shaken(VectorLikelihood([CountSupport(4)], 1, settings=SMALL))
+    row = torch.tensor([[value]], dtype=torch.float64)
+    theta = torch.zeros((1, 1), dtype=torch.float64, requires_grad=True)
+    log_prob = network.log_prob_rows(row, theta, torch.zeros(1, dtype=torch.long))
+    assert log_prob.item() == -math.inf
+
+
+def test_counts_fill_the_real_line_without_gaps() -> None:
+    for support in (CountSupport(7), CountSupport()):
+        counts = torch.arange(8.0, dtype=torch.float64)
+        low, high, first, last = support.edges(counts)
+        torch.testing.assert_close(high[:-1], low[1:])
+        assert first.tolist() == [True] + 7 * [False]
+        assert last[-1].item() == (support.upper == 7)
+        torch.testing.assert_close(support.from_real(support.to_real(counts)), counts)
+        inner = support.from_real(low[1:] + 1e-9)
+        torch.testing.assert_close(inner, counts[1:])
+
+
+def test_mixed_draws_follow_the_density() -> None:
+    """Means of draws equal integrals of the density, over both kinds of components."""
+    components = [Support(), CountSupport(3), Support(lower=Bound(column=0))]
+    network = shaken(VectorLikelihood(components, 1, settings=SMALL), 0.2)
+    theta = torch.tensor([[0.5]], dtype=torch.float64)
+    drawn = network.sample(theta, 40_000, generator=torch.Generator().manual_seed(3))[0]
+    assert (drawn[:, 2] > 0.5).all()
+    counts = torch.arange(4, dtype=torch.float64)
+    x, y = torch.linspace(-22, 22, 177).double(), torch.linspace(-22, 22, 177).double()
+    grid = torch.stack(torch.meshgrid(x, counts, y, indexing="ij"), -1).reshape(-1, 3)
+    area = (x[1] - x[0]) * (y[1] - y[0])
+    rows = torch.cat([grid[:, :2], 0.5 + grid[:, 2:].exp()], -1)
+    log_prob = network.log_prob_rows(rows, theta, torch.zeros(len(rows), dtype=torch.long))
+    weight = (log_prob + grid[:, 2]).exp() * area
+    assert math.isclose(weight.sum().item(), 1.0, abs_tol=2e-3)
+    mapped = torch.cat([drawn[:, :2], (drawn[:, 2:] - 0.5).log()], -1)
+    for values, points in ((mapped, grid), (mapped**2, grid**2)):
+        expected = (weight[:, None] * points).sum(0)
+        error = values.std(0) / math.sqrt(len(values))
+        assert ((values.mean(0) - expected).abs() < 4.5 * error + 5e-3).all()
+
+
+def test_parts_of_a_sequence_follow_time() -> None:
+    """The density of a step does not see what comes after it."""
+    for kinds in ([Support(), Support()], [CountSupport(9)]):
+        network = shaken(VectorLikelihood(kinds * 4, 2, settings=SMALL, n_steps=4))
+        rng = np.random.default_rng(0)
+        x = torch.tensor(rng.integers(0, 9, (3, 4, len(kinds)))).double()
+        theta = torch.tensor(rng.normal(size=(3, 2)))
+        before = network.log_prob(x, theta)
+        assert before.shape == (3, 4)
+        x[:, 3] = 1.0
+        torch.testing.assert_close(network.log_prob(x, theta)[:, :3], before[:, :3])
+    with pytest.raises(ValueError, match="sequences of 4"):
+        network.sample(theta, 5)
+    with pytest.raises(ValueError, match="both discrete and continuous"):
+        VectorLikelihood([2, Support()] * 2, 1, n_steps=2)
+
+
+def test_a_regression_is_linear_in_what_the_networks_see() -> None:
+    """Logistic regression is among what the linear parts alone can express."""
+    network = VectorLikelihood([2], 2, 2, settings=SMALL).double()
+    with torch.no_grad():
+        linear = network.discrete_part.conditioners.linear  # context: θ, v, θ⊗v
+        linear[0, 4], linear[0, 7] = -1.0, -1.0
+    theta = torch.tensor([[0.4, -0.7]], dtype=torch.float64)
+    v = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ones = torch.ones(6, 1, dtype=torch.float64)
+    log_prob = network.log_prob_rows(ones, theta, torch.zeros(6, dtype=torch.long), v)
+    torch.testing.assert_close(log_prob, torch.nn.functional.logsigmoid(v @ theta[0]))
+
+
+def test_skewed_positive_parameters_enter_as_logarithms() -> None:
+    network = VectorLikelihood([Support()], 2, settings=SMALL)
+    parameters = torch.tensor(
+        np.random.default_rng(0).lognormal(0.0, [0.2, 1.0], (1_000, 2)), dtype=torch.float32
+    )
+    network.standardize(parameters[:, :1], parameters)
+    assert network.parameter_log.tolist() == [False, True]
+    assert isinstance(network, LikelihoodNetwork)
