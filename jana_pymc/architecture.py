@@ -97,7 +97,9 @@ class NetworkSettings:
         return cls(posterior, likelihood_kind(**likelihood))
 
 
-def default_settings(schema: DataSchema, n_parameters: int) -> NetworkSettings:
+def default_settings(
+    schema: DataSchema, n_parameters: int, informative: Sequence[int] | None = None
+) -> NetworkSettings:
     """Architecture that structure and dimensions of the data imply.
 
     Exchangeable observations of at most one continuous component, as reaction times and choices,
@@ -109,6 +111,8 @@ def default_settings(schema: DataSchema, n_parameters: int) -> NetworkSettings:
     schema : DataSchema
     n_parameters : int
         Size of the unconstrained parameters.
+    informative : sequence of int, optional
+        Of a vector, the components on which the parameters have an influence; None for all.
     """
     kinds = list(schema.components.values())
     n_continuous = sum(isinstance(kind, Continuous) for kind in kinds)
@@ -121,7 +125,10 @@ def default_settings(schema: DataSchema, n_parameters: int) -> NetworkSettings:
         likelihood = AutoregressiveSettings() if alike else VectorSettings()
         posterior = PosteriorSettings() if alike else PosteriorSettings(flow=flow)
         return NetworkSettings(posterior, likelihood)
-    return NetworkSettings(PosteriorSettings(FlatSummarySettings(), flow), VectorSettings())
+    return NetworkSettings(
+        PosteriorSettings(FlatSummarySettings(informative=informative), flow),
+        VectorSettings(informative=informative),
+    )
 
 
 def check_supported(schema: DataSchema) -> None:

@@ -21,6 +21,7 @@ from jana_pymc.architecture import (
 )
 from jana_pymc.joint import Batch, JointNetwork
 from jana_pymc.likelihoods import VectorSettings
+from jana_pymc.screening import informative_components
 from jana_pymc.simulation import Continuous, GenerativeModel, Simulations
 from jana_pymc.training import (
     BatchSource,
@@ -33,6 +34,9 @@ from jana_pymc.training import (
 )
 
 MINIMUM_SIMULATIONS = 20
+
+MANY_COMPONENTS = 32
+"""Vectors of so many components are searched for such as do not depend on the parameters."""
 
 FEW_PARAMETERS = 5
 """With more parameters than this the networks' weights decay by default."""
@@ -107,11 +111,13 @@ def fit(
     if checkpoint is not None and random_seed is None:
         raise ValueError("checkpoint needs random_seed: a resumed run must repeat its batches.")
     check_supported(model.schema)
-    network = network or default_settings(model.schema, model.prior.n_unconstrained)
-    training = training or default_training(network, model.prior.n_unconstrained)
     seed = int(np.random.SeedSequence(random_seed).generate_state(1)[0])
     torch_device = resolve_device(device)
     sets = _simulations(model, simulations, n_simulations, executor, seed, progressbar)
+    if network is None:
+        informative = _informative(sets[0])
+        network = default_settings(model.schema, model.prior.n_unconstrained, informative)
+    training = training or default_training(network, model.prior.n_unconstrained)
     positive = [
         isinstance(kind, Continuous) and bool(np.nanmin(sets[0].batch().observables[..., i]) > 0.0)
         for i, kind in enumerate(model.schema.components.values())
@@ -167,6 +173,20 @@ def fit(
         history=history,
         model=model,
     )
+
+
+def _informative(simulations: Simulations) -> tuple[int, ...] | None:
+    """Components of long vectors that depend on the parameters; None for all."""
+    kinds = list(simulations.schema.components.values())
+    plain = all(isinstance(k, Continuous) and k.lower is k.upper is None for k in kinds)
+    if simulations.schema.structure != "vector" or len(kinds) < MANY_COMPONENTS or not plain:
+        return None
+    first = slice(0, 20_000)
+    observables = simulations.batch().observables[first, 0]
+    if (observables > 0).all(0).any():  # such components enter twice, as their logarithms too
+        return None
+    found = informative_components(simulations.parameters[first], observables)
+    return None if len(found) == len(kinds) else tuple(int(i) for i in found)
 
 
 def default_training(network: NetworkSettings, n_parameters: int) -> TrainingSettings:

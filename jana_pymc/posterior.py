@@ -251,7 +251,8 @@ def _summary_network(
     if isinstance(summary, SetSummarySettings):
         return SetSummary(n_features, n_continuous, n_cells, summary), summary.n_summaries
     if isinstance(summary, FlatSummarySettings):
-        return FlatSummary(n_features, summary), summary.n_summaries or n_features
+        flat = FlatSummary(n_features, summary)
+        return flat, flat.n_summaries
     if isinstance(summary, SetTransformerSettings):
         return SetTransformer(n_features, n_summaries, summary), n_summaries
     if isinstance(summary, TimeSeriesSettings):

@@ -19,7 +19,7 @@ PACKAGE = "jana_pymc"
 
 # From the ground up. A room imports only from floors below its own.
 FLOORS = (
-    ("networks", "simulation", "storage"),
+    ("networks", "screening", "simulation", "storage"),
     ("flows",),
     ("likelihoods",),
     ("posterior",),

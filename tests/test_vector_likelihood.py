@@ -16,6 +16,7 @@ from jana_pymc.likelihoods import (
     VectorLikelihood,
     VectorSettings,
 )
+from jana_pymc.screening import informative_components
 
 SMALL = VectorSettings(hidden=(16, 16), conditioner_hidden=8, n_bins=4)
 
@@ -147,3 +148,27 @@ def test_skewed_positive_parameters_enter_as_logarithms() -> None:
     network.standardize(parameters[:, :1], parameters)
     assert network.parameter_log.tolist() == [False, True]
     assert isinstance(network, LikelihoodNetwork)
+
+
+def test_distractors_are_found_and_cancel_from_ratios() -> None:
+    rng = np.random.default_rng(0)
+    theta = rng.normal(size=(4_000, 2))
+    noise = rng.standard_t(2, size=(4_000, 6))
+    noise[:, 4] += theta[:, 0]
+    noise[:, 1] *= np.exp(theta[:, 1])
+    assert informative_components(theta, noise).tolist() == [1, 4]
+
+    settings = VectorSettings(hidden=(16,), conditioner_hidden=8, informative=(1, 4))
+    network = VectorLikelihood([Support()] * 6, 2, settings=settings)
+    network.standardize(torch.tensor(noise).float(), torch.tensor(theta).float())
+    network = shaken(network)
+    parameters = torch.tensor(theta[:5])
+    one = torch.tensor(noise[:1])[None].expand(5, 1, 6)
+    together = network.log_prob(one, parameters)
+    torch.testing.assert_close(together, network.log_prob(one.clone(), parameters))
+    moved = one.clone()
+    moved[..., [0, 2, 3, 5]] *= -3.0
+    difference = network.log_prob(moved, parameters) - together
+    torch.testing.assert_close(difference, difference[:1].expand(5, 1))
+    assert difference.abs().max() > 0
+    assert network.sample(parameters, 3).shape == (5, 3, 6)

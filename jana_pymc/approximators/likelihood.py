@@ -21,6 +21,7 @@ from jana_pymc.pytensor import Contaminant
 from jana_pymc.simulation import DataSchema, ParameterLayout
 
 ROWS_AT_ONCE = 200_000
+NUMBERS_AT_ONCE = 400_000
 """Draws times observations evaluated at once, which bounds the memory."""
 
 
@@ -251,7 +252,7 @@ class LikelihoodApproximator:
         theta = torch.tensor(np.atleast_2d(np.asarray(parameters, dtype=float)))
         network = self.network.to(self.device)
         parts = []
-        for part in theta.split(max(1, ROWS_AT_ONCE // max(1, len(rows)))):
+        for part in theta.split(max(1, NUMBERS_AT_ONCE // max(1, rows.numel()))):
             n = len(part)
             values = network.log_prob(
                 rows.expand(n, -1, -1).to(self.device),

@@ -14,6 +14,7 @@ from jana_pymc.flows.autoregressive import AutoregressiveTransform, Reverse
 from jana_pymc.flows.flow import ConditionalFlow
 from jana_pymc.flows.latents import GaussianLatent
 from jana_pymc.likelihoods.discrete import DiscreteAutoregressive
+from jana_pymc.likelihoods.distractors import DistractorFlow
 from jana_pymc.likelihoods.support import CountSupport, Support
 
 MAX_PRODUCTS = 256
@@ -38,15 +39,21 @@ class VectorSettings:
         Width of each component's own network.
     n_bins : int
         Inner bins of the splines of continuous components; counts have half as many.
+    informative : tuple of int, optional
+        The components that depend on the parameters; all by default. The others are continuous
+        distractors, whose density given these is learned without the parameters.
     """
 
     n_layers: int | None = None
     hidden: Sequence[int] = (256, 256)
     conditioner_hidden: int = 64
     n_bins: int = 8
+    informative: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
+        if self.informative is not None:
+            object.__setattr__(self, "informative", tuple(self.informative))
 
     def layers(self, n_continuous: int, n_steps: int) -> int:
         """Number of autoregressive layers."""
@@ -120,6 +127,13 @@ class VectorLikelihood(nn.Module):
             i for i, c in enumerate(self.components) if not isinstance(c, Support)
         )
         self.continuous = tuple(i for i, c in enumerate(self.components) if isinstance(c, Support))
+        self.distractors: tuple[int, ...] = ()
+        if settings.informative is not None:
+            self.distractors = tuple(i for i in self.continuous if i not in settings.informative)
+            self.continuous = tuple(i for i in self.continuous if i in settings.informative)
+            self.supports = tuple(self.components[i] for i in self.continuous)  # type: ignore[misc]
+            if any(self.components[i] != Support() for i in self.distractors):
+                raise ValueError("distractors must be continuous and unbounded.")
         if n_steps > 1 and discrete and self.supports:
             raise ValueError(
                 "a sequence with both discrete and continuous components cannot be modelled as "
@@ -154,6 +168,11 @@ class VectorLikelihood(nn.Module):
                     )
                 )
             self.flow = ConditionalFlow(transforms, GaussianLatent(dim))
+        self.distractor_part = None
+        if self.distractors:
+            self.distractor_part = DistractorFlow(
+                len(self.distractors), len(self.components) - len(self.distractors)
+            )
         self.register_buffer("parameter_log", torch.zeros(n_parameters, dtype=torch.bool))
         for name, size in (
             ("parameter", n_parameters),
@@ -184,6 +203,15 @@ class VectorLikelihood(nn.Module):
                 for s, c in zip(self.supports, self.continuous, strict=True)
             ]
             _set_moments(self.real_mean, self.real_sd, torch.stack(real, -1))
+        if self.distractor_part is not None:
+            self.distractor_part.standardize(
+                observables[:, self.distractors], observables[:, self._others]
+            )
+
+    @property
+    def _others(self) -> tuple[int, ...]:
+        """All components but the distractors."""
+        return (*self.discrete, *self.continuous)
 
     def training_log_prob(
         self,
@@ -202,6 +230,20 @@ class VectorLikelihood(nn.Module):
         conditions: Float[Tensor, "sets obs k"] | None = None,
     ) -> Float[Tensor, "sets obs"]:
         """Log density of each observation; of a sequence, of each step given those before it."""
+        n_sets, n_obs, _ = observables.shape
+        if self.distractor_part is not None and n_sets > 1 and observables.stride(0) == 0:
+            # One data set under many parameters: its distractors are evaluated once.
+            alone = self._distractors_log_prob(observables[0])
+            return self._informative_log_prob(observables, parameters, conditions) + alone
+        together = self._informative_log_prob(observables, parameters, conditions)
+        if self.distractor_part is None:
+            return together
+        alone = self._distractors_log_prob(observables.flatten(0, 1)).reshape(n_sets, n_obs)
+        return together + alone
+
+    def _informative_log_prob(
+        self, observables: Tensor, parameters: Tensor, conditions: Tensor | None
+    ) -> Tensor:
         n_sets, n_obs, _ = observables.shape
         n_rows = 1 if self.n_steps > 1 else n_obs
         group = torch.arange(n_sets, device=observables.device).repeat_interleave(n_rows)
@@ -227,7 +269,15 @@ class VectorLikelihood(nn.Module):
         Tensor, shape (rows,)
             −inf outside the declared support.
         """
-        return self.components_log_prob(observables, parameters, group, conditions).sum(-1)
+        together = self.components_log_prob(observables, parameters, group, conditions).sum(-1)
+        if self.distractor_part is None:
+            return together
+        return together + self._distractors_log_prob(observables)
+
+    def _distractors_log_prob(self, observables: Tensor) -> Tensor:
+        assert self.distractor_part is not None  # narrows the type; callers have checked
+        given = observables[:, self._others]
+        return self.distractor_part.log_prob(observables[:, self.distractors], given)
 
     def components_log_prob(
         self,
@@ -236,7 +286,7 @@ class VectorLikelihood(nn.Module):
         group: Int[Tensor, " rows"],
         conditions: Float[Tensor, "rows k"] | None = None,
     ) -> Float[Tensor, "rows parts"]:
-        """Log densities of the components given those before them, or of parts of them.
+        """Log densities of the components given those before them, without distractors.
 
         Of a sequence there is one for each component, in order; otherwise they are good for their
         sum only.
@@ -303,6 +353,9 @@ class VectorLikelihood(nn.Module):
             own_parameters = parameters[group]
             for j, (support, column) in enumerate(zip(self.supports, self.continuous, strict=True)):
                 drawn[:, column] = support.from_real(real[:, j], own_parameters)
+        if self.distractor_part is not None:
+            given = drawn[:, self._others]
+            drawn[:, self.distractors] = self.distractor_part.sample(given, generator)
         return drawn.reshape(n_sets, n_obs, -1)
 
     def _entering(self, parameters: Tensor) -> Tensor:

@@ -22,13 +22,18 @@ class FlatSummarySettings:
         no summary for.
     hidden : tuple of int
         Hidden layers, where there is a network.
+    informative : tuple of int, optional
+        Features to use, by position; all by default.
     """
 
     n_summaries: int | None = None
     hidden: Sequence[int] = (128, 128)
+    informative: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
+        if self.informative is not None:
+            object.__setattr__(self, "informative", tuple(self.informative))
 
 
 class FlatSummary(nn.Module):
@@ -43,9 +48,12 @@ class FlatSummary(nn.Module):
 
     def __init__(self, n_features: int, settings: FlatSummarySettings):
         super().__init__()
+        self.informative = settings.informative
+        n_features = n_features if self.informative is None else len(self.informative)
         self.network = None
         if settings.n_summaries:
             self.network = DenseNetwork(n_features, settings.n_summaries, hidden=settings.hidden)
+        self.n_summaries = settings.n_summaries or n_features
 
     def forward(
         self,
@@ -56,4 +64,6 @@ class FlatSummary(nn.Module):
     ) -> Float[Tensor, "sets s"]:
         """Summarise data sets that all have the same number of observations."""
         flat = features.flatten(1)
+        if self.informative is not None:
+            flat = flat[:, self.informative]
         return flat if self.network is None else self.network(flat)
