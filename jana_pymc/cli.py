@@ -69,10 +69,16 @@ def summary(scores: dict[str, Any]) -> Table:
         table.add_row(f"{key.upper()}, 95 % band", text)
     for half, loss in scores["losses"].items():
         if half in ("posterior", "likelihood"):
-            exact = "" if loss["exact"] is None else f" (exact {loss['exact']:.3f})"
-            table.add_row(f"loss, {half}", f"{loss['loss']:.3f}{exact}")
+            table.add_row(f"loss, {half}", f"{loss['loss']:.3f}{_exact(loss)}")
     table.add_row("training", f"{scores['train_seconds']:.0f} s")
     return table
+
+
+def _exact(loss: dict[str, Any]) -> str:
+    if loss["exact"] is None:
+        return ""
+    error = f" ± {loss['exact_error']:.3f}" if loss["exact_error"] else ""
+    return f" (exact {loss['exact']:.3f}{error})"
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:

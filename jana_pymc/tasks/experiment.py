@@ -348,9 +348,7 @@ class _Run:
             "observations": [asdict(each) for each in scores],
         }
 
-    def _plot_pairs(
-        self, approximator: JointApproximator, references: ReferencePosteriors
-    ) -> None:
+    def _plot_pairs(self, approximator: JointApproximator, references: ReferencePosteriors) -> None:
         """Draw the first observation's posteriors; its draws are those that will be scored."""
         number = int(references.num_observation[0])
         name = f"pairs_observation_{number}.png"

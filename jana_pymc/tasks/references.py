@@ -94,11 +94,11 @@ class ReferencePosteriors:
 
 def _read(path: Path) -> dict[str, NDArray]:
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no archive of arrays")
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
             return {name: file[name] for name in (*REQUIRED, *OPTIONAL) if name in file}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{str(path)!r} is not a readable .npz file of numbers ({error}); expected one written "
             "by numpy.savez."

@@ -183,7 +183,8 @@ def observation_draws(
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part.npz")
-    np.savez(temporary, identity=identity, **{k: np.asarray(v) for k, v in vars(result).items()})
+    arrays: dict[str, Any] = {"identity": identity, **vars(result)}
+    np.savez(temporary, **arrays)
     os.replace(temporary, path)
     return result
 
