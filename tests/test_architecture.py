@@ -32,11 +32,12 @@ FLOORS = (
     ("fit", "plots"),
     ("workflow",),
     ("tasks",),
+    ("cli",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 TORCH_ONLY = ("networks", "flows", "likelihoods", "posterior", "joint")
-OPTIONAL = ("blackjax", "jax", "numpyro", "nutpie", "zarr")
+OPTIONAL = ("blackjax", "jax", "joblib", "numpyro", "nutpie", "sklearn", "threadpoolctl", "zarr")
 
 
 class Import(NamedTuple):

@@ -1,0 +1,134 @@
+"""The ten benchmark tasks: scores against reference posteriors, beside all published methods.
+
+Experiment 1 of the paper (Figures 7 to 16), and the benchmark of Lueckmann et al. (2021). Each task
+trains once in the benchmark's definition, to which the reference posteriors belong, and once in the
+paper's, for calibration and losses; where they are the same model, once in all. What is finished is
+kept: run it again after an interruption.
+
+    python examples/experiment1_benchmarks.py --reference-dir DIR --output DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import published_scores
+from rich.console import Console
+from rich.table import Table
+
+from jana_pymc.tasks import TASKS
+from jana_pymc.tasks.experiment import BOTH, QUICK, Protocol, run_task
+
+console = Console()
+
+
+def run(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Scores of each task."""
+    results = {}
+    for name in arguments.tasks:
+        console.rule(name)
+        results[name] = run_task(
+            name,
+            arguments.output / name,
+            definition=BOTH,
+            reference=arguments.reference_dir / f"{name}.npz",
+            protocol=QUICK if arguments.quick else Protocol(),
+            random_seed=arguments.random_seed,
+            n_jobs=arguments.jobs,
+            progressbar=not arguments.no_progress,
+            report=console.print,
+        )
+        console.print(score_table(results))
+    return results
+
+
+def score_table(results: dict[str, dict[str, Any]]) -> Table:
+    """C2ST beside published ones; ours is green where it is at or below the best of them all."""
+    table = Table(title="mean C2ST (published: means over observations 1 to 10)")
+    for column in ("task", "amortized", "refined", *published_scores.METHODS, "train s"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    for name, scores in results.items():
+        amortized = published_scores.best(name, published_scores.AMORTIZED)
+        of_all = published_scores.best(name)
+        ours = [scores[f"c2st_{kind}_mean"] for kind in ("amortized", "refined")]
+        table.add_row(
+            name,
+            *(_coloured(score, of_all, amortized) for score in ours),
+            *(f"{score:.3f}" for score in published_scores.C2ST[name]),
+            f"{scores['train_seconds']:.0f}",
+        )
+    return table
+
+
+def calibration_table(results: dict[str, dict[str, Any]]) -> Table:
+    """Verdicts of SBC and JSBC, and losses beside exact and published ones."""
+    table = Table(title="calibration and losses (posterior, likelihood; nats a data set)")
+    for column in ("task", "SBC", "JSBC", "losses", "above exact", "paper's units", "published"):
+        table.add_column(column)
+    for name, scores in results.items():
+        halves = [scores["losses"][half] for half in ("posterior", "likelihood")]
+        excess = [
+            None if half["excess"] is None else (half["excess"], half["excess_standard_error"])
+            for half in halves
+        ]
+        table.add_row(
+            name,
+            *(_verdict(scores[key]) for key in ("sbc", "jsbc")),
+            "  ".join(f"{half['loss']:.3f}" for half in halves),
+            "  ".join("–" if each is None else f"{each[0]:.3f} ± {each[1]:.3f}" for each in excess),
+            "  ".join("–" if h["paper"] is None else f"{h['paper']:.3f}" for h in halves),
+            "  ".join(f"{loss:.3f}" for loss in published_scores.LOSSES[name]),
+        )
+    return table
+
+
+def _coloured(score: float, of_all: float, amortized: float) -> str:
+    # Published means have three digits.
+    colour = "green" if score <= of_all + 5e-4 else "yellow" if score < amortized else "red"
+    return f"[{colour}]{score:.3f}[/{colour}]"
+
+
+def _verdict(components: dict[str, dict[str, Any]]) -> str:
+    outside = [name for name, found in components.items() if not found["inside"]]
+    return f"[red]outside: {', '.join(outside)}[/red]" if outside else "[green]inside[/green]"
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument(
+        "--reference-dir",
+        type=Path,
+        required=True,
+        help="folder with a file NAME.npz for each task: observation, reference_posterior, ...",
+    )
+    parser.add_argument("--output", type=Path, default=Path("output/experiment1"))
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--quick", action="store_true", help="small budgets, to see that it runs")
+    parser.add_argument("--random-seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2, help="processes for scoring")
+    parser.add_argument("--no-progress", action="store_true", help="no progress bars")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    absent = [
+        name for name in arguments.tasks if not (arguments.reference_dir / f"{name}.npz").is_file()
+    ]
+    if absent:
+        raise SystemExit(f"{arguments.reference_dir} lacks {', '.join(f'{n}.npz' for n in absent)}")
+    results = run(arguments)
+    console.print(score_table(results))
+    console.print(calibration_table(results))
+    path = arguments.output / f"scores_seed{arguments.random_seed}.json"
+    path.write_text(json.dumps(results, indent=2))
+    console.print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()

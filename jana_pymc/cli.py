@@ -1,0 +1,112 @@
+"""The command ``jana-pymc``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from jana_pymc.storage import StorageError
+from jana_pymc.tasks import TASKS
+from jana_pymc.tasks.experiment import QUICK, Protocol, run_task
+
+SUMMARY = "Train on a benchmark task, check its calibration, and score it against references."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        By default those of the process.
+
+    Returns
+    -------
+    int
+        0; wrong arguments and files end the process with a message and status 2.
+    """
+    parser, task_parser = _parsers()
+    given = parser.parse_args(arguments)
+    console = Console()
+    protocol = QUICK if given.quick else Protocol()
+    if given.n_simulations is not None:
+        protocol = replace(protocol, n_simulations=given.n_simulations)
+    try:
+        scores = run_task(
+            given.name,
+            given.output,
+            definition=given.definition,
+            reference=given.reference,
+            protocol=protocol,
+            random_seed=given.random_seed,
+            n_jobs=given.jobs,
+            device=given.device,
+            progressbar=not given.no_progress,
+            report=lambda message: console.print(message, highlight=False, markup=False),
+        )
+    except (ValueError, OSError, ImportError, StorageError) as error:
+        task_parser.exit(2, f"{task_parser.prog}: error: {error}\n")
+    console.print(summary(scores))
+    console.print(f"written to {given.output}", highlight=False, markup=False)
+    return 0
+
+
+def summary(scores: dict[str, Any]) -> Table:
+    """Table of what a run found."""
+    table = Table(title=f"{scores['task']} ({scores['definition']})", show_header=False)
+    if "c2st_amortized_mean" in scores:
+        table.add_row("C2ST, amortized", f"{scores['c2st_amortized_mean']:.3f}")
+        table.add_row("C2ST, refined", f"{scores['c2st_refined_mean']:.3f}")
+    for key in ("sbc", "jsbc"):
+        outside = [name for name, found in scores[key].items() if not found["inside"]]
+        text = f"outside: {', '.join(outside)}" if outside else f"all {len(scores[key])} inside"
+        table.add_row(f"{key.upper()}, 95 % band", text)
+    for half, loss in scores["losses"].items():
+        if half in ("posterior", "likelihood"):
+            table.add_row(f"loss, {half}", f"{loss['loss']:.3f}{_exact(loss)}")
+    table.add_row("training", f"{scores['train_seconds']:.0f} s")
+    return table
+
+
+def _exact(loss: dict[str, Any]) -> str:
+    if loss["exact"] is None:
+        return ""
+    error = f" ± {loss['exact_error']:.3f}" if loss["exact_error"] else ""
+    return f" (exact {loss['exact']:.3f}{error})"
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    parser = argparse.ArgumentParser(
+        prog="jana-pymc", description="Jointly amortized neural approximation for PyMC."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    task = commands.add_parser("task", help=SUMMARY, description=SUMMARY)
+    task.add_argument("name", metavar="NAME", help=f"one of {', '.join(TASKS)}")
+    task.add_argument(
+        "--n-simulations", type=int, help="simulations to train on (10000; with --quick 1000)"
+    )
+    task.add_argument("--reference", type=Path, metavar="FILE", help="reference posteriors (.npz)")
+    task.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of results")
+    task.add_argument("--random-seed", type=int, default=1, metavar="S", help="(1)")
+    task.add_argument(
+        "--definition",
+        help="paper, benchmark, or both: calibration in the paper's, scores in the benchmark's "
+        "(benchmark with --reference, else paper)",
+    )
+    task.add_argument(
+        "--quick", action="store_true", help="small budgets, to see that it runs; numbers mean nil"
+    )
+    task.add_argument("--jobs", type=int, default=2, help="processes for scoring (2)")
+    task.add_argument("--device", default="auto", help="where the networks train (auto)")
+    task.add_argument("--no-progress", action="store_true", help="no progress bars")
+    return parser, task
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

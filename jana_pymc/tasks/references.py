@@ -1,0 +1,145 @@
+"""Reference posteriors of a benchmark task, read from a file and checked."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jana_pymc.tasks.benchmark import Task
+
+__all__ = ["ReferencePosteriors"]
+
+REQUIRED = ("observation", "reference_posterior")
+OPTIONAL = ("true_parameters", "num_observation")
+MINIMUM_DRAWS = 100
+
+
+@dataclass(frozen=True, eq=False)
+class ReferencePosteriors:
+    """Observations of a task with draws from their posteriors.
+
+    Parameters
+    ----------
+    observation : ndarray, shape (k, x_size)
+        In the task's flat form.
+    draws : ndarray, shape (k, draws, parameters)
+        Reference posterior draws, parameters in the order of the literature.
+    true_parameters : ndarray, shape (k, parameters) or None
+    num_observation : ndarray of int, shape (k,)
+        Numbers by which observations are known.
+    """
+
+    observation: NDArray[np.float64]
+    draws: NDArray[np.float64]
+    true_parameters: NDArray[np.float64] | None
+    num_observation: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.observation)
+
+    @classmethod
+    def load(cls, path: str | Path, task: Task) -> ReferencePosteriors:
+        """Read an ``.npz`` file.
+
+        Parameters
+        ----------
+        path : str or Path
+            Its arrays are ``observation`` (k, x_size) and ``reference_posterior`` (k, draws,
+            parameters), and if known ``true_parameters`` (k, parameters) and ``num_observation``
+            (k,); without the latter observations are numbered from 1. Others are ignored.
+        task : Task
+            To which the observations belong.
+
+        Returns
+        -------
+        ReferencePosteriors
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is no such file, or its arrays do not fit the task.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file {str(path)!r} with reference posteriors.")
+        arrays = _read(path)
+        missing = [name for name in REQUIRED if name not in arrays]
+        if missing:
+            raise ValueError(
+                f"{str(path)!r} lacks {', '.join(missing)}; it has {', '.join(arrays) or 'no'} "
+                f"arrays. Expected {', '.join(REQUIRED)}, and if known {', '.join(OPTIONAL)}."
+            )
+        observation = _numbers(path, arrays, "observation")
+        if observation.ndim != 2 or not len(observation):
+            raise _wrong(path, "observation", observation, f"(k, {task.x_size})", task)
+        k, size = len(observation), task.model.layout.size
+        if observation.shape[1] != task.x_size:
+            raise _wrong(path, "observation", observation, f"(k, {task.x_size})", task)
+        draws = _numbers(path, arrays, "reference_posterior")
+        if draws.ndim != 3 or (draws.shape[0], draws.shape[2]) != (k, size):
+            raise _wrong(path, "reference_posterior", draws, f"({k}, draws, {size})", task)
+        if draws.shape[1] < MINIMUM_DRAWS:
+            raise ValueError(
+                f"{str(path)!r}: {draws.shape[1]} draws in reference_posterior are too few to "
+                f"compare with; expected {MINIMUM_DRAWS} or more, 10,000 as published."
+            )
+        return cls(observation, draws, _true(path, arrays, k, size, task), _order(path, arrays, k))
+
+
+def _read(path: Path) -> dict[str, NDArray]:
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no archive of arrays")
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in (*REQUIRED, *OPTIONAL) if name in file}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{str(path)!r} is not a readable .npz file of numbers ({error}); expected one written "
+            "by numpy.savez."
+        ) from error
+
+
+def _true(
+    path: Path, arrays: dict[str, NDArray], k: int, size: int, task: Task
+) -> NDArray[np.float64] | None:
+    if "true_parameters" not in arrays:
+        return None
+    values = np.asarray(arrays["true_parameters"], dtype=np.float64)
+    if values.shape != (k, size):
+        raise _wrong(path, "true_parameters", values, f"({k}, {size})", task)
+    return values
+
+
+def _order(path: Path, arrays: dict[str, NDArray], k: int) -> NDArray[np.int64]:
+    if "num_observation" not in arrays:
+        return np.arange(1, k + 1)
+    values = arrays["num_observation"]
+    if values.shape != (k,) or values.dtype.kind not in "iu" or len(np.unique(values)) != k:
+        raise ValueError(
+            f"{str(path)!r}: num_observation is {values.tolist()}; expected {k} different whole "
+            "numbers."
+        )
+    return values.astype(np.int64)
+
+
+def _numbers(path: Path, arrays: dict[str, NDArray], name: str) -> NDArray[np.float64]:
+    values = arrays[name]
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{str(path)!r}: {name} has dtype {values.dtype}; expected numbers.")
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{str(path)!r}: {np.sum(~np.isfinite(values))} values of {name} are not finite."
+        )
+    return values.astype(np.float64)
+
+
+def _wrong(path: Path, name: str, values: NDArray, expected: str, task: Task) -> ValueError:
+    return ValueError(
+        f"{str(path)!r}: {name} has shape {values.shape}; {task!r} expects {expected}."
+    )

@@ -1,0 +1,370 @@
+"""Scores of benchmark tasks: C2ST and losses against closed forms, runs that resume, bad input."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+from exact_pair import ExactPair
+from scipy import stats
+
+from jana_pymc.cli import main
+from jana_pymc.simulation import Continuous, GenerativeModel
+from jana_pymc.tasks import TASKS, experiment, scores, task
+from jana_pymc.tasks.benchmark import Task
+from jana_pymc.tasks.c2st import c2st
+from jana_pymc.tasks.experiment import Protocol, run_task
+from jana_pymc.tasks.losses import _paper_units, losses
+from jana_pymc.tasks.references import ReferencePosteriors
+from jana_pymc.training import TrainingSettings
+
+TINY = Protocol(300, 200, 60, 40, 40, TrainingSettings(n_steps=40))
+
+pytest.importorskip("sklearn", reason="scores need the extra `tasks`")
+
+# --- C2ST --------------------------------------------------------------------------------------
+
+
+def normal(n: int, d: int, shift: float = 0.0, seed: int = 0) -> np.ndarray:
+    draws = np.random.default_rng(seed).normal(size=(n, d))
+    draws[:, 0] += shift
+    return draws
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5, 2.0])
+def test_c2st_finds_half_plus_half_the_total_variation(shift):
+    # TV of N(0, 1) and N(s, 1) is 2 Φ(s / 2) − 1; a trained classifier stays a little below.
+    n, best = 2000, stats.norm.cdf(shift / 2)
+    accuracy = c2st(normal(n, 2), normal(n, 2, shift, seed=1), n_jobs=1)
+    error = math.sqrt(0.25 / (2 * n))
+    assert best - 0.01 - 3 * error < accuracy < best + 3 * error
+
+
+def test_c2st_does_not_depend_on_scale_and_place():
+    x, y = normal(300, 1), normal(300, 1, 1.0, seed=1)
+    same = c2st(x, y, n_jobs=1)
+    assert c2st(64 * x + 1024, 64 * y + 1024, n_jobs=1) == same
+
+
+def test_c2st_in_two_processes_is_the_same():
+    x, y = normal(200, 1), normal(200, 1, 1.0, seed=1)
+    assert c2st(x, y, n_jobs=2) == c2st(x, y, n_jobs=1)
+
+
+def test_c2st_of_some_of_the_draws():
+    x, y = normal(1000, 1), normal(1000, 1, 3.0, seed=1)
+    fewer = c2st(x, y, n_draws=200, n_jobs=1)
+    assert abs(fewer - stats.norm.cdf(1.5)) < 4 * math.sqrt(0.07 / 400)
+    with pytest.raises(ValueError, match="n_draws=5000: expected 5 to 1000"):
+        c2st(x, y, n_draws=5000)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "options", "match"),
+    [
+        (np.ones(9), np.ones((9, 1)), {}, r"reference has shape \(9,\)"),
+        (normal(9, 2), normal(9, 1), {}, "d must be equal"),
+        (normal(9, 2), np.full((9, 2), np.nan), {}, "draws has 18 values that are not finite"),
+        (np.ones((9, 1)), normal(9, 1), {}, "column 0 of reference has the same value"),
+        (normal(9, 2), normal(9, 2), {"n_jobs": 0}, "n_jobs=0"),
+    ],
+)
+def test_c2st_refuses_wrong_input(x, y, options, match):
+    with pytest.raises(ValueError, match=match):
+        c2st(x, y, **options)
+
+
+def test_without_scikit_learn_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ImportError, match=r"jana_pymc\[tasks\]"):
+        c2st(normal(9, 1), normal(9, 1))
+
+
+# --- losses ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("gaussian_linear", -8.796),
+        ("gaussian_linear_uniform", -8.817),
+        ("slcp", -18.333),
+        ("gaussian_mixture", -3.811),
+        ("two_moons", -4.340),
+    ],
+)
+def test_exact_losses_in_the_papers_units(name, published):
+    # Sample means over the paper's test sets, known to the digits given.
+    problem = task(name)
+    theta, x = problem.test_set()
+    loss = -problem.log_likelihood(x, theta).mean() + _paper_units(problem)[1]
+    assert loss == pytest.approx(published, abs=6e-4)
+
+
+class _Posterior:
+    """What `losses` asks beyond what `ExactPair` has."""
+
+    def __init__(self, pair: ExactPair):
+        self.sample_unconstrained = pair.posterior.sample_unconstrained
+        self.log_prob = pair.posterior.log_prob_unconstrained  # mu is its own unconstrained value
+
+
+def conjugate_task(pair: ExactPair, n_obs: int) -> Task:
+    """The pair's model: n_obs draws of N(mu, 1)."""
+
+    def log_likelihood(x, theta):
+        return stats.norm.logpdf(x, theta, 1.0).sum(-1)
+
+    model = GenerativeModel(
+        pair.prior.model, pair.model.simulator, observables={"x": Continuous()}, n_obs=n_obs
+    )
+    return Task(
+        "conjugate",
+        "benchmark",
+        model,
+        n_obs,
+        lambda x: {"x": x},
+        lambda arrays: arrays["x"],
+        log_likelihood,
+    )
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_excess_losses_are_kullback_leibler_divergences(shift):
+    pair = ExactPair()
+    pair.posterior.shift = shift
+    problem = conjugate_task(pair, n_obs=5)
+    rng = np.random.default_rng(1)
+    theta = rng.normal(0.0, 2.0, (400, 1))
+    x = rng.normal(theta, 1.0, (400, 5))
+    batch_posterior = _Posterior(pair)
+
+    class Approximator:
+        posterior, likelihood = batch_posterior, pair.likelihood
+        prior, schema = pair.prior, problem.model.schema
+
+    found = losses(Approximator(), problem, theta, x, draws=400, random_seed=2)
+    # KL(N(m, s²) ‖ N(m + shift · s, s²)) = shift² / 2
+    assert abs(found.posterior.excess - shift**2 / 2) < (
+        4 * found.posterior.excess_standard_error + 0.005
+    )
+    assert found.posterior.exact_error < 0.005
+    entropy = 0.5 * math.log(2 * math.pi * math.e / (0.25 + 5))
+    assert abs(found.posterior.exact - entropy) < 4 * found.posterior.standard_error
+    assert found.likelihood.excess == pytest.approx(0.0, abs=1e-12)
+
+
+# --- reference files ---------------------------------------------------------------------------
+
+
+def arrays(k: int = 2) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(3)
+    problem = task("slcp", "benchmark")
+    made = problem.model.simulate(k, random_seed=5, progressbar=False)
+    return {
+        "observation": problem.flatten(made),
+        "true_parameters": made.parameters,
+        "num_observation": np.arange(3, 3 + k),
+        "reference_posterior": rng.uniform(-3, 3, (k, 300, 5)),
+    }
+
+
+@pytest.fixture
+def reference_file(tmp_path):
+    np.savez(tmp_path / "reference.npz", **arrays())
+    return tmp_path / "reference.npz"
+
+
+def test_a_reference_file_is_read(reference_file):
+    found = ReferencePosteriors.load(reference_file, task("slcp", "benchmark"))
+    assert len(found) == 2
+    np.testing.assert_array_equal(found.num_observation, [3, 4])
+
+
+def test_numbers_and_true_parameters_may_be_absent(tmp_path):
+    some = {k: v for k, v in arrays().items() if k in ("observation", "reference_posterior")}
+    np.savez(tmp_path / "some.npz", **some)
+    found = ReferencePosteriors.load(tmp_path / "some.npz", task("slcp", "benchmark"))
+    assert found.true_parameters is None
+    np.testing.assert_array_equal(found.num_observation, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"observation": None}, "lacks observation; it has reference_posterior"),
+        ({"observation": np.zeros((2, 7))}, r"observation has shape \(2, 7\).*expects \(k, 8\)"),
+        ({"observation": np.zeros((0, 8))}, r"observation has shape \(0, 8\)"),
+        ({"observation": np.full((2, 8), np.nan)}, "16 values of observation are not finite"),
+        ({"reference_posterior": np.zeros((2, 300, 4))}, r"expects \(2, draws, 5\)"),
+        ({"reference_posterior": np.zeros((2, 9, 5))}, "9 draws in reference_posterior"),
+        ({"reference_posterior": np.full((2, 300, 5), "a")}, "dtype <U1; expected numbers"),
+        ({"true_parameters": np.zeros((2, 4))}, r"true_parameters has shape \(2, 4\)"),
+        ({"num_observation": np.array([1, 1])}, "expected 2 different whole numbers"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(tmp_path, changes, match):
+    changed = {k: v for k, v in {**arrays(), **changes}.items() if v is not None}
+    np.savez(tmp_path / "wrong.npz", **changed)
+    with pytest.raises(ValueError, match=match):
+        ReferencePosteriors.load(tmp_path / "wrong.npz", task("slcp", "benchmark"))
+
+
+def test_files_of_another_kind_are_refused(tmp_path):
+    problem = task("slcp", "benchmark")
+    (tmp_path / "text.npz").write_text("no numbers")
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    for name in ("text.npz", "one.npy"):
+        with pytest.raises(ValueError, match=r"is not a readable \.npz file"):
+            ReferencePosteriors.load(tmp_path / name, problem)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        ReferencePosteriors.load(tmp_path / "absent.npz", problem)
+
+
+def test_the_published_references_fit_their_tasks(reference):
+    for name in TASKS:
+        found = ReferencePosteriors.load(
+            reference / "sbibm" / f"{name}.npz", task(name, "benchmark")
+        )
+        assert len(found) == 5
+
+
+# --- runs --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A whole run with a tiny budget, whose numbers mean nothing."""
+    folder = tmp_path_factory.mktemp("run")
+    np.savez(folder / "reference.npz", **arrays())
+    with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
+        _stand_ins(patch)
+        run_tiny(folder)
+    return folder
+
+
+def _stand_ins(patch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """What takes long and has tests of its own: NUTS, which compiles, and the classifier."""
+    real, scored = scores.refine, []
+
+    def quick_score(reference, draws, *, n_draws, n_jobs):
+        assert n_draws == min(len(reference), len(draws))
+        scored.append(draws)
+        return 0.5 + 0.5 * stats.ks_2samp(reference[:, 0], draws[:, 0]).statistic
+
+    patch.setattr(scores, "refine", lambda *a, method, **k: real(*a, method="psis", **k))
+    patch.setattr(scores, "c2st", quick_score)
+    return scored
+
+
+def run_tiny(folder, **changes):
+    options = {"protocol": TINY, "n_jobs": 1, "progressbar": False, "random_seed": 2}
+    return run_task(
+        "slcp", folder / "out", reference=folder / "reference.npz", **{**options, **changes}
+    )
+
+
+def test_a_run_writes_what_it_found(finished):
+    found = json.loads((finished / "out" / "scores.json").read_text())
+    assert found["complete"] and found["definition"] == "benchmark"
+    assert [each["num_observation"] for each in found["observations"]] == [3, 4]
+    for kind in ("amortized", "refined"):
+        values = [each[f"c2st_{kind}"] for each in found["observations"]]
+        assert found[f"c2st_{kind}_mean"] == pytest.approx(np.mean(values))
+        assert 0.5 < found[f"c2st_{kind}_mean"] <= 1.0
+    for key in ("sbc", "jsbc"):
+        assert list(found[key]) == [f"theta[{i}]" for i in range(5)]
+        assert all(type(each["inside"]) is bool for each in found[key].values())
+    for half in ("posterior", "likelihood"):
+        assert found["losses"][half]["exact"] < found["losses"][half]["loss"]
+    assert found["train_seconds"] > 0 and found["versions"]["torch"]
+    for name in ("calibration.png", "history.png", "pairs_observation_3.png"):
+        assert (finished / "out" / name).stat().st_size > 10_000
+
+
+def test_a_finished_run_is_not_done_again(finished, monkeypatch):
+    before = json.loads((finished / "out" / "scores.json").read_text())
+    for module, name in (
+        (experiment, "fit"),
+        (experiment, "calibration"),
+        (experiment, "losses"),
+        (scores, "refine"),
+        (scores, "c2st"),
+    ):
+        monkeypatch.setattr(module, name, None)  # a call would fail
+    assert scores._plain(run_tiny(finished)) == before
+
+
+def test_only_what_is_missing_is_done(finished, monkeypatch):
+    out = finished / "out"
+    before = json.loads((out / "scores.json").read_text())
+    (out / "scores" / "observation_3.json").unlink()
+    (out / "draws" / "observation_4.npz").write_bytes(b"cut short")
+    scored = _stand_ins(monkeypatch)
+    monkeypatch.setattr(experiment, "fit", None)
+    after = run_tiny(finished)
+    # The draws of observation 4 are made again from its own random numbers, so its scores hold.
+    assert len(scored) == 2
+    assert after["c2st_refined_mean"] == before["c2st_refined_mean"]
+
+
+def test_a_folder_of_other_options_is_refused(finished):
+    with pytest.raises(ValueError, match=r"random_seed=2, not 3\. Choose another folder"):
+        run_tiny(finished, random_seed=3)
+
+
+def test_draws_must_fill_the_chains(finished):
+    with pytest.raises(ValueError, match="draws=201: expected a positive multiple of 4"):
+        scores.observation_draws(
+            None, None, np.zeros(8), path=finished, draws=201, key="", random_seed=0
+        )
+
+
+def test_which_definitions_are_one_model():
+    same = {n for n in TASKS if experiment._same(task(n, "paper"), task(n, "benchmark"))}
+    assert same == {"slcp", "gaussian_mixture", "two_moons"}
+
+
+# --- the command -------------------------------------------------------------------------------
+
+
+def refused(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(["task", *arguments])
+    assert end.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_the_command_explains_what_is_wrong(capsys, tmp_path, reference_file):
+    out = ["--output", str(tmp_path / "out")]
+    assert "there is no task 'slpc'; the tasks are gaussian_linear," in refused(
+        capsys, "slpc", *out
+    )
+    assert "slcp has no definition 'mine'" in refused(capsys, "slcp", *out, "--definition", "mine")
+    assert "there is no file" in refused(capsys, "slcp", *out, "--reference", "absent.npz")
+    assert "expects (k, 2)" in refused(
+        capsys, "two_moons", *out, "--reference", str(reference_file)
+    )
+    assert "random_seed=-1" in refused(capsys, "slcp", *out, "--random-seed", "-1")
+    assert "cannot write to the folder" in refused(
+        capsys, "slcp", "--output", str(reference_file / "below")
+    )
+    assert "--output" in refused(capsys, "slcp")
+
+
+def test_the_command_runs_both_definitions_at_once_where_they_are_one_model(
+    capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("jana_pymc.cli.QUICK", TINY)
+    options = ["--quick", "--no-progress", "--n-simulations", "200", "--definition", "both"]
+    assert main(["task", "slcp", *options, "--output", str(tmp_path)]) == 0
+    assert "SBC" in capsys.readouterr().out
+    found = json.loads((tmp_path / "scores.json").read_text())
+    assert found["definition"] == "both" and list(found["runs"]) == ["paper"]
+    assert found["protocol"]["n_simulations"] == 200
+    assert found["losses"]["likelihood"]["paper"] is not None
+    assert found["sbc"] == found["runs"]["paper"]["sbc"]
+    assert "observations" not in found
