@@ -51,6 +51,9 @@ _SUMMARIES: dict[str, type[SummarySettings]] = {
 _PARTS: dict[str, type] = {"deep_set": DeepSetSettings, "attention": AttentionSettings}
 """Settings within the settings of summary networks."""
 
+FEW_PARAMETERS = 5
+"""With more parameters than this there is more to overfit: smaller networks, weights that decay."""
+
 
 @dataclass(frozen=True)
 class NetworkSettings:
@@ -118,16 +121,17 @@ def default_settings(
     n_continuous = sum(isinstance(kind, Continuous) for kind in kinds)
     has_counts = any(isinstance(kind, Count) for kind in kinds)
     layers = 3 if n_parameters <= 3 else 2 if n_parameters <= 5 else 1
-    flow = FlowSettings(transform="autoregressive", n_layers=layers, hidden=(256, 256))
+    hidden = (256, 256) if n_parameters <= FEW_PARAMETERS else (128, 128)
+    flow = FlowSettings(transform="autoregressive", n_layers=layers, hidden=hidden)
     if schema.structure == "exchangeable":
         # A regression's observations share nothing that could be computed once for all of them.
         alike = n_continuous <= 1 and not has_counts and not schema.conditions
-        likelihood = AutoregressiveSettings() if alike else VectorSettings()
+        likelihood = AutoregressiveSettings() if alike else VectorSettings(hidden=hidden)
         posterior = PosteriorSettings() if alike else PosteriorSettings(flow=flow)
         return NetworkSettings(posterior, likelihood)
     return NetworkSettings(
         PosteriorSettings(FlatSummarySettings(informative=informative), flow),
-        VectorSettings(informative=informative),
+        VectorSettings(hidden=hidden, informative=informative),
     )
 
 

@@ -14,6 +14,7 @@ import torch
 
 from jana_pymc.approximators import JointApproximator
 from jana_pymc.architecture import (
+    FEW_PARAMETERS,
     NetworkSettings,
     build_network,
     check_supported,
@@ -37,9 +38,6 @@ MINIMUM_SIMULATIONS = 20
 
 MANY_COMPONENTS = 32
 """Vectors of so many components are searched for such as do not depend on the parameters."""
-
-FEW_PARAMETERS = 5
-"""With more parameters than this the networks' weights decay by default."""
 
 
 def fit(
@@ -200,14 +198,16 @@ def default_training(network: NetworkSettings, n_parameters: int) -> TrainingSet
     """
     if not isinstance(network.likelihood, VectorSettings):
         return TrainingSettings()
+    few = n_parameters <= FEW_PARAMETERS
+    rate = 5e-3 if few else 2e-3
     return TrainingSettings(
-        n_steps=8_000,
+        n_steps=8_000 if few else 5_000,
         batch_size=256,
-        learning_rate=5e-3,
-        likelihood_learning_rate=5e-3,
+        learning_rate=rate,
+        likelihood_learning_rate=rate,
         likelihood_obs=8,
         optimizer="adamw",
-        weight_decay=0.1 if n_parameters > FEW_PARAMETERS else 0.0,
+        weight_decay=0.0 if few else 0.3,
         linear_steps=600,
         weight_average=0.999,
         n_validations=40,
