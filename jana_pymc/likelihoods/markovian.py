@@ -1,0 +1,306 @@
+"""Likelihood networks for sequences: Markov windows, and a recurrent memory of all that was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from jana_pymc.likelihoods.time_point import Component, ConditionalSettings, TimePointDensity
+
+
+@dataclass(frozen=True)
+class MarkovianSettings:
+    """Architecture of the likelihood of a sequence.
+
+    Parameters
+    ----------
+    order : int
+        How many of the observations just before it each observation is given.
+    memory : int
+        Units of the recurrent memory of the whole past; 0 for none. Without it the density is
+        that of a Markov process of the given order, and evaluates in native PyTensor.
+    clock : bool
+        Whether the density may depend on how long ago the sequence began, beyond `order` steps.
+        A process that is no different later on needs none, and is learned from less without.
+    conditional : ConditionalSettings
+        Of the density of one observation given its past.
+    """
+
+    order: int = 1
+    memory: int = 64
+    clock: bool = False
+    conditional: ConditionalSettings = field(default_factory=ConditionalSettings)
+
+    def __post_init__(self) -> None:
+        if self.order < 0 or self.memory < 0:
+            raise ValueError(
+                f"order={self.order}, memory={self.memory}: both must be at least 0. "
+                "order=0 with memory=0 is a sequence of independent observations."
+            )
+
+
+class MarkovianLikelihood(nn.Module):
+    r"""Density of a sequence as a product over time (Eq. 15).
+
+    .. math::
+
+        l(x_{1:T} \mid \theta) = \prod_t p(x_t \mid x_{<t}, \theta, c_t)
+
+    Of the past an observation sees the last ``order`` observations and, with ``memory``, the state
+    of a gated recurrent unit [2]_ that has read all observations before, the parameters and the
+    known conditions so far. What lies before the beginning is marked as absent. Densities of all
+    time points are computed at once (teacher forcing); simulation goes step by step.
+
+    The density of one time point given its past is that of `TimePointDensity`.
+
+    Parameters
+    ----------
+    components : sequence of int, Support or CountRange
+        For each component of an observation, in the order of the data: the number of categories,
+        the support if it is continuous, the range of a count.
+    n_parameters, n_conditions : int
+        Sizes of the flattened parameters and of the known conditions of one time point.
+    settings : MarkovianSettings
+
+    References
+    ----------
+    .. [1] Radev, S. T., et al. (2023). JANA: Jointly amortized neural approximation of complex
+       Bayesian models. UAI. Equation 15 and Appendix C.3.
+    .. [2] Cho, K., et al. (2014). Learning phrase representations using RNN encoder-decoder for
+       statistical machine translation. EMNLP.
+    """
+
+    parameter_mean: Tensor
+    parameter_sd: Tensor
+    condition_mean: Tensor
+    condition_sd: Tensor
+    length: Tensor
+
+    def __init__(
+        self,
+        components: Sequence[Component],
+        n_parameters: int,
+        n_conditions: int = 0,
+        settings: MarkovianSettings = MarkovianSettings(),
+    ):
+        super().__init__()
+        self.components = tuple(components)
+        self.n_conditions = n_conditions
+        self.settings = settings
+        n_features = sum(c if isinstance(c, int) else 1 for c in self.components)
+        self.density = TimePointDensity(
+            components,
+            n_parameters + n_conditions + settings.order + settings.clock,
+            n_features * settings.order + settings.memory,
+            settings.conditional,
+        )
+        self.gru = (
+            nn.GRU(n_parameters + n_conditions + n_features + 1, settings.memory, batch_first=True)
+            if settings.memory
+            else None
+        )
+        for name, size in (("parameter", n_parameters), ("condition", n_conditions)):
+            self.register_buffer(f"{name}_mean", torch.zeros(size))
+            self.register_buffer(f"{name}_sd", torch.ones(size))
+        self.register_buffer("length", torch.tensor(1.0))
+
+    @torch.no_grad()
+    def standardize(
+        self,
+        observables: Float[Tensor, "sets obs c"],
+        parameters: Float[Tensor, "sets p"],
+        conditions: Float[Tensor, "sets obs k"] | None = None,
+    ) -> None:
+        """Take location and scale of inputs and outputs from simulated sequences.
+
+        Shorter sequences end in NaN.
+        """
+        _set_moments(self.parameter_mean, self.parameter_sd, parameters)
+        present = ~torch.isnan(observables).any(-1)
+        if conditions is not None and self.n_conditions:
+            _set_moments(self.condition_mean, self.condition_sd, conditions[present])
+        owner = present.nonzero()[:, 0]
+        self.density.standardize(observables[present], parameters[owner])
+        self.length.fill_(observables.shape[1])
+
+    def training_log_prob(
+        self,
+        observables: Float[Tensor, "sets obs c"],
+        parameters: Float[Tensor, "sets p"],
+        conditions: Float[Tensor, "sets obs k"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "sets obs"]:
+        """What the training loss averages over the observations that are there: the log density."""
+        return self.log_prob(observables, parameters, conditions)
+
+    def log_prob(
+        self,
+        observables: Float[Tensor, "sets obs c"],
+        parameters: Float[Tensor, "sets p"],
+        conditions: Float[Tensor, "sets obs k"] | None = None,
+    ) -> Float[Tensor, "sets obs"]:
+        """Log density of each observation given those before it and the sequence's parameters.
+
+        Parameters
+        ----------
+        observables : Tensor, shape (sets, obs, components)
+            Shorter sequences end in NaN.
+        parameters : Tensor, shape (sets, parameters)
+        conditions : Tensor, shape (sets, obs, conditions), optional
+
+        Returns
+        -------
+        Tensor, shape (sets, obs)
+            −inf outside the declared support; 0 where a sequence has ended, so that a sum over
+            time is the log density of the sequence.
+        """
+        n_sets, n_obs, _ = observables.shape
+        present = ~torch.isnan(observables).any(-1)
+        filled = torch.where(present[..., None], observables, 0.0)  # type: ignore[arg-type]
+        rows = filled.flatten(0, 1)
+        encoded = self.density.encode(rows, parameters.repeat_interleave(n_obs, 0))
+        features = encoded.features.reshape(n_sets, n_obs, -1)
+        features = torch.where(present[..., None], features, 0.0)  # type: ignore[arg-type]
+
+        context = self._context(parameters, n_obs, conditions)
+        time = torch.arange(n_obs, device=rows.device)
+        # The last `order` observations; what comes before the first is zero and not there.
+        lags = [_shifted(features, j + 1) for j in range(self.settings.order)]
+        there = [_shifted(present[..., None], j + 1) for j in range(self.settings.order)]
+        memory = None
+        if self.gru is not None:
+            read = [_shifted(features, 1), _shifted(present[..., None], 1), context]
+            memory, _ = self.gru(_joined(read, context))
+        inputs = self._inputs(context, lags, there, memory, time)
+        log_prob = self.density.log_prob(rows, encoded, *(i.flatten(0, 1) for i in inputs))
+        return torch.where(present, log_prob.reshape(n_sets, n_obs), 0.0)  # type: ignore[arg-type]
+
+    def log_prob_rows(
+        self,
+        observables: Float[Tensor, "rows c"],
+        parameters: Float[Tensor, "groups p"],
+        group: Int[Tensor, " rows"],
+        conditions: Float[Tensor, "rows k"] | None = None,
+    ) -> Float[Tensor, " rows"]:
+        """Log density of time points of one sequence after the other.
+
+        Parameters
+        ----------
+        observables : Tensor, shape (rows, components)
+        parameters : Tensor, shape (groups, parameters)
+            Of each sequence.
+        group : Tensor of int, shape (rows,)
+            Row of ``parameters`` for each time point. A new sequence begins where it changes.
+        conditions : Tensor, shape (rows, conditions), optional
+
+        Returns
+        -------
+        Tensor, shape (rows,)
+        """
+        begins = torch.ones_like(group, dtype=torch.bool)
+        begins[1:] = group[1:] != group[:-1]
+        sequence = begins.cumsum(0) - 1
+        first = begins.nonzero()[:, 0]
+        time = torch.arange(len(group), device=group.device) - first[sequence]
+        shape = (len(first), int(time.max()) + 1)
+
+        def padded(rows: Tensor) -> Tensor:
+            full = rows.new_full((*shape, rows.shape[-1]), torch.nan)
+            return full.index_put((sequence, time), rows)
+
+        known = None if conditions is None else padded(conditions)
+        log_prob = self.log_prob(padded(observables), parameters[group[first]], known)
+        return log_prob[sequence, time]
+
+    @torch.no_grad()
+    def sample(
+        self,
+        parameters: Float[Tensor, "sets p"],
+        n_obs: int,
+        conditions: Float[Tensor, "sets obs k"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "sets obs c"]:
+        """Simulate a sequence of n_obs observations for each parameter vector, step by step."""
+        n_sets, order = len(parameters), self.settings.order
+        context = self._context(parameters, n_obs, conditions)
+        nothing = parameters.new_zeros(n_sets, self.density.n_features)
+        absent = torch.zeros(n_sets, 1, dtype=torch.bool, device=parameters.device)
+        past, there = [nothing] * (order + 1), [absent] * (order + 1)
+        state: Tensor | None = None
+        steps = []
+        for t in range(n_obs):
+            now = context[:, t : t + 1]
+            memory = None
+            if self.gru is not None:
+                memory, state = self.gru(_joined([past[0][:, None], there[0][:, None], now], now), state)
+            known, *inputs = self._inputs(
+                now,
+                [p[:, None] for p in past[:order]],
+                [p[:, None] for p in there[:order]],
+                memory,
+                torch.full((1,), t, device=parameters.device),
+            )
+            x, features = self.density.sample(
+                parameters, known[:, 0], *(i[:, 0] for i in inputs), generator
+            )
+            past, there = [features, *past[:order]], [~absent, *there[:order]]
+            steps.append(x)
+        return torch.stack(steps, 1)
+
+    def _context(self, parameters: Tensor, n_obs: int, conditions: Tensor | None) -> Tensor:
+        """Standardised parameters and conditions of each time point, (sets, obs, p + k)."""
+        context = ((parameters - self.parameter_mean) / self.parameter_sd)[:, None]
+        context = context.expand(-1, n_obs, -1)
+        if self.n_conditions == 0:
+            return context
+        if conditions is None:
+            raise ValueError(
+                f"this likelihood needs {self.n_conditions} known conditions for each time point."
+            )
+        known = (conditions - self.condition_mean) / self.condition_sd
+        return torch.cat([context, known.nan_to_num()], -1)
+
+    def _inputs(
+        self,
+        context: Tensor,
+        lags: list[Tensor],
+        there: list[Tensor],
+        memory: Tensor | None,
+        time: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the conditional density sees: the known, the past, and the past within its range."""
+        known = [context, *(~t for t in there)]
+        if self.settings.clock:
+            clock = 2.0 * time.to(context.dtype) / self.length - 1.0
+            known.append(clock[:, None].expand(len(context), -1, -1))
+        bounded = [torch.where(t, self.density.bounded(x), 0.0) for x, t in zip(lags, there, strict=True)]  # type: ignore[arg-type]
+        read = [] if memory is None else [memory]
+        return (
+            _joined(known, context),
+            _joined([*lags, *read], context),
+            _joined([*bounded, *read], context),
+        )
+
+
+def _shifted(values: Tensor, steps: int) -> Tensor:
+    """Values of some steps before, zero (or false) before the beginning."""
+    n = max(values.shape[1] - steps, 0)
+    start = torch.zeros_like(values[:, : values.shape[1] - n])
+    return torch.cat([start, values[:, :n]], 1)
+
+
+def _joined(parts: list[Tensor], like: Tensor) -> Tensor:
+    """Along the last axis, in one type; empty if there are none."""
+    if not parts:
+        return like[..., :0]
+    return torch.cat([p.to(like.dtype) for p in parts], -1)
+
+
+def _set_moments(mean: Tensor, sd: Tensor, values: Tensor) -> None:
+    mean.copy_(values.mean(0))
+    deviation = values.std(0)
+    sd.copy_(torch.where(deviation > 0, deviation, 1.0))
