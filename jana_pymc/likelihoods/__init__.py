@@ -2,14 +2,21 @@
 
 from jana_pymc.likelihoods.autoregressive import AutoregressiveLikelihood, AutoregressiveSettings
 from jana_pymc.likelihoods.contract import LikelihoodNetwork
+from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.likelihoods.coupling import SignedCouplingLikelihood, SignedCouplingSettings
+from jana_pymc.likelihoods.markovian import MarkovianLikelihood, MarkovianSettings
 from jana_pymc.likelihoods.support import Bound, Support
+from jana_pymc.likelihoods.time_point import ConditionalSettings
 
 __all__ = [
     "AutoregressiveLikelihood",
     "AutoregressiveSettings",
     "Bound",
+    "ConditionalSettings",
+    "CountRange",
     "LikelihoodNetwork",
+    "MarkovianLikelihood",
+    "MarkovianSettings",
     "SignedCouplingLikelihood",
     "SignedCouplingSettings",
     "Support",

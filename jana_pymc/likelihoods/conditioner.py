@@ -1,4 +1,4 @@
-"""The network behind the conditional densities of a sequence: linear at heart, bent by a dense one."""
+"""The network behind the conditional densities of a sequence: linear first, then dense."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from jana_pymc.likelihoods.time_point import Component, ConditionalSettings, TimePointDensity
@@ -108,6 +108,16 @@ class MarkovianLikelihood(nn.Module):
             self.register_buffer(f"{name}_sd", torch.ones(size))
         self.register_buffer("length", torch.tensor(1.0))
 
+    def train(self, mode: bool = True) -> MarkovianLikelihood:
+        """Set the mode; the memory, which has no dropout, stays in that of training.
+
+        cuDNN computes gradients of a recurrent network in that mode alone.
+        """
+        super().train(mode)
+        if self.gru is not None:
+            self.gru.train()
+        return self
+
     @torch.no_grad()
     def standardize(
         self,
@@ -201,6 +211,8 @@ class MarkovianLikelihood(nn.Module):
         -------
         Tensor, shape (rows,)
         """
+        if not len(group):
+            return observables.new_zeros(0)
         begins = torch.ones_like(group, dtype=torch.bool)
         begins[1:] = group[1:] != group[:-1]
         sequence = begins.cumsum(0) - 1
@@ -236,7 +248,9 @@ class MarkovianLikelihood(nn.Module):
             now = context[:, t : t + 1]
             memory = None
             if self.gru is not None:
-                memory, state = self.gru(_joined([past[0][:, None], there[0][:, None], now], now), state)
+                memory, state = self.gru(
+                    _joined([past[0][:, None], there[0][:, None], now], now), state
+                )
             known, *inputs = self._inputs(
                 now,
                 [p[:, None] for p in past[:order]],
@@ -277,7 +291,9 @@ class MarkovianLikelihood(nn.Module):
         if self.settings.clock:
             clock = 2.0 * time.to(context.dtype) / self.length - 1.0
             known.append(clock[:, None].expand(len(context), -1, -1))
-        bounded = [torch.where(t, self.density.bounded(x), 0.0) for x, t in zip(lags, there, strict=True)]  # type: ignore[arg-type]
+        bounded = [
+            torch.where(t, self.density.bounded(x), 0.0) for x, t in zip(lags, there, strict=True)
+        ]  # type: ignore[arg-type]
         read = [] if memory is None else [memory]
         return (
             _joined(known, context),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, TypeAlias
 
 import torch
@@ -27,6 +28,9 @@ Component: TypeAlias = int | Support | CountRange
 
 LOG_SCALE_RANGE = 8.0
 """Log scales bend towards ± this, far from any use: an exploding simulation stays finite."""
+
+LARGEST_LOG = 80.0
+"""Of a simulated distance from a bound: its exponential is finite in single precision."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,9 @@ class Encoded:
 class TimePointDensity(nn.Module):
     r"""Product of conditionals, one component after the other in the order of the data.
 
-    .. math:: p(x_t \mid x_{<t}, \theta, c_t) = \prod_j p(x_{t,j} \mid x_{t,<j}, x_{<t}, \theta, c_t)
+    .. math::
+
+        p(x_t \mid x_{<t}, \theta, c_t) = \prod_j p(x_{t,j} \mid x_{t,<j}, x_{<t}, \theta, c_t)
 
     A categorical component follows a softmax. A continuous one, mapped to the real line by its
     support and standardised, is shifted, scaled and bent by a rational-quadratic spline to a
@@ -125,7 +131,7 @@ class TimePointDensity(nn.Module):
             )
             ends.append(ends[-1] + (categories or 1))
         self.networks = nn.ModuleList(networks)
-        self.columns = tuple(slice(*pair) for pair in zip(ends[:-1], ends[1:], strict=True))
+        self.columns = tuple(slice(*pair) for pair in pairwise(ends))
         self.n_features = ends[-1]
         for name, value in (("mean", 0.0), ("sd", 1.0), ("low", -math.inf), ("high", math.inf)):
             self.register_buffer(name, torch.full((self.n_features,), value))
@@ -252,7 +258,10 @@ class TimePointDensity(nn.Module):
                 else:
                     z = torch.randn(len(raw), generator=generator, **options)  # type: ignore[arg-type]
                     y = line.inverse(z)
-                    columns.append(component.from_real(y * sd + mean, parameters))
+                    real = y * sd + mean
+                    if component.lower is not None or component.upper is not None:
+                        real = real.clamp(-LARGEST_LOG, LARGEST_LOG)
+                    columns.append(component.from_real(real, parameters))
                     own = y[:, None]
             past = torch.cat([past, own], -1)
             bound = torch.clamp(own, self.low[self.columns[j]], self.high[self.columns[j]])
