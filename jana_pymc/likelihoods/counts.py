@@ -68,11 +68,11 @@ class CountRange:
         """
         has_left = counts > 0
         has_right = torch.ones_like(has_left) if self.upper is None else counts < self.upper
-        above_zero = torch.where(has_left, counts, 1.0)  # type: ignore[arg-type]
+        above_zero = torch.where(has_left, counts, 1.0)
         left, right = torch.log(above_zero), torch.log(counts + 1.0)
         width = torch.log1p(1.0 / above_zero)
         if self.upper is not None:
-            below_upper = torch.where(has_right, self.upper - counts, 1.0)  # type: ignore[arg-type]
+            below_upper = torch.where(has_right, self.upper - counts, 1.0)
             left = left - torch.log(self.upper + 1.0 - counts)
             right = right - torch.log(below_upper)
             width = width + torch.log1p(1.0 / below_upper)
@@ -101,7 +101,7 @@ def log_cell_probability(
     """
     both = has_left & has_right
     width = torch.where(right - left > NARROW, right - left, narrow)
-    width = torch.where(both, width, 1.0)  # type: ignore[arg-type]
+    width = torch.where(both, width, 1.0)
     zero = torch.zeros_like(left)
     return (
         torch.where(has_right, logsigmoid(right), zero)

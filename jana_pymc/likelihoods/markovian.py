@@ -170,11 +170,11 @@ class MarkovianLikelihood(nn.Module):
         """
         n_sets, n_obs, _ = observables.shape
         present = ~torch.isnan(observables).any(-1)
-        filled = torch.where(present[..., None], observables, 0.0)  # type: ignore[arg-type]
+        filled = torch.where(present[..., None], observables, 0.0)
         rows = filled.flatten(0, 1)
         encoded = self.density.encode(rows, parameters.repeat_interleave(n_obs, 0))
         features = encoded.features.reshape(n_sets, n_obs, -1)
-        features = torch.where(present[..., None], features, 0.0)  # type: ignore[arg-type]
+        features = torch.where(present[..., None], features, 0.0)
 
         context = self._context(parameters, n_obs, conditions)
         time = torch.arange(n_obs, device=rows.device)
@@ -187,7 +187,7 @@ class MarkovianLikelihood(nn.Module):
             memory, _ = self.gru(_joined(read, context))
         inputs = self._inputs(context, lags, there, memory, time)
         log_prob = self.density.log_prob(rows, encoded, *(i.flatten(0, 1) for i in inputs))
-        return torch.where(present, log_prob.reshape(n_sets, n_obs), 0.0)  # type: ignore[arg-type]
+        return torch.where(present, log_prob.reshape(n_sets, n_obs), 0.0)
 
     def log_prob_rows(
         self,
@@ -251,7 +251,7 @@ class MarkovianLikelihood(nn.Module):
                 memory, state = self.gru(
                     _joined([past[0][:, None], there[0][:, None], now], now), state
                 )
-            known, *inputs = self._inputs(
+            known, before, bounded = self._inputs(
                 now,
                 [p[:, None] for p in past[:order]],
                 [p[:, None] for p in there[:order]],
@@ -259,7 +259,7 @@ class MarkovianLikelihood(nn.Module):
                 torch.full((1,), t, device=parameters.device),
             )
             x, features = self.density.sample(
-                parameters, known[:, 0], *(i[:, 0] for i in inputs), generator
+                parameters, known[:, 0], before[:, 0], bounded[:, 0], generator
             )
             past, there = [features, *past[:order]], [~absent, *there[:order]]
             steps.append(x)
@@ -293,7 +293,7 @@ class MarkovianLikelihood(nn.Module):
             known.append(clock[:, None].expand(len(context), -1, -1))
         bounded = [
             torch.where(t, self.density.bounded(x), 0.0) for x, t in zip(lags, there, strict=True)
-        ]  # type: ignore[arg-type]
+        ]
         read = [] if memory is None else [memory]
         return (
             _joined(known, context),

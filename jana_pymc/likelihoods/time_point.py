@@ -169,7 +169,7 @@ class TimePointDensity(nn.Module):
                 continue
             if isinstance(component, CountRange):
                 possible = component.inside(x)
-                y = component.to_real(torch.where(possible, x, 0.0))  # type: ignore[arg-type]
+                y = component.to_real(torch.where(possible, x, 0.0))
             else:
                 y, own_log_det, possible = component.to_real(x, parameters)
                 log_det = log_det + own_log_det - torch.log(self.sd[self.columns[j]])
@@ -237,34 +237,29 @@ class TimePointDensity(nn.Module):
         features : Tensor, shape (rows, features)
         """
         columns: list[Tensor] = []
-        options = {"dtype": known.dtype, "device": known.device}
-        for j, component in enumerate(self.components):
+        for j, (component, column) in enumerate(zip(self.components, self.columns, strict=True)):
             raw = self.networks[j](known, past, bounded)
-            # Uniform numbers inside (0, 1), so that neither end yields an infinite value.
-            tiny = torch.finfo(known.dtype).eps / 4
             if isinstance(component, int):
-                uniform = torch.rand(raw.shape, generator=generator, **options).clamp_min(tiny)  # type: ignore[arg-type]
-                category = (log_softmax(raw, -1) - torch.log(-torch.log(uniform))).argmax(-1)
-                columns.append(category.to(known.dtype))
-                own = one_hot(category, component).to(known.dtype)
+                gumbel = -torch.log(-torch.log(_uniform(raw, generator)))
+                category = (log_softmax(raw, -1) + gumbel).argmax(-1)
+                columns.append(category.to(raw.dtype))
+                own = one_hot(category, component).to(raw.dtype)
             else:
-                mean, sd = self.mean[self.columns[j]], self.sd[self.columns[j]]
+                mean, sd = self.mean[column], self.sd[column]
                 line = _RealLine(raw, self.settings.n_bins)
                 if isinstance(component, CountRange):
-                    uniform = torch.rand(len(raw), generator=generator, **options)  # type: ignore[arg-type]
-                    z = torch.logit(uniform.clamp(tiny, 1 - 2 * tiny))
-                    columns.append(component.from_real(line.inverse(z) * sd + mean))
+                    y = line.inverse(torch.logit(_uniform(raw[:, 0], generator)))
+                    columns.append(component.from_real(y * sd + mean))
                     own = ((component.to_real(columns[-1]) - mean) / sd)[:, None]
                 else:
-                    z = torch.randn(len(raw), generator=generator, **options)  # type: ignore[arg-type]
-                    y = line.inverse(z)
+                    y = line.inverse(_normal(raw[:, 0], generator))
                     real = y * sd + mean
                     if component.lower is not None or component.upper is not None:
                         real = real.clamp(-LARGEST_LOG, LARGEST_LOG)
                     columns.append(component.from_real(real, parameters))
                     own = y[:, None]
             past = torch.cat([past, own], -1)
-            bound = torch.clamp(own, self.low[self.columns[j]], self.high[self.columns[j]])
+            bound = torch.clamp(own, self.low[column], self.high[column])
             bounded = torch.cat([bounded, bound], -1)
         return torch.stack(columns, -1), past[:, self.n_past :]
 
@@ -293,10 +288,21 @@ def _log_count(
     component: CountRange, counts: Tensor, line: _RealLine, mean: Tensor, sd: Tensor
 ) -> Tensor:
     """Log probability of counts; finite, but of no meaning, for what is none."""
-    safe = torch.where(component.inside(counts), counts, 0.0)  # type: ignore[arg-type]
+    safe = torch.where(component.inside(counts), counts, 0.0)
     has_left, has_right, (left, right, width) = component.cells(safe)
     left, right, width = (left - mean) / sd, (right - mean) / sd, width / sd
     _, log_slope = line.forward(0.5 * (left + right))
     return log_cell_probability(
         has_left, has_right, line.forward(left)[0], line.forward(right)[0], log_slope.exp() * width
     )
+
+
+def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Uniform numbers strictly inside (0, 1), whose logits are finite."""
+    drawn = torch.rand(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+    edge = torch.finfo(like.dtype).eps / 2
+    return drawn.clamp(edge, 1.0 - edge)
+
+
+def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)

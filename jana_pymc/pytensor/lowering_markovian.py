@@ -144,7 +144,7 @@ def _dense(network: DenseNetwork, inputs: _Inputs, *rows: TensorVariable) -> Ten
             else:
                 x = x @ pt.constant(_numpy(layer.weight).T) + pt.constant(_numpy(layer.bias))
         else:
-            x = ACTIVATIONS[type(layer)](x)  # type: ignore[index]
+            x = ACTIVATIONS[type(layer)](x)
     return x
 
 

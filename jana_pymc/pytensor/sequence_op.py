@@ -124,8 +124,9 @@ class SequenceLogDensityPullback(Op):
 
 
 def _log_prob(frozen: FrozenNetwork, *inputs: torch.Tensor) -> torch.Tensor:
-    *given, conditions = inputs
-    return frozen.network.log_prob_rows(*given, conditions if conditions.shape[1] else None)
+    observables, parameters, group, conditions = inputs
+    known = conditions if conditions.shape[1] else None
+    return frozen.network.log_prob_rows(observables, parameters, group, known)
 
 
 @register_specialize
