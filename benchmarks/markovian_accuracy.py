@@ -1,8 +1,9 @@
-"""Likelihoods of sequences against closed forms: AR(1), Ornstein-Uhlenbeck, Kalman filter.
+"""Likelihoods of sequences against closed forms: AR(1), Ornstein-Uhlenbeck, Kalman filter, counts.
 
 Each network learns from simulations of its process and is judged on fresh ones: mean difference of
 the log density of a time point, exact less neural, which is the Kullback-Leibler divergence a step;
 mean absolute difference of a time point; and that of a whole sequence, divided by its length.
+Posteriors under exact and neural likelihood are compared by weighting the same prior draws.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from scipy.special import gammaln, softmax
 from torch import Tensor
 
-from jana_pymc.likelihoods.markovian import MarkovianLikelihood, MarkovianSettings
-from jana_pymc.likelihoods.support import Support
+from jana_pymc.likelihoods import CountRange, MarkovianLikelihood, MarkovianSettings, Support
 
 TARGET = 0.005
 N_OBS = 50
@@ -43,6 +44,7 @@ class Process:
 
     draw: Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
     log_density: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    component: Support | CountRange = field(default_factory=Support)
 
 
 def log_normal(x: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
@@ -118,10 +120,27 @@ def log_density_local_level(theta: np.ndarray, x: np.ndarray) -> np.ndarray:
     return terms
 
 
+def draw_counts(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """x_t ~ Poisson(a + b x_{t−1}) from x_1 ~ Poisson(a); log a ~ N(1, 1), b ~ U(0, .95)."""
+    theta = np.stack([np.exp(rng.normal(1.0, 1.0, n)), rng.uniform(0.0, 0.95, n)], -1)
+    x = np.zeros((n, N_OBS))
+    x[:, 0] = rng.poisson(theta[:, 0])
+    for t in range(1, N_OBS):
+        x[:, t] = rng.poisson(theta[:, 0] + theta[:, 1] * x[:, t - 1])
+    return theta, x
+
+
+def log_density_counts(theta: np.ndarray, x: np.ndarray) -> np.ndarray:
+    past = np.concatenate([np.zeros((len(x), 1)), x[:, :-1]], 1)
+    rate = theta[:, :1] + theta[:, 1:] * past
+    return x * np.log(rate) - rate - gammaln(x + 1)
+
+
 PROCESSES = {
     "AR(1)": Process(draw_autoregression, log_density_autoregression),
     "Ornstein-Uhlenbeck": Process(draw_ornstein_uhlenbeck, log_density_ornstein_uhlenbeck),
     "local level": Process(draw_local_level, log_density_local_level),
+    "Poisson counts": Process(draw_counts, log_density_counts, CountRange()),
 }
 
 RUNS = {
@@ -129,6 +148,7 @@ RUNS = {
     "Ornstein-Uhlenbeck, order 1": ("Ornstein-Uhlenbeck", MarkovianSettings(order=1, memory=0)),
     "local level, order 10": ("local level", MarkovianSettings(order=10, memory=0)),
     "AR(1), memory 32": ("AR(1)", MarkovianSettings(order=1, memory=32)),
+    "Poisson counts, order 1": ("Poisson counts", MarkovianSettings(order=1, memory=0)),
     "local level, memory 64": ("local level", MarkovianSettings(order=1, memory=64)),
 }
 
@@ -182,6 +202,33 @@ def judge(network: MarkovianLikelihood, process: Process, n: int, seed: int) -> 
     }
 
 
+@torch.no_grad()
+def judge_posteriors(
+    network: MarkovianLikelihood, process: Process, n_sets: int, n_draws: int, seed: int
+) -> dict[str, float]:
+    """Errors of posterior means and sds, in exact posterior sds, by weighting prior draws."""
+    rng = np.random.default_rng(seed)
+    _, sequences = process.draw(rng, n_sets)
+    theta, _ = process.draw(rng, n_draws)
+    error, ratio = [], []
+    for x in sequences:
+        many = np.repeat(x[None], n_draws, 0)
+        exact = softmax(process.log_density(theta, many).sum(1))
+        if 1 / (exact**2).sum() < 30:  # too few draws near this posterior to speak of its shape
+            continue
+        inputs = (torch.tensor(many)[..., None], torch.tensor(theta))
+        neural = softmax(network.log_prob(*inputs).sum(1).numpy())
+        means = [w @ theta for w in (exact, neural)]
+        sds = [np.sqrt(w @ theta**2 - m**2) for w, m in zip((exact, neural), means, strict=True)]
+        error.append(np.abs(means[1] - means[0]) / sds[0])
+        ratio.append(sds[1] / sds[0])
+    return {
+        "posterior_mean_error": float(np.mean(error)),
+        "posterior_sd_ratio": float(np.mean(ratio)),
+        "posteriors": len(error),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=4000)
@@ -197,7 +244,7 @@ def main() -> None:
         process = PROCESSES[process_name]
         torch.manual_seed(options.seed)
         theta, _ = process.draw(np.random.default_rng(0), 1)
-        network = MarkovianLikelihood((Support(),), theta.shape[1], 0, settings)
+        network = MarkovianLikelihood((process.component,), theta.shape[1], 0, settings)
         start = time.perf_counter()
         trained = train(
             network,
@@ -211,14 +258,16 @@ def main() -> None:
             "settings": asdict(settings),
             "training_seconds": seconds,
             **judge(trained, process, 2000, options.seed + 1000),
+            **judge_posteriors(trained, process, 20, 4000, options.seed + 2000),
         }
         print(name, {k: v for k, v in results[name].items() if k != "settings"}, flush=True)
     table = Table(title=f"nats a time point, target {TARGET} for the first two columns")
-    for column in ("likelihood", "KL", "± se", "|sequence| / T", "|time point|", "training s"):
+    for column in ("likelihood", "KL", "± se", "|sequence| / T", "|time point|", "mean", "sd", "s"):
         table.add_column(column, justify="left" if column == "likelihood" else "right")
     for name, r in results.items():
         keys = ("kl_per_step", "kl_standard_error", "error_of_sequence_per_step")
         numbers = [f"{r[k]:.5f}" for k in (*keys, "error_of_time_point")]
+        numbers += [f"{r[f'posterior_{k}']:.3f}" for k in ("mean_error", "sd_ratio")]
         table.add_row(name, *numbers, f"{r['training_seconds']:.0f}")
     Console().print(table)
     if options.json:

@@ -57,6 +57,25 @@ def test_simulations_follow_the_density(components: str, settings: str) -> None:
 
 
 @EVERY
+def test_forecasts_follow_the_density_given_the_past(settings: str) -> None:
+    network = random_likelihood("mixed", settings, n_conditions=1)
+    other = copy.deepcopy(network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        randomize(other, 0.01)
+    x, theta, known = simulated(network, 3000, 1)
+    past = x[:1, :4].expand(3000, -1, -1)  # the same for all, and not typical of most parameters
+    future = network.sample(theta, 2, known, generator(6), past=past)
+    whole = torch.cat([past, future], 1)
+    here, there = (n.log_prob(whole, theta, known)[:, 4:].sum(1) for n in (network, other))
+    ratio = torch.exp(there - here)
+    assert abs(float((ratio.mean() - 1) / (ratio.std() / math.sqrt(3000)))) < 4
+    # A past of no observations is none, and the same seed draws the same.
+    none = network.sample(theta[:5], 3, known[:5, :3], generator(1), past=x[:5, :0])
+    torch.testing.assert_close(none, network.sample(theta[:5], 3, known[:5, :3], generator(1)))
+
+
+@EVERY
 def test_terms_integrate_to_one_given_the_past(settings: str) -> None:
     network = random_likelihood("real", settings)
     x, theta, _ = simulated(network, 2)

@@ -233,37 +233,67 @@ class MarkovianLikelihood(nn.Module):
         self,
         parameters: Float[Tensor, "sets p"],
         n_obs: int,
-        conditions: Float[Tensor, "sets obs k"] | None = None,
+        conditions: Float[Tensor, "sets all_obs k"] | None = None,
         generator: torch.Generator | None = None,
+        *,
+        past: Float[Tensor, "sets past_obs c"] | None = None,
     ) -> Float[Tensor, "sets obs c"]:
-        """Simulate a sequence of n_obs observations for each parameter vector, step by step."""
-        n_sets, order = len(parameters), self.settings.order
-        context = self._context(parameters, n_obs, conditions)
-        nothing = parameters.new_zeros(n_sets, self.density.n_features)
-        absent = torch.zeros(n_sets, 1, dtype=torch.bool, device=parameters.device)
-        past, there = [nothing] * (order + 1), [absent] * (order + 1)
-        state: Tensor | None = None
+        """Simulate a sequence for each parameter vector, step by step, or continue one.
+
+        Parameters
+        ----------
+        parameters : Tensor, shape (sets, parameters)
+        n_obs : int
+            Observations to simulate.
+        conditions : Tensor, shape (sets, obs, conditions), optional
+            With a past, of the past too.
+        generator : torch.Generator, optional
+        past : Tensor, shape (sets, past_obs, components), optional
+            Observations before, all of one length: the result is a forecast.
+
+        Returns
+        -------
+        Tensor, shape (sets, n_obs, components)
+        """
+        order, begin = self.settings.order, 0 if past is None else past.shape[1]
+        context = self._context(parameters, begin + n_obs, conditions)
+        lags, there, state = self._remember(parameters, context[:, :begin], past)
         steps = []
-        for t in range(n_obs):
+        for t in range(begin, begin + n_obs):
             now = context[:, t : t + 1]
             memory = None
             if self.gru is not None:
-                memory, state = self.gru(
-                    _joined([past[0][:, None], there[0][:, None], now], now), state
-                )
-            known, before, bounded = self._inputs(
-                now,
-                [p[:, None] for p in past[:order]],
-                [p[:, None] for p in there[:order]],
-                memory,
-                torch.full((1,), t, device=parameters.device),
-            )
-            x, features = self.density.sample(
-                parameters, known[:, 0], before[:, 0], bounded[:, 0], generator
-            )
-            past, there = [features, *past[:order]], [~absent, *there[:order]]
+                memory, state = self.gru(_joined([lags[0], there[0], now], now), state)
+            time = torch.full((1,), t, device=parameters.device)
+            inputs = self._inputs(now, lags[:order], there[:order], memory, time)
+            known, before, bounded = (i[:, 0] for i in inputs)
+            x, features = self.density.sample(parameters, known, before, bounded, generator)
+            lags = [features[:, None], *lags[:-1]]
+            there = [torch.ones_like(there[0]), *there[:-1]]
             steps.append(x)
         return torch.stack(steps, 1)
+
+    def _remember(
+        self, parameters: Tensor, context: Tensor, past: Tensor | None
+    ) -> tuple[list[Tensor], list[Tensor], Tensor | None]:
+        """The last observations, whether they are there, and the memory of those before them."""
+        n_sets, begin = context.shape[:2]
+        features = parameters.new_zeros(n_sets, begin, self.density.n_features)
+        if past is not None and begin:
+            rows = past.flatten(0, 1)
+            features = self.density.encode(rows, parameters.repeat_interleave(begin, 0)).features
+            features = features.reshape(n_sets, begin, -1)
+        present = torch.ones_like(features[..., :1], dtype=torch.bool)
+        state = None
+        if self.gru is not None and begin:
+            read = [_shifted(features, 1), _shifted(present, 1), context]
+            _, state = self.gru(_joined(read, context))
+        n_lags = max(self.settings.order, 1)  # the memory reads one, whatever the order
+        ends = range(begin - 1, begin - 1 - n_lags, -1)
+        nothing = parameters.new_zeros(n_sets, 1, self.density.n_features)
+        lags = [features[:, [t]] if t >= 0 else nothing for t in ends]
+        there = [torch.full_like(nothing[..., :1], t >= 0, dtype=torch.bool) for t in ends]
+        return lags, there, state
 
     def _context(self, parameters: Tensor, n_obs: int, conditions: Tensor | None) -> Tensor:
         """Standardised parameters and conditions of each time point, (sets, obs, p + k)."""
