@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import pytest
@@ -13,6 +14,7 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Constant
 from sequences import COMPONENTS, draw_conditions, draw_parameters, generator, random_likelihood
 
+from jana_pymc.approximators import LikelihoodApproximator
 from jana_pymc.likelihoods import MarkovianLikelihood
 from jana_pymc.pytensor import (
     NoLowering,
@@ -20,6 +22,7 @@ from jana_pymc.pytensor import (
     SequenceLogDensityPullback,
     lower,
 )
+from jana_pymc.simulation import Continuous, DataSchema, ParameterLayout
 
 pytestmark = pytest.mark.bridge
 
@@ -155,3 +158,28 @@ def test_the_past_is_computed_when_the_graph_is_compiled() -> None:
         network.log_prob_rows(rows, theta, torch.zeros(7, dtype=torch.long)),
         rtol=1e-9,
     )
+
+
+def test_a_sequence_is_one_random_variable() -> None:
+    network = random_likelihood("real", "order 3 and clock")
+    layout = ParameterLayout(("a", "b"), {"a": (), "b": ()})
+    schema = DataSchema({"x": Continuous()}, structure="markovian", n_obs=(2, 9))
+    region = np.array([[0.0, 0.0], [1.0, 1.0]])
+    approximator = LikelihoodApproximator(network, layout, schema, region)
+    x = network.sample(torch.tensor([[0.3, 0.6]]).double(), 9, None, generator(1))[0].numpy()
+    with pm.Model() as model:
+        a = pm.Uniform("a")
+        approximator("y", a=a, b=0.6, observed=x)
+    theta = np.array([[0.3, 0.6], [0.8, 0.6]])
+    expected = approximator.log_prob(x, theta)
+    one_by_one = network.log_prob_rows(
+        torch.tensor(x), torch.tensor(theta[1:]), torch.zeros(9).long()
+    )
+    np.testing.assert_allclose(expected[1], one_by_one)
+    (y,) = model.observed_RVs
+    (logp,) = model.logp(vars=[y], sum=False)
+    values = pytensor.function([model.rvs_to_values[a]], logp, mode=PYTHON)
+    point = model.rvs_to_transforms[a].forward(theta[0, 0], *a.owner.inputs).eval()
+    np.testing.assert_allclose(values(point), expected[0], rtol=1e-9)
+    drawn = pm.draw(approximator.dist(a=0.3, b=0.6, size=9), 5, random_seed=1)
+    assert drawn.shape == (5, 9, 1)
