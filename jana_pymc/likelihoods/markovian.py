@@ -76,6 +76,7 @@ class MarkovianLikelihood(nn.Module):
 
     parameter_mean: Tensor
     parameter_sd: Tensor
+    smallest: Tensor
     condition_mean: Tensor
     condition_sd: Tensor
     length: Tensor
@@ -92,20 +93,25 @@ class MarkovianLikelihood(nn.Module):
         self.n_conditions = n_conditions
         self.settings = settings
         n_features = sum(c if isinstance(c, int) else 1 for c in self.components)
+        # Flags of what lies before the beginning; the first observation is marked in any case.
+        self.n_flags = max(settings.order, 1)
+        n_context = 2 * n_parameters + n_conditions
         self.density = TimePointDensity(
             components,
-            n_parameters + n_conditions + settings.order + settings.clock,
+            n_context + self.n_flags + settings.clock,
             n_features * settings.order + settings.memory,
+            n_context + self.n_flags - 1,
             settings.conditional,
         )
         self.gru = (
-            nn.GRU(n_parameters + n_conditions + n_features + 1, settings.memory, batch_first=True)
+            nn.GRU(n_context + n_features + 1, settings.memory, batch_first=True)
             if settings.memory
             else None
         )
-        for name, size in (("parameter", n_parameters), ("condition", n_conditions)):
+        for name, size in (("parameter", 2 * n_parameters), ("condition", n_conditions)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_sd", torch.ones(size))
+        self.register_buffer("smallest", torch.zeros(n_parameters))
         self.register_buffer("length", torch.tensor(1.0))
 
     def train(self, mode: bool = True) -> MarkovianLikelihood:
@@ -129,7 +135,8 @@ class MarkovianLikelihood(nn.Module):
 
         Shorter sequences end in NaN.
         """
-        _set_moments(self.parameter_mean, self.parameter_sd, parameters)
+        self.smallest.copy_(parameters.min(0).values)
+        _set_moments(self.parameter_mean, self.parameter_sd, self._with_logarithms(parameters))
         present = ~torch.isnan(observables).any(-1)
         if conditions is not None and self.n_conditions:
             _set_moments(self.condition_mean, self.condition_sd, conditions[present])
@@ -180,7 +187,7 @@ class MarkovianLikelihood(nn.Module):
         time = torch.arange(n_obs, device=rows.device)
         # The last `order` observations; what comes before the first is zero and not there.
         lags = [_shifted(features, j + 1) for j in range(self.settings.order)]
-        there = [_shifted(present[..., None], j + 1) for j in range(self.settings.order)]
+        there = [_shifted(present[..., None], j + 1) for j in range(self.n_flags)]
         memory = None
         if self.gru is not None:
             read = [_shifted(features, 1), _shifted(present[..., None], 1), context]
@@ -265,7 +272,7 @@ class MarkovianLikelihood(nn.Module):
             if self.gru is not None:
                 memory, state = self.gru(_joined([lags[0], there[0], now], now), state)
             time = torch.full((1,), t, device=parameters.device)
-            inputs = self._inputs(now, lags[:order], there[:order], memory, time)
+            inputs = self._inputs(now, lags[:order], there, memory, time)
             known, before, bounded = (i[:, 0] for i in inputs)
             x, features = self.density.sample(parameters, known, before, bounded, generator)
             lags = [features[:, None], *lags[:-1]]
@@ -288,17 +295,27 @@ class MarkovianLikelihood(nn.Module):
         if self.gru is not None and begin:
             read = [_shifted(features, 1), _shifted(present, 1), context]
             _, state = self.gru(_joined(read, context))
-        n_lags = max(self.settings.order, 1)  # the memory reads one, whatever the order
-        ends = range(begin - 1, begin - 1 - n_lags, -1)
+        ends = range(begin - 1, begin - 1 - self.n_flags, -1)
         nothing = parameters.new_zeros(n_sets, 1, self.density.n_features)
         lags = [features[:, [t]] if t >= 0 else nothing for t in ends]
         there = [torch.full_like(nothing[..., :1], t >= 0, dtype=torch.bool) for t in ends]
         return lags, there, state
 
+    def _with_logarithms(self, parameters: Tensor) -> Tensor:
+        """Parameters, and the logarithms of those that were positive in simulations.
+
+        Scales and rates are common, and log densities are simple in their logarithms.
+        """
+        positive = self.smallest > 0
+        safe = torch.maximum(parameters, torch.where(positive, self.smallest, 1.0))
+        logarithms = torch.where(positive, torch.log(safe), 0.0)
+        return torch.cat([parameters, logarithms], -1)
+
     def _context(self, parameters: Tensor, n_obs: int, conditions: Tensor | None) -> Tensor:
-        """Standardised parameters and conditions of each time point, (sets, obs, p + k)."""
-        context = ((parameters - self.parameter_mean) / self.parameter_sd)[:, None]
-        context = context.expand(-1, n_obs, -1)
+        """Standardised parameters and conditions of each time point, (sets, obs, 2 p + k)."""
+        context = self._with_logarithms(parameters)
+        context = (context - self.parameter_mean) / self.parameter_sd
+        context = context[:, None].expand(-1, n_obs, -1)
         if self.n_conditions == 0:
             return context
         if conditions is None:
@@ -322,7 +339,8 @@ class MarkovianLikelihood(nn.Module):
             clock = 2.0 * time.to(context.dtype) / self.length - 1.0
             known.append(clock[:, None].expand(len(context), -1, -1))
         bounded = [
-            torch.where(t, self.density.bounded(x), 0.0) for x, t in zip(lags, there, strict=True)
+            torch.where(t, self.density.bounded(x), 0.0)
+            for x, t in zip(lags, there[: len(lags)], strict=True)
         ]
         read = [] if memory is None else [memory]
         return (

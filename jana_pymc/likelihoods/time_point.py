@@ -42,7 +42,7 @@ class ConditionalSettings:
     hidden : tuple of int
         Hidden layers of each network.
     coefficient_hidden : tuple of int
-        Hidden layers of the network for the coefficients of the past.
+        Hidden layers of the networks for the coefficients of the past and for the beginning.
     activation : {"relu", "silu", "tanh"}
         A smooth one keeps gradients for NUTS smooth.
     n_bins : int
@@ -95,6 +95,8 @@ class TimePointDensity(nn.Module):
     components : sequence of int, Support or CountRange
     n_known, n_past : int
         Sizes of the inputs: what is known, and the features of the past.
+    flag : int
+        See `Conditioner`.
     settings : ConditionalSettings
     """
 
@@ -108,6 +110,7 @@ class TimePointDensity(nn.Module):
         components: Sequence[Component],
         n_known: int,
         n_past: int,
+        flag: int,
         settings: ConditionalSettings = ConditionalSettings(),
     ):
         super().__init__()
@@ -123,6 +126,7 @@ class TimePointDensity(nn.Module):
                     n_known,
                     n_past + ends[-1],
                     categories or 2 + n_spline_parameters(settings.n_bins),
+                    flag=flag,
                     hidden=settings.hidden,
                     coefficient_hidden=settings.coefficient_hidden,
                     activation=settings.activation,
@@ -253,10 +257,7 @@ class TimePointDensity(nn.Module):
                     own = ((component.to_real(columns[-1]) - mean) / sd)[:, None]
                 else:
                     y = line.inverse(_normal(raw[:, 0], generator))
-                    real = y * sd + mean
-                    if component.lower is not None or component.upper is not None:
-                        real = real.clamp(-LARGEST_LOG, LARGEST_LOG)
-                    columns.append(component.from_real(real, parameters))
+                    columns.append(_within(component, y * sd + mean, parameters))
                     own = y[:, None]
             past = torch.cat([past, own], -1)
             bound = torch.clamp(own, self.low[column], self.high[column])
@@ -295,6 +296,19 @@ def _log_count(
     return log_cell_probability(
         has_left, has_right, line.forward(left)[0], line.forward(right)[0], log_slope.exp() * width
     )
+
+
+def _within(support: Support, real: Tensor, parameters: Tensor) -> Tensor:
+    """Values inside the support, also where rounding would put them on its edge."""
+    if support.lower is None and support.upper is None:
+        return real
+    x = support.from_real(real.clamp(-LARGEST_LOG, LARGEST_LOG), parameters)
+    infinity = torch.full_like(x, torch.inf)
+    if support.lower is not None:
+        x = torch.maximum(x, torch.nextafter(support.lower.of(parameters), infinity))
+    if support.upper is not None:
+        x = torch.minimum(x, torch.nextafter(support.upper.of(parameters), -infinity))
+    return x
 
 
 def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -43,7 +43,7 @@ def lower_markovian(
     if network.gru is not None:
         raise NoLowering("a recurrent memory has no PyTensor version; settings with memory=0 have.")
     features, log_det, inside = _encode(network.density, observables, parameters, group)
-    there = _there(observables, group, network.settings.order)
+    there = _there(observables, group, network.n_flags)
     known = [1.0 - t for t in there]
     if network.n_conditions:
         if conditions is None:
@@ -56,10 +56,14 @@ def lower_markovian(
     low, high = _numpy(network.density.low), _numpy(network.density.high)
     bounded = pt.clip(features, low, high)
     lags = [
-        (_shifted(features, j + 1) * t, _shifted(bounded, j + 1) * t) for j, t in enumerate(there)
+        (_shifted(features, j + 1) * t, _shifted(bounded, j + 1) * t)
+        for j, t in enumerate(there[: network.settings.order])
     ]
     nothing = pt.zeros((observables.shape[0], 0))
-    theta = (parameters - _numpy(network.parameter_mean)) / _numpy(network.parameter_sd)
+    smallest = _numpy(network.smallest)
+    safe = pt.maximum(parameters, np.where(smallest > 0, smallest, 1.0))
+    theta = pt.concatenate([parameters, pt.switch(smallest > 0, pt.log(safe), 0.0)], axis=1)
+    theta = (theta - _numpy(network.parameter_mean)) / _numpy(network.parameter_sd)
     inputs = _Inputs(
         n_parameters=len(network.parameter_mean),
         theta=theta,
@@ -128,6 +132,8 @@ def _components(
 def _conditioner(network: Conditioner, inputs: _Inputs) -> TensorVariable:
     raw = inputs.linear(network.skip, inputs.known, inputs.bounded)
     raw = raw + _dense(network.dense, inputs, inputs.known, inputs.bounded)
+    begins = inputs.known[:, network.flag - inputs.n_parameters]
+    raw = raw + begins[:, None] * _dense(network.start, inputs, inputs.known)
     if network.coefficients is None:
         return raw
     coefficients = _dense(network.coefficients, inputs, inputs.known)
