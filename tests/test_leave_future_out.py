@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from exact_autoregression import ExactAutoregression, ExactPosterior, log_predictive, sequence
 
+from jana_pymc import leave_future_out
 from jana_pymc.simulation import Continuous, DataSchema
-from jana_pymc.workflow.leave_future_out import leave_future_out
 
 pytestmark = pytest.mark.arviz
 
