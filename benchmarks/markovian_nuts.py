@@ -21,7 +21,7 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import torch
-from markovian_accuracy import PROCESSES, train
+from markovian_accuracy import PROCESSES, judge, train
 from scipy import stats
 
 from jana_pymc.likelihoods import MarkovianLikelihood, MarkovianSettings, Support
@@ -146,6 +146,8 @@ def main() -> None:
         network = MarkovianLikelihood((Support(),), 2, 0, case.settings)
         network = train(network, process.draw, n_simulations=20_000, n_steps=options.steps, seed=1)
         frozen = Frozen(name, network.requires_grad_(False))
+        accuracy = judge(network, process, 2000, 1001)
+        print(name, accuracy, flush=True)
         _, sequences = process.draw(np.random.default_rng(7), options.sets)
         rows = []
         for i, x in enumerate(sequences):
@@ -175,7 +177,11 @@ def main() -> None:
                 }
             )
             print(name, rows[-1], flush=True)
-        results[name] = {"milliseconds": milliseconds(case, frozen, sequences[0]), "sets": rows}
+        results[name] = {
+            "accuracy": accuracy,
+            "milliseconds": milliseconds(case, frozen, sequences[0]),
+            "sets": rows,
+        }
         print(name, f"value and gradient {results[name]['milliseconds']:.3f} ms", flush=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))

@@ -27,6 +27,7 @@ SETTINGS = {
     "order 1": MarkovianSettings(order=1, memory=0, conditional=SMALL),
     "order 3 and clock": MarkovianSettings(order=3, memory=0, clock=True, conditional=SMALL),
     "memory": MarkovianSettings(order=1, memory=5, conditional=SMALL),
+    "independent": MarkovianSettings(order=0, memory=0, conditional=SMALL),
     "memory alone": MarkovianSettings(order=0, memory=5, conditional=SMALL),
 }
 
