@@ -14,7 +14,7 @@ from jana_pymc.likelihoods import (
     AutoregressiveLikelihood,
     AutoregressiveSettings,
     Bound,
-    CountSupport,
+    CountRange,
     LikelihoodNetwork,
     SignedCouplingLikelihood,
     SignedCouplingSettings,
@@ -205,8 +205,8 @@ def _name_of(settings: Any, kinds: Mapping[str, type]) -> str:
     return next(name for name, kind in kinds.items() if isinstance(settings, kind))
 
 
-def _discrete(kind: Categorical | Count) -> int | CountSupport:
-    return kind.n_categories if isinstance(kind, Categorical) else CountSupport(kind.upper)
+def _discrete(kind: Categorical | Count) -> int | CountRange:
+    return kind.n_categories if isinstance(kind, Categorical) else CountRange(kind.upper)
 
 
 def _build_likelihood(
@@ -224,7 +224,7 @@ def _build_likelihood(
         return VectorLikelihood(
             components * n_steps, layout.size, n_conditions * n_steps, settings, n_steps
         )
-    plain = [c for c in components if not isinstance(c, CountSupport)]
+    plain = [c for c in components if not isinstance(c, CountRange)]
     if schema.structure != "exchangeable" or len(plain) < len(components):
         raise ValueError(
             f"{type(settings).__name__} is for exchangeable observations without counts; use "

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from jana_pymc.flows.flow import FlowSettings, conditional_flow
-from jana_pymc.likelihoods.support import CountSupport
+from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.networks.conditioners import compress
 from jana_pymc.networks.flat_summary import FlatSummary, FlatSummarySettings
 from jana_pymc.networks.set_summary import SetSummary, SetSummarySettings
@@ -66,7 +66,7 @@ class PosteriorNetwork(nn.Module):
 
     Parameters
     ----------
-    components : sequence of int, CountSupport or None
+    components : sequence of int, CountRange or None
         For each component of an observation: the number of categories, the range of a count, None
         for a continuous one.
     positive : sequence of bool
@@ -95,7 +95,7 @@ class PosteriorNetwork(nn.Module):
 
     def __init__(
         self,
-        components: Sequence[int | CountSupport | None],
+        components: Sequence[int | CountRange | None],
         positive: Sequence[bool],
         n_unconstrained: int,
         n_conditions: int = 0,

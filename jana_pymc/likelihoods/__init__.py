@@ -2,16 +2,22 @@
 
 from jana_pymc.likelihoods.autoregressive import AutoregressiveLikelihood, AutoregressiveSettings
 from jana_pymc.likelihoods.contract import LikelihoodNetwork
+from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.likelihoods.coupling import SignedCouplingLikelihood, SignedCouplingSettings
-from jana_pymc.likelihoods.support import Bound, CountSupport, Support
+from jana_pymc.likelihoods.markovian import MarkovianLikelihood, MarkovianSettings
+from jana_pymc.likelihoods.support import Bound, Support
+from jana_pymc.likelihoods.time_point import ConditionalSettings
 from jana_pymc.likelihoods.vector import VectorLikelihood, VectorSettings
 
 __all__ = [
     "AutoregressiveLikelihood",
     "AutoregressiveSettings",
     "Bound",
-    "CountSupport",
+    "ConditionalSettings",
+    "CountRange",
     "LikelihoodNetwork",
+    "MarkovianLikelihood",
+    "MarkovianSettings",
     "SignedCouplingLikelihood",
     "SignedCouplingSettings",
     "Support",

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
 
 from jana_pymc.flows.autoregressive import (
     MAX_LOG_SCALE,
@@ -16,7 +15,7 @@ from jana_pymc.flows.autoregressive import (
     soft_clamp,
 )
 from jana_pymc.flows.spline import n_spline_parameters
-from jana_pymc.likelihoods.support import CountSupport
+from jana_pymc.likelihoods.counts import CountRange, log_cell_probability
 from jana_pymc.networks.conditioners import ConditionerBank, LocationScaleNetwork
 
 
@@ -29,12 +28,12 @@ class DiscreteAutoregressive(nn.Module):
 
         P(k) = \sigma(g(y_{k + 1/2})) - \sigma(g(y_{k - 1/2})),
 
-    where y is the count's map to the real line (`CountSupport`), standardised by the context, g an
+    where y is the count's map to the real line (`CountRange`), standardised by the context, g an
     increasing spline and σ the logistic function: over all integers these sum to one.
 
     Parameters
     ----------
-    components : sequence of int or CountSupport
+    components : sequence of int or CountRange
         Number of categories, or the range of a count.
     n_context : int
     n_bins : int
@@ -50,7 +49,7 @@ class DiscreteAutoregressive(nn.Module):
 
     def __init__(
         self,
-        components: Sequence[int | CountSupport],
+        components: Sequence[int | CountRange],
         n_context: int,
         *,
         n_bins: int = 4,
@@ -105,13 +104,15 @@ class DiscreteAutoregressive(nn.Module):
                 category = values[:, j].long().clamp(0, kind - 1)
                 columns.append(log_probs.gather(-1, category[:, None])[:, 0])
                 continue
-            low, high, first, last = kind.edges(values[:, j])
-            ends = torch.stack([low, high], -1)
-            u = ((ends - self.code_mean[j]) / self.code_sd[j] - location[:, j, None]) * (
-                -log_scale[:, j, None]
-            ).exp()
-            z, _ = monotone_forward(u, raw[:, j, None].expand(-1, 2, -1), self.n_bins)
-            columns.append(_log_interval(z[:, 0], z[:, 1], first, last))
+            counts = torch.where(kind.inside(values[:, j]), values[:, j], 0.0)
+            has_left, has_right, (left, right, width) = kind.cells(counts)
+            points = torch.stack([left, right, 0.5 * (left + right)], -1)
+            inverse_scale = (-log_scale[:, j]).exp() / self.code_sd[j]
+            shift = self.code_mean[j] + self.code_sd[j] * location[:, j]
+            u = (points - shift[:, None]) * inverse_scale[:, None]
+            z, log_slope = monotone_forward(u, raw[:, j, None].expand(-1, 3, -1), self.n_bins)
+            narrow = width * inverse_scale * log_slope[:, 2].exp()
+            columns.append(log_cell_probability(has_left, has_right, z[:, 0], z[:, 1], narrow))
         return torch.stack(columns, -1)
 
     @torch.no_grad()
@@ -163,16 +164,3 @@ class DiscreteAutoregressive(nn.Module):
         kind = self.components[j]
         real = value if isinstance(kind, int) else kind.to_real(value)
         return (real - self.code_mean[j]) / self.code_sd[j]
-
-
-def _log_interval(low: Tensor, high: Tensor, first: Tensor, last: Tensor) -> Tensor:
-    """log(σ(high) − σ(low)), with an infinite low or high end where so marked.
-
-    σ(b) − σ(a) = σ(b) σ(−a) (1 − exp(a − b)) does not cancel in the tails.
-    """
-    distance = torch.where(first | last, 1.0, high - low).clamp_min(1e-7)
-    between = logsigmoid(high) + logsigmoid(-low) + torch.log(-torch.expm1(-distance))
-    below, above = logsigmoid(high), logsigmoid(-low)
-    everything = torch.zeros_like(low)
-    one_sided = torch.where(first, torch.where(last, everything, below), above)
-    return torch.where(first | last, one_sided, between)

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from jana_pymc.flows.autoregressive import AutoregressiveTransform, Reverse
 from jana_pymc.flows.flow import ConditionalFlow
 from jana_pymc.flows.latents import GaussianLatent
+from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.likelihoods.discrete import DiscreteAutoregressive
 from jana_pymc.likelihoods.distractors import DistractorFlow
-from jana_pymc.likelihoods.support import CountSupport, Support
+from jana_pymc.likelihoods.support import Support
 
 MAX_PRODUCTS = 256
 """More products of parameters and conditions than this are left to the networks."""
@@ -81,7 +82,7 @@ class VectorLikelihood(nn.Module):
 
     Parameters
     ----------
-    components : sequence of int, CountSupport or Support
+    components : sequence of int, CountRange or Support
         For each component: the number of categories, the range of a count, or the support of a
         continuous one. Those of a sequence, step by step.
     n_parameters, n_conditions : int
@@ -111,7 +112,7 @@ class VectorLikelihood(nn.Module):
 
     def __init__(
         self,
-        components: Sequence[int | CountSupport | Support],
+        components: Sequence[int | CountRange | Support],
         n_parameters: int,
         n_conditions: int = 0,
         settings: VectorSettings = VectorSettings(),

@@ -6,6 +6,7 @@ from jana_pymc.workflow.calibration import Calibration, calibration
 from jana_pymc.workflow.criticism import Criticism, criticize
 from jana_pymc.workflow.elpd_data import AmortizedRefit
 from jana_pymc.workflow.evidence import LogMarginalLikelihood, log_marginal_likelihood
+from jana_pymc.workflow.leave_future_out import LeaveFutureOut, leave_future_out
 from jana_pymc.workflow.misspecification import Misspecification, detect_misspecification
 from jana_pymc.workflow.model_comparison import (
     ModelComparison,
@@ -32,6 +33,7 @@ __all__ = [
     "Criticism",
     "CrossValidation",
     "EcdfBand",
+    "LeaveFutureOut",
     "LogMarginalLikelihood",
     "Misspecification",
     "ModelComparison",
@@ -46,6 +48,7 @@ __all__ = [
     "ecdf_band",
     "elpd",
     "kfold",
+    "leave_future_out",
     "leave_one_group_out",
     "log_marginal_likelihood",
     "loo",

@@ -1,0 +1,110 @@
+"""Counts: a discretised density on a monotone image of the real line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+NARROW = 1e-2
+"""Cells narrower than this are measured by the spline's slope: differences would cancel."""
+
+LARGEST_LOG_COUNT = 40.0
+"""Simulated counts stay finite, also in single precision."""
+
+
+@dataclass(frozen=True)
+class CountRange:
+    r"""The integers 0, 1, … up to an optional largest one, as cells of the real line.
+
+    The count k owns the cell (k − ½, k + ½) of (−½, n + ½), which y = log(v + ½) − log(n + ½ − v)
+    maps to the real line; without a largest count, y = log(v + ½). The lowest cell then starts at
+    −∞ and the highest ends at +∞, so that any distribution function F on the real line gives
+
+    .. math:: P(k) = F(y(k + 1/2)) - F(y(k - 1/2)), \qquad \sum_k P(k) = 1
+
+    without a normalising constant.
+
+    Parameters
+    ----------
+    upper : int, optional
+        The largest possible count.
+    """
+
+    upper: int | None = None
+
+    def to_real(self, value: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+        """Map counts, or the ends of their cells, to the real line."""
+        if self.upper is None:
+            return torch.log(value + 0.5)
+        return torch.log(value + 0.5) - torch.log(self.upper + 0.5 - value)
+
+    def from_real(self, y: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+        """Count in whose cell a real value lies."""
+        if self.upper is None:
+            return torch.floor(torch.exp(y.clamp(max=LARGEST_LOG_COUNT)))
+        return torch.floor((self.upper + 1) * torch.sigmoid(y)).clamp(0, self.upper)
+
+    def inside(self, counts: Float[Tensor, " rows"]) -> Bool[Tensor, " rows"]:
+        """Tell which values are possible counts."""
+        possible = (counts >= 0) & (counts == torch.floor(counts))
+        return possible if self.upper is None else possible & (counts <= self.upper)
+
+    def cells(
+        self, counts: Float[Tensor, " rows"]
+    ) -> tuple[Bool[Tensor, " rows"], Bool[Tensor, " rows"], Float[Tensor, "3 rows"]]:
+        """Ends of the cells of possible counts.
+
+        Returns
+        -------
+        has_left, has_right : Tensor of bool, shape (rows,)
+            Whether the cell has a finite left and right end.
+        ends : Tensor, shape (3, rows)
+            Left end, right end, and the width by a formula that does not cancel. Finite also where
+            the end is infinite, so that gradients stay finite.
+        """
+        has_left = counts > 0
+        has_right = torch.ones_like(has_left) if self.upper is None else counts < self.upper
+        above_zero = torch.where(has_left, counts, 1.0)
+        left, right = torch.log(above_zero), torch.log(counts + 1.0)
+        width = torch.log1p(1.0 / above_zero)
+        if self.upper is not None:
+            below_upper = torch.where(has_right, self.upper - counts, 1.0)
+            left = left - torch.log(self.upper + 1.0 - counts)
+            right = right - torch.log(below_upper)
+            width = width + torch.log1p(1.0 / below_upper)
+        return has_left, has_right, torch.stack([left, right, width])
+
+
+def log_cell_probability(
+    has_left: Bool[Tensor, " rows"],
+    has_right: Bool[Tensor, " rows"],
+    left: Float[Tensor, " rows"],
+    right: Float[Tensor, " rows"],
+    narrow: Float[Tensor, " rows"],
+) -> Float[Tensor, " rows"]:
+    r"""Log probability of cells under the standard logistic distribution, stable in both tails.
+
+    .. math:: \sigma(b) - \sigma(a) = \sigma(b) \, \sigma(-a) \, (1 - e^{a - b})
+
+    Parameters
+    ----------
+    has_left, has_right : Tensor of bool, shape (rows,)
+        Whether the ends are finite.
+    left, right : Tensor, shape (rows,)
+        The ends a and b.
+    narrow : Tensor, shape (rows,)
+        b − a to first order, which takes over where the difference would cancel.
+    """
+    both = has_left & has_right
+    width = torch.where(right - left > NARROW, right - left, narrow)
+    width = torch.where(both, width, 1.0)
+    zero = torch.zeros_like(left)
+    return (
+        torch.where(has_right, logsigmoid(right), zero)
+        + torch.where(has_left, logsigmoid(-left), zero)
+        + torch.where(both, torch.log(-torch.expm1(-width)), zero)
+    )

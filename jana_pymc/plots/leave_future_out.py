@@ -1,0 +1,61 @@
+"""How well a sequence is predicted from its past, over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jana_pymc.plots.style import COLOURS, REFERENCE, panels
+
+if TYPE_CHECKING:
+    from jana_pymc.workflow.leave_future_out import LeaveFutureOut
+
+
+def plot_leave_future_out(
+    result: LeaveFutureOut,
+    *,
+    axes: Axes | Sequence[Axes] | np.ndarray | None = None,
+) -> Figure:
+    """Plot the log predictive density after each prefix, and k̂.
+
+    Parameters
+    ----------
+    result : LeaveFutureOut
+    axes : sequence of Axes, optional
+        Two.
+
+    Returns
+    -------
+    Figure
+    """
+    figure, (left, right) = panels(2, axes, size=(4.2, 3.2))
+    prefix = result.start + np.arange(result.elpd_i.shape[1])
+    faint = 1.0 if len(result) == 1 else 0.5
+    for i in range(len(result)):
+        colour = COLOURS[i % len(COLOURS)]
+        left.plot(prefix, result.elpd_i[i], "-", color=colour, alpha=faint, linewidth=1)
+        shown = np.isfinite(result.pareto_k[i])
+        for chosen, marker, label in (
+            (~result.refitted[i], ".", "draws of an earlier prefix"),
+            (result.refitted[i], "x", "draws after a refit"),
+        ):
+            at = shown & chosen
+            if at.any():
+                first = label not in right.get_legend_handles_labels()[1]
+                name = label if first else None
+                right.plot(
+                    prefix[at], result.pareto_k[i, at], marker, color=colour, ms=4, label=name
+                )
+    left.set_xlabel("observations known", fontsize=9)
+    what = "next" if result.ahead == 1 else f"next {result.ahead}"
+    left.set_ylabel(f"log predictive density of the {what}", fontsize=9)
+    right.axhline(result.threshold, color=REFERENCE, linewidth=0.8, linestyle="--")
+    right.set_xlabel("observations known", fontsize=9)
+    right.set_ylabel("k̂", fontsize=9)
+    if right.get_legend_handles_labels()[1]:
+        right.legend(frameon=False, fontsize=8)
+    return figure

@@ -1,0 +1,261 @@
+"""Prediction of a sequence's future from its past, at every point of it."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from jana_pymc.importance import pareto_k_threshold, pareto_smooth
+from jana_pymc.plots.leave_future_out import plot_leave_future_out
+from jana_pymc.refinement import log_importance_ratios, log_likelihood_of
+from jana_pymc.simulation import DataBatch
+from jana_pymc.workflow.predictive import (
+    POOLED_DRAWS,
+    Correction,
+    CrossValidation,
+    _check_correction,
+    _finite,
+    _mean,
+    _warn,
+    _weighted,
+)
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators import JointApproximator
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LeaveFutureOut(CrossValidation):
+    """Log predictive densities of the observations that follow each prefix, in nats.
+
+    A unit is a prefix of ``start``, ``start + 1``, … observations, and its term the joint log
+    density of the ``ahead`` observations after it. With ``ahead > 1`` terms overlap, and
+    `standard_error`, which takes them as independent, is too small.
+
+    Attributes
+    ----------
+    start : int
+        Length of the shortest prefix.
+    ahead : int
+        Observations that are predicted jointly from each prefix.
+    """
+
+    start: int
+    ahead: int
+
+    def to_dataset(self) -> xr.Dataset:
+        """Terms over the dimensions "dataset" and "prefix", whose labels are the lengths."""
+        lengths = self.start + np.arange(self.elpd_i.shape[1])
+        return super().to_dataset().rename(unit="prefix").assign_coords(prefix=lengths)
+
+    def plot(self) -> Figure:
+        """Plot terms and k̂ over time (`jana_pymc.plots.leave_future_out`)."""
+        return plot_leave_future_out(self)
+
+
+def leave_future_out(
+    approximator: JointApproximator,
+    data: Any,
+    *,
+    start: int,
+    ahead: int = 1,
+    correction: Correction = "psis",
+    draws: int = POOLED_DRAWS,
+    random_seed: int | np.random.Generator | None = None,
+) -> LeaveFutureOut:
+    r"""Leave-future-out cross-validation of sequences [1]_, its refits amortized.
+
+    .. math::
+
+        \sum_{t=L}^{T-M} \log p(x_{t+1:t+M} \mid x_{1:t}) \approx
+        \sum_t \log \sum_s w_s^{(t)} \, l(x_{t+1:t+M} \mid x_{1:t}, \theta_s)
+
+    Draws of one prefix serve others: each prefix weights them by likelihood of its own data × prior
+    / q, Pareto-smoothed. Where k̂ says that this does not suffice, the prefix is given draws of its
+    own by the posterior network, which then serve the prefixes after it. The first draws are those
+    of the shortest prefix of a length that the posterior network was trained on: where it knows one
+    length only, that of the full data.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    data : mapping, DataFrame, Dataset, or sequence of these
+    start : int
+        Observations in the shortest prefix, L.
+    ahead : int
+        Observations predicted jointly, M.
+    correction : {"psis", "none"}
+        Without it, every prefix has draws of its own, as the posterior network makes them.
+    draws : int
+        For each posterior.
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    LeaveFutureOut
+
+    Raises
+    ------
+    ValueError
+        If a data set is a vector, or shorter than ``start + ahead``.
+
+    Warns
+    -----
+    UserWarning
+        If k̂ stays high, or without correction if prefixes are shorter than what the posterior
+        network was trained on.
+
+    References
+    ----------
+    .. [1] Bürkner, P.-C., Gabry, J., & Vehtari, A. (2020). Approximate leave-future-out
+       cross-validation for Bayesian time series models. Journal of Statistical Computation and
+       Simulation, 90(14), 2499-2523.
+    """
+    _check_correction(correction)
+    batch = approximator.schema.batch(data)
+    approximator.likelihood.check_reachable(batch.observables)
+    _check_lengths(approximator, batch, start, ahead, correction)
+    rng = np.random.default_rng(random_seed)
+    results = []
+    for i in range(len(batch)):
+        one = _OneSequence(approximator, batch[i : i + 1], start, ahead, draws, rng)
+        results.append(one.corrected() if correction == "psis" else one.uncorrected())
+    width = max(len(terms) for terms, *_ in results)
+    padded = [np.full((len(batch), width), np.nan) for _ in range(4)]
+    for i, row in enumerate(results):
+        for target, values in zip(padded, row, strict=True):
+            target[i, : len(values)] = values
+    elpd_i, lpd_i, pareto_k, refitted = padded
+    result = LeaveFutureOut(
+        "lfo", elpd_i, lpd_i, pareto_k, refitted == 1.0, draws, start=start, ahead=ahead
+    )
+    _warn(result)
+    return result
+
+
+class _OneSequence:
+    """Leave-future-out of one data set."""
+
+    def __init__(
+        self,
+        approximator: JointApproximator,
+        batch: DataBatch,
+        start: int,
+        ahead: int,
+        draws: int,
+        rng: np.random.Generator,
+    ):
+        self.approximator, self.batch, self.draws, self.rng = approximator, batch, draws, rng
+        self.length = int(batch.n_obs[0])
+        self.ahead = ahead
+        self.prefixes = np.arange(start, self.length - ahead + 1)
+
+    def uncorrected(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Terms by each prefix's amortized posterior: terms, in-sample, k̂ and refits."""
+        terms = np.empty(len(self.prefixes))
+        for j, prefix in enumerate(self.prefixes):
+            _, _, future = self._propose(int(prefix), int(prefix) + self.ahead)
+            terms[j] = _mean(future[:, prefix - self.prefixes[0]], axis=0)
+        _, _, future = self._propose(self.length)
+        unknown = np.full(len(terms), np.nan)
+        return terms, _mean(future, axis=0), unknown, np.ones(len(terms))
+
+    def corrected(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Terms by weighted draws; the same four arrays."""
+        shortest, longest = self.approximator.schema.n_obs
+        first = min(max(int(self.prefixes[0]), shortest), longest, self.length)
+        terms, pareto_k = self._weigh(first)
+        threshold = pareto_k_threshold(self.draws)
+        refitted = np.zeros(len(terms))
+        tried = self.prefixes == first
+        while (waiting := (pareto_k > threshold) & ~tried).any():
+            own = int(np.argmax(waiting))
+            tried[own] = True
+            new_terms, new_k = self._weigh(int(self.prefixes[own]))
+            better = new_k < pareto_k
+            terms, pareto_k = np.where(better, new_terms, terms), np.where(better, new_k, pareto_k)
+            refitted[better] = 1.0
+        log_ratios, _, future = self._propose(self.length)
+        everything = pareto_smooth(log_ratios[:, -1]).log_weights[:, None]
+        return terms, _weighted(everything, future, axis=0), pareto_k, refitted
+
+    def _weigh(self, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Terms and k̂ of all prefixes from draws given so many observations."""
+        _, by_prefix, future = self._propose(length)
+        weights = pareto_smooth(by_prefix.T)
+        return _weighted(weights.log_weights, future.T, axis=1), weights.pareto_k
+
+    def _propose(
+        self, length: int, until: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw given so many observations, and evaluate the draws on others.
+
+        Returns
+        -------
+        log_ratios : ndarray, shape (draws, until + 1)
+            Of the posterior given the first 0, 1, … observations to the draws' own density.
+        by_prefix : ndarray, shape (draws, prefixes)
+            The same for the prefixes.
+        future : ndarray, shape (draws, prefixes)
+            Joint log density of the observations after each prefix.
+        """
+        until = self.length if until is None else until
+        approximator = self.approximator
+        unconstrained, log_q = (
+            values[0]
+            for values in approximator.posterior.sample_unconstrained(
+                _first(self.batch, length), self.draws, self.rng
+            )
+        )
+        parameters = approximator.prior.constrain(unconstrained)
+        pointwise = log_likelihood_of(approximator, _first(self.batch, until), 0, parameters)
+        total = np.zeros((len(pointwise), until + 1))
+        np.cumsum(_finite(pointwise), axis=1, out=total[:, 1:])
+        log_prior = approximator.prior.log_prob(unconstrained)
+        log_ratios = log_importance_ratios(total, log_prior[:, None], log_q[:, None])
+        prefixes = self.prefixes[self.prefixes + self.ahead <= until]
+        return (
+            log_ratios,
+            log_ratios[:, prefixes],
+            total[:, prefixes + self.ahead] - total[:, prefixes],
+        )
+
+
+def _first(batch: DataBatch, length: int) -> DataBatch:
+    """The beginning of a single data set."""
+    return DataBatch(
+        batch.observables[:, :length], batch.conditions[:, :length], np.array([length])
+    )
+
+
+def _check_lengths(
+    approximator: JointApproximator,
+    batch: DataBatch,
+    start: int,
+    ahead: int,
+    correction: Correction,
+) -> None:
+    schema = approximator.schema
+    if schema.structure == "vector":
+        raise ValueError("the data are declared 'vector', which has no order in time to predict.")
+    if start < 1 or ahead < 1:
+        raise ValueError(f"start={start}, ahead={ahead}: both must be at least 1.")
+    short = np.flatnonzero(batch.n_obs < start + ahead)
+    if len(short):
+        raise ValueError(
+            f"data set {short[0]} has {batch.n_obs[short[0]]} observations; start={start} with "
+            f"ahead={ahead} needs at least {start + ahead}."
+        )
+    if correction == "none" and start < schema.n_obs[0]:
+        warnings.warn(
+            f"prefixes begin with start={start} observations; the posterior network was trained on "
+            f'{schema.n_obs[0]} and more, and extrapolates there. correction="psis" accounts '
+            "for it.",
+            UserWarning,
+            stacklevel=3,
+        )
