@@ -3,13 +3,17 @@
 from jana_pymc.pytensor._compat import taken_rows
 from jana_pymc.pytensor.contamination import Contaminant
 from jana_pymc.pytensor.lowering import NoLowering, lower
-from jana_pymc.pytensor.op import LogDensity, LogDensityAndGradient
+from jana_pymc.pytensor.op import LogDensity, LogDensityAndGradient, failure
+from jana_pymc.pytensor.truncation import Truncation, log_share
 
 __all__ = [
     "Contaminant",
     "LogDensity",
     "LogDensityAndGradient",
     "NoLowering",
+    "Truncation",
+    "failure",
+    "log_share",
     "lower",
     "taken_rows",
 ]
