@@ -9,12 +9,23 @@ import pytensor
 import pytensor.tensor as pt
 from pymc.distributions.distribution import Distribution, _support_point
 from pymc.logprob.abstract import _logprob
+from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant
+from pytensor.graph.traversal import graph_inputs
+from pytensor.raise_op import Assert
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.variable import TensorVariable
 
-from jana_pymc.pytensor import Contaminant, LogDensity, NoLowering, lower, taken_rows
-from jana_pymc.simulation import Categorical, ParameterLayout
+from jana_pymc.pytensor import (
+    Contaminant,
+    LogDensity,
+    NoLowering,
+    Truncation,
+    log_share,
+    lower,
+    taken_rows,
+)
+from jana_pymc.simulation import Categorical, Continuous, DataSchema, ParameterLayout
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import LikelihoodApproximator
@@ -31,39 +42,55 @@ class NeuralLikelihoodRV(RandomVariable):
 
     name = "neural_likelihood"
     _print_name = ("NeuralLikelihood", "\\operatorname{NeuralLikelihood}")
-    __props__ = ("signature", "inplace", "approximator", "backend", "contaminant")
-    ndims_supp = 1
+    __props__ = ("signature", "inplace", "approximator", "backend", "contaminant", "truncation")
 
     def __init__(
         self,
         approximator: LikelihoodApproximator,
         backend: Backend = "auto",
         contaminant: Contaminant | None = None,
+        truncation: Truncation | None = None,
         signature: str | None = None,
         inplace: bool = False,
     ):
         self.approximator = approximator
         self.backend = backend
         self.contaminant = contaminant
+        self.truncation = truncation
         signature = signature or _signature(approximator, contaminant)
         super().__init__(signature=signature, dtype="float64", inplace=inplace)
 
     def split(self, inputs: Any) -> tuple[list[Any], Any, Any]:
         """Parameters, conditions and probability of a lapse among the inputs; None for none."""
         values = list(inputs)
+        if is_sequence(self.approximator.schema):
+            values.pop()  # the number of observations
         probability = values.pop() if self.contaminant is not None else None
         known = values.pop() if self.approximator.schema.conditions else None
         return values, known, probability
+
+    def _supp_shape_from_params(
+        self, dist_params: Any, param_shapes: Any = None
+    ) -> tuple[Any, ...]:
+        """One row of components; of a sequence, as many rows as the last input says."""
+        n_components = len(self.approximator.schema.components)
+        if not is_sequence(self.approximator.schema):
+            return (n_components,)
+        n_obs = dist_params[-1]
+        return (n_obs if n_obs.type.ndim == 0 else n_obs.ravel()[0], n_components)
 
     def rng_fn(self, rng: np.random.Generator, *arguments: Any) -> np.ndarray:
         """Simulate by the network; many observations of equal parameters share its work."""
         *inputs, size = arguments
         approximator = self.approximator
+        schema = approximator.schema
         values, known, probability = self.split(inputs)
+        sequence = is_sequence(schema)
+        n_obs = int(np.ravel(inputs[-1])[0]) if sequence else 1
         shapes = tuple(approximator.layout.shapes.values())
         batches = [v.shape[: v.ndim - len(s)] for v, s in zip(values, shapes, strict=True)]
         if known is not None:
-            batches.append(known.shape[:-1])
+            batches.append(known.shape[: known.ndim - 1 - sequence])
         if probability is not None and probability.ndim:
             batches.append(probability.shape)
         batch = np.broadcast_shapes(*batches) if size is None else tuple(size)
@@ -75,15 +102,24 @@ class NeuralLikelihoodRV(RandomVariable):
                 for name, v, s in zip(approximator.layout.names, values, shapes, strict=True)
             }
         )
-        if one_theta and known is None:
-            drawn = approximator.simulate(flat.reshape(1, -1), n_rows, random_seed=rng)
-        else:
-            rows = np.array(np.broadcast_to(flat, (*batch, flat.shape[-1]))).reshape(n_rows, -1)
-            if known is not None:
-                known = np.array(np.broadcast_to(known, (*batch, known.shape[-1])))
-                known = known.reshape(n_rows, 1, -1)
-            drawn = approximator.simulate(rows, 1, conditions=known, random_seed=rng)
-        drawn = drawn.reshape(*batch, -1)
+        rows = np.array(np.broadcast_to(flat, (*batch, flat.shape[-1]))).reshape(n_rows, -1)
+        if known is not None:
+            own = known.shape[known.ndim - 1 - sequence :]
+            known = np.array(np.broadcast_to(known, (*batch, *own)))
+            known = known.reshape(n_rows, n_obs, -1)
+
+        def simulate(chosen: slice | np.ndarray) -> np.ndarray:
+            theta, given = rows[chosen], None if known is None else known[chosen]
+            if one_theta and known is None and schema.structure == "exchangeable":
+                drawn = approximator._simulate(theta[:1], len(theta), None, rng)
+            else:
+                drawn = approximator._simulate(theta, n_obs, given, rng)
+            return drawn.reshape(len(theta), n_obs, -1)
+
+        drawn = simulate(slice(None))
+        if self.truncation is not None:
+            drawn = self.truncation.draw_again(drawn, simulate)
+        drawn = drawn.reshape(*batch, *drawn.shape[1 if sequence else 2 :])
         if self.contaminant is not None:
             lapse = rng.uniform(size=batch) < probability
             drawn[lapse] = self.contaminant.draw(rng, int(lapse.sum()))
@@ -104,16 +140,22 @@ class NeuralLikelihood(Distribution):
         conditions: TensorVariable | None = None,
         probability: TensorVariable | None = None,
         contaminant: Contaminant | None = None,
+        truncation: Truncation | None = None,
+        n_obs: Any = None,
         **kwargs: Any,
     ) -> TensorVariable:
         """Build the variable from parameters in the layout's order (`ordered_parameters`)."""
         _check(backend)
-        values = [*parameters, *(v for v in (conditions, probability) if v is not None)]
+        given = [*parameters, *(v for v in (conditions, probability) if v is not None)]
+        values = [pt.cast(v, "float64") for v in given]
+        if is_sequence(approximator.schema):
+            values.append(pt.cast(pt.as_tensor_variable(n_obs), "int64"))
         return super().dist(
-            [pt.cast(v, "float64") for v in values],
+            values,
             approximator=approximator,
             backend=backend,
             contaminant=contaminant,
+            truncation=truncation,
             **kwargs,
         )
 
@@ -124,11 +166,12 @@ class NeuralLikelihood(Distribution):
         approximator: LikelihoodApproximator,
         backend: Backend = "auto",
         contaminant: Contaminant | None = None,
+        truncation: Truncation | None = None,
         size: Any = None,
         rng: Any = None,
     ) -> TensorVariable:
         # Calling the Op differs between PyTensor 2 and 3 in what it returns; its node does not.
-        op = NeuralLikelihoodRV(approximator, backend, contaminant)
+        op = NeuralLikelihoodRV(approximator, backend, contaminant, truncation)
         rng = pytensor.shared(np.random.default_rng()) if rng is None else rng
         return op.make_node(rng, size, *parameters).default_output()
 
@@ -140,7 +183,14 @@ def _neural_logprob(
     (value,) = values
     parameters, known, probability = op.split(inputs)
     return log_density(
-        op.approximator, op.backend, value, parameters, known, probability, op.contaminant
+        op.approximator,
+        op.backend,
+        value,
+        parameters,
+        known,
+        probability,
+        op.contaminant,
+        op.truncation,
     )
 
 
@@ -165,71 +215,108 @@ def log_density(
     conditions: TensorVariable | None = None,
     probability: TensorVariable | None = None,
     contaminant: Contaminant | None = None,
+    truncation: Truncation | None = None,
 ) -> TensorVariable:
-    """Log density over the leading dimensions of ``value``, −inf outside the trained region."""
+    """Log density over the leading dimensions of ``value``, −inf outside the trained region.
+
+    An event is a row of components; of a sequence, a matrix of shape (n_obs, components).
+    """
     _check(backend)
-    batch = value.shape[:-1]
-    n_batch = value.ndim - 1
-    observables = value if n_batch == 1 else value.reshape((-1, value.shape[-1]))
-    if conditions is not None and n_batch != 1:
-        n_conditions = len(approximator.schema.conditions)
-        conditions = _as_rows(conditions, (n_conditions,), batch)
-    possible, observables = _possible(approximator, observables)
+    schema = approximator.schema
+    event = 2 if is_sequence(schema) else 1
+    n_batch = value.ndim - event
+    batch = tuple(value.shape)[:n_batch]
+    if n_batch != 1:
+        value = value.reshape((-1, *tuple(value.shape)[n_batch:]))
+        if conditions is not None:
+            own = tuple(conditions.shape)[conditions.ndim - event :]
+            conditions = pt.broadcast_to(conditions, (*batch, *own)).reshape((-1, *own))
+    elif conditions is not None and conditions.ndim == event:  # the same for all sequences
+        conditions = pt.broadcast_to(conditions, (*batch, *tuple(conditions.shape)))
+    exists, events = _possible(schema, value)
     matrix, group = _distinct(approximator.layout, parameters, batch, n_batch)
     low, high = (pt.constant(end) for end in approximator.region)
     trained = pt.all((matrix >= low) & (matrix <= high), axis=1)
-    log_prob = _evaluate(approximator, backend, observables, matrix, group, conditions)
+    log_prob = _evaluate(approximator, backend, events, matrix, group, conditions)
+    if truncation is not None:
+        network = approximator.network
+        log_prob = log_prob - log_share(network, truncation, events, matrix, group, conditions)
+        exists = truncation.holds(events) & (True if exists is None else exists)
     trained = trained[0] if group is None else trained[group]
-    trained = trained if possible is None else trained & possible
+    trained = trained if exists is None else trained & exists
     if contaminant is not None and probability is not None:
         lapse = probability if probability.ndim == 0 else _as_rows(probability, (), batch)[:, 0]
-        log_prob = contaminant.mix(log_prob, observables, lapse)
+        log_prob = contaminant.mix(log_prob, events, lapse)
     log_prob = pt.switch(trained, log_prob, -np.inf)
     return log_prob if n_batch == 1 else log_prob.reshape(batch, ndim=n_batch)
 
 
+def is_sequence(schema: DataSchema) -> bool:
+    """Whether one log density belongs to all observations of a data set together."""
+    return schema.structure == "markovian"
+
+
 def _possible(
-    approximator: LikelihoodApproximator, observables: TensorVariable
+    schema: DataSchema, values: TensorVariable
 ) -> tuple[TensorVariable | None, TensorVariable]:
-    """Which rows hold categories that exist, and rows whose categories all do.
+    """Which events hold categories and counts that exist, and values of which all do.
 
     Constants were checked when they came in; `pymc.set_data` exchanges data behind our back, and
-    a category that does not exist would be looked up in another cell of the table.
+    a category that does not exist would be looked up in another cell of a table.
     """
-    kinds = list(approximator.schema.observables.values())
-    if isinstance(observables, Constant) or not any(isinstance(k, Categorical) for k in kinds):
-        return None, observables
-    columns, possible = [], None
-    for i, kind in enumerate(kinds):
-        column = observables[:, i]
-        if isinstance(kind, Categorical):
-            clipped = pt.clip(pt.round(column), 0, kind.n_categories - 1)
-            exists = pt.eq(column, clipped)
-            column = pt.switch(exists, clipped, 0.0)
-            possible = exists if possible is None else possible & exists
+    kinds = schema.components
+    if isinstance(values, Constant):
+        return None, values
+    if any(isinstance(i, SharedVariable) for i in graph_inputs([values])):
+        values = _without_nan(schema, values)
+    if all(isinstance(kind, Continuous) for kind in kinds.values()):
+        return None, values
+    columns, exists = [], pt.ones_like(values[..., 0], dtype="bool")
+    for i, kind in enumerate(kinds.values()):
+        column = values[..., i]
+        if not isinstance(kind, Continuous):
+            last = kind.n_categories - 1 if isinstance(kind, Categorical) else kind.upper
+            nearest = pt.clip(pt.round(column), 0, np.inf if last is None else last)
+            exists = exists & pt.eq(column, nearest)
+            column = pt.switch(pt.eq(column, nearest), nearest, 0.0)
         columns.append(column)
-    return possible, pt.stack(columns, axis=1)
+    exists = pt.all(exists, axis=1) if is_sequence(schema) else exists
+    return exists, pt.stack(columns, axis=-1)
+
+
+def _without_nan(schema: DataSchema, values: TensorVariable) -> TensorVariable:
+    """Fail where `pymc.set_data` brought in missing values: they would make the density NaN."""
+    start = 0
+    for name, kind in schema.observables.items():
+        stop = start + int(np.prod(kind.shape))
+        message = (
+            f"observables[{name!r}] has missing values (NaN): data may be exchanged for complete "
+            "data only; give incomplete data as observed= from the start."
+        )
+        values = Assert(message)(values, pt.all(~pt.isnan(values[..., start:stop])))
+        start = stop
+    return values
 
 
 def _evaluate(
     approximator: LikelihoodApproximator,
     backend: Backend,
-    observables: TensorVariable,
+    events: TensorVariable,
     matrix: TensorVariable,
     group: TensorVariable | None,
     conditions: TensorVariable | None,
 ) -> TensorVariable:
     if backend != "op":
         try:
-            return lower(approximator.network, observables, matrix, group, conditions)
+            return lower(approximator.network, events, matrix, group, conditions)
         except NoLowering:
             if backend == "lowering":
                 raise
-    n_rows = observables.shape[0]
+    n_events = events.shape[0]
     shared = group is None
-    rows = pt.broadcast_to(matrix, (n_rows, matrix.shape[1])) if shared else matrix[group]
-    known = pt.zeros((n_rows, 0)) if conditions is None else conditions
-    return LogDensity(approximator)(observables, rows, known)
+    rows = pt.broadcast_to(matrix, (n_events, matrix.shape[1])) if shared else matrix[group]
+    known = pt.zeros((*tuple(events.shape)[:-1], 0)) if conditions is None else conditions
+    return LogDensity(approximator)(events, rows, known)
 
 
 def _distinct(
@@ -291,9 +378,13 @@ def _same(first: TensorVariable, second: TensorVariable) -> bool:
 
 
 def _signature(approximator: LikelihoodApproximator, contaminant: Contaminant | None) -> str:
+    schema = approximator.schema
     inputs = [f"({','.join(map(str, shape))})" for shape in approximator.layout.shapes.values()]
-    if approximator.schema.conditions:
-        inputs.append(f"({len(approximator.schema.conditions)})")
+    if schema.conditions:
+        rows = "t," if is_sequence(schema) else ""
+        inputs.append(f"({rows}{len(schema.condition_components)})")
     if contaminant is not None:
         inputs.append("()")
-    return f"{','.join(inputs)}->({len(approximator.schema.observables)})"
+    if not is_sequence(schema):
+        return f"{','.join(inputs)}->({len(schema.components)})"
+    return f"{','.join(inputs)},()->(n,{len(schema.components)})"

@@ -16,7 +16,14 @@ import arviz as az
 import numpy as np
 import xarray as xr
 
-from jana_pymc.simulation import Categorical, Observable, ParameterLayout
+from jana_pymc.simulation import (
+    Categorical,
+    Continuous,
+    Observable,
+    ParameterLayout,
+    scalar_components,
+    split_components,
+)
 
 ArviZData: TypeAlias = Any
 """`arviz.InferenceData` with ArviZ 0.23, `xarray.DataTree` with ArviZ 1.x."""
@@ -121,34 +128,45 @@ def named_dataset(
     return _with_coords(variables, layout.coords)
 
 
-def observable_dataset(values: np.ndarray, observables: Mapping[str, Observable]) -> xr.Dataset:
-    """Observations (or known conditions) under the user's names.
+def observable_dataset(
+    values: np.ndarray, observables: Mapping[str, Observable], *, structure: str = "exchangeable"
+) -> xr.Dataset:
+    """Observations (or known conditions) under the user's names and in their shapes.
 
     Parameters
     ----------
     values : ndarray, shape (obs, components)
         Or, with leading axes, (sets, obs, components), (chains, draws, obs, components) or
-        (sets, chains, draws, obs, components). Shorter data sets are padded with NaN.
-    observables : mapping of str to Continuous or Categorical
-        In the order of the components.
+        (sets, chains, draws, obs, components). Shorter data sets are padded with NaN. A vector is
+        one observation.
+    observables : mapping of str to Continuous, Categorical or Count
+        In the order of the components; arrays are flattened.
+    structure : str
+        As declared. Vectors have no dimension "obs".
 
     Returns
     -------
     Dataset
-        Dimensions ([chain, draw], [dataset], obs). Categorical values are integers, except where
-        padding makes them floats.
+        Dimensions ([chain, draw], [dataset], obs, and ``x_dim_0``, ... of an array x).
+        Categories and counts are integers, except where padding makes them floats.
     """
-    if values.shape[-1] != len(observables):
+    components = scalar_components(observables)
+    if values.shape[-1] != len(components):
         raise ValueError(
-            f"values has {values.shape[-1]} components, but there are {len(observables)} "
-            f"observables: {', '.join(observables)}."
+            f"values has {values.shape[-1]} components, but there are {len(components)} "
+            f"observables: {', '.join(components)}."
         )
     leading: tuple[str, ...] = ("dataset",) if values.ndim == 3 else ()
     if values.ndim > 3:
         leading = _leading_dims("values", values, trailing=2)
+    dims = (*leading, "obs")
+    if structure == "vector":
+        values, dims = values[..., 0, :], leading
     variables = {
-        name: _observable(values[..., i], (*leading, "obs"), kind)
-        for i, (name, kind) in enumerate(observables.items())
+        name: _observable(each, (*dims, *_made_up(name, len(kind.shape))), kind)
+        for (name, kind), each in zip(
+            observables.items(), split_components(values, observables).values(), strict=True
+        )
     }
     return _with_coords(variables, {})
 
@@ -255,16 +273,22 @@ def _leading_dims(name: str, values: np.ndarray, trailing: int) -> tuple[str, ..
 def _parameter_dims(name: str, ndim: int, layout: ParameterLayout) -> tuple[str, ...]:
     """Take the user's dims; where there are none, the names ArviZ would make up."""
     dims = layout.dims.get(name) or (None,) * ndim
-    return tuple(dim or f"{name}_dim_{i}" for i, dim in enumerate(dims))
+    return tuple(dim or new for dim, new in zip(dims, _made_up(name, ndim), strict=True))
+
+
+def _made_up(name: str, ndim: int) -> tuple[str, ...]:
+    return tuple(f"{name}_dim_{i}" for i in range(ndim))
 
 
 def _observable(
     values: np.ndarray, dims: tuple[str, ...], kind: Observable
 ) -> tuple[tuple[str, ...], np.ndarray, dict[str, Any]]:
-    if not isinstance(kind, Categorical):
+    if isinstance(kind, Continuous):
         return dims, values, {}
-    # The attribute that the CF conventions give to categorical data.
-    attrs = {"flag_values": np.arange(kind.n_categories)}
+    # The attribute that the CF conventions give to categorical data, and one of our own.
+    attrs: dict[str, Any] = {"kind": "count"}
+    if isinstance(kind, Categorical):
+        attrs = {"flag_values": np.arange(kind.n_categories)}
     return dims, values if np.isnan(values).any() else values.astype(int), attrs
 
 
@@ -295,6 +319,7 @@ def _as_integers(group: xr.Dataset) -> xr.Dataset:
     floats = {
         name: variable.astype(int)
         for name, variable in group.items()
-        if "flag_values" in variable.attrs and variable.dtype.kind == "f"
+        if ("flag_values" in variable.attrs or variable.attrs.get("kind") == "count")
+        and variable.dtype.kind == "f"
     }
     return group.assign(floats)

@@ -21,8 +21,8 @@ class MissingValues(Transform):
     Parameters
     ----------
     approximator : LikelihoodApproximator
-    mask : ndarray of bool, shape (rows, components)
-        Which values are missing.
+    mask : ndarray of bool, shape (..., components)
+        Which values are missing, in the shape of the data.
     """
 
     name = "missing"
@@ -30,7 +30,10 @@ class MissingValues(Transform):
 
     def __init__(self, approximator: LikelihoodApproximator, mask: np.ndarray):
         self.approximator = approximator
-        self.mask = mask
+        n_batch = mask.ndim - (2 if approximator.schema.structure == "markovian" else 1)
+        # Of each missing value its component, and the event whose parameters it depends on.
+        self.columns = np.nonzero(mask)[-1]
+        self.events = np.nonzero(mask)[0] if n_batch else np.zeros(len(self.columns), dtype=int)
 
     def forward(self, value: TensorVariable, *inputs: Any) -> TensorVariable:
         """Constrained to unconstrained."""
@@ -62,12 +65,12 @@ class MissingValues(Transform):
         """Apply a function to the missing values of each component."""
         flat = value.ravel()
         result = pt.zeros_like(flat)
-        rows, columns = np.nonzero(self.mask)
         parameters, whole = self._parameters(inputs)
-        kinds = list(self.approximator.schema.observables.values())
-        for column in np.unique(columns):
-            positions = np.nonzero(columns == column)[0]
-            where = rows[positions] if whole else positions
+        kinds = list(self.approximator.schema.components.values())
+        for column in np.unique(self.columns):
+            positions = np.nonzero(self.columns == column)[0]
+            # Of rows that are split off, PyMC keeps the parameters of these alone.
+            where = self.events[positions] if whole else _ranks(self.events)[positions]
             kind = kinds[column]
             assert isinstance(kind, Continuous)
             low, high = (self._bound(end, parameters, where) for end in (kind.lower, kind.upper))
@@ -97,6 +100,11 @@ class MissingValues(Transform):
                 p = p[(..., *np.unravel_index(index - part.start, shape))] if shape else p
                 return p if p.ndim == 0 or p.type.broadcastable[0] else p[rows]
         raise AssertionError(end)
+
+
+def _ranks(events: np.ndarray) -> np.ndarray:
+    """Position of each event among those that are there."""
+    return np.unique(events, return_inverse=True)[1]
 
 
 def _forward(x: TensorVariable, low: Any, high: Any) -> TensorVariable:

@@ -22,15 +22,17 @@ def untrained(
     random_seed: int = 3,
 ) -> LikelihoodApproximator:
     layout = ParameterLayout(tuple(parameters), parameters)
+    conditions = conditions or {}
+    schema = DataSchema(observables, conditions=conditions, n_obs=(1, 1000))
     components = [
         kind.n_categories
         if isinstance(kind, Categorical)
         else Support(_bound(kind.lower, layout), _bound(kind.upper, layout))
-        for kind in observables.values()
+        for kind in schema.components.values()
     ]
     settings = AutoregressiveSettings(hidden=(16,), n_bins=6)
-    conditions = conditions or {}
-    network = AutoregressiveLikelihood(components, layout.size, len(conditions), settings).double()
+    n_conditions = len(schema.condition_components)
+    network = AutoregressiveLikelihood(components, layout.size, n_conditions, settings).double()
     generator = torch.Generator().manual_seed(random_seed)
     for values in network.parameters():
         values.data = 0.3 * torch.randn(values.shape, generator=generator, dtype=values.dtype)
@@ -39,7 +41,6 @@ def untrained(
     network.real_mean += 0.2
     network.real_sd *= 1.5
     region = np.repeat([[LOW], [HIGH]], layout.size, axis=1)
-    schema = DataSchema(observables, conditions=conditions, n_obs=(1, 1000))
     return LikelihoodApproximator(network, layout, schema, region)
 
 

@@ -275,7 +275,9 @@ class JointApproximator:
             )
         if "posterior_predictive" in groups:
             result["posterior_predictive"] = inference_data.observable_dataset(
-                chained(self._predictive(parameters, batch, rng)), self.schema.observables
+                chained(self._predictive(parameters, batch, rng)),
+                self.schema.observables,
+                structure=self.schema.structure,
             )
         if "prior" in groups:
             prior = self.prior.draw(draws, rng)[None]
@@ -283,7 +285,7 @@ class JointApproximator:
         if "observed_data" in groups:
             observed = batch.observables[0] if single else batch.observables
             result["observed_data"] = inference_data.observable_dataset(
-                observed, self.schema.observables
+                observed, self.schema.observables, structure=self.schema.structure
             )
         if "posterior" not in groups:
             del result["posterior"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,15 +15,21 @@ import torch
 from pytensor.tensor.variable import TensorVariable
 
 from jana_pymc.approximators import arguments
-from jana_pymc.distribution import Backend, NeuralLikelihood, log_density
+from jana_pymc.approximators import observed as observed_data
+from jana_pymc.distribution import Backend, NeuralLikelihood, is_sequence, log_density
+from jana_pymc.inference_data import ArviZData, to_groups
 from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.missing_values import MissingValues
-from jana_pymc.pytensor import Contaminant
+from jana_pymc.pytensor import Contaminant, Truncation, failure
 from jana_pymc.simulation import DataSchema, ParameterLayout
+from jana_pymc.trained_region import Leaning, leaning, warn_of_leaning, warn_of_outside
 
 ROWS_AT_ONCE = 200_000
 NUMBERS_AT_ONCE = 400_000
 """Draws times observations evaluated at once, which bounds the memory."""
+
+FAR = 8.0
+"""Standard deviations of the simulated conditions beyond which a condition is unheard of."""
 
 
 class LikelihoodApproximator:
@@ -81,29 +88,39 @@ class LikelihoodApproximator:
         dims: Any = None,
         contamination: Any = None,
         contaminant: Mapping[str, tuple[float, float]] | None = None,
+        truncation: Mapping[str, tuple[float | None, float | None]] | None = None,
         backend: Backend = "auto",
         **parameters: Any,
     ) -> TensorVariable:
         """Add the likelihood to the PyMC model on the context stack.
 
-        One observation is a row of its components, in the order in which they were declared; the
-        log density has one value a row.
+        One observation is a row of its components, in the order in which they were declared,
+        arrays flattened; the log density has one value a row. A vector is one row, a sequence one
+        matrix of rows; either has one log density a data set, and many data sets add a dimension
+        in front.
 
         Parameters
         ----------
         name : str
         observed : mapping, DataFrame, Dataset, array (n_obs, components), or pm.Data of that shape
-            Or a mapping of `pm.Data` of shape (n_obs,). If it holds the declared conditions too,
-            they are taken from it. Continuous values that are NaN or masked are imputed: they
-            become the free variable ``{name}_unobserved``.
+            Or a mapping of `pm.Data`, each (n_obs, *shape). If it holds the declared conditions
+            too, they are taken from it. Continuous values that are NaN or masked are imputed: they
+            become the free variable ``{name}_unobserved``. Vectors: (components,) or
+            (sets, components), or a list of data sets; sequences: (n_obs, components) or
+            (sets, n_obs, components), or a list of data sets of one length.
         conditions : the same, with the declared conditions, optional
         dims : str or tuple, optional
-            Dimension of the observations. That of the components is added, ``{name}_component``.
+            Dimensions of the observations, and of data sets. That of the components is added,
+            ``{name}_component``.
         contamination : float or tensor, optional
             Probability that an observation is a lapse, drawn uniformly whatever the parameters:
             a number, a random variable, or one value an observation.
         contaminant : mapping of str to (low, high), optional
             Range of a lapse's continuous components; by default their declared constant bounds.
+        truncation : mapping of str to (low, high), optional
+            Window of the first continuous observable outside which nothing was recorded, None for
+            no end: ``{"rt": (0.2, 2.0)}``. The density is divided by the probability of the
+            window, which is exact: the network knows its distribution function there.
         backend : {"auto", "lowering", "op"}
             "lowering" re-expresses the network in PyTensor; "op" calls torch. "auto" takes the
             first where there is one.
@@ -114,7 +131,7 @@ class LikelihoodApproximator:
         Returns
         -------
         TensorVariable
-            The registered random variable, of shape (n_obs, components).
+            The registered random variable, of the shape of the data.
 
         Raises
         ------
@@ -128,22 +145,32 @@ class LikelihoodApproximator:
         UserWarning
             If a parameter given as a number lies outside the trained region.
         """
-        missing = None
+        missing, n_obs = None, None
         if observed is None:
             known = self._conditions(conditions)
+            if is_sequence(self.schema) and known is None:
+                raise TypeError(
+                    "the number of observations of a sequence is that of observed=, or of its "
+                    "conditions; outside a model, .dist(n_obs=...) takes it."
+                )
+            n_obs = None if known is None else known.shape[-2] if known.ndim > 1 else None
         else:
-            observed, conditions = arguments.split_conditions(self.schema, observed, conditions)
-            observed, missing = arguments.fill_missing(self.schema, observed)
+            observed, conditions = observed_data.split_conditions(self.schema, observed, conditions)
+            observed, missing = observed_data.fill_missing(self.schema, observed)
             observed, known = self._data(observed, conditions)
             self._check_explained(observed, contamination, contaminant)
-        _check_dims(parameters, self.layout, observed)
+            n_obs = observed.shape[-2] if is_sequence(self.schema) else None
+        _check_dims(parameters, self.layout, self._batch(observed))
         values = self._parameters(parameters, observed)
+        window = self._truncation(truncation, observed)
         if dims is not None:
             dims = (dims,) if isinstance(dims, str) else tuple(dims)
-        if dims is not None and len(dims) == 1:
-            components = f"{name}_component"
-            pm.modelcontext(None).add_coord(components, tuple(self.schema.observables))
-            dims = (*dims, components)
+            n_dims = observed_data.DATA_DIMS[self.schema.structure]
+            wanted = n_dims if observed is None else (observed.ndim,)
+            if len(dims) + 1 in wanted:
+                components = f"{name}_component"
+                pm.modelcontext(None).add_coord(components, tuple(self.schema.components))
+                dims = (*dims, components)
         options: dict[str, Any] = {}
         if missing is not None:
             observed = np.ma.masked_array(observed, missing)
@@ -155,6 +182,8 @@ class LikelihoodApproximator:
             values,
             known,
             *self._contamination(contamination, contaminant, observed),
+            window,
+            n_obs,
             observed=observed,
             dims=dims,
             **options,
@@ -172,8 +201,10 @@ class LikelihoodApproximator:
         conditions: Any = None,
         contamination: Any = None,
         contaminant: Mapping[str, tuple[float, float]] | None = None,
+        truncation: Mapping[str, tuple[float | None, float | None]] | None = None,
         backend: Backend = "auto",
         size: Any = None,
+        n_obs: int | None = None,
         **parameters: Any,
     ) -> TensorVariable:
         """Build the random variable outside a model, for `pm.draw` and `pm.logp`.
@@ -181,16 +212,24 @@ class LikelihoodApproximator:
         Parameters
         ----------
         size : int or tuple, optional
-            Number of observations, if the parameters do not say it.
-        conditions, contamination, contaminant, backend, **parameters
+            Number of observations, if the parameters do not say it; of vectors and sequences,
+            the number of data sets.
+        n_obs : int, optional
+            Length of a sequence; without it that of its conditions, or the largest trained on.
+        conditions, contamination, contaminant, truncation, backend, **parameters
             As for calling the approximator.
         """
+        known = self._conditions(conditions)
+        if n_obs is None and is_sequence(self.schema):
+            n_obs = self.schema.n_obs[1] if known is None else known.shape[-2]
         return NeuralLikelihood.dist(
             self,
             backend,
             self._parameters(parameters),
-            self._conditions(conditions),
+            known,
             *self._contamination(contamination, contaminant),
+            self._truncation(truncation),
+            n_obs,
             size=size,
         )
 
@@ -201,17 +240,20 @@ class LikelihoodApproximator:
         conditions: Any = None,
         contamination: Any = None,
         contaminant: Mapping[str, tuple[float, float]] | None = None,
+        truncation: Mapping[str, tuple[float | None, float | None]] | None = None,
         backend: Backend = "auto",
         **parameters: Any,
     ) -> TensorVariable:
         """Log density of each observation, shape (n_obs,), for `pm.Potential`.
 
-        Arguments as for calling the approximator.
+        Of a vector or sequence, one for the data set, shape (), or (sets,) of many. Arguments as
+        for calling the approximator.
         """
-        rows, known = self._data(observed, conditions)
-        value, values = pt.as_tensor_variable(rows), self._parameters(parameters, rows)
-        lapses = self._contamination(contamination, contaminant, rows)
-        return log_density(self, backend, value, values, known, *lapses)
+        data, known = self._data(observed, conditions)
+        value, values = pt.as_tensor_variable(data), self._parameters(parameters, data)
+        lapses = self._contamination(contamination, contaminant, data)
+        window = self._truncation(truncation, data)
+        return log_density(self, backend, value, values, known, *lapses, window)
 
     def log_prob(self, observed: Any, parameters: np.ndarray, conditions: Any = None) -> np.ndarray:
         """Log density of each observation under each of many parameter vectors.
@@ -219,6 +261,7 @@ class LikelihoodApproximator:
         Parameters
         ----------
         observed : mapping, DataFrame, Dataset, or array (n_obs, components)
+            One data set; of vectors, one or many.
         parameters : ndarray, shape (draws, size)
             Flattened by `ParameterLayout`.
         conditions : mapping or array (n_obs, conditions), optional
@@ -226,10 +269,31 @@ class LikelihoodApproximator:
         Returns
         -------
         ndarray, shape (draws, n_obs)
+            Of a sequence, each observation's given those before it; of vectors, a column each.
         """
+        if isinstance(parameters, Mapping):
+            raise TypeError(
+                "parameters are a mapping; expected an array (draws, size): pass "
+                f"approximator.layout.flatten(parameters), in the order {self.layout.names}."
+            )
         numbers, given = self._data(observed, conditions)
-        known = None if given is None else np.asarray(given.data)
-        return self.pointwise(numbers, parameters, known)
+        data = np.atleast_2d(numbers)
+        if data.ndim != 2:
+            raise ValueError(f"{len(data)} sequences; expected one data set.")
+        theta = np.atleast_2d(np.asarray(parameters, dtype=float))
+        if theta.ndim != 2 or theta.shape[1] != self.layout.size:
+            raise ValueError(
+                f"parameters have shape {theta.shape}; expected (draws, {self.layout.size}), for "
+                f"{', '.join(self.layout.component_names)}."
+            )
+        known = None if given is None else np.atleast_2d(given.data)
+        if self.schema.structure != "vector":
+            return self.pointwise(data, theta, known)
+        columns = [
+            self.pointwise(data[i : i + 1], theta, None if known is None else known[i : i + 1])
+            for i in range(len(data))
+        ]
+        return np.concatenate(columns, axis=1)
 
     def pointwise(
         self, observables: np.ndarray, parameters: np.ndarray, conditions: np.ndarray | None = None
@@ -249,7 +313,7 @@ class LikelihoodApproximator:
         """
         rows = torch.tensor(observables)
         known = None if conditions is None else torch.tensor(conditions)
-        theta = torch.tensor(np.atleast_2d(np.asarray(parameters, dtype=float)))
+        theta = torch.tensor(np.asarray(parameters, dtype=float))
         network = self.network.to(self.device)
         parts = []
         for part in theta.split(max(1, NUMBERS_AT_ONCE // max(1, rows.numel()))):
@@ -266,7 +330,7 @@ class LikelihoodApproximator:
     def simulate(
         self,
         parameters: np.ndarray,
-        n_obs: int,
+        n_obs: int = 1,
         *,
         conditions: np.ndarray | None = None,
         random_seed: int | np.random.Generator | None = None,
@@ -277,17 +341,91 @@ class LikelihoodApproximator:
         ----------
         parameters : ndarray, shape (sets, size)
         n_obs : int
+            1 for vectors.
         conditions : ndarray, shape (sets, n_obs, conditions), optional
         random_seed : int or Generator, optional
 
         Returns
         -------
         ndarray, shape (sets, n_obs, components)
+
+        Warns
+        -----
+        UserWarning
+            If parameters lie clearly outside the trained region.
         """
+        theta = np.atleast_2d(np.asarray(parameters, dtype=float))
+        warn_of_outside(self.layout, self.region, theta)
+        return self._simulate(theta, n_obs, conditions, random_seed)
+
+    def check_region(
+        self, data: ArviZData, parameters: Mapping[str, str] | None = None
+    ) -> list[Leaning]:
+        """Tell whether posterior draws lean on the edge of the trained region.
+
+        Outside the region the log density is −inf, so that a posterior that would go on is cut
+        off without further notice. Works on the result of any sampler.
+
+        Parameters
+        ----------
+        data : InferenceData or DataTree
+            With a group "posterior", whose variables may have dimensions before the parameter's
+            own, as those of a hierarchical model.
+        parameters : mapping of str to str, optional
+            Name in the posterior of each parameter that has another name there. Parameters that
+            the posterior does not hold are passed over.
+
+        Returns
+        -------
+        list of Leaning
+            Parameter, edge and share of the draws at it; empty if all is well.
+
+        Raises
+        ------
+        Exception
+            The first one that the density raised while sampling, if there was any: nutpie takes
+            exceptions for divergences.
+
+        Warns
+        -----
+        UserWarning
+            Naming the parameters.
+        """
+        error = failure(self)
+        if error is not None:
+            raise error
+        posterior = to_groups(data)["posterior"]
+        names = {name: (parameters or {}).get(name, name) for name in self.layout.names}
+        found = []
+        for name, shape in self.layout.shapes.items():
+            if names[name] not in posterior:
+                continue
+            values = np.asarray(posterior[names[name]], dtype=float)
+            if values.shape[values.ndim - len(shape) :] != shape:
+                raise ValueError(
+                    f"{names[name]!r} has shape {values.shape}; expected to end in {shape}, that "
+                    f"of the parameter {name!r}."
+                )
+            own = self.layout.slices[name]
+            flat = values.reshape(*values.shape[:2], -1, own.stop - own.start)
+            for group in range(flat.shape[2]):
+                draws = np.full((flat.shape[0] * flat.shape[1], self.layout.size), np.nan)
+                draws[:, own] = flat[:, :, group].reshape(len(draws), -1)
+                found += leaning(self.layout, self.region, draws)
+        warn_of_leaning(found)
+        return found
+
+    def _simulate(
+        self,
+        parameters: np.ndarray,
+        n_obs: int,
+        conditions: np.ndarray | None,
+        random_seed: int | np.random.Generator | None,
+    ) -> np.ndarray:
         generator = torch.Generator().manual_seed(
             int(np.random.default_rng(random_seed).integers(2**63))
         )
-        theta = torch.tensor(np.atleast_2d(np.asarray(parameters, dtype=float)))
+        theta = torch.tensor(parameters)
         size = max(1, ROWS_AT_ONCE // n_obs)
         parts = []
         for start in range(0, len(theta), size):
@@ -300,26 +438,32 @@ class LikelihoodApproximator:
 
     def check_reachable(self, observed: Any) -> None:
         """Refuse data that no trained value of a bounding parameter can explain."""
-        arguments.check_reachable(self.schema, self.layout, self.region, observed)
+        observed_data.check_reachable(self.schema, self.layout, self.region, observed)
+
+    def _batch(self, observed: Any) -> tuple[int | None, ...] | None:
+        """Sizes along which parameters may differ; None without data."""
+        if observed is None:
+            return None
+        shape = observed.shape if isinstance(observed, np.ndarray) else observed.type.shape
+        return tuple(shape[: len(shape) - observed_data.EVENT_DIMS[self.schema.structure]])
 
     def _parameters(self, given: Mapping[str, Any], observed: Any = None) -> list[TensorVariable]:
-        n_obs = None if observed is None else _n_obs(observed)
-        return arguments.ordered_parameters(
-            self.layout, self.region, given, n_obs, one_set=observed is not None
-        )
+        each = "observation" if self.schema.structure == "exchangeable" else "data set"
+        batch = self._batch(observed)
+        return arguments.ordered_parameters(self.layout, self.region, given, batch, each)
 
     def _data(self, observed: Any, conditions: Any) -> tuple[Any, TensorVariable | None]:
-        """Rows of observables and of conditions, which may come together or apart."""
-        observed, conditions = arguments.split_conditions(self.schema, observed, conditions)
-        rows = arguments.as_rows(self.schema, observed)
+        """Observables and conditions, which may come together or apart, as arrays."""
+        observed, conditions = observed_data.split_conditions(self.schema, observed, conditions)
+        data = observed_data.as_array(self.schema, observed)
         known = self._conditions(conditions)
-        n_rows = _n_obs(rows)
-        n_known = n_rows if known is None else _n_obs(known)
-        if None not in (n_rows, n_known) and n_rows != n_known:
-            raise ValueError(
-                f"conditions are given for {n_known} observations, but the data have {n_rows}."
-            )
-        return rows, known
+        ours, theirs = ((None,) if v is None else _static_shape(v)[:-1] for v in (data, known))
+        for n_obs, n_known in zip(reversed(ours), reversed(theirs), strict=False):
+            if None not in (n_obs, n_known) and n_obs != n_known:
+                raise ValueError(
+                    f"conditions are given for {n_known} observations, but the data have {n_obs}."
+                )
+        return data, known
 
     def _conditions(self, conditions: Any) -> TensorVariable | None:
         kinds = self.schema.conditions
@@ -329,7 +473,44 @@ class LikelihoodApproximator:
             return None
         if conditions is None:
             raise TypeError(f"the likelihood needs the conditions {', '.join(kinds)}.")
-        return pt.as_tensor_variable(arguments.as_rows(self.schema, conditions, conditions=True))
+        values = observed_data.as_array(self.schema, conditions, conditions=True)
+        self._warn_of_far(values)
+        return pt.as_tensor_variable(values)
+
+    def _warn_of_far(self, conditions: Any) -> None:
+        """Say which conditions are farther out than any that were simulated, if known."""
+        names = list(self.schema.condition_components)
+        if not isinstance(conditions, np.ndarray) or not hasattr(self.network, "condition_mean"):
+            return
+        mean, sd = self.network.condition_mean.numpy(), self.network.condition_sd.numpy()
+        if len(mean) != len(names):  # a network of whole sequences
+            return
+        flat = conditions.reshape(-1, len(names))
+        distance = np.abs(flat - mean) / sd
+        for i, name in enumerate(names):
+            worst = distance[:, i].argmax()
+            if distance[worst, i] > FAR:
+                warnings.warn(
+                    f"the condition {name!r} reaches {flat[worst, i]:.4g}, but was "
+                    f"{mean[i]:.4g} ± {sd[i]:.4g} in training: the likelihood "
+                    "extrapolates there.",
+                    UserWarning,
+                    stacklevel=4,
+                )
+
+    def _truncation(self, window: Any, observed: Any = None) -> Truncation | None:
+        """Refuse a window that is not known exactly, and data outside."""
+        if window is None:
+            return None
+        truncation = Truncation.over(self.network, self.schema, window)
+        if isinstance(observed, np.ndarray):
+            outside = int((~truncation.holds(observed)).sum())
+            if outside:
+                raise ValueError(
+                    f"{outside} observations lie outside truncation={window!r}, where by "
+                    "declaration nothing is recorded."
+                )
+        return truncation
 
     def _check_explained(self, observed: Any, contamination: Any, contaminant: Any) -> None:
         """Refuse data that neither the likelihood nor a lapse can explain."""
@@ -337,6 +518,7 @@ class LikelihoodApproximator:
             self.check_reachable(observed)
         elif isinstance(observed, np.ndarray):
             lapses = Contaminant.over(self.schema, contaminant or {})
+            observed = np.atleast_2d(observed)
             inside = ((observed >= lapses.low) & (observed <= lapses.high)).all(axis=1)
             self.check_reachable(observed[~inside])
 
@@ -350,14 +532,22 @@ class LikelihoodApproximator:
             if contaminant is not None:
                 raise TypeError("contaminant needs contamination, the probability of a lapse.")
             return None, None
-        n_obs = None if observed is None else _n_obs(observed)
+        if is_sequence(self.schema):
+            raise TypeError(
+                "contamination mixes single observations with lapses, but those of a sequence "
+                "depend on one another; leave it out."
+            )
+        batch = self._batch(observed)
+        n_obs = batch[-1] if batch else None
         probability = arguments.probability("contamination", contamination, n_obs)
         return probability, Contaminant.over(self.schema, contaminant or {})
 
 
-def _check_dims(parameters: Mapping[str, Any], layout: ParameterLayout, observed: Any) -> None:
+def _check_dims(
+    parameters: Mapping[str, Any], layout: ParameterLayout, batch: tuple[int | None, ...] | None
+) -> None:
     """Refuse a group parameter without its index, whose length only the model knows."""
-    n_obs = None if observed is None else _n_obs(observed)
+    n_obs = batch[-1] if batch else None
     model = pm.modelcontext(None)
     for name, value in parameters.items():
         dims = model.named_vars_to_dims.get(getattr(value, "name", None) or "")
@@ -373,9 +563,9 @@ def _check_dims(parameters: Mapping[str, Any], layout: ParameterLayout, observed
             )
 
 
-def _n_obs(rows: Any) -> int | None:
-    """Observations, if their number is known before the graph runs."""
-    return rows.shape[0] if isinstance(rows, np.ndarray) else rows.type.shape[0]
+def _static_shape(values: Any) -> tuple[int | None, ...]:
+    """Sizes that are known before the graph runs."""
+    return values.shape if isinstance(values, np.ndarray) else values.type.shape
 
 
 def _content_hash(

@@ -50,7 +50,7 @@ class Familiar:
         conditions = _conditions(approximator, n_sets, rng)
         if conditions is None:
             return None
-        empty = np.empty((n_sets, high, len(approximator.schema.observables)))
+        empty = np.empty((n_sets, high, len(approximator.schema.components)))
         design = DataBatch(empty, conditions, rng.integers(low, high + 1, n_sets))
         theta = approximator.prior.draw(n_sets, rng)
         batch = surrogate_batch(approximator, theta, design, rng)

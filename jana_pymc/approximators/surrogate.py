@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jana_pymc import inference_data
-from jana_pymc.simulation import DataBatch, Simulations
+from jana_pymc.simulation import (
+    DataBatch,
+    DataSchema,
+    Observable,
+    Simulations,
+    split_components,
+)
 from jana_pymc.simulation.failures import FailureReport
 
 if TYPE_CHECKING:
@@ -40,14 +47,14 @@ def simulate(
         raise TypeError(f"conditions do not fit: the likelihood was trained with {wanted}.")
     known, sizes = None, _sizes(n_obs, len(theta), schema.n_obs[1])
     if conditions is not None:
-        known = _conditions(conditions, list(schema.conditions), len(theta), int(sizes.max()))
+        known = _conditions(conditions, schema, len(theta), int(sizes.max()))
     observables = approximator.likelihood.simulate(
         theta, int(sizes.max()), conditions=known, random_seed=rng
     )
     return Simulations.from_arrays(
         layout.unflatten(theta),
-        {name: observables[..., i] for i, name in enumerate(schema.observables)},
-        {} if known is None else {n: known[..., i] for i, n in enumerate(schema.conditions)},
+        _by_name(observables, schema.observables, schema.structure),
+        {} if known is None else _by_name(known, schema.conditions, schema.structure),
         sizes,
         layout=layout,
         schema=schema,
@@ -75,7 +82,9 @@ def prior_predictive(
         {
             "prior": inference_data.parameter_dataset(theta[None], approximator.layout),
             "prior_predictive": inference_data.observable_dataset(
-                observables, approximator.schema.observables
+                observables,
+                approximator.schema.observables,
+                structure=approximator.schema.structure,
             ),
         }
     )
@@ -107,16 +116,35 @@ def _sizes(n_obs: int | ArrayLike | None, n_sets: int, default: int) -> NDArray[
     return np.broadcast_to(sizes, n_sets).astype(np.int64)
 
 
-def _conditions(conditions: Any, names: list[str], n_sets: int, n_obs: int) -> NDArray[np.float64]:
+def _conditions(
+    conditions: Any, schema: DataSchema, n_sets: int, n_obs: int
+) -> NDArray[np.float64]:
+    """Known conditions of all data sets, shape (n_sets, n_obs, components)."""
+    kinds = schema.conditions
     if isinstance(conditions, Mapping) or hasattr(conditions, "data_vars"):
-        missing = [name for name in names if name not in conditions]
+        missing = [name for name in kinds if name not in conditions]
         if missing:
             raise ValueError(f"conditions lack {', '.join(missing)}.")
-        conditions = np.stack([np.asarray(conditions[name], dtype=float) for name in names], -1)
+        parts = []
+        for name, kind in kinds.items():
+            part = np.asarray(conditions[name], dtype=float)
+            lead = part.shape[: part.ndim - len(kind.shape)]
+            parts.append(part.reshape(*lead, math.prod(kind.shape)))
+        conditions = np.concatenate(parts, -1)
     values = np.asarray(conditions, dtype=float)
-    if values.shape not in ((n_obs, len(names)), (n_sets, n_obs, len(names))):
+    size = len(schema.condition_components)
+    if schema.structure == "vector" and values.shape in ((size,), (n_sets, size)):
+        values = values[..., None, :]
+    if values.shape not in ((n_obs, size), (n_sets, n_obs, size)):
         raise ValueError(
-            f"conditions have shape {values.shape}; expected ({n_obs}, {len(names)}), or one such "
+            f"conditions have shape {values.shape}; expected ({n_obs}, {size}), or one such "
             f"array for each of the {n_sets} data sets."
         )
-    return np.broadcast_to(values, (n_sets, n_obs, len(names)))
+    return np.broadcast_to(values, (n_sets, n_obs, size))
+
+
+def _by_name(
+    values: NDArray[np.float64], kinds: Mapping[str, Observable], structure: str
+) -> dict[str, NDArray[np.float64]]:
+    """Arrays in their own shapes; without the axis of observations for vectors."""
+    return split_components(values[:, 0] if structure == "vector" else values, kinds)

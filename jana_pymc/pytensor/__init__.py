@@ -4,8 +4,9 @@ from jana_pymc.pytensor._compat import taken_rows
 from jana_pymc.pytensor.contamination import Contaminant
 from jana_pymc.pytensor.lowering import NoLowering, lower
 from jana_pymc.pytensor.lowering_markovian import lower_markovian
-from jana_pymc.pytensor.op import LogDensity, LogDensityAndGradient
+from jana_pymc.pytensor.op import LogDensity, LogDensityAndGradient, failure
 from jana_pymc.pytensor.sequence_op import SequenceLogDensity, SequenceLogDensityPullback
+from jana_pymc.pytensor.truncation import Truncation, log_share
 
 __all__ = [
     "Contaminant",
@@ -14,6 +15,9 @@ __all__ = [
     "NoLowering",
     "SequenceLogDensity",
     "SequenceLogDensityPullback",
+    "Truncation",
+    "failure",
+    "log_share",
     "lower",
     "lower_markovian",
     "taken_rows",

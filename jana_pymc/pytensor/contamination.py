@@ -11,7 +11,7 @@ import numpy as np
 import pytensor.tensor as pt
 from pytensor.tensor.variable import TensorVariable
 
-from jana_pymc.simulation import Categorical, Continuous, DataSchema
+from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema
 from jana_pymc.simulation.observables import Observable
 
 
@@ -22,7 +22,7 @@ class Contaminant:
     Parameters
     ----------
     low, high : tuple of float, one a component
-        Range of each continuous component; for a categorical one 0 and the last category.
+        Range of each continuous component; for categories and counts 0 and the last.
     n_categories : tuple of int, one a component
         0 for a continuous component.
     """
@@ -48,12 +48,18 @@ class Contaminant:
             )
         ends, n_categories = [], []
         for name, kind in schema.observables.items():
+            n = 0
             if isinstance(kind, Categorical):
-                ends.append((0.0, kind.n_categories - 1.0))
-                n_categories.append(kind.n_categories)
+                n = kind.n_categories
+            elif isinstance(kind, Count):
+                _, last = _finite_range(name, ranges.get(name) or (0, kind.upper))
+                n = int(last) + 1
+            if n:
+                end = (0.0, n - 1.0)
             else:
-                ends.append(_finite_range(name, ranges.get(name) or _declared_range(kind)))
-                n_categories.append(0)
+                end = _finite_range(name, ranges.get(name) or _declared_range(kind))
+            ends += [end] * math.prod(kind.shape)
+            n_categories += [n] * math.prod(kind.shape)
         low, high = zip(*ends, strict=True)
         return cls(low, high, tuple(n_categories))
 

@@ -75,16 +75,7 @@ def _(
     conditions: TensorVariable | None,
 ) -> TensorVariable:
     n_cells = network.n_cells
-    context, own = parameters, group
-    mean, sd = (_numpy(b) for b in (network.parameter_mean, network.parameter_sd))
-    if network.n_conditions:
-        if conditions is None:
-            raise ValueError(f"this likelihood needs {network.n_conditions} known conditions.")
-        context = pt.concatenate([_rows_of(parameters, group, observables), conditions], axis=1)
-        own = pt.arange(observables.shape[0])
-        mean = np.concatenate([mean, _numpy(network.condition_mean)])
-        sd = np.concatenate([sd, _numpy(network.condition_sd)])
-
+    context, own, mean, sd = _context(network, observables, parameters, group, conditions)
     category = _cell(network, observables)
     cell = category if own is None else category + own * n_cells
     output = _dense(network.table_network, context, mean, sd)
@@ -92,10 +83,7 @@ def _(
         return pt.special.log_softmax(output, axis=1).ravel()[cell]
 
     bins = network.settings.n_bins
-    # Split rather than sliced, here and below: the gradient of a split is one join.
-    logits, raw = pt.split(output, [n_cells, n_cells * (3 * bins + 3)], axis=1)
-    log_cells = pt.special.log_softmax(logits, axis=1)
-    raw = raw.reshape((-1, 3 * bins + 3))
+    log_cells, raw = _split(output, n_cells, bins)
     table = _table(raw, bins, log_cells.reshape((-1, 1)) if n_cells > 1 else 0.0)
     log_prob = pt.constant(0.0)
     earlier: list[TensorVariable] = []
@@ -120,6 +108,77 @@ def _(
         log_prob = log_prob + pt.switch(inside, density + (log_det - math.log(scale)), -np.inf)
         earlier.append(y)
     return log_prob
+
+
+def normal_scores(
+    network: AutoregressiveLikelihood,
+    column: int,
+    x: float,
+    observables: TensorVariable,
+    parameters: TensorVariable,
+    group: TensorVariable | None,
+    conditions: TensorVariable | None,
+) -> tuple[TensorVariable, TensorVariable]:
+    """Value of the first continuous component as a standard normal one, in each category.
+
+    Its probability is the distribution function's. Arguments as of `lower`; the observables say
+    no more than the number of rows.
+
+    Returns
+    -------
+    scores, log_cells : TensorVariable, shape (contexts, categories)
+        Infinite outside the support. A context is a distinct parameter vector, or a row if there
+        are conditions.
+    """
+    n_cells, bins = network.n_cells, network.settings.n_bins
+    assert network.continuous[0] == column
+    context, _, mean, sd = _context(network, observables, parameters, group, conditions)
+    output = _dense(network.table_network, context, mean, sd)
+    log_cells, raw = _split(output, n_cells, bins)
+    table = _table(raw, bins, 0.0)
+    own = _rows_of(parameters, group, observables) if network.n_conditions else parameters
+    values = pt.full((own.shape[0],), float(x))
+    rows = pt.arange(own.shape[0])
+    support = network.supports[0]
+    real, _, inside = _to_real(support, values, own, rows)
+    y = (real - float(network.real_mean[0])) / float(network.real_sd[0])
+    y = pt.repeat(y, n_cells)
+    position = _find(table[0], y, pt.arange(own.shape[0] * n_cells))
+    score = _spline_value(y, table, position).reshape((-1, n_cells))
+    if support.upper is None:
+        beyond: Any = -np.inf
+    else:
+        above = values >= _bound(support.upper, own, rows)
+        beyond = pt.switch(above, np.inf, -np.inf)[:, None]
+    return pt.switch(inside[:, None], score, beyond), log_cells
+
+
+def _context(
+    network: AutoregressiveLikelihood,
+    observables: TensorVariable,
+    parameters: TensorVariable,
+    group: TensorVariable | None,
+    conditions: TensorVariable | None,
+) -> tuple[TensorVariable, TensorVariable | None, np.ndarray, np.ndarray]:
+    """Inputs of the table network, each row's among them, and their location and scale."""
+    mean, sd = (_numpy(b) for b in (network.parameter_mean, network.parameter_sd))
+    if not network.n_conditions:
+        return parameters, group, mean, sd
+    if conditions is None:
+        raise ValueError(f"this likelihood needs {network.n_conditions} known conditions.")
+    context = pt.concatenate([_rows_of(parameters, group, observables), conditions], axis=1)
+    mean = np.concatenate([mean, _numpy(network.condition_mean)])
+    sd = np.concatenate([sd, _numpy(network.condition_sd)])
+    return context, pt.arange(observables.shape[0]), mean, sd
+
+
+def _split(
+    output: TensorVariable, n_cells: int, bins: int
+) -> tuple[TensorVariable, TensorVariable]:
+    """Log probabilities of the categories, and raw spline parameters, one row a category."""
+    # Split rather than sliced, here and below: the gradient of a split is one join.
+    logits, raw = pt.split(output, [n_cells, n_cells * (3 * bins + 3)], axis=1)
+    return pt.special.log_softmax(logits, axis=1), raw.reshape((-1, 3 * bins + 3))
 
 
 def _dense(network: Any, x: TensorVariable, mean: np.ndarray, sd: np.ndarray) -> TensorVariable:
@@ -190,6 +249,18 @@ def _find(x_left: TensorVariable, y: TensorVariable, cell: TensorVariable) -> Te
     keys = (knots + apart * pt.arange(knots.shape[0], dtype="float64")[:, None]).ravel()
     value = pt.clip(disconnected_grad(y), -1.5 * KEY_RANGE, 1.5 * KEY_RANGE)
     return pt.searchsorted(keys, value + apart * cell, side="right") + cell
+
+
+def _spline_value(
+    y: TensorVariable, table: tuple[TensorVariable, ...], position: TensorVariable
+) -> TensorVariable:
+    """Value of the spline; see `_spline_log_density`."""
+    x_left, inverse_width, y_bottom, height, left, excess, _ = (
+        column.ravel()[position] for column in table
+    )
+    xi = (y - x_left) * inverse_width
+    rest = xi * (1.0 - xi)
+    return y_bottom + height * (xi * xi + left * rest) / (1.0 + excess * rest)
 
 
 def _spline_log_density(

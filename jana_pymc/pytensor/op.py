@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -12,11 +15,19 @@ import torch
 from pytensor.gradient import disconnected_type
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
+from pytensor.graph.replace import _vectorize_node
 from pytensor.graph.rewriting.basic import node_rewriter
 from pytensor.tensor.rewriting.basic import register_specialize
+from torch import Tensor
 
 from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.pytensor._compat import infer_shape_arguments, runs_in_object_mode, with_gradient
+
+ROWS_AT_ONCE = 100_000
+"""Observations evaluated at once, which bounds the memory."""
+
+_FAILURES: dict[str, BaseException] = {}
+"""The first exception of each network, by its content hash."""
 
 
 class FrozenNetwork(Protocol):
@@ -26,8 +37,8 @@ class FrozenNetwork(Protocol):
     network: LikelihoodNetwork
 
 
-class _RowWise(Op):
-    """What both Ops share: inputs, shapes, and the call into torch.
+class _Batched(Op):
+    """What both Ops share: inputs, shapes, batches, and the call into torch.
 
     Parameters
     ----------
@@ -36,20 +47,22 @@ class _RowWise(Op):
     """
 
     __props__ = ("frozen",)
+    n_slopes = 0
 
     def __init__(self, frozen: FrozenNetwork):
         self.frozen = frozen
 
     def make_node(self, observables: Any, parameters: Any, conditions: Any) -> Apply:
-        """Apply to three matrices with one row an observation."""
+        """Apply to rows, or to sequences: the number of dimensions of the observables decides."""
         inputs = [
             pt.cast(pt.as_tensor_variable(i), "float64")
             for i in (observables, parameters, conditions)
         ]
-        names = ("observables", "parameters", "conditions")
-        for name, variable in zip(names, inputs, strict=True):
-            if variable.type.ndim != 2:
-                raise TypeError(f"{name} has {variable.type.ndim} dimensions, expected 2.")
+        n_dims = 3 if inputs[0].type.ndim == 3 else 2
+        names = {"observables": n_dims, "parameters": 2, "conditions": n_dims}
+        for (name, expected), variable in zip(names.items(), inputs, strict=True):
+            if variable.type.ndim != expected:
+                raise TypeError(f"{name} has {variable.type.ndim} dimensions, expected {expected}.")
         log_prob = pt.vector(dtype="float64", shape=inputs[0].type.shape[:1])
         return Apply(self, inputs, [log_prob, *(i.type() for i in inputs[: self.n_slopes])])
 
@@ -57,48 +70,55 @@ class _RowWise(Op):
         _, shapes = infer_shape_arguments(*arguments)
         return [(shapes[0][0],), *shapes[: self.n_slopes]]
 
-    n_slopes = 0
+    def _log_prob(self, observables: Tensor, parameters: Tensor, conditions: Tensor) -> Tensor:
+        """Log density of each row or sequence."""
+        known = conditions if conditions.shape[-1] else None
+        network = self.frozen.network
+        if observables.ndim == 3:
+            return network.log_prob(observables, parameters, known).sum(-1)
+        rows = len(observables)
+        group = torch.arange(rows)
+        same = rows > 1 and not parameters.requires_grad
+        if same and bool((parameters == parameters[0]).all()):
+            parameters, group = parameters[:1], torch.zeros(rows, dtype=torch.long)
+        return network.log_prob_rows(observables, parameters, group, known)
 
 
 @runs_in_object_mode
 @with_gradient
-class LogDensity(_RowWise):
-    """Log density of each row of observables given its row of parameters.
+class LogDensity(_Batched):
+    """Log density of each row of observables, or of each sequence, given its parameters.
 
     Inputs, float64: observables (rows, components), parameters (rows, parameters), conditions
-    (rows, conditions). Output: (rows,).
+    (rows, conditions); of sequences, observables (sets, obs, components), parameters
+    (sets, parameters), conditions (sets, obs, conditions). Output: (rows,) or (sets,).
     """
 
     def perform(self, node: Apply, inputs: list[np.ndarray], output_storage: Any) -> None:
-        """Call torch in one thread."""
-        observables, parameters, conditions = (torch.tensor(i) for i in inputs)
-        rows = len(observables)
-        group = torch.arange(rows)
-        if rows and bool((parameters == parameters[0]).all()):
-            parameters, group = parameters[:1], torch.zeros(rows, dtype=torch.long)
-        with one_thread(), torch.no_grad():
-            log_prob = self.frozen.network.log_prob_rows(
-                observables, parameters, group, conditions if conditions.shape[1] else None
-            )
-        output_storage[0][0] = log_prob.numpy()
+        """Call torch in one thread, on so many rows at once that the memory is bounded."""
+        tensors = [torch.tensor(i) for i in inputs]
+        size = max(1, ROWS_AT_ONCE // max(1, math.prod(tensors[0].shape[1:-1])))
+        with noted(self.frozen), one_thread(), torch.no_grad():
+            parts = zip(*(t.split(size) for t in tensors), strict=True)
+            output_storage[0][0] = torch.cat([self._log_prob(*part) for part in parts]).numpy()
 
     def _vjp(
         self, inputs: list[Variable], outputs: list[Variable], cotangents: list[Any]
     ) -> list[Any]:
         _, d_observables, d_parameters = LogDensityAndGradient(self.frozen)(*inputs)
-        cotangent = cotangents[0][:, None]
-        return [cotangent * d_observables, cotangent * d_parameters, disconnected_type()]
+        own = pt.shape_padright(cotangents[0], inputs[0].type.ndim - 1)
+        return [own * d_observables, cotangents[0][:, None] * d_parameters, disconnected_type()]
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
         return [[True], [True], [False]]
 
 
 @runs_in_object_mode
-class LogDensityAndGradient(_RowWise):
-    """Log density of each row and its gradients, by one pass through torch.
+class LogDensityAndGradient(_Batched):
+    """Log density of each row or sequence and its gradients, by one pass through torch.
 
     Outputs: log density (rows,), its gradients with respect to the row's own observables
-    (rows, components) and parameters (rows, parameters).
+    (rows, components) and parameters (rows, parameters); sequences likewise.
     """
 
     n_slopes = 2
@@ -108,13 +128,8 @@ class LogDensityAndGradient(_RowWise):
         observables, parameters, conditions = (torch.tensor(i) for i in inputs)
         observables.requires_grad_()
         parameters.requires_grad_()
-        with one_thread(), torch.enable_grad():
-            log_prob = self.frozen.network.log_prob_rows(
-                observables,
-                parameters,
-                torch.arange(len(observables)),
-                conditions if conditions.shape[1] else None,
-            )
+        with noted(self.frozen), one_thread(), torch.enable_grad():
+            log_prob = self._log_prob(observables, parameters, conditions)
             finite = torch.where(torch.isfinite(log_prob), log_prob, 0.0)
             # Categories enter through an index, which has no slope: zeros, not an error.
             slopes = torch.autograd.grad(
@@ -123,6 +138,32 @@ class LogDensityAndGradient(_RowWise):
         output_storage[0][0] = log_prob.detach().numpy()
         for storage, slope in zip(output_storage[1:], slopes, strict=True):
             storage[0] = slope.numpy()
+
+
+@_vectorize_node.register(LogDensity)
+@_vectorize_node.register(LogDensityAndGradient)
+def _as_more_rows(op: _Batched, node: Apply, *batched: Variable) -> Any:
+    """A batch of matrices is a matrix of more rows: one call of torch instead of a loop."""
+    core = [i.type.ndim for i in node.inputs]
+    n_batch = max(b.type.ndim - n for b, n in zip(batched, core, strict=True))
+    if n_batch == 0:
+        return op.make_node(*batched)
+    shapes = [tuple(b.shape)[: b.type.ndim - n] for b, n in zip(batched, core, strict=True)]
+    batch = pt.broadcast_shape(*shapes, arrays_are_shapes=True)
+    rows = batched[0].shape[-core[0]]
+    n_rows = pt.prod(pt.stack([*batch, rows]))
+    flat = []
+    for variable, n in zip(batched, core, strict=True):
+        own = tuple(variable.shape)[variable.type.ndim - n :]
+        if variable.type.shape[-1] == 0:  # which NumPy cannot reshape
+            flat.append(pt.zeros((n_rows, *own[1:])))
+            continue
+        full = pt.broadcast_to(variable, (*batch, *own))
+        flat.append(full.reshape((n_rows, *own[1:]), ndim=n))
+    outputs = op.make_node(*flat).outputs
+    return [
+        o.reshape((*batch, rows, *tuple(o.shape)[1:]), ndim=n_batch + o.type.ndim) for o in outputs
+    ]
 
 
 @register_specialize
@@ -135,6 +176,34 @@ def share_the_pass(fgraph: Any, node: Apply) -> list[Variable] | None:
         ):
             return [client.outputs[0]]
     return None
+
+
+def failure(frozen: FrozenNetwork) -> BaseException | None:
+    """Hand over the first exception that a network raised in a graph, and forget it.
+
+    nutpie takes an exception in the middle of sampling for a divergence and goes on.
+    """
+    return _FAILURES.pop(frozen.content_hash, None)
+
+
+@contextmanager
+def noted(frozen: FrozenNetwork) -> Iterator[None]:
+    """Remember the first exception in a thread, and say it aloud: samplers keep it to themselves.
+
+    In the main thread it takes its ordinary way to the user.
+    """
+    try:
+        yield
+    except Exception as error:
+        in_thread = threading.current_thread() is not threading.main_thread()
+        if in_thread and frozen.content_hash not in _FAILURES:
+            _FAILURES[frozen.content_hash] = error
+            warnings.warn(
+                f"the density of {frozen!r} failed: {type(error).__name__}: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        raise
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from jana_pymc.simulation.observables import (
     Observable,
     observable_from_dict,
     scalar_components,
+    split_components,
 )
 from jana_pymc.simulation.prior import PyMCPrior
 from jana_pymc.simulation.randomness import RandomSeed, seed_sequence
@@ -35,4 +36,5 @@ __all__ = [
     "observable_from_dict",
     "scalar_components",
     "seed_sequence",
+    "split_components",
 ]

@@ -250,6 +250,34 @@ def scalar_components(kinds: Mapping[str, Observable]) -> dict[str, Observable]:
     }
 
 
+def split_components(
+    values: NDArray[Any], kinds: Mapping[str, Observable]
+) -> dict[str, NDArray[Any]]:
+    """Give flattened variables back their shapes.
+
+    Parameters
+    ----------
+    values : ndarray, shape (..., components)
+        The last axis in the order of :func:`scalar_components`.
+    kinds : mapping of str to Continuous, Categorical or Count
+
+    Returns
+    -------
+    dict of str to ndarray, shape (..., *shape of the variable)
+
+    Examples
+    --------
+    >>> split_components(np.arange(3), {"n": Count(), "x": Continuous(shape=2)})
+    {'n': array(0), 'x': array([1, 2])}
+    """
+    parts, start = {}, 0
+    for name, kind in kinds.items():
+        stop = start + math.prod(kind.shape)
+        parts[name] = values[..., start:stop].reshape((*values.shape[:-1], *kind.shape))
+        start = stop
+    return parts
+
+
 def observable_from_dict(values: Mapping[str, Any]) -> Observable:
     """Read what ``to_dict`` of an observable wrote."""
     options = dict(values)

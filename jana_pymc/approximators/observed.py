@@ -1,0 +1,315 @@
+"""Data and known conditions as users pass them, brought into the array that PyMC sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor.graph.basic import Variable
+from pytensor.raise_op import Assert
+from pytensor.tensor.variable import TensorConstant, TensorVariable
+
+from jana_pymc.simulation import (
+    Continuous,
+    DataSchema,
+    Observable,
+    ParameterLayout,
+    scalar_components,
+    split_components,
+)
+
+DATA_DIMS = {"exchangeable": (2,), "vector": (1, 2), "markovian": (2, 3)}
+"""Dimensions that data may have, the last being the components.
+
+Exchangeable: (n_obs, components). A vector: (components,), or (sets, components) for many data
+sets. A sequence: (n_obs, components), or (sets, n_obs, components).
+"""
+
+EVENT_DIMS = {"exchangeable": 1, "vector": 1, "markovian": 2}
+"""Last dimensions of the data that one log density belongs to."""
+
+
+def split_conditions(schema: DataSchema, observed: Any, conditions: Any) -> tuple[Any, Any]:
+    """Take the conditions out of data that hold them beside the observables."""
+    if schema.conditions and conditions is None and _is_many(observed):
+        pairs = [split_conditions(schema, each, None) for each in observed]
+        if pairs and all(known is not None for _, known in pairs):
+            return [rest for rest, _ in pairs], [known for _, known in pairs]
+    named = _names(observed)
+    if not schema.conditions or named is None:
+        return observed, conditions
+    twice = [name for name in schema.conditions if name in named]
+    if conditions is not None and twice:
+        raise ValueError(
+            f"{', '.join(twice)} given twice: beside the observables and in conditions=."
+        )
+    if conditions is not None:
+        return observed, conditions
+    if not all(name in named for name in schema.conditions):
+        return observed, conditions
+    rest = {name: observed[name] for name in named if name not in schema.conditions}
+    return rest, {name: observed[name] for name in schema.conditions}
+
+
+def as_array(schema: DataSchema, data: Any, *, conditions: bool = False) -> Any:
+    """Observables, or conditions, as the array that PyMC sees (`DATA_DIMS`).
+
+    Parameters
+    ----------
+    schema : DataSchema
+    data : mapping, DataFrame, Dataset, array, tensor, mapping of tensors, or sequence of mappings
+        Arrays and tensors have the components last; a single one may be left out. A sequence of
+        data sets is for vectors and for sequences of equal length.
+    conditions : bool
+        Which of the two they are.
+
+    Returns
+    -------
+    ndarray or TensorVariable
+        Numbers are checked; of symbolic data only the shape is, and the value that a `pymc.Data`
+        has today.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the data are not what was declared.
+    """
+    kinds = schema.conditions if conditions else schema.observables
+    if isinstance(data, Variable):
+        return _symbolic(schema, data, conditions)
+    named = _names(data)
+    if named is not None and any(isinstance(data[name], Variable) for name in named):
+        _check_columns(named, kinds, conditions)
+        return _join_columns(schema, {name: data[name] for name in kinds}, conditions)
+    if named is None and not _is_many(data) and isinstance(data, np.ndarray | list | tuple):
+        data = _by_name(schema, np.asarray(data, dtype=float), kinds)
+    elif named is not None and "simulation" not in getattr(data, "dims", ()):
+        _check_columns(named, kinds, conditions)
+    batch = _alone(schema, conditions).batch(data, check_n_obs=False)
+    many = _is_many(data)
+    if schema.structure == "vector":
+        return batch.observables[:, 0] if many else batch.observables[0, 0]
+    if not many:
+        return batch.observables[0]
+    if schema.structure == "exchangeable":
+        raise ValueError(
+            f"{len(batch)} data sets; a likelihood takes the observations of one. Add one for each "
+            "data set, or join their observations and index the parameters by observation."
+        )
+    if len(set(batch.n_obs)) > 1:
+        raise ValueError(
+            f"the sequences have {batch.n_obs.min()} to {batch.n_obs.max()} observations; those of "
+            "one likelihood must be of equal length. Add one likelihood for each length."
+        )
+    return batch.observables
+
+
+def fill_missing(schema: DataSchema, data: Any) -> tuple[Any, np.ndarray | None]:
+    """Put placeholders into missing values of continuous observables.
+
+    Returns
+    -------
+    data : the same, or a mapping without missing values
+    missing : ndarray of bool, shape (..., components), or None if nothing is missing
+
+    Raises
+    ------
+    ValueError
+        If a categorical value is missing, or every value of an observable.
+    """
+    columns = _numeric_columns(schema, data)
+    if columns is None:
+        return data, None
+    filled, masks = {}, []
+    for name, kind in schema.observables.items():
+        column = columns[name]
+        mask = np.ma.getmaskarray(column) | np.isnan(np.asarray(column, dtype=float))
+        if mask.any() and not isinstance(kind, Continuous):
+            raise ValueError(
+                f"observables[{name!r}] has {mask.sum()} missing values; only continuous "
+                "observables can be imputed. Leave such observations out."
+            )
+        if mask.size and mask.all():
+            raise ValueError(f"every value of observables[{name!r}] is missing.")
+        values = np.array(column, dtype=float)
+        values[mask] = np.median(values[~mask]) if mask.any() else 0.0
+        filled[name] = values
+        n_lead = mask.ndim - len(kind.shape)
+        masks.append(mask.reshape(*mask.shape[:n_lead], -1))
+    shapes = {mask.shape[:-1] for mask in masks}
+    if len(shapes) > 1 or not any(mask.any() for mask in masks):
+        return data, None
+    return filled, np.concatenate(masks, axis=-1)
+
+
+def check_reachable(
+    schema: DataSchema, layout: ParameterLayout, region: np.ndarray, observed: Any
+) -> None:
+    """Refuse data that no trained value of a bounding parameter can explain.
+
+    Raises
+    ------
+    ValueError
+        If so, naming the observable, its extreme value and the parameter.
+    """
+    values = observed.get_value() if hasattr(observed, "get_value") else observed
+    components = schema.components
+    if not isinstance(values, np.ndarray) or not values.size:
+        return
+    values = values.reshape(-1, len(components))
+    for column, (name, kind) in enumerate(components.items()):
+        for end, bound, extreme in (
+            (0, getattr(kind, "lower", None), np.nanmin(values[:, column])),
+            (1, getattr(kind, "upper", None), np.nanmax(values[:, column])),
+        ):
+            if not isinstance(bound, str):
+                continue
+            edge = region[end, layout.component_names.index(bound)]
+            if (extreme - edge) * (1 - 2 * end) <= 0.0:
+                raise ValueError(
+                    f"observables[{name!r}] reaches {extreme:.4g}, beyond every {bound} that "
+                    f"the likelihood was trained on (from {edge:.4g}): the density would be "
+                    "zero everywhere. Remove such observations, or train on a wider proposal."
+                )
+
+
+def _by_name(
+    schema: DataSchema, array: np.ndarray, kinds: Mapping[str, Observable]
+) -> dict[str, np.ndarray] | list[dict[str, np.ndarray]]:
+    """One data set, or a list of many, from an array with the components last."""
+    n_components = len(scalar_components(kinds))
+    dims = DATA_DIMS[schema.structure]
+    if array.ndim == 1 and n_components == 1 and schema.structure != "vector":
+        array = array[:, None]
+    if array.ndim not in dims or array.shape[-1] != n_components:
+        raise ValueError(
+            f"the data have shape {array.shape}; expected {_expected(schema, n_components)}, one "
+            f"column for each of {', '.join(scalar_components(kinds))}."
+        )
+    if array.ndim == dims[0]:
+        return split_components(array, kinds)
+    return [split_components(each, kinds) for each in array]
+
+
+def _symbolic(schema: DataSchema, data: Any, conditions: bool) -> TensorVariable:
+    kinds = schema.conditions if conditions else schema.observables
+    if hasattr(data, "get_value"):
+        as_array(schema, data.get_value(), conditions=conditions)
+    elif isinstance(data, TensorConstant):
+        return as_array(schema, data.data, conditions=conditions)
+    n_components = len(scalar_components(kinds))
+    if data.ndim == 1 and n_components == 1 and schema.structure != "vector":
+        data = data[:, None]
+    dims = DATA_DIMS[schema.structure]
+    if data.ndim not in dims or data.type.shape[-1] not in (None, n_components):
+        raise ValueError(
+            f"symbolic data have {data.ndim} dimensions, of shape {data.type.shape}; expected "
+            f"{_expected(schema, n_components)}, one column for each of "
+            f"{', '.join(scalar_components(kinds))}."
+        )
+    return data
+
+
+def _join_columns(
+    schema: DataSchema, columns: Mapping[str, Any], conditions: bool
+) -> TensorVariable:
+    """One tensor from a tensor for each name, all with the same leading dimensions."""
+    kinds = schema.conditions if conditions else schema.observables
+    dims = tuple(n - 1 for n in DATA_DIMS[schema.structure])
+    tensors = {name: pt.as_tensor_variable(columns[name]) for name in kinds}
+    leading = {name: tensors[name].ndim - len(kind.shape) for name, kind in kinds.items()}
+    for name, kind in kinds.items():
+        if leading[name] not in dims:
+            sizes = ["n_obs"] * (schema.structure != "vector") + [str(n) for n in kind.shape]
+            raise ValueError(
+                f"{name!r} has {tensors[name].ndim} dimensions; expected ({', '.join(sizes)}"
+                f"{',' * (len(sizes) == 1)})."
+            )
+    today = {name: _value_today(columns[name]) for name in kinds}
+    if all(value is not None for value in today.values()) and set(leading.values()) == {dims[0]}:
+        _alone(schema, conditions).batch(today, check_n_obs=False)
+    first = next(iter(kinds))
+    parts = []
+    for name, n_lead in leading.items():
+        lead = tuple(tensors[name].shape[i] for i in range(n_lead))
+        column = pt.cast(tensors[name], "float64")
+        if name != first and n_lead and leading[first]:
+            # `pymc.set_data` exchanges one column at a time.
+            message = f"{name!r} and {first!r} have different numbers of values."
+            column = Assert(message)(column, pt.eq(lead[0], tensors[first].shape[0]))
+        parts.append(column.reshape((*lead, int(np.prod(kinds[name].shape)))))
+    return pt.concatenate(parts, axis=-1)
+
+
+def _numeric_columns(schema: DataSchema, data: Any) -> dict[str, Any] | None:
+    """One numeric array for each observable, if the data are one such data set."""
+    kinds = schema.observables
+    named = _names(data)
+    if isinstance(data, np.ndarray):
+        fits = data.ndim in DATA_DIMS[schema.structure] and data.shape[-1] == len(schema.components)
+        columns: dict[str, Any] = split_components(data, kinds) if fits else {}
+    else:
+        fits = named is not None and set(named) == set(kinds)
+        columns = {name: data[name] for name in kinds} if fits else {}
+    for column in columns.values():
+        if isinstance(column, Variable) or np.asarray(column).dtype.kind not in "biuf":
+            return None
+    if any(np.ndim(columns[name]) < len(kind.shape) for name, kind in kinds.items() if columns):
+        return None
+    return columns or None
+
+
+def _expected(schema: DataSchema, n_components: int) -> str:
+    one = {
+        "exchangeable": f"(n_obs, {n_components})",
+        "vector": f"({n_components},) or (sets, {n_components})",
+        "markovian": f"(n_obs, {n_components}) or (sets, n_obs, {n_components})",
+    }
+    return one[schema.structure]
+
+
+def _value_today(column: Any) -> Any:
+    """What a `pymc.Data` or an array holds; None of other symbolic data."""
+    if hasattr(column, "get_value"):
+        return column.get_value()
+    return None if isinstance(column, Variable) else column
+
+
+def _is_many(data: Any) -> bool:
+    """Whether these are many data sets: a sequence of mappings, or a Dataset of simulations."""
+    if "simulation" in getattr(data, "dims", ()):
+        return True
+    return (
+        isinstance(data, Sequence)
+        and not isinstance(data, str | bytes)
+        and len(data) > 0
+        and all(_names(each) is not None for each in data)
+    )
+
+
+def _names(data: Any) -> list[Any] | None:
+    for attribute in ("data_vars", "columns"):  # an xarray Dataset, a DataFrame
+        if hasattr(data, attribute):
+            return list(getattr(data, attribute))
+    return list(data) if isinstance(data, Mapping) else None
+
+
+def _check_columns(named: Iterable[Any], kinds: Mapping[str, Any], conditions: bool) -> None:
+    missing = [name for name in kinds if name not in named]
+    unknown = [str(name) for name in named if name not in kinds]
+    if not missing and not unknown:
+        return
+    parts = [f"lack {', '.join(missing)}"] if missing else []
+    parts += [f"have the unknown {', '.join(unknown)}"] if unknown else []
+    raise ValueError(
+        f"the {'conditions' if conditions else 'data'} {' and '.join(parts)}; expected "
+        f"{', '.join(kinds)}."
+    )
+
+
+def _alone(schema: DataSchema, conditions: bool) -> DataSchema:
+    """Declare the observables, or the conditions, as if they were all the data."""
+    kinds = schema.conditions if conditions else schema.observables
+    return DataSchema(kinds, structure=schema.structure, n_obs=schema.n_obs)

@@ -1,0 +1,117 @@
+"""Whether draws lean on the edge of the region that a likelihood was trained on."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from jana_pymc.simulation import ParameterLayout
+
+NEAR = 0.1
+"""An edge is near within this share of the draws' standard deviation."""
+
+MOST_NEAR = 0.01
+"""A normal posterior that is cut off 1.7 standard deviations from its mean has so many there."""
+
+MARGIN = 0.05
+"""Share of the region's width by which parameters may lie outside before it is said."""
+
+
+@dataclass(frozen=True)
+class Leaning:
+    """Draws of one parameter at one end of the trained region.
+
+    Parameters
+    ----------
+    name : str
+        The component, as `ParameterLayout.component_names` names it.
+    edge : float
+    share : float
+        Of draws at the edge or beyond.
+    """
+
+    name: str
+    edge: float
+    share: float
+
+
+def leaning(
+    layout: ParameterLayout,
+    region: np.ndarray,
+    draws: np.ndarray,
+    support: np.ndarray | None = None,
+) -> list[Leaning]:
+    """Find the ends of the trained region that draws lean on.
+
+    The density is zero outside the region. A posterior that would go on beyond is cut off there,
+    and more than a hundredth of its draws lie within a tenth of their standard deviation of the
+    edge; of a normal posterior, if it is cut closer than 1.7 standard deviations to its mean.
+
+    Parameters
+    ----------
+    layout : ParameterLayout
+    region : ndarray, shape (2, size)
+    draws : ndarray, shape (draws, size)
+        NaN for parameters of which nothing is known.
+    support : ndarray, shape (2, size), optional
+        Where the prior ends. An edge of the region that is one of the prior too cuts nothing off.
+
+    Returns
+    -------
+    list of Leaning
+    """
+    found = []
+    sd, width = draws.std(axis=0), region[1] - region[0]
+    for i, name in enumerate(layout.component_names):
+        if not np.isfinite(sd[i]):
+            continue
+        for end, sign in ((0, 1.0), (1, -1.0)):
+            edge = region[end, i]
+            if not np.isfinite(edge):
+                continue
+            if support is not None and sign * (edge - support[end, i]) < 0.01 * width[i]:
+                continue
+            share = float((sign * (draws[:, i] - edge) <= NEAR * sd[i]).mean())
+            if share > MOST_NEAR:
+                found.append(Leaning(name, float(edge), share))
+    return found
+
+
+def warn_of_leaning(found: list[Leaning], stacklevel: int = 3) -> None:
+    """Name the parameters whose draws lean on an edge, if there are any."""
+    if not found:
+        return
+    parts = [f"{100 * f.share:.0f}% of the draws of {f.name} at {f.edge:.4g}" for f in found]
+    warnings.warn(
+        f"draws lean on the edge of the region that the likelihood was trained on: "
+        f"{'; '.join(parts)}. The posterior is cut off there, unless the prior ends there too. "
+        "Train on a wider proposal (GenerativeModel(proposal=...)), or narrow the prior.",
+        UserWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def warn_of_outside(
+    layout: ParameterLayout, region: np.ndarray, parameters: np.ndarray, stacklevel: int = 3
+) -> None:
+    """Name the parameters, shape (sets, size), that lie clearly outside the trained region."""
+    width = np.where(np.isfinite(region).all(0), region[1] - region[0], 0.0)
+    beyond = np.maximum(region[0] - parameters, parameters - region[1])
+    outside = beyond > MARGIN * width
+    columns = np.nonzero(outside.any(axis=0))[0]
+    if not columns.size:
+        return
+    parts = []
+    for i in columns:
+        worst = parameters[beyond[:, i].argmax(), i]
+        low, high = region[:, i]
+        name = layout.component_names[i]
+        parts.append(f"{name} reaches {worst:.4g}, trained from {low:.4g} to {high:.4g}")
+    warnings.warn(
+        f"{int(outside.any(axis=1).sum())} of {len(parameters)} parameter vectors lie outside the "
+        f"trained region ({'; '.join(parts)}): data simulated there are an extrapolation.",
+        UserWarning,
+        stacklevel=stacklevel,
+    )
