@@ -14,8 +14,11 @@ from jana_pymc.likelihoods import (
     AutoregressiveLikelihood,
     AutoregressiveSettings,
     Bound,
+    ConditionalSettings,
     CountRange,
     LikelihoodNetwork,
+    MarkovianLikelihood,
+    MarkovianSettings,
     SignedCouplingLikelihood,
     SignedCouplingSettings,
     Support,
@@ -34,12 +37,15 @@ from jana_pymc.networks import (
 from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings, SummarySettings
 from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema, ParameterLayout
 
-LikelihoodSettings: TypeAlias = AutoregressiveSettings | SignedCouplingSettings | VectorSettings
+LikelihoodSettings: TypeAlias = (
+    AutoregressiveSettings | SignedCouplingSettings | VectorSettings | MarkovianSettings
+)
 
 _LIKELIHOODS: dict[str, type[LikelihoodSettings]] = {
     "autoregressive": AutoregressiveSettings,
     "signed_coupling": SignedCouplingSettings,
     "vector": VectorSettings,
+    "markovian": MarkovianSettings,
 }
 _SUMMARIES: dict[str, type[SummarySettings]] = {
     "set": SetSummarySettings,
@@ -48,8 +54,16 @@ _SUMMARIES: dict[str, type[SummarySettings]] = {
     "time_series_transformer": TimeSeriesTransformerSettings,
     "flat": FlatSummarySettings,
 }
-_PARTS: dict[str, type] = {"deep_set": DeepSetSettings, "attention": AttentionSettings}
-"""Settings within the settings of summary networks."""
+_PARTS: dict[str, type] = {
+    "deep_set": DeepSetSettings,
+    "attention": AttentionSettings,
+    "conditional": ConditionalSettings,
+    "flow": FlowSettings,
+}
+"""Settings within settings."""
+
+SHORT_SEQUENCE = 64
+"""Sequences of one length and at most so many numbers are modelled as one vector."""
 
 FEW_PARAMETERS = 5
 """With more parameters than this there is more to overfit: smaller networks, weights that decay."""
@@ -83,21 +97,20 @@ class NetworkSettings:
         """Inverse of `to_dict`."""
         summary = dict(values["posterior"]["summary"])
         summary_kind = _SUMMARIES[summary.pop("kind", "set")]
-        for part, kind in _PARTS.items():
-            if part in summary:
-                summary[part] = kind(**summary[part])
         posterior = PosteriorSettings(
             **{
                 **values["posterior"],
-                "summary": summary_kind(**summary),
+                "summary": summary_kind(**_with_parts(summary)),
                 "flow": FlowSettings(**values["posterior"]["flow"]),
             }
         )
         likelihood = dict(values["likelihood"])
         likelihood_kind = _LIKELIHOODS[likelihood.pop("kind")]
-        if "flow" in likelihood:
-            likelihood["flow"] = FlowSettings(**likelihood["flow"])
-        return cls(posterior, likelihood_kind(**likelihood))
+        return cls(posterior, likelihood_kind(**_with_parts(likelihood)))
+
+
+def _with_parts(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _PARTS[name](**v) if name in _PARTS else v for name, v in values.items()}
 
 
 def default_settings(
@@ -107,7 +120,9 @@ def default_settings(
 
     Exchangeable observations of at most one continuous component, as reaction times and choices,
     have `AutoregressiveLikelihood`, whose work is shared among observations. All others, counts,
-    and sequences of one length have `VectorLikelihood`.
+    and short sequences of one length have `VectorLikelihood`; long sequences, those of differing
+    length, and those of both discrete and continuous observables have `MarkovianLikelihood` with a
+    recurrent memory.
 
     Parameters
     ----------
@@ -129,33 +144,20 @@ def default_settings(
         likelihood = AutoregressiveSettings() if alike else VectorSettings(hidden=hidden)
         posterior = PosteriorSettings() if alike else PosteriorSettings(flow=flow)
         return NetworkSettings(posterior, likelihood)
+    if schema.structure == "markovian" and not _is_one_vector(schema):
+        return NetworkSettings(PosteriorSettings(TimeSeriesSettings(), flow), MarkovianSettings())
     return NetworkSettings(
         PosteriorSettings(FlatSummarySettings(informative=informative), flow),
         VectorSettings(hidden=hidden, informative=informative),
     )
 
 
-def check_supported(schema: DataSchema) -> None:
-    """Refuse declarations that no network here can learn, before anything is simulated.
-
-    Raises
-    ------
-    ValueError
-        If sequences differ in length, or have both discrete and continuous observables.
-    """
-    if schema.structure != "markovian":
-        return
-    if schema.n_obs[0] != schema.n_obs[1]:
-        raise ValueError(
-            f"n_obs={schema.n_obs} with structure='markovian': sequences of differing length can "
-            "be simulated, but there is no network for them yet; take one length."
-        )
-    continuous = {isinstance(kind, Continuous) for kind in schema.components.values()}
-    if len(continuous) > 1:
-        raise ValueError(
-            "a sequence with both discrete and continuous observables can be simulated, but there "
-            "is no network for it yet."
-        )
+def _is_one_vector(schema: DataSchema) -> bool:
+    """Whether a sequence can be modelled as one vector in the order of time."""
+    kinds = list(schema.components.values())
+    of_one_kind = len({isinstance(kind, Continuous) for kind in kinds}) == 1
+    length = schema.n_obs[1]
+    return of_one_kind and schema.n_obs[0] == length and length * len(kinds) <= SHORT_SEQUENCE
 
 
 def build_network(
@@ -182,7 +184,6 @@ def build_network(
     random_seed : int
         Initial weights, rotations and permutations; torch's global state is left as it was.
     """
-    check_supported(schema)
     n_conditions = len(schema.condition_components)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_seed)
@@ -219,8 +220,15 @@ def _build_likelihood(
         for kind in schema.components.values()
     ]
     n_conditions = len(schema.condition_components)
+    if isinstance(settings, MarkovianSettings):
+        return MarkovianLikelihood(components, layout.size, n_conditions, settings)
     if isinstance(settings, VectorSettings):
         n_steps = schema.n_obs[1] if schema.structure == "markovian" else 1
+        if n_steps > 1 and schema.n_obs[0] != n_steps:
+            raise ValueError(
+                f"VectorSettings model sequences of one length, not of n_obs={schema.n_obs}; use "
+                "MarkovianSettings."
+            )
         return VectorLikelihood(
             components * n_steps, layout.size, n_conditions * n_steps, settings, n_steps
         )

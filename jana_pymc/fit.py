@@ -17,11 +17,10 @@ from jana_pymc.architecture import (
     FEW_PARAMETERS,
     NetworkSettings,
     build_network,
-    check_supported,
     default_settings,
 )
 from jana_pymc.joint import Batch, JointNetwork
-from jana_pymc.likelihoods import VectorSettings
+from jana_pymc.likelihoods import MarkovianSettings, VectorSettings
 from jana_pymc.screening import informative_components
 from jana_pymc.simulation import Continuous, GenerativeModel, Simulations
 from jana_pymc.training import (
@@ -108,7 +107,6 @@ def fit(
             raise TypeError(f"{argument} is {type(value).__name__}; expected {kind.__name__}.")
     if checkpoint is not None and random_seed is None:
         raise ValueError("checkpoint needs random_seed: a resumed run must repeat its batches.")
-    check_supported(model.schema)
     seed = int(np.random.SeedSequence(random_seed).generate_state(1)[0])
     torch_device = resolve_device(device)
     sets = _simulations(model, simulations, n_simulations, executor, seed, progressbar)
@@ -196,6 +194,15 @@ def default_training(network: NetworkSettings, n_parameters: int) -> TrainingSet
     n_parameters : int
         Size of the unconstrained parameters.
     """
+    if isinstance(network.likelihood, MarkovianSettings):
+        return TrainingSettings(
+            n_steps=5_000,
+            batch_size=64,
+            likelihood_learning_rate=5e-3,
+            likelihood_obs=None,
+            weight_average=0.998,
+            n_validations=40,
+        )
     if not isinstance(network.likelihood, VectorSettings):
         return TrainingSettings()
     few = n_parameters <= FEW_PARAMETERS
@@ -227,17 +234,15 @@ def standardize(network: JointNetwork, batches: Sequence[Batch]) -> None:
     network.posterior.standardize(
         first.unconstrained, first.observables, first.n_obs, first.conditions
     )
-    # A sequence modelled as one vector is one row.
-    whole = getattr(network.likelihood, "n_steps", 1) > 1
-    n_rows = 1 if whole else first.observables.shape[1]
+    sequences = getattr(network.likelihood, "is_sequential", False)
+    n_rows = 1 if sequences else first.observables.shape[1]
     observables, parameters, conditions = [], [], []
     for batch in batches:
         part = batch.rows(slice(0, 5_000))
-        rows = len(part) * n_rows
-        observables.append(part.observables.reshape(rows, -1))
         parameters.append(part.parameters.repeat_interleave(n_rows, 0))
+        observables.append(part.observables if sequences else part.observables.flatten(0, 1))
         if part.conditions is not None:
-            conditions.append(part.conditions.reshape(rows, -1))
+            conditions.append(part.conditions if sequences else part.conditions.flatten(0, 1))
     network.likelihood.standardize(
         torch.cat(observables),
         torch.cat(parameters),

@@ -122,8 +122,8 @@ class JointNetwork(nn.Module):
         summary = self.posterior.summarize(batch.observables, batch.n_obs, batch.conditions)
         condition = self.posterior.condition(summary, batch.n_obs)
         posterior = -self.posterior.log_prob(batch.unconstrained, condition).mean()
-        if getattr(self.likelihood, "n_steps", 1) > 1:
-            max_obs = None  # a sequence is modelled as a whole
+        if getattr(self.likelihood, "is_sequential", False):
+            max_obs = None  # the past of every observation is needed
         wider = batch if proposal_batch is None else _concatenate(batch, proposal_batch)
         likelihood = -self.likelihood.training_log_prob(
             wider.observables[:, :max_obs],

@@ -18,6 +18,9 @@ MOST_NEAR = 0.01
 MARGIN = 0.05
 """Share of the region's width by which parameters may lie outside before it is said."""
 
+FEW = 0.01
+"""Share of all parameter vectors that may lie outside: tails of the prior always do."""
+
 
 @dataclass(frozen=True)
 class Leaning:
@@ -101,7 +104,7 @@ def warn_of_outside(
     beyond = np.maximum(region[0] - parameters, parameters - region[1])
     outside = beyond > MARGIN * width
     columns = np.nonzero(outside.any(axis=0))[0]
-    if not columns.size:
+    if outside.any(axis=1).sum() <= FEW * len(parameters):
         return
     parts = []
     for i in columns:

@@ -184,6 +184,6 @@ def test_a_sequence_is_one_random_variable() -> None:
     (logp,) = model.logp(vars=[y], sum=False)
     values = pytensor.function([model.rvs_to_values[a]], logp, mode=PYTHON)
     point = np.log(0.3 / 0.7)  # PyMC's transform of the uniform distribution
-    np.testing.assert_allclose(values(point), expected[0], rtol=1e-9)
-    drawn = pm.draw(approximator.dist(a=0.3, b=0.6, size=9), 5, random_seed=1)
+    np.testing.assert_allclose(values(point), expected[0].sum(), rtol=1e-9)
+    drawn = pm.draw(approximator.dist(a=0.3, b=0.6, n_obs=9), 5, random_seed=1)
     assert drawn.shape == (5, 9, 1)

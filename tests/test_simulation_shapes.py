@@ -9,7 +9,6 @@ import pymc as pm
 import pytest
 import xarray as xr
 
-from jana_pymc.architecture import check_supported
 from jana_pymc.simulation import (
     Categorical,
     Continuous,
@@ -236,18 +235,3 @@ def test_wrong_models():
         GenerativeModel(prior(), sequences, observables=SEQUENCE, structure="markovian")
     with pytest.raises(TypeError, match="cannot be called"):
         GenerativeModel(prior(), sequences, observables=VECTOR, structure="vector")
-
-
-@pytest.mark.parametrize(
-    ("schema", "match"),
-    [
-        (DataSchema(VECTOR, structure="vector"), "'vector' can be simulated, but"),
-        (DataSchema({"x": Continuous()}, structure="markovian", n_obs=3), "'markovian'"),
-        (DataSchema({"x": Continuous(shape=2)}), r"'x' has shape \(2,\)"),
-        (DataSchema({"x": Continuous()}, {"c": Continuous(shape=2)}), "'c' has shape"),
-        (DataSchema({"n": Count()}), "'n' is a Count"),
-    ],
-)
-def test_what_no_network_can_learn_yet_is_refused(schema, match):
-    with pytest.raises(ValueError, match=match):
-        check_supported(schema)

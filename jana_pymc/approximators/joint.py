@@ -31,6 +31,7 @@ from jana_pymc.simulation import (
     PyMCPrior,
     Simulations,
 )
+from jana_pymc.trained_region import warn_of_outside
 from jana_pymc.training import TrainingHistory, resolve_device
 
 KIND = "approximator"
@@ -149,10 +150,17 @@ class JointApproximator:
         ------
         TypeError, ValueError
             If parameters, sizes or conditions do not fit the model.
+
+        Warns
+        -----
+        UserWarning
+            If parameters lie clearly outside the trained region.
         """
-        return surrogate.simulate(
+        made = surrogate.simulate(
             self, parameters, n_obs, conditions=conditions, random_seed=random_seed
         )
+        warn_of_outside(self.layout, self.region, made.parameters)
+        return made
 
     def prior_predictive(
         self,

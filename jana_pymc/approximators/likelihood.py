@@ -22,7 +22,7 @@ from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.missing_values import MissingValues
 from jana_pymc.pytensor import Contaminant, Truncation, failure
 from jana_pymc.simulation import DataSchema, ParameterLayout
-from jana_pymc.trained_region import Leaning, leaning, warn_of_leaning, warn_of_outside
+from jana_pymc.trained_region import Leaning, leaning, warn_of_leaning
 
 ROWS_AT_ONCE = 200_000
 NUMBERS_AT_ONCE = 400_000
@@ -348,14 +348,8 @@ class LikelihoodApproximator:
         Returns
         -------
         ndarray, shape (sets, n_obs, components)
-
-        Warns
-        -----
-        UserWarning
-            If parameters lie clearly outside the trained region.
         """
         theta = np.atleast_2d(np.asarray(parameters, dtype=float))
-        warn_of_outside(self.layout, self.region, theta)
         return self._simulate(theta, n_obs, conditions, random_seed)
 
     def check_region(

@@ -36,26 +36,26 @@ class CountRange:
 
     upper: int | None = None
 
-    def to_real(self, value: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+    def to_real(self, value: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """Map counts, or the ends of their cells, to the real line."""
         if self.upper is None:
             return torch.log(value + 0.5)
         return torch.log(value + 0.5) - torch.log(self.upper + 0.5 - value)
 
-    def from_real(self, y: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+    def from_real(self, y: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """Count in whose cell a real value lies."""
         if self.upper is None:
             return torch.floor(torch.exp(y.clamp(max=LARGEST_LOG_COUNT)))
         return torch.floor((self.upper + 1) * torch.sigmoid(y)).clamp(0, self.upper)
 
-    def inside(self, counts: Float[Tensor, " rows"]) -> Bool[Tensor, " rows"]:
+    def inside(self, counts: Float[Tensor, "*batch"]) -> Bool[Tensor, "*batch"]:
         """Tell which values are possible counts."""
         possible = (counts >= 0) & (counts == torch.floor(counts))
         return possible if self.upper is None else possible & (counts <= self.upper)
 
     def cells(
-        self, counts: Float[Tensor, " rows"]
-    ) -> tuple[Bool[Tensor, " rows"], Bool[Tensor, " rows"], Float[Tensor, "3 rows"]]:
+        self, counts: Float[Tensor, "*batch"]
+    ) -> tuple[Bool[Tensor, "*batch"], Bool[Tensor, "*batch"], Float[Tensor, "3 *batch"]]:
         """Ends of the cells of possible counts.
 
         Returns
@@ -80,12 +80,12 @@ class CountRange:
 
 
 def log_cell_probability(
-    has_left: Bool[Tensor, " rows"],
-    has_right: Bool[Tensor, " rows"],
-    left: Float[Tensor, " rows"],
-    right: Float[Tensor, " rows"],
-    narrow: Float[Tensor, " rows"],
-) -> Float[Tensor, " rows"]:
+    has_left: Bool[Tensor, "*batch"],
+    has_right: Bool[Tensor, "*batch"],
+    left: Float[Tensor, "*batch"],
+    right: Float[Tensor, "*batch"],
+    narrow: Float[Tensor, "*batch"],
+) -> Float[Tensor, "*batch"]:
     r"""Log probability of cells under the standard logistic distribution, stable in both tails.
 
     .. math:: \sigma(b) - \sigma(a) = \sigma(b) \, \sigma(-a) \, (1 - e^{a - b})

@@ -114,6 +114,9 @@ class MarkovianLikelihood(nn.Module):
         self.register_buffer("smallest", torch.zeros(n_parameters))
         self.register_buffer("length", torch.tensor(1.0))
 
+    is_sequential = True
+    """Observations are not independent: neither may one be left out, nor their order changed."""
+
     def train(self, mode: bool = True) -> MarkovianLikelihood:
         """Set the mode; the memory, which has no dropout, stays in that of training.
 

@@ -183,14 +183,21 @@ class VectorLikelihood(nn.Module):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_sd", torch.ones(size))
 
+    @property
+    def is_sequential(self) -> bool:
+        """Whether observations depend on those before them."""
+        return self.n_steps > 1
+
     @torch.no_grad()
     def standardize(
         self,
-        observables: Float[Tensor, "rows c"],
+        observables: Float[Tensor, "rows ..."],
         parameters: Float[Tensor, "rows p"],
-        conditions: Float[Tensor, "rows k"] | None = None,
+        conditions: Float[Tensor, "rows ..."] | None = None,
     ) -> None:
         """Take location and scale of inputs and outputs from simulations."""
+        observables = observables.flatten(1)
+        conditions = None if conditions is None else conditions.flatten(1)
         low, high = (torch.quantile(parameters[:100_000], q, dim=0) for q in (0.01, 0.99))
         self.parameter_log.copy_((parameters > 0).all(0) & (high > SKEWED * low))
         _set_moments(self.parameter_mean, self.parameter_sd, self._entering(parameters))

@@ -37,11 +37,14 @@ def lower_markovian(
 ) -> TensorVariable:
     """Rows are the time points of one sequence; with a group, of one after the other.
 
-    A new sequence begins where the group changes. What depends on observations alone is a constant
+    A new sequence begins where the group changes. Sequences of shape (sets, n_obs, components) have
+    one log density each. What depends on observations alone is a constant
     of the graph if they are, and is computed once, when it is compiled.
     """
     if network.gru is not None:
         raise NoLowering("a recurrent memory has no PyTensor version; settings with memory=0 have.")
+    if observables.ndim == 3:
+        return _whole_sequences(network, observables, parameters, group, conditions)
     features, log_det, inside = _encode(network.density, observables, parameters, group)
     there = _there(observables, group, network.n_flags)
     known = [1.0 - t for t in there]
@@ -74,6 +77,25 @@ def lower_markovian(
     )
     log_prob = log_det + _components(network.density, observables, features, bounded, inputs)
     return pt.switch(inside, log_prob, -np.inf)
+
+
+def _whole_sequences(
+    network: MarkovianLikelihood,
+    sequences: TensorVariable,
+    parameters: TensorVariable,
+    group: TensorVariable | None,
+    conditions: TensorVariable | None,
+) -> TensorVariable:
+    """Sums over time; each sequence has a group of its own, so that neighbours stay apart."""
+    n_sets, n_obs = sequences.shape[0], sequences.shape[1]
+    if group is None:
+        own = pt.broadcast_to(parameters, (n_sets, parameters.shape[1]))
+    else:
+        own = parameters[group]
+    rows = sequences.reshape((-1, sequences.shape[2]))
+    known = None if conditions is None else conditions.reshape((-1, conditions.shape[-1]))
+    steps = lower_markovian(network, rows, own, pt.repeat(pt.arange(n_sets), n_obs), known)
+    return steps.reshape((n_sets, n_obs)).sum(axis=1)
 
 
 @dataclass(frozen=True)

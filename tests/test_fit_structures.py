@@ -1,0 +1,146 @@
+"""From declared structure to posterior and likelihood: what `fit` makes of vectors and sequences."""
+
+import numpy as np
+import pymc as pm
+import pytest
+
+import jana_pymc as jana
+from jana_pymc.architecture import NetworkSettings, default_settings
+from jana_pymc.likelihoods import AutoregressiveSettings, MarkovianSettings, VectorSettings
+from jana_pymc.networks import FlatSummarySettings, TimeSeriesSettings
+from jana_pymc.simulation import DataSchema
+from jana_pymc.training import TrainingSettings
+
+SHORT = TrainingSettings(
+    n_steps=600, batch_size=64, linear_steps=500, weight_average=0.98, patience=None
+)
+
+
+def prior(sd: float = 1.0) -> pm.Model:
+    with pm.Model() as model:
+        pm.Normal("mu", 0.0, sd, shape=2)
+    return model
+
+
+def fit(model: jana.GenerativeModel, n_simulations: int = 2_000) -> jana.JointApproximator:
+    return jana.fit(
+        model, n_simulations=n_simulations, training=SHORT, random_seed=1, progressbar=False
+    )
+
+
+def linear_gaussian() -> jana.GenerativeModel:
+    return jana.GenerativeModel(
+        prior(),
+        lambda rng, mu: {"x": mu + 0.5 * rng.standard_normal(mu.shape)},
+        observables={"x": jana.Continuous(shape=2)},
+        structure="vector",
+        vectorized=True,
+    )
+
+
+@pytest.mark.filterwarnings("ignore:half-trained")
+def test_a_linear_gaussian_vector_is_learned_by_the_linear_parts() -> None:
+    approximator = fit(linear_gaussian())
+    x = np.array([0.8, -0.4])
+    idata = approximator.sample({"x": x}, draws=2_000, chains=1, random_seed=1)
+    draws = idata["posterior"]["mu"].to_numpy().reshape(-1, 2)
+    np.testing.assert_allclose(draws.mean(0), 0.8 * x, atol=0.06)
+    np.testing.assert_allclose(draws.std(0), np.sqrt(0.2), atol=0.04)
+    assert idata["posterior_predictive"]["x"].shape[-1] == 2
+    log_prob = approximator.likelihood.log_prob({"x": x}, np.array([[0.5, 0.0]]))
+    exact = -0.5 * ((x - [0.5, 0.0]) ** 2).sum() / 0.25 - 2 * np.log(0.5 * np.sqrt(2 * np.pi))
+    np.testing.assert_allclose(log_prob[0], [exact], atol=0.12)
+    refined = approximator.sample({"x": x}, draws=500, chains=1, refine="psis", random_seed=1)
+    assert abs(float(refined["posterior"]["mu"].mean()) - 0.8 * x.mean()) < 0.1
+
+
+def counts(rng: np.random.Generator, mu: np.ndarray, n_obs: int) -> dict[str, np.ndarray]:
+    share = 1.0 / (1.0 + np.exp(-mu[..., 0] - 0.2 * np.arange(n_obs) * mu[..., 1]))
+    return {"k": rng.binomial(20, share)}
+
+
+@pytest.mark.filterwarnings("ignore:half-trained")
+def test_a_short_sequence_of_counts_is_normalised_in_every_step(tmp_path) -> None:
+    model = jana.GenerativeModel(
+        prior(0.5),
+        counts,
+        observables={"k": jana.Count(20)},
+        structure="markovian",
+        n_obs=4,
+        vectorized=True,
+    )
+    approximator = fit(model)
+    assert isinstance(approximator.settings.likelihood, VectorSettings)
+    theta = np.array([[0.3, -0.5]])
+    total = 0.0
+    for k in range(21):
+        last = {"k": np.array([10, 9, 9, k])}
+        total += np.exp(approximator.likelihood.log_prob(last, theta)[0, 3])
+    assert abs(total - 1.0) < 1e-9
+    again = jana.load(approximator.save(tmp_path / "pair.safetensors"), model)
+    same = {"k": np.array([10, 9, 8, 8])}
+    np.testing.assert_array_equal(
+        again.likelihood.log_prob(same, theta), approximator.likelihood.log_prob(same, theta)
+    )
+    idata = approximator.sample(same, draws=50, chains=2, random_seed=1)
+    assert idata["log_likelihood"]["y"].shape == (2, 50, 4)
+    assert idata["posterior_predictive"]["k"].dtype.kind == "i"
+    with (
+        pytest.warns(UserWarning, match="outside the range 4 to 4"),
+        pytest.raises(ValueError, match="sequences of 4"),
+    ):
+        approximator.sample({"k": np.array([10, 9, 9])}, draws=10, random_seed=1)
+
+
+def walk(rng: np.random.Generator, mu: np.ndarray, n_obs: int) -> dict[str, np.ndarray]:
+    steps = mu[..., :1, 0] + rng.standard_normal((*mu.shape[:-2], n_obs))
+    return {"x": np.cumsum(steps, axis=-1)}
+
+
+@pytest.mark.filterwarnings("ignore:half-trained")
+def test_sequences_of_differing_length_get_a_memory(tmp_path) -> None:
+    model = jana.GenerativeModel(
+        prior(),
+        walk,
+        observables={"x": jana.Continuous()},
+        structure="markovian",
+        n_obs=(5, 12),
+        vectorized=True,
+    )
+    approximator = jana.fit(
+        model,
+        n_simulations=400,
+        training=TrainingSettings(n_steps=60, batch_size=32, weight_average=0.9, patience=None),
+        random_seed=1,
+        progressbar=False,
+    )
+    assert isinstance(approximator.settings.likelihood, MarkovianSettings)
+    assert isinstance(approximator.settings.posterior.summary, TimeSeriesSettings)
+    again = jana.load(approximator.save(tmp_path / "pair.safetensors"), model)
+    assert again.settings == approximator.settings
+    for n in (5, 9):
+        idata = again.sample({"x": np.arange(float(n))}, draws=20, chains=2, random_seed=1)
+        assert idata["log_likelihood"]["y"].shape == (2, 20, n)
+        assert np.isfinite(idata["log_likelihood"]["y"].to_numpy()).all()
+
+
+def test_structure_and_dimensions_choose_the_networks() -> None:
+    ddm = DataSchema({"rt": jana.Continuous(lower=0.0), "choice": jana.Categorical(2)})
+    points = DataSchema({"x": jana.Continuous(shape=2)}, n_obs=(2, 9))
+    vector = DataSchema({"x": jana.Continuous(shape=2)}, structure="vector")
+    mixed = DataSchema(
+        {"x": jana.Continuous(), "n": jana.Count()}, structure="markovian", n_obs=(4, 4)
+    )
+    assert isinstance(default_settings(ddm, 4).likelihood, AutoregressiveSettings)
+    assert isinstance(default_settings(points, 4).likelihood, VectorSettings)
+    assert isinstance(default_settings(vector, 4).posterior.summary, FlatSummarySettings)
+    assert isinstance(default_settings(mixed, 4).likelihood, MarkovianSettings)
+    for schema in (ddm, points, vector, mixed):
+        settings = default_settings(schema, 4)
+        assert NetworkSettings.from_dict(settings.to_dict()) == settings
+
+
+def test_settings_that_do_not_fit_the_data_are_refused() -> None:
+    model = linear_gaussian()
+    with pytest.raises(ValueError, match="use VectorSettings"):
+        jana.fit(model, n_simulations=50, network=NetworkSettings(), progressbar=False)
