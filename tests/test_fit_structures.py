@@ -1,4 +1,4 @@
-"""From declared structure to posterior and likelihood: what `fit` makes of vectors and sequences."""
+"""From declared structure to networks: what `fit` makes of vectors and sequences."""
 
 import numpy as np
 import pymc as pm

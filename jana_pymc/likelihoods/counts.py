@@ -55,7 +55,7 @@ class CountRange:
 
     def cells(
         self, counts: Float[Tensor, "*batch"]
-    ) -> tuple[Bool[Tensor, "*batch"], Bool[Tensor, "*batch"], Float[Tensor, "3 *batch"]]:
+    ) -> tuple[Bool[Tensor, "*batch"], Bool[Tensor, "*batch"], Float[Tensor, "3 ..."]]:
         """Ends of the cells of possible counts.
 
         Returns
