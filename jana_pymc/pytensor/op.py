@@ -76,11 +76,10 @@ class _Batched(Op):
         network = self.frozen.network
         if observables.ndim == 3:
             return network.log_prob(observables, parameters, known).sum(-1)
-        rows = len(observables)
-        group = torch.arange(rows)
-        same = rows > 1 and not parameters.requires_grad
-        if same and bool((parameters == parameters[0]).all()):
-            parameters, group = parameters[:1], torch.zeros(rows, dtype=torch.long)
+        if parameters.requires_grad or not len(parameters):  # each row wants a slope of its own
+            group = torch.arange(len(observables))
+        else:
+            parameters, group = torch.unique_consecutive(parameters, return_inverse=True, dim=0)
         return network.log_prob_rows(observables, parameters, group, known)
 
 
