@@ -65,7 +65,7 @@ def test_density_is_divided_by_the_probability_of_the_window(name: str, backend:
 
 
 def test_truncated_draws_follow_the_truncated_density() -> None:
-    for approximator, window in LIKELIHOODS.values():
+    for approximator, window in (LIKELIHOODS["no bound"], LIKELIHOODS["two continuous"]):
         column = approximator.network.continuous[0]
         observable = list(approximator.schema.components)[column]
         rv = approximator.dist(v=0.5, t0=0.3, truncation={observable: window}, size=4_000)
