@@ -25,7 +25,7 @@ from markovian_accuracy import PROCESSES, judge, train
 from scipy import stats
 
 from jana_pymc.likelihoods import MarkovianLikelihood, MarkovianSettings, Support
-from jana_pymc.pytensor import SequenceLogDensity, lower
+from jana_pymc.pytensor import LogDensity, lower
 
 GRID = 120
 
@@ -98,8 +98,7 @@ def log_density(case: Case, frozen: Frozen, x: np.ndarray, theta: Any) -> Any:
     rows = pt.constant(x[:, None])
     if case.settings.memory == 0:
         return lower(frozen.network, rows, theta, None, None)
-    nothing = np.zeros((len(x), 0))
-    return SequenceLogDensity(frozen)(rows, theta, np.zeros(len(x), dtype=int), nothing)
+    return LogDensity(frozen)(rows[None], theta, np.zeros((1, len(x), 0)))
 
 
 def milliseconds(case: Case, frozen: Frozen, x: np.ndarray) -> float:

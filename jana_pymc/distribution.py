@@ -241,7 +241,8 @@ def log_density(
     if truncation is not None:
         network = approximator.network
         log_prob = log_prob - log_share(network, truncation, events, matrix, group, conditions)
-        exists = truncation.holds(events) & (True if exists is None else exists)
+        inside = truncation.holds(events)
+        exists = inside if exists is None else exists & inside
     trained = trained[0] if group is None else trained[group]
     trained = trained if exists is None else trained & exists
     if contaminant is not None and probability is not None:

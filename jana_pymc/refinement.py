@@ -14,7 +14,8 @@ from pymc.step_methods.hmc.quadpotential import QuadPotentialFull
 from scipy.special import gammaln
 
 from jana_pymc.importance import ImportanceWeights, pareto_k_threshold, pareto_smooth
-from jana_pymc.simulation import DataBatch
+from jana_pymc.simulation import DataBatch, PyMCPrior
+from jana_pymc.trained_region import leaning, warn_of_leaning
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -30,6 +31,9 @@ DRAWS_AT_ONCE = 400_000
 
 DEGREES = 4.0
 """Of freedom of the Student-t distribution that lends its tails to proposals."""
+
+VERY_FAR = 1e8
+"""An unconstrained value beyond which no parameter goes."""
 
 TUNE = 300
 """Steps in which NUTS finds its step size; the metric is that of the amortized draws."""
@@ -209,12 +213,28 @@ def nuts(
             )
             unconstrained[i] = drawn
             method[i] = "nuts"
+        drawn = approximator.prior.constrain(unconstrained[datasets])
+        support = prior_support(approximator.prior)
+        leaning_sets = [
+            leaning(approximator.layout, approximator.likelihood.region, each, support)
+            for each in drawn
+        ]
+        warn_of_leaning([found for each in leaning_sets for found in each])
         log_q[datasets] = approximator.posterior.log_prob_unconstrained(
             unconstrained[datasets], batch[datasets]
         )
     return RefinedDraws(
         unconstrained, log_q, method, starts.pareto_k, starts.effective_share, divergences
     )
+
+
+def prior_support(prior: PyMCPrior) -> np.ndarray:
+    """Where the prior ends, shape (2, parameters), as its transforms have it."""
+    ends = np.array([[-1.0], [1.0]]) * np.full((1, prior.n_unconstrained), VERY_FAR)
+    with np.errstate(over="ignore", invalid="ignore"):
+        constrained = prior.constrain(ends)
+    # Of joint transforms, such as those of a simplex, nothing is known this way.
+    return np.where(np.isnan(constrained), np.array([[-np.inf], [np.inf]]), constrained)
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,7 +86,10 @@ def warn_of_leaning(found: list[Leaning], stacklevel: int = 3) -> None:
     """Name the parameters whose draws lean on an edge, if there are any."""
     if not found:
         return
-    parts = [f"{100 * f.share:.0f}% of the draws of {f.name} at {f.edge:.4g}" for f in found]
+    worst: dict[tuple[str, float], float] = {}
+    for each in found:
+        worst[each.name, each.edge] = max(each.share, worst.get((each.name, each.edge), 0.0))
+    parts = [f"{100 * s:.0f}% of the draws of {n} at {e:.4g}" for (n, e), s in worst.items()]
     warnings.warn(
         f"draws lean on the edge of the region that the likelihood was trained on: "
         f"{'; '.join(parts)}. The posterior is cut off there, unless the prior ends there too. "

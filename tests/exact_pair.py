@@ -16,6 +16,8 @@ from jana_pymc.simulation import Continuous, DataBatch, DataSchema, GenerativeMo
 class NormalLikelihood:
     """x_i ~ N(mu, 1), with what the workflow asks of a `LikelihoodApproximator`."""
 
+    region = np.array([[-np.inf], [np.inf]])
+
     def __call__(self, name: str, *, mu: object, observed: object, conditions: object = None):
         return pm.Normal(name, mu, 1.0, observed=observed[:, 0])
 

@@ -17,9 +17,8 @@ from sequences import COMPONENTS, draw_conditions, draw_parameters, generator, r
 from jana_pymc.approximators import LikelihoodApproximator
 from jana_pymc.likelihoods import MarkovianLikelihood
 from jana_pymc.pytensor import (
+    LogDensity,
     NoLowering,
-    SequenceLogDensity,
-    SequenceLogDensityPullback,
     lower,
 )
 from jana_pymc.simulation import Continuous, DataSchema, ParameterLayout
@@ -117,34 +116,23 @@ def test_lowering_outside_the_support_and_without_an_input() -> None:
 @pytest.mark.parametrize("settings", ["order 1", "memory", "memory alone"])
 @pytest.mark.parametrize("components", ["bounded by a parameter", "mixed"])
 def test_op_gives_what_torch_gives(components: str, settings: str) -> None:
+    """Whole sequences of equal length, each with parameters of its own."""
     network = random_likelihood(components, settings, n_conditions=1)
-    rows, theta, group, known = inputs(network, 1)
-    cotangent = np.random.default_rng(0).normal(size=len(rows))
-    x, parameters = pt.dmatrix(), pt.dmatrix()
-    logp = SequenceLogDensity(Frozen("one", network))(x, parameters, group.numpy(), known.numpy())
+    rows, theta, _, known = inputs(network, 1, (5, 5))
+    sets, known_sets = rows.reshape(2, 5, -1), known.reshape(2, 5, -1)
+    group = torch.tensor([0, 1]).repeat_interleave(5)
+    theta = theta[:2]
+    cotangent = np.array([0.7, -1.3])
+    x, parameters = pt.dtensor3(), pt.dmatrix()
+    logp = LogDensity(Frozen("one", network))(x, parameters, known_sets.numpy())
     slopes = pytensor.grad(logp @ cotangent, [parameters, x])
     run = pytensor.function([x, parameters], [logp, *slopes], mode=REWRITTEN)
-    expected = by_torch(network, rows, theta, group, known, torch.tensor(cotangent))
-    value, d_theta, d_x = run(rows.numpy(), theta.numpy())
-    assert_equal([value, d_theta, d_x[:, continuous(network)]], expected, network)
-    ops = [type(node.op) for node in run.maker.fgraph.toposort()]
-    assert ops.count(SequenceLogDensityPullback) == 1
-    assert SequenceLogDensity not in ops  # value and gradient share one pass
-
-
-def test_op_with_a_cotangent_that_depends_on_the_value() -> None:
-    network = random_likelihood("real", "memory")
-    rows, theta, group, _ = inputs(network, 0)
-    parameters = pt.dmatrix()
-    logp = SequenceLogDensity(Frozen("one", network))(
-        rows.numpy(), parameters, group.numpy(), np.zeros((len(rows), 0))
-    )
-    slope = pytensor.grad(pt.logsumexp(logp), parameters)
-    value, actual = pytensor.function([parameters], [logp, slope], mode=REWRITTEN)(theta.numpy())
-    weights = torch.softmax(torch.tensor(value), 0)
-    np.testing.assert_allclose(actual, by_torch(network, rows, theta, group, None, weights)[1])
-    with pytest.raises(TypeError, match="parameters has 1 dimensions"):
-        SequenceLogDensity(Frozen("one", network))(rows.numpy(), pt.dvector(), group, rows.numpy())
+    weights = torch.tensor(cotangent).repeat_interleave(5)
+    value, d_theta, d_x = by_torch(network, rows, theta, group, known, weights)
+    columns = continuous(network)
+    expected = [np.asarray(value).reshape(2, 5).sum(1), d_theta, np.asarray(d_x)]
+    value, d_theta, d_x = run(sets.numpy(), theta.numpy())
+    assert_equal([value, d_theta, d_x.reshape(10, -1)[:, columns]], expected, network)
 
 
 def test_the_past_is_computed_when_the_graph_is_compiled() -> None:

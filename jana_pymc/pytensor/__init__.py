@@ -5,7 +5,6 @@ from jana_pymc.pytensor.contamination import Contaminant
 from jana_pymc.pytensor.lowering import NoLowering, lower
 from jana_pymc.pytensor.lowering_markovian import lower_markovian
 from jana_pymc.pytensor.op import LogDensity, LogDensityAndGradient, failure
-from jana_pymc.pytensor.sequence_op import SequenceLogDensity, SequenceLogDensityPullback
 from jana_pymc.pytensor.truncation import Truncation, log_share
 
 __all__ = [
@@ -13,8 +12,6 @@ __all__ = [
     "LogDensity",
     "LogDensityAndGradient",
     "NoLowering",
-    "SequenceLogDensity",
-    "SequenceLogDensityPullback",
     "Truncation",
     "failure",
     "log_share",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -47,6 +48,8 @@ def runs_in_object_mode(cls: OpClass) -> OpClass:
     def funcify(op: Op, node: Apply, **options: Any) -> Callable:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
+            op = copy.copy(op)
+            op.in_numba = True
             return generate_fallback_impl(op, node, **options)
 
     numba_funcify.register(cls)(funcify)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import warnings
@@ -48,6 +49,7 @@ class _Batched(Op):
 
     __props__ = ("frozen",)
     n_slopes = 0
+    in_numba = False
 
     def __init__(self, frozen: FrozenNetwork):
         self.frozen = frozen
@@ -70,17 +72,32 @@ class _Batched(Op):
         _, shapes = infer_shape_arguments(*arguments)
         return [(shapes[0][0],), *shapes[: self.n_slopes]]
 
+    def perform(self, node: Apply, inputs: list[np.ndarray], output_storage: Any) -> None:
+        """Call torch in one thread."""
+        try:
+            with one_thread():
+                outputs = self._evaluate(inputs)
+        except Exception as error:
+            if not (self.in_numba and _keep(self.frozen, error)):
+                raise
+            shapes = [inputs[0].shape[:1], *(i.shape for i in inputs[: self.n_slopes])]
+            outputs = [np.full(shape, np.nan) for shape in shapes]
+        for storage, output in zip(output_storage, outputs, strict=True):
+            storage[0] = output
+
+    def _evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        raise NotImplementedError
+
     def _log_prob(self, observables: Tensor, parameters: Tensor, conditions: Tensor) -> Tensor:
         """Log density of each row or sequence."""
         known = conditions if conditions.shape[-1] else None
         network = self.frozen.network
         if observables.ndim == 3:
             return network.log_prob(observables, parameters, known).sum(-1)
-        rows = len(observables)
-        group = torch.arange(rows)
-        same = rows > 1 and not parameters.requires_grad
-        if same and bool((parameters == parameters[0]).all()):
-            parameters, group = parameters[:1], torch.zeros(rows, dtype=torch.long)
+        if parameters.requires_grad or not len(parameters):  # each row wants a slope of its own
+            group = torch.arange(len(observables))
+        else:
+            parameters, group = torch.unique_consecutive(parameters, return_inverse=True, dim=0)
         return network.log_prob_rows(observables, parameters, group, known)
 
 
@@ -94,13 +111,13 @@ class LogDensity(_Batched):
     (sets, parameters), conditions (sets, obs, conditions). Output: (rows,) or (sets,).
     """
 
-    def perform(self, node: Apply, inputs: list[np.ndarray], output_storage: Any) -> None:
-        """Call torch in one thread, on so many rows at once that the memory is bounded."""
+    def _evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        """As many rows at once as the memory should hold."""
         tensors = [torch.tensor(i) for i in inputs]
         size = max(1, ROWS_AT_ONCE // max(1, math.prod(tensors[0].shape[1:-1])))
-        with noted(self.frozen), one_thread(), torch.no_grad():
+        with torch.no_grad():
             parts = zip(*(t.split(size) for t in tensors), strict=True)
-            output_storage[0][0] = torch.cat([self._log_prob(*part) for part in parts]).numpy()
+            return [torch.cat([self._log_prob(*part) for part in parts]).numpy()]
 
     def _vjp(
         self, inputs: list[Variable], outputs: list[Variable], cotangents: list[Any]
@@ -123,21 +140,18 @@ class LogDensityAndGradient(_Batched):
 
     n_slopes = 2
 
-    def perform(self, node: Apply, inputs: list[np.ndarray], output_storage: Any) -> None:
-        """Call torch in one thread."""
+    def _evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         observables, parameters, conditions = (torch.tensor(i) for i in inputs)
         observables.requires_grad_()
         parameters.requires_grad_()
-        with noted(self.frozen), one_thread(), torch.enable_grad():
+        with torch.enable_grad():
             log_prob = self._log_prob(observables, parameters, conditions)
             finite = torch.where(torch.isfinite(log_prob), log_prob, 0.0)
             # Categories enter through an index, which has no slope: zeros, not an error.
             slopes = torch.autograd.grad(
                 finite.sum(), [observables, parameters], materialize_grads=True
             )
-        output_storage[0][0] = log_prob.detach().numpy()
-        for storage, slope in zip(output_storage[1:], slopes, strict=True):
-            storage[0] = slope.numpy()
+        return [log_prob.detach().numpy(), *(slope.numpy() for slope in slopes)]
 
 
 @_vectorize_node.register(LogDensity)
@@ -186,24 +200,25 @@ def failure(frozen: FrozenNetwork) -> BaseException | None:
     return _FAILURES.pop(frozen.content_hash, None)
 
 
-@contextmanager
-def noted(frozen: FrozenNetwork) -> Iterator[None]:
-    """Remember the first exception in a thread, and say it aloud: samplers keep it to themselves.
+def _keep(frozen: FrozenNetwork, error: Exception) -> bool:
+    """Keep the first exception of a thread that cannot pass it on, and say it aloud.
 
-    In the main thread it takes its ordinary way to the user.
+    nutpie calls compiled code from threads of its own. An exception that leaves Python there is
+    taken for a divergence, and in time corrupts the memory; NaN is taken for one too, and does not.
     """
-    try:
-        yield
-    except Exception as error:
-        in_thread = threading.current_thread() is not threading.main_thread()
-        if in_thread and frozen.content_hash not in _FAILURES:
-            _FAILURES[frozen.content_hash] = error
+    if threading.current_thread() is threading.main_thread():
+        return False
+    if frozen.content_hash not in _FAILURES:
+        _FAILURES[frozen.content_hash] = error
+        # A filter that makes errors of warnings must not raise here either.
+        with contextlib.suppress(RuntimeWarning):
             warnings.warn(
-                f"the density of {frozen!r} failed: {type(error).__name__}: {error}",
+                f"the density of {frozen!r} failed: {type(error).__name__}: {error}; "
+                "all draws after that are of no use.",
                 RuntimeWarning,
                 stacklevel=2,
             )
-        raise
+    return True
 
 
 @contextmanager

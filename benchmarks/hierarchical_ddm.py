@@ -1,0 +1,161 @@
+"""A hierarchical diffusion model: the neural likelihood against closed forms, HSSM's among them.
+
+14 participants of 280 trials; drift, boundary and non-decision time of each participant around the
+population's, non-centred. The same PyMC model is sampled with the neural likelihood by lowering,
+with the closed form of `jana_pymc.tasks.wiener`, and, where HSSM is installed (0.3.0, Python 3.11),
+with HSSM's closed-form likelihood, all by the same sampler and with the same seeds. Posteriors are
+compared in units of their Monte-Carlo error.
+
+    python benchmarks/hierarchical_ddm.py --approximator ddm.safetensors
+    python benchmarks/hierarchical_ddm.py --approximator ddm.safetensors --quick
+
+The file is what ``examples/ddm.py --approximator ddm.safetensors`` writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import arviz as az
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+
+import jana_pymc as jana
+from jana_pymc.tasks.ddm import ddm, simulator
+from jana_pymc.tasks.wiener import wiener_logp
+
+POPULATION = ("v_mean", "v_sd", "a_mean", "a_sd", "t0_mean", "t0_sd", "w")
+
+
+def simulate(n_participants: int, n_trials: int, random_seed: int) -> dict[str, np.ndarray]:
+    """Trials of participants one after the other, and whose they are."""
+    rng = np.random.default_rng(random_seed)
+    v = 1.0 + 0.5 * rng.standard_normal(n_participants)
+    a = 1.4 * np.exp(0.15 * rng.standard_normal(n_participants))
+    t0 = 0.35 * np.exp(0.15 * rng.standard_normal(n_participants))
+    parts = [simulator(rng, *each, 0.5, n_trials) for each in zip(v, a, t0, strict=True)]
+    data = {name: np.concatenate([part[name] for part in parts]) for name in ("rt", "response")}
+    return {**data, "participant": np.repeat(np.arange(n_participants), n_trials)}
+
+
+def build(kind: str, likelihood: jana.LikelihoodApproximator, data: dict[str, Any]) -> pm.Model:
+    """The model with one of the likelihoods: "neural", "closed form" or "HSSM"."""
+    participant = data["participant"]
+    with pm.Model(coords={"participant": np.unique(participant)}) as model:
+        v = pm.Normal("v_mean", 0.0, 2.0) + pm.HalfNormal("v_sd", 1.0) * pm.Normal(
+            "v_z", dims="participant"
+        )
+        a, t0 = (
+            pm.LogNormal(f"{name}_mean", np.log(centre), 0.3)
+            * pm.math.exp(
+                pm.HalfNormal(f"{name}_sd", 0.3) * pm.Normal(f"{name}_z", dims="participant")
+            )
+            for name, centre in (("a", 1.3), ("t0", 0.25))
+        )
+        w = pm.TruncatedNormal("w", 0.5, 0.1, lower=0.3, upper=0.7)
+        rt, response = data["rt"], data["response"]
+        if kind == "neural":
+            observed = {"rt": rt, "response": response}
+            likelihood(
+                "y",
+                v=v[participant],
+                a=a[participant],
+                t0=t0[participant],
+                w=w,
+                observed=observed,
+                backend="lowering",
+            )
+        else:
+            theta = v[participant], a[participant], t0[participant]
+            log_prob = (
+                wiener_logp(rt, response, *theta, w)
+                if kind == "closed form"
+                else (hssm_logp(rt, response, *theta, w))
+            )
+            pm.Potential("y", log_prob.sum())
+    return model
+
+
+def hssm_logp(rt: Any, response: Any, v: Any, a: Any, t0: Any, w: Any) -> Any:
+    """HSSM's own density; its boundary is half of ours, its responses are −1 and 1."""
+    from hssm.likelihoods.analytical import logp_ddm  # noqa: PLC0415
+
+    data = pt.constant(np.column_stack([rt, 2.0 * response - 1.0]))
+    return logp_ddm(data, v, a / 2.0, w, t0)
+
+
+def sample(model: pm.Model, arguments: argparse.Namespace) -> tuple[Any, dict[str, float]]:
+    """Draws, and seconds of compilation, sampling and both."""
+    draws = 50 if arguments.quick else 1000
+    options = {
+        "chains": 2 if arguments.quick else 4,
+        "random_seed": arguments.random_seed,
+        "target_accept": 0.9,
+        "progressbar": False,
+    }
+    start = {"t0_mean": 0.15, "a_mean": 1.3}
+    with model:
+        before = time.perf_counter()
+        trace = pm.sample(
+            draws,
+            tune=draws,
+            cores=2,
+            nuts_sampler=arguments.sampler,
+            initvals=start,
+            **options,
+        )
+        total = time.perf_counter() - before
+    sampling = float(trace.posterior.attrs.get("sampling_time", np.nan))
+    ess = az.ess(trace, var_names=list(POPULATION))
+    smallest = min(float(np.asarray(ess[name])) for name in POPULATION)
+    times = {"sampling": sampling, "total": total, "ess per second": smallest / sampling}
+    return trace, times
+
+
+def distances(first: Any, second: Any) -> dict[str, float]:
+    """Difference of posterior means in Monte-Carlo standard errors."""
+    result = {}
+    for name in POPULATION:
+        values = [np.asarray(t.posterior[name]) for t in (first, second)]
+        errors = [float(np.asarray(az.mcse(v))) for v in values]
+        result[name] = float((values[0].mean() - values[1].mean()) / np.hypot(*errors))
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--approximator", type=Path, required=True, help="trained diffusion model")
+    parser.add_argument("--quick", action="store_true", help="4 participants of 40 trials")
+    parser.add_argument("--sampler", default="pymc", choices=("pymc", "nutpie"))
+    parser.add_argument("--random-seed", type=int, default=1)
+    parser.add_argument("--output", type=Path, help="JSON file of the results")
+    arguments = parser.parse_args()
+    likelihood = jana.load(arguments.approximator, ddm()).likelihood
+    data = simulate(*((4, 40) if arguments.quick else (14, 280)), arguments.random_seed)
+    kinds = ["neural", "closed form"]
+    try:
+        import hssm  # noqa: F401, PLC0415
+    except ImportError:
+        print("HSSM is not installed: left out.")
+    else:
+        kinds.append("HSSM")
+
+    traces, results = {}, {}
+    for kind in kinds:
+        traces[kind], results[kind] = sample(build(kind, likelihood, data), arguments)
+        print(kind, {k: round(v, 3) for k, v in results[kind].items()}, flush=True)
+    away = distances(traces["neural"], traces["closed form"])
+    print("neural − closed form, in Monte-Carlo errors:", {k: round(v, 2) for k, v in away.items()})
+    if arguments.output is not None:
+        arguments.output.write_text(json.dumps({"times": results, "distances": away}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""One model under every sampler: the same posterior, no deadlock, no swallowed exception."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytest
+import torch
+from untrained import HIGH, LOW, reaction_times
+
+import jana_pymc as jana
+
+pytestmark = pytest.mark.bridge
+
+RT = reaction_times()
+N_OBS = 60
+QUIET = {"random_seed": 1, "progressbar": False, "compute_convergence_checks": False}
+
+
+@pytest.fixture(scope="module")
+def rows() -> np.ndarray:
+    return RT.simulate(np.array([[0.5, 0.3]]), N_OBS, random_seed=0)[0]
+
+
+def build(rows: np.ndarray, backend: str = "lowering") -> pm.Model:
+    with pm.Model() as model:
+        v = pm.Uniform("v", LOW, HIGH)
+        t0 = pm.Uniform("t0", LOW, 0.3)
+        RT("y", v=v, t0=t0, observed=rows, backend=backend)
+    return model
+
+
+@pytest.fixture(scope="module")
+def grid(rows: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Exact posterior mean and standard deviation, by quadrature."""
+    v, t0 = np.meshgrid(np.linspace(LOW, HIGH, 201), np.linspace(LOW, 0.3, 201), indexing="ij")
+    theta = np.column_stack([v.ravel(), t0.ravel()])
+    log_density = RT.log_prob(rows, theta).sum(1)
+    weight = np.exp(log_density - log_density.max())
+    weight /= weight.sum()
+    moments = {}
+    for name, values in (("v", theta[:, 0]), ("t0", theta[:, 1])):
+        mean = float(values @ weight)
+        moments[name] = mean, float(np.sqrt((values - mean) ** 2 @ weight))
+    return moments
+
+
+def check(trace: Any, grid: dict[str, tuple[float, float]], tolerance: float = 0.2) -> None:
+    for name, (mean, sd) in grid.items():
+        drawn = trace.posterior[name].values
+        assert drawn.mean() == pytest.approx(mean, abs=tolerance * sd), name
+        assert drawn.std() == pytest.approx(sd, rel=0.2), name
+
+
+@pytest.mark.parametrize("sampler", ["pymc", "nutpie", "numpyro", "blackjax"])
+@pytest.mark.filterwarnings("ignore:There are not enough devices")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_every_nuts_finds_the_exact_posterior(sampler: str, rows, grid) -> None:
+    if sampler != "pymc":
+        pytest.importorskip(sampler)
+    options: dict[str, Any] = {} if sampler == "nutpie" else {"cores": 1}
+    if sampler in ("numpyro", "blackjax"):
+        options["nuts_sampler_kwargs"] = {"chain_method": "vectorized"}
+    with build(rows) as model:
+        trace = pm.sample(
+            600,
+            tune=400,
+            chains=2,
+            nuts_sampler=sampler,
+            initvals=None if sampler in ("numpyro", "blackjax") else jana.initvals(model),
+            **options,
+            **QUIET,
+        )
+    check(trace, grid)
+
+
+@pytest.mark.parametrize("method", ["metropolis", "advi", "map"])
+def test_other_samplers(method: str, rows, grid) -> None:
+    with build(rows) as model:
+        if method == "metropolis":
+            trace = pm.sample(3_000, tune=1_000, chains=2, cores=1, step=pm.Metropolis(), **QUIET)
+            check(trace, grid, 0.3)
+        elif method == "advi":
+            fitted = pm.fit(4_000, method="fullrank_advi", random_seed=1, progressbar=False)
+            drawn = fitted.sample(1_000, random_seed=1)
+            for name, (mean, sd) in grid.items():
+                assert drawn.posterior[name].values.mean() == pytest.approx(mean, abs=1.0 * sd)
+        else:
+            best = pm.find_MAP(progressbar=False, include_transformed=True, seed=1)
+            slope = model.compile_dlogp(mode="FAST_COMPILE")
+            here = {k: v for k, v in best.items() if k.endswith("__")}
+            np.testing.assert_allclose(slope(here), 0.0, atol=0.05)
+
+
+def test_sequential_monte_carlo(rows, grid) -> None:
+    with build(rows):
+        trace = pm.sample_smc(
+            500,
+            chains=2,
+            cores=1,
+            random_seed=1,
+            progressbar=False,
+            compute_convergence_checks=False,
+        )
+    check(trace, grid, 0.3)
+
+
+# Processes
+
+
+def train_a_little() -> None:
+    """Leave torch with threads and a backward pass behind, as training does."""
+    torch.set_num_threads(2)
+    layer = torch.nn.Linear(256, 256)
+    for _ in range(3):
+        layer(torch.randn(2_000, 256)).square().mean().backward()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["lowering", "op"])
+def test_chains_in_processes_give_the_same_draws_however_they_start(backend: str, rows) -> None:
+    try:
+        train_a_little()
+        with build(rows, backend) as model:
+            traces = [
+                pm.sample(
+                    10,
+                    tune=10,
+                    chains=2,
+                    cores=cores,
+                    mp_ctx=start,
+                    nuts_sampler="pymc",
+                    initvals=jana.initvals(model),
+                    **QUIET,
+                )
+                for cores, start in ((1, None), (2, "fork"), (2, "forkserver"), (2, "spawn"))
+            ]
+    finally:
+        torch.set_num_threads(1)
+    for trace in traces[1:]:
+        np.testing.assert_array_equal(trace.posterior["v"], traces[0].posterior["v"])
+
+
+# Exceptions
+
+
+class Failing(Exception):
+    pass
+
+
+def failing(after: int) -> jana.LikelihoodApproximator:
+    calls = 0
+
+    def log_prob(x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > after:
+            raise Failing("the density gave up")
+        return -0.5 * (x - theta[:, 0]) ** 2
+
+    return jana.from_torch(log_prob, parameter_names=("mu",))
+
+
+@pytest.mark.parametrize("method", ["nuts", "slice", "metropolis", "smc", "map"])
+def test_exceptions_reach_the_user(method: str) -> None:
+    with pm.Model(), pytest.raises(Failing, match="gave up"):  # noqa: PT012
+        mu = pm.Normal("mu")
+        failing(12)("y", mu=mu, observed=np.zeros(3))
+        if method == "smc":
+            pm.sample_smc(10, chains=1, cores=1, progressbar=False)
+        elif method == "map":
+            pm.find_MAP(progressbar=False, maxeval=200)
+            pm.find_MAP(progressbar=False, start={"mu": 3.0})
+        else:
+            step = {"nuts": pm.NUTS, "slice": pm.Slice, "metropolis": pm.Metropolis}[method]()
+            pm.sample(20, tune=20, chains=1, cores=1, step=step, **QUIET)
+
+
+def test_exceptions_under_nutpie_are_said_and_kept() -> None:
+    pytest.importorskip("nutpie")
+    likelihood = failing(60)
+    with pm.Model():
+        likelihood("y", mu=pm.Normal("mu"), observed=np.zeros(3))
+        with pytest.warns(RuntimeWarning, match="Failing: the density gave up"):
+            trace = pm.sample(30, tune=30, chains=1, nuts_sampler="nutpie", **QUIET)
+    with pytest.raises(Failing, match="gave up"):
+        likelihood.check_region(trace)
+    likelihood.check_region(trace)  # said once
+
+
+# No stale compilation
+
+
+def test_new_weights_are_compiled_anew(rows) -> None:
+    values = []
+    for seed in (3, 4, 3):
+        other = reaction_times(seed)
+        with pm.Model() as model:
+            other("y", v=0.5, t0=0.2, observed=rows)
+        values.append(float(model.compile_logp(mode="FAST_COMPILE")({})))
+        assert values[-1] == pytest.approx(other.log_prob(rows, np.array([[0.5, 0.2]])).sum())
+    assert values[0] == values[2] != values[1]
+
+
+@pytest.mark.parametrize("backend", ["lowering", "op"])
+def test_two_likelihoods_in_a_model_and_one_twice(rows, backend: str) -> None:
+    other = reaction_times(4)
+    with pm.Model() as model:
+        v = pm.Uniform("v", LOW, HIGH)
+        RT("first", v=v, t0=0.2, observed=rows, backend=backend)
+        RT("again", v=v, t0=0.2, observed=rows[:10], backend=backend)
+        other("other", v=v, t0=0.2, observed=rows, backend=backend)
+    parts = model.compile_logp(vars=model.observed_RVs, sum=False, mode="FAST_COMPILE")
+    theta = np.array([[LOW + 0.5 * (HIGH - LOW), 0.2]])
+    expected = [RT.log_prob(rows, theta)[0], RT.log_prob(rows[:10], theta)[0]]
+    expected.append(other.log_prob(rows, theta)[0])
+    for part, exact in zip(parts({"v_interval__": np.array(0.0)}), expected, strict=True):
+        np.testing.assert_allclose(part, exact, rtol=1e-6)

@@ -1,0 +1,109 @@
+"""Draws at the edge of the trained region, parameters and conditions outside it: said by name."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import xarray as xr
+from closed_forms import LAYOUT, REGION, vector
+from scipy import stats
+from untrained import HIGH, LOW, reaction_times, untrained
+
+from jana_pymc.inference_data import to_inference_data
+from jana_pymc.refinement import prior_support
+from jana_pymc.simulation import Continuous, PyMCPrior
+from jana_pymc.trained_region import leaning
+
+pytestmark = [pytest.mark.bridge, pytest.mark.arviz]
+
+RT = reaction_times()
+
+
+def posterior(**values: np.ndarray):
+    return to_inference_data(
+        {
+            "posterior": xr.Dataset(
+                {
+                    n: (("chain", "draw", *(f"{n}_dim_{i}" for i in range(v.ndim - 2))), v)
+                    for n, v in values.items()
+                }
+            )
+        }
+    )
+
+
+def test_draws_inside_lean_on_nothing() -> None:
+    rng = np.random.default_rng(0)
+    data = posterior(v=rng.normal(0.5, 0.05, (2, 500)), t0=rng.normal(0.3, 0.02, (2, 500)))
+    assert RT.check_region(data) == []
+
+
+def test_draws_at_an_edge_are_named() -> None:
+    rng = np.random.default_rng(0)
+    cut = stats.truncnorm(-20, 0.5).rvs((2, 500), random_state=rng) * 0.05 + HIGH - 0.025
+    data = posterior(v=cut, t0=rng.normal(0.3, 0.02, (2, 500)))
+    with pytest.warns(UserWarning, match=r"lean on the edge.* of the draws of v at 0\.9"):
+        (found,) = RT.check_region(data)
+    assert found.name == "v" and found.edge == HIGH and found.share > 0.02
+
+
+def test_groups_other_names_and_vectors() -> None:
+    rng = np.random.default_rng(0)
+    v = rng.normal(0.5, 0.05, (2, 500, 3))
+    v[..., 1] = LOW + np.abs(v[..., 1] - 0.5)
+    data = posterior(drift=v, t0=rng.normal(0.3, 0.02, (2, 500)))
+    assert RT.check_region(data) == []
+    with pytest.warns(UserWarning, match=r"of v at 0\.1"):
+        RT.check_region(data, {"v": "drift"})
+    b = rng.normal(size=(2, 500, 2)) * 0.1
+    b[..., 1] = REGION[1, 2] - np.abs(b[..., 1])
+    with pytest.warns(UserWarning, match=r"draws of b\[1\] at 3"):
+        vector().check_region(posterior(b=b))
+
+
+def test_a_cut_is_seen_from_where_it_is_said_to_be() -> None:
+    """Cut 1.2 standard deviations from the mean, and three."""
+    rng = np.random.default_rng(1)
+    draws = np.zeros((20_000, 3))
+    for i, cut in enumerate((1.2, 3.0, 0.0)):
+        draws[:, i] = stats.truncnorm(-40, cut).rvs(20_000, random_state=rng) - cut + 3.0
+    assert [found.name for found in leaning(LAYOUT, REGION, draws)] == ["mu", "b[1]"]
+
+
+def test_an_edge_of_the_prior_cuts_nothing_off() -> None:
+    import pymc as pm  # noqa: PLC0415
+
+    with pm.Model() as model:
+        pm.Uniform("mu", -3.0, 3.0)
+        pm.Normal("b", shape=2)
+    support = prior_support(PyMCPrior(model))
+    np.testing.assert_allclose(support[:, 0], [-3.0, 3.0])
+    assert (support[0, 1:] < -1e6).all() and (support[1, 1:] > 1e6).all()
+    draws = 3.0 - np.abs(np.random.default_rng(0).normal(size=(1_000, 3)))
+    names = [found.name for found in leaning(LAYOUT, REGION, draws, support)]
+    assert names == ["b[0]", "b[1]"]
+
+
+def test_simulating_outside_the_region_is_said() -> None:
+    with pytest.warns(UserWarning, match=r"1 of 2 parameter vectors.*v reaches 2, trained from 0"):
+        RT.simulate(np.array([[2.0, 0.3], [0.5, 0.3]]), 3, random_seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RT.simulate(np.array([[HIGH + 0.01, 0.3]]), 3, random_seed=1)  # a prior's farthest draws
+
+
+def test_conditions_far_outside_are_said() -> None:
+    approximator = untrained({"x": Continuous()}, {"v": ()}, {"dose": Continuous()})
+    x = np.zeros(3)
+    with pytest.warns(UserWarning, match="condition 'dose' reaches 100, but was 0 ± 1 in training"):
+        approximator.logp(x, v=0.5, conditions={"dose": [0.0, 1.0, 100.0]})
+    approximator.logp(x, v=0.5, conditions={"dose": [0.0, 1.0, 3.0]})
+
+
+def test_named_parameters_are_flattened_first() -> None:
+    with pytest.raises(TypeError, match=r"parameters are a mapping.*layout\.flatten"):
+        RT.log_prob(np.array([[1.0, 0.0]]), {"v": 0.5, "t0": 0.3})
+    with pytest.raises(ValueError, match=r"shape \(1, 3\); expected \(draws, 2\), for v, t0"):
+        RT.log_prob(np.array([[1.0, 0.0]]), np.zeros((1, 3)))
