@@ -142,8 +142,10 @@ def default_settings(
         # A regression's observations share nothing that could be computed once for all of them.
         alike = n_continuous <= 1 and not has_counts and not schema.conditions
         likelihood = AutoregressiveSettings() if alike else VectorSettings(hidden=hidden)
-        posterior = PosteriorSettings() if alike else PosteriorSettings(flow=flow)
-        return NetworkSettings(posterior, likelihood)
+        if alike:
+            return NetworkSettings(PosteriorSettings(), likelihood)
+        summary = SetSummarySettings(n_summaries=16, hidden=hidden, means=True)
+        return NetworkSettings(PosteriorSettings(summary, flow), likelihood)
     if schema.structure == "markovian" and not _is_one_vector(schema):
         return NetworkSettings(PosteriorSettings(TimeSeriesSettings(), flow), MarkovianSettings())
     return NetworkSettings(

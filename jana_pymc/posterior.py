@@ -133,17 +133,18 @@ class PosteriorNetwork(nn.Module):
         """Take location and scale of inputs and outputs from simulations."""
         mask = _mask(observables, n_obs)
         features = self._features(observables, conditions)
-        features = features.flatten(1) if self._is_flat else features[mask]
-        if isinstance(self.summary, SetSummary):
-            self.summary.standardize(*self._values_and_cells(observables), mask)
+        rows = features.flatten(1) if self._is_flat else features[mask]
         for mean, sd, values in (
-            (self.feature_mean, self.feature_sd, features),
+            (self.feature_mean, self.feature_sd, rows),
             (self.size_mean, self.size_sd, n_obs[:, None].to(observables.dtype).log()),
             (self.parameter_mean, self.parameter_sd, unconstrained),
         ):
             mean.copy_(values.mean(0))
             deviation = values.std(0)
             sd.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+        if isinstance(self.summary, SetSummary):
+            standardized = (features - self.feature_mean) / self.feature_sd
+            self.summary.standardize(standardized, *self._values_and_cells(observables), mask)
 
     def summarize(
         self,
@@ -249,7 +250,8 @@ def _summary_network(
     """The summary network, and the size of what it returns."""
     summary, n_summaries = settings.summary, settings.n_summaries
     if isinstance(summary, SetSummarySettings):
-        return SetSummary(n_features, n_continuous, n_cells, summary), summary.n_summaries
+        set_summary = SetSummary(n_features, n_continuous, n_cells, summary)
+        return set_summary, set_summary.n_summaries
     if isinstance(summary, FlatSummarySettings):
         flat = FlatSummary(n_features, summary)
         return flat, flat.n_summaries

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from jana_pymc.networks.conditioners import compress
 from jana_pymc.networks.deep_set import DeepSet, DeepSetSettings
 from jana_pymc.networks.dense import DenseNetwork
 from jana_pymc.networks.order_statistics import OrderStatistics
@@ -31,12 +32,15 @@ class SetSummarySettings:
     hidden : tuple of int
         Hidden layers of the network that merges order statistics and deep set.
     deep_set : DeepSetSettings
+    means : bool
+        Append the means of all features, which are sufficient, or nearly so, in linear models.
     """
 
     n_summaries: int = 32
     n_quantiles: int = 24
     hidden: Sequence[int] = (256, 256)
     deep_set: DeepSetSettings = field(default_factory=DeepSetSettings)
+    means: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
@@ -56,6 +60,8 @@ class SetSummary(nn.Module):
 
     statistic_mean: Tensor
     statistic_sd: Tensor
+    mean_mean: Tensor
+    mean_sd: Tensor
 
     def __init__(
         self, n_features: int, n_continuous: int, n_cells: int, settings: SetSummarySettings
@@ -74,15 +80,26 @@ class SetSummary(nn.Module):
             )
             self.register_buffer("statistic_mean", torch.zeros(size))
             self.register_buffer("statistic_sd", torch.ones(size))
+        self.means = settings.means
+        self.n_summaries = settings.n_summaries + n_features * settings.means
+        if settings.means:
+            self.register_buffer("mean_mean", torch.zeros(n_features))
+            self.register_buffer("mean_sd", torch.ones(n_features))
 
     @torch.no_grad()
     def standardize(
         self,
+        features: Float[Tensor, "sets obs f"],
         values: Float[Tensor, "sets obs j"],
         cell: Int[Tensor, "sets obs"],
         mask: Bool[Tensor, "sets obs"],
     ) -> None:
-        """Take location and scale of the order statistics from simulations."""
+        """Take location and scale of means and order statistics from simulations."""
+        if self.means:
+            means = _masked_mean(features, mask)
+            deviation = means.std(0)
+            self.mean_mean.copy_(means.mean(0))
+            self.mean_sd.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
         if self.statistics is not None:
             statistics = self._order_statistics(values, cell, mask)
             deviation = statistics.std(0)
@@ -98,12 +115,19 @@ class SetSummary(nn.Module):
     ) -> Float[Tensor, "sets s"]:
         """Summarise each set, counting only observations where the mask is true."""
         summary = self.deep_set(features, mask)
-        if self.statistics is None:
+        if self.statistics is not None:
+            statistics = self._order_statistics(values, cell, mask)
+            standardized = (statistics - self.statistic_mean) / self.statistic_sd
+            summary = self.merge(torch.cat([standardized, summary], -1))
+        if not self.means:
             return summary
-        statistics = self._order_statistics(values, cell, mask)
-        standardized = (statistics - self.statistic_mean) / self.statistic_sd
-        return self.merge(torch.cat([standardized, summary], -1))
+        means = (_masked_mean(features, mask) - self.mean_mean) / self.mean_sd
+        return torch.cat([summary, compress(means)], -1)
 
     def _order_statistics(self, values: Tensor, cell: Tensor, mask: Tensor) -> Tensor:
         assert self.statistics is not None  # narrows the type; callers have checked
         return self.statistics(values, cell if self.by_cell else torch.zeros_like(cell), mask)
+
+
+def _masked_mean(features: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(mask[..., None], features, 0.0).sum(1) / mask.sum(1, keepdim=True)
