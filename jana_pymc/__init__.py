@@ -7,13 +7,27 @@ from jana_pymc.approximators import (
     from_torch,
     load,
 )
-from jana_pymc.architecture import NetworkSettings
+from jana_pymc.architecture import NetworkSettings, default_settings
 from jana_pymc.fit import fit
 from jana_pymc.flows import FlowSettings
 from jana_pymc.inference_data import save_inference_data, select_dataset
 from jana_pymc.initial_values import initvals
-from jana_pymc.likelihoods import AutoregressiveSettings, SignedCouplingSettings
-from jana_pymc.networks import DeepSetSettings, SetSummarySettings
+from jana_pymc.likelihoods import (
+    AutoregressiveSettings,
+    ConditionalSettings,
+    MarkovianSettings,
+    SignedCouplingSettings,
+    VectorSettings,
+)
+from jana_pymc.networks import (
+    AttentionSettings,
+    DeepSetSettings,
+    FlatSummarySettings,
+    SetSummarySettings,
+    SetTransformerSettings,
+    TimeSeriesSettings,
+    TimeSeriesTransformerSettings,
+)
 from jana_pymc.posterior import PosteriorSettings
 from jana_pymc.simulation import (
     Categorical,
@@ -62,21 +76,25 @@ __version__ = "0.1.0"
 __all__ = [
     "AmortizedRefit",
     "Analysis",
+    "AttentionSettings",
     "AutoregressiveSettings",
     "Calibration",
     "Categorical",
+    "ConditionalSettings",
     "Continuous",
     "Count",
     "Criticism",
     "CrossValidation",
     "DataSchema",
     "DeepSetSettings",
+    "FlatSummarySettings",
     "FlowSettings",
     "GenerativeModel",
     "JointApproximator",
     "LeaveFutureOut",
     "LikelihoodApproximator",
     "LogMarginalLikelihood",
+    "MarkovianSettings",
     "Misspecification",
     "ModelComparison",
     "ModelRecovery",
@@ -86,18 +104,23 @@ __all__ = [
     "Prediction",
     "PyMCPrior",
     "SetSummarySettings",
+    "SetTransformerSettings",
     "SignedCouplingSettings",
     "SimulationError",
     "Simulations",
     "StorageError",
+    "TimeSeriesSettings",
+    "TimeSeriesTransformerSettings",
     "TrainingError",
     "TrainingHistory",
     "TrainingSettings",
+    "VectorSettings",
     "Verdict",
     "analyze",
     "calibration",
     "compare_models",
     "criticize",
+    "default_settings",
     "detect_misspecification",
     "elpd",
     "fit",
