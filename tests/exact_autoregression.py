@@ -43,6 +43,8 @@ class ExactLikelihood:
         past = np.concatenate([[0.0], observed[:-1, 0]])
         return stats.norm.logpdf(observed[:, 0], parameters * past)
 
+    pointwise = log_prob
+
 
 @dataclass
 class ExactPosterior:

@@ -28,6 +28,8 @@ class NormalLikelihood:
         x = observed["x"] if isinstance(observed, dict) else observed[:, 0]
         return stats.norm.logpdf(x, parameters, 1.0)
 
+    pointwise = log_prob
+
 
 @dataclass
 class NormalPosterior:

@@ -78,6 +78,8 @@ class ExactLikelihood:
         location = parameters[:, None] + self.shift
         return stats.norm.logpdf(observed, location, self.scale).sum(axis=-1)
 
+    pointwise = log_prob
+
 
 @dataclass
 class ExactPair:

@@ -10,7 +10,7 @@ from exact_pair import ExactPair, NormalPosterior, data_sets
 
 import jana_pymc as jana
 from jana_pymc.inference_data import to_groups
-from jana_pymc.refinement import psis, refine
+from jana_pymc.refinement import propose, psis, refine
 
 pytestmark = [pytest.mark.arviz, pytest.mark.bridge]
 
@@ -24,6 +24,23 @@ def test_importance_resampling_mends_a_wrong_posterior() -> None:
         mean, sd = exact_posterior(each["x"])
         assert draws.mean() == pytest.approx(mean, abs=0.06 * sd)
         assert draws.std() == pytest.approx(sd, rel=0.05)
+
+
+def test_proposals_with_light_tails_are_defended() -> None:
+    pair = ExactPair(NormalPosterior(stretch=0.3))
+    data = data_sets(5, 9)
+    batch = pair.schema.batch(data)
+    bare = propose(pair, batch, 8_000, random_seed=1)
+    assert (bare.weights.pareto_k > bare.weights.threshold).all()
+    refined = psis(pair, batch, 2_000, random_seed=1)
+    assert (refined.pareto_k < 0.5).all()
+    for draws, each in zip(refined.unconstrained[..., 0], data, strict=True):
+        mean, sd = exact_posterior(each["x"])
+        assert draws.mean() == pytest.approx(mean, abs=0.08 * sd)
+        assert draws.std() == pytest.approx(sd, rel=0.06)
+    np.testing.assert_allclose(
+        refined.log_q, pair.posterior.log_prob_unconstrained(refined.unconstrained, batch)
+    )
 
 
 def test_auto_climbs_only_where_it_must() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from jana_pymc.architecture import NetworkSettings
 from jana_pymc.fit import fit
 from jana_pymc.flows import FlowSettings
 from jana_pymc.joint import maximum_mean_discrepancy
-from jana_pymc.likelihoods import AutoregressiveSettings
+from jana_pymc.likelihoods import AutoregressiveSettings, VectorSettings
 from jana_pymc.networks import DeepSetSettings, SetSummarySettings
 from jana_pymc.posterior import PosteriorSettings
 from jana_pymc.storage import StorageError
@@ -38,6 +39,14 @@ SMALL = NetworkSettings(
     ),
     AutoregressiveSettings(hidden=(16,), n_bins=6),
 )
+LINEAR_FIRST = NetworkSettings(
+    PosteriorSettings(
+        SMALL.posterior.summary,
+        FlowSettings(transform="autoregressive", n_layers=1, hidden=(8,), n_bins=4),
+    ),
+    VectorSettings(n_layers=1, hidden=(8,), conditioner_hidden=8, n_bins=4),
+)
+PLAIN = TrainingSettings(n_steps=60, n_validations=6)
 
 
 def train_small(n_steps: int = 60, **options):
@@ -105,11 +114,25 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("online", [False, True])
+@pytest.mark.parametrize(
+    ("online", "network", "training"),
+    [
+        (False, SMALL, PLAIN),
+        (True, SMALL, PLAIN),
+        (False, LINEAR_FIRST, replace(PLAIN, linear_steps=20, weight_average=0.9)),
+    ],
+    ids=["stored", "online", "linear first"],
+)
+@pytest.mark.filterwarnings("ignore:half-trained")
 def test_killed_run_resumes_exactly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, online: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    online: bool,
+    network: NetworkSettings,
+    training: TrainingSettings,
 ) -> None:
-    whole = train_small(online=online)
+    options = {"online": online, "network": network, "training": training}
+    whole = train_small(**options)
     path = tmp_path / "checkpoint.safetensors"
     original = StoredSimulations._draw
 
@@ -121,9 +144,9 @@ def test_killed_run_resumes_exactly(
     monkeypatch.setattr(StoredSimulations, "kills_at", 35 if not online else 2, raising=False)
     monkeypatch.setattr(StoredSimulations, "_draw", killed)
     with pytest.raises(Killed):
-        train_small(online=online, checkpoint=path)
+        train_small(checkpoint=path, **options)
     monkeypatch.setattr(StoredSimulations, "_draw", original)
-    resumed = train_small(online=online, checkpoint=path)
+    resumed = train_small(checkpoint=path, **options)
     assert_same_weights(whole, resumed)
     assert resumed.history.step == whole.history.step
     assert resumed.history.validation_posterior == whole.history.validation_posterior

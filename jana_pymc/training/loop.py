@@ -130,7 +130,8 @@ def train(
                 totals += torch.stack([loss.posterior.detach(), loss.likelihood.detach()])
             else:  # one extreme simulation must not cost all that has been learned
                 left_out += 1
-                _check_left_out(left_out, loss, done)
+                if left_out >= min(MAX_LEFT_OUT, settings.validate_every):
+                    raise _not_finite(left_out, loss, done)
             bar.update(task, completed=done)
             if done % settings.validate_every and done < settings.n_steps:
                 continue
@@ -250,18 +251,16 @@ def _copy(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
-def _check_left_out(left_out: int, loss: JointLoss, step: int) -> None:
-    if left_out < MAX_LEFT_OUT:
-        return
+def _not_finite(left_out: int, loss: JointLoss, step: int) -> TrainingError:
     for name in ("posterior", "likelihood"):
         value = float(getattr(loss, name).detach())
         if not math.isfinite(value):
-            raise TrainingError(
+            return TrainingError(
                 f"the {name} loss is {value} at step {step}, and gradients were not finite in "
                 f"{left_out} steps. Look for extreme simulated values, or lower "
                 "TrainingSettings.learning_rate."
             )
-    raise TrainingError(
+    return TrainingError(
         f"gradients were not finite in {left_out} steps up to step {step}. Look for extreme "
         "simulated values, or lower TrainingSettings.learning_rate."
     )
