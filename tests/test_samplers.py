@@ -54,7 +54,16 @@ def check(trace: Any, grid: dict[str, tuple[float, float]], tolerance: float = 0
         assert drawn.std() == pytest.approx(sd, rel=0.2), name
 
 
-@pytest.mark.parametrize("sampler", ["pymc", "nutpie", "numpyro", "blackjax"])
+SAMPLERS = [
+    "pymc",
+    "nutpie",
+    # Compilation by JAX takes most of the time.
+    pytest.param("numpyro", marks=pytest.mark.slow),
+    pytest.param("blackjax", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.filterwarnings("ignore:There are not enough devices")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_every_nuts_finds_the_exact_posterior(sampler: str, rows, grid) -> None:
