@@ -22,7 +22,9 @@ from rich.table import Table
 from jana_pymc.tasks import TASKS
 from jana_pymc.tasks.experiment import BOTH, QUICK, Protocol, run_task
 
-console = Console()
+# The tables are wide; without a terminal, rich would cut them to 80 columns.
+WIDTH = 150
+console = Console() if Console().is_terminal else Console(width=WIDTH)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -49,7 +51,7 @@ def score_table(results: dict[str, dict[str, Any]]) -> Table:
     """C2ST beside published ones; ours is green where it is at or below the best of them all."""
     table = Table(title="mean C2ST (published: means over observations 1 to 10)")
     for column in ("task", "amortized", "refined", *published_scores.METHODS, "train s"):
-        table.add_column(column, justify="left" if column == "task" else "right")
+        table.add_column(column, justify="left" if column == "task" else "right", no_wrap=True)
     for name, scores in results.items():
         amortized = published_scores.best(name, published_scores.AMORTIZED)
         of_all = published_scores.best(name)
@@ -70,15 +72,11 @@ def calibration_table(results: dict[str, dict[str, Any]]) -> Table:
         table.add_column(column)
     for name, scores in results.items():
         halves = [scores["losses"][half] for half in ("posterior", "likelihood")]
-        excess = [
-            None if half["excess"] is None else (half["excess"], half["excess_standard_error"])
-            for half in halves
-        ]
         table.add_row(
             name,
             *(_verdict(scores[key]) for key in ("sbc", "jsbc")),
             "  ".join(f"{half['loss']:.3f}" for half in halves),
-            "  ".join("–" if each is None else f"{each[0]:.3f} ± {each[1]:.3f}" for each in excess),
+            "  ".join(_excess(half) for half in halves),
             "  ".join("–" if h["paper"] is None else f"{h['paper']:.3f}" for h in halves),
             "  ".join(f"{loss:.3f}" for loss in published_scores.LOSSES[name]),
         )
@@ -89,6 +87,13 @@ def _coloured(score: float, of_all: float, amortized: float) -> str:
     # Published means have three digits.
     colour = "green" if score <= of_all + 5e-4 else "yellow" if score < amortized else "red"
     return f"[{colour}]{score:.3f}[/{colour}]"
+
+
+def _excess(loss: dict[str, Any]) -> str:
+    """How far a loss is above the exact one: standard error and half the bracket together."""
+    if loss["excess"] is None:
+        return "–"
+    return f"{loss['excess']:.3f} ± {loss['excess_standard_error'] + loss['exact_error']:.3f}"
 
 
 def _verdict(components: dict[str, dict[str, Any]]) -> str:

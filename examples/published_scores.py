@@ -4,7 +4,9 @@ C2ST: means over observations 1 to 10 at 10,000 simulations, from the results of
 (2021, Benchmarking simulation-based inference), gaussian_mixture from their corrected rerun. NPE,
 NLE and NRE are amortized; the others spend all simulations on one observation.
 
-Losses: validation losses of Radev et al. (2023, JANA) in their units, posterior and likelihood.
+Losses: validation losses of Radev et al. (2023, JANA) in their units, posterior and likelihood. Two
+of their likelihoods are of other data: counts with added noise in sir; in bernoulli_glm_raw single
+trials, each with a second column of noise.
 """
 
 from __future__ import annotations

@@ -118,7 +118,8 @@ def _draw_marginal(ax: Axes, x: np.ndarray, colour: str) -> None:
     density = gaussian_kde(_thin(x, MAX_DRAWS))(grid)
     ax.plot(grid, density, color=colour, linewidth=1.6)
     ax.fill_between(grid, density, color=colour, alpha=0.07, linewidth=0)
-    ax.set_ylim(bottom=0)
+    # The marginals of earlier sets may be lower.
+    ax.set_ylim(0, max(ax.get_ylim()[1], 1.05 * density.max()))
 
 
 def _draw_pair(ax: Axes, x: np.ndarray, y: np.ndarray, colour: str, max_points: int) -> None:
