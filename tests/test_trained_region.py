@@ -14,7 +14,7 @@ from untrained import HIGH, LOW, reaction_times, untrained
 from jana_pymc.inference_data import to_inference_data
 from jana_pymc.refinement import prior_support
 from jana_pymc.simulation import Continuous, PyMCPrior
-from jana_pymc.trained_region import leaning
+from jana_pymc.trained_region import leaning, warn_of_outside
 
 pytestmark = [pytest.mark.bridge, pytest.mark.arviz]
 
@@ -88,10 +88,14 @@ def test_an_edge_of_the_prior_cuts_nothing_off() -> None:
 
 def test_simulating_outside_the_region_is_said() -> None:
     with pytest.warns(UserWarning, match=r"1 of 2 parameter vectors.*v reaches 2, trained from 0"):
-        RT.simulate(np.array([[2.0, 0.3], [0.5, 0.3]]), 3, random_seed=1)
+        warn_of_outside(RT.layout, RT.region, np.array([[2.0, 0.3], [0.5, 0.3]]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        RT.simulate(np.array([[HIGH + 0.01, 0.3]]), 3, random_seed=1)  # a prior's farthest draws
+        farthest = np.array([[HIGH + 0.01, 0.3]])  # of a prior's draws
+        warn_of_outside(RT.layout, RT.region, farthest)
+        few = np.repeat([[0.5, 0.3]], 200, axis=0)
+        few[0, 0] = 2.0
+        warn_of_outside(RT.layout, RT.region, few)
 
 
 def test_conditions_far_outside_are_said() -> None:
