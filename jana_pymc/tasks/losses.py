@@ -84,7 +84,7 @@ def losses(
     theta: NDArray[np.float64],
     x: NDArray[np.float64],
     *,
-    draws: int = 500,
+    draws: int = 100,
     random_seed: int | np.random.Generator | None = None,
 ) -> Losses:
     """Mean losses of both networks, and of the exact densities where the task has a likelihood.
