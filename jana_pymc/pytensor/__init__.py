@@ -4,6 +4,7 @@ from jana_pymc.pytensor._compat import taken_rows
 from jana_pymc.pytensor.contamination import Contaminant
 from jana_pymc.pytensor.lowering import NoLowering, lower
 from jana_pymc.pytensor.lowering_markovian import lower_markovian
+from jana_pymc.pytensor.lowering_vector import lower_vector
 from jana_pymc.pytensor.op import LogDensity, LogDensityAndGradient, failure
 from jana_pymc.pytensor.truncation import Truncation, log_share
 
@@ -17,5 +18,6 @@ __all__ = [
     "log_share",
     "lower",
     "lower_markovian",
+    "lower_vector",
     "taken_rows",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import pytensor.tensor as pt
@@ -145,7 +146,7 @@ def _components(
         line = _Line(raw, bins)
         if isinstance(component, CountRange):
             mean, sd = (float(b[column.start]) for b in (density.mean, density.sd))
-            total = total + _log_count(component, observables[:, j], line, mean, sd)
+            total = total + log_count(component, observables[:, j], line, mean, sd)
         else:
             total = total + line.log_density(features[:, column.start])
     return total
@@ -174,6 +175,12 @@ def _dense(network: DenseNetwork, inputs: _Inputs, *rows: TensorVariable) -> Ten
         else:
             x = ACTIVATIONS[type(layer)](x)
     return x
+
+
+class Line(Protocol):
+    """An increasing map of the real line, one a row."""
+
+    def value(self, y: TensorVariable) -> tuple[TensorVariable, TensorVariable]: ...
 
 
 class _Line:
@@ -212,8 +219,8 @@ class _Line:
         return z, slope - self.log_scale
 
 
-def _log_count(
-    component: CountRange, counts: TensorVariable, line: _Line, mean: float, sd: float
+def log_count(
+    component: CountRange, counts: TensorVariable, line: Line, mean: float, sd: float
 ) -> TensorVariable:
     """`log_cell_probability` of counts in PyTensor."""
     counts = pt.switch(_is_count(component, counts), counts, 0.0)

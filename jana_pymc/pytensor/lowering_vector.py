@@ -1,0 +1,244 @@
+"""The vector likelihood re-expressed as ordinary PyTensor graphs: all components at once."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor.tensor.variable import TensorVariable
+
+from jana_pymc.flows.autoregressive import MAX_LOG_SCALE, MAX_LOG_STRETCH, AutoregressiveTransform
+from jana_pymc.likelihoods import CountRange, VectorLikelihood
+from jana_pymc.likelihoods.discrete import DiscreteAutoregressive
+from jana_pymc.likelihoods.distractors import DistractorFlow
+from jana_pymc.networks.conditioners import FAR, ConditionerBank, LocationScaleNetwork
+from jana_pymc.pytensor.lowering import (
+    NoLowering,
+    _dense,
+    _find,
+    _numpy,
+    _rows_of,
+    _table,
+    _to_real,
+    lower,
+)
+from jana_pymc.pytensor.lowering_markovian import _is_count, log_count
+
+MOST_DISCRETE = 4
+"""Each discrete component has a graph of its own, which takes its time to compile."""
+
+
+@lower.register
+def lower_vector(
+    network: VectorLikelihood,
+    observables: TensorVariable,
+    parameters: TensorVariable,
+    group: TensorVariable | None,
+    conditions: TensorVariable | None,
+) -> TensorVariable:
+    """Rows are vectors; sequences of shape (sets, n_obs, components) are rows once flattened."""
+    if len(network.discrete) > MOST_DISCRETE:
+        raise NoLowering(f"{len(network.discrete)} discrete components would compile for minutes.")
+    if observables.ndim == 3:
+        observables = observables.reshape((observables.shape[0], len(network.components)))
+        if conditions is not None:
+            conditions = conditions.reshape((conditions.shape[0], network.n_conditions))
+    context = _context(network, observables, parameters, group, conditions)
+    log_prob = pt.zeros(observables.shape[:1])
+    if network.discrete_part is not None:
+        values = observables[:, list(network.discrete)]
+        log_prob, codes = _discrete(network.discrete_part, values, context)
+        context = pt.concatenate([context, codes], axis=1)
+    if network.flow is not None:
+        columns, inside = [], pt.ones(observables.shape[:1], dtype="bool")
+        for j, (support, column) in enumerate(
+            zip(network.supports, network.continuous, strict=True)
+        ):
+            y, log_det, possible = _to_real(support, observables[:, column], parameters, group)
+            columns.append((y - float(network.real_mean[j])) / float(network.real_sd[j]))
+            log_prob = log_prob + log_det - math.log(float(network.real_sd[j]))
+            inside = inside & possible
+        z = pt.stack(columns, axis=1)
+        for transform in network.flow.transforms:
+            if isinstance(transform, AutoregressiveTransform):
+                z, log_det = _transform(transform, z, context)
+                log_prob = log_prob + log_det.sum(axis=1)
+            else:
+                z = z[:, ::-1]
+        log_prob = pt.switch(inside, log_prob + _log_normal(z), -np.inf)
+    if network.distractor_part is not None:
+        given = observables[:, [*network.discrete, *network.continuous]]
+        distractors = observables[:, list(network.distractors)]
+        log_prob = log_prob + _distractors(network.distractor_part, distractors, given)
+    return log_prob
+
+
+def _context(
+    network: VectorLikelihood,
+    observables: TensorVariable,
+    parameters: TensorVariable,
+    group: TensorVariable | None,
+    conditions: TensorVariable | None,
+) -> TensorVariable:
+    """`VectorLikelihood._context`, one row an observation."""
+    logs = network.parameter_log.cpu().numpy()
+    entering = parameters
+    if logs.any():
+        safe = pt.maximum(parameters, np.where(logs, np.finfo(np.float64).tiny, -np.inf))
+        entering = pt.switch(logs, pt.log(pt.switch(logs, safe, 1.0)), parameters)
+    theta = (entering - _numpy(network.parameter_mean)) / _numpy(network.parameter_sd)
+    context = _rows_of(theta, group, observables)
+    if not network.n_conditions:
+        return context
+    if conditions is None:
+        raise ValueError(f"this likelihood needs {network.n_conditions} known conditions a row.")
+    known = (conditions - _numpy(network.condition_mean)) / _numpy(network.condition_sd)
+    parts = [context, known]
+    if network.n_products:
+        products = context[:, :, None] * known[:, None]
+        parts.append(products.reshape((-1, network.n_products)))
+    return pt.concatenate(parts, axis=1)
+
+
+def _transform(
+    transform: AutoregressiveTransform, x: TensorVariable, context: TensorVariable
+) -> tuple[TensorVariable, TensorVariable]:
+    """z, and the log derivative of each component."""
+    log_scale: TensorVariable | float = 0.0
+    if transform.location_scale is not None:
+        location, log_scale = _location_scale(transform.location_scale, context)
+        x = (x - location) * pt.exp(-log_scale)
+    raw = _bank(transform.conditioners, context, x)
+    n_outputs = transform.conditioners.bias_out.shape[1]
+    z, log_derivative = _monotone(x.ravel(), raw.reshape((-1, n_outputs)), transform.n_bins)
+    return z.reshape(x.shape), log_derivative.reshape(x.shape) - log_scale
+
+
+def _discrete(
+    part: DiscreteAutoregressive, values: TensorVariable, context: TensorVariable
+) -> tuple[TensorVariable, TensorVariable]:
+    """Log probability of all components, and the codes that stand for them."""
+    mean, sd = _numpy(part.code_mean), _numpy(part.code_sd)
+    real, possible = [], pt.ones(values.shape[:1], dtype="bool")
+    for j, kind in enumerate(part.components):
+        value = values[:, j]
+        if isinstance(kind, CountRange):
+            exists = _is_count(kind, value)
+            safe = pt.switch(exists, value, 0.0)
+            y = pt.log(safe + 0.5)
+            real.append(y if kind.upper is None else y - pt.log(kind.upper + 0.5 - safe))
+        else:
+            exists = pt.eq(value, pt.clip(pt.round(value), 0, kind - 1))
+            real.append(value)
+        possible = possible & exists
+    codes = (pt.stack(real, axis=1) - mean) / sd
+    location, log_scale = _location_scale(part.location_scale, context)
+    raw = _bank(part.conditioners, context, (codes - location) * pt.exp(-log_scale))
+    total = pt.zeros(values.shape[:1])
+    rows = pt.arange(values.shape[0])
+    for j, kind in enumerate(part.components):
+        if isinstance(kind, int):
+            log_probs = pt.special.log_softmax(raw[:, j, :kind], axis=1)
+            category = pt.cast(pt.clip(pt.round(values[:, j]), 0, kind - 1), "int64")
+            total = total + log_probs[rows, category]
+            continue
+        inverse_scale = pt.exp(-log_scale[:, j]) / sd[j]
+        shift = mean[j] + sd[j] * location[:, j]
+        line = _Line(raw[:, j], part.n_bins, shift, inverse_scale)
+        total = total + log_count(kind, values[:, j], line, 0.0, 1.0)
+    return pt.switch(possible, total, -np.inf), codes
+
+
+class _Line:
+    """Increasing map of counts on the real line, one a row."""
+
+    def __init__(
+        self, raw: TensorVariable, bins: int, shift: TensorVariable, inverse_scale: TensorVariable
+    ):
+        self.raw, self.bins, self.shift, self.inverse_scale = raw, bins, shift, inverse_scale
+
+    def value(self, y: TensorVariable) -> tuple[TensorVariable, TensorVariable]:
+        """Image of y, and log derivative."""
+        z, slope = _monotone((y - self.shift) * self.inverse_scale, self.raw, self.bins)
+        return z, slope + pt.log(self.inverse_scale)
+
+
+def _distractors(
+    part: DistractorFlow, values: TensorVariable, given: TensorVariable
+) -> TensorVariable:
+    scale = _numpy(part.scale)
+    t = (values - _numpy(part.location)) / scale
+    context = _compress((given - _numpy(part.given_location)) / _numpy(part.given_scale))
+    z, log_det = _transform(part.transform, pt.arcsinh(t), context)
+    log_det = log_det - np.log(scale) - 0.5 * pt.log1p(t**2)
+    return _log_normal(z) + log_det.sum(axis=1)
+
+
+def _location_scale(
+    network: LocationScaleNetwork, context: TensorVariable
+) -> tuple[TensorVariable, TensorVariable]:
+    n = network.linear.weight.shape[1]
+    output = _dense(network.dense, context, np.zeros(n), np.ones(n))
+    dim = network.linear.weight.shape[0]
+    location, log_scale = pt.split(output, [dim, dim], axis=1)
+    location = location + context @ pt.constant(_numpy(network.linear.weight).T)
+    return location, _soft_clamp(log_scale, MAX_LOG_SCALE)
+
+
+def _bank(
+    bank: ConditionerBank, context: TensorVariable, components: TensorVariable
+) -> TensorVariable:
+    """`ConditionerBank.forward`, shape (rows, components, outputs)."""
+    x = pt.concatenate([context, _compress(components)], axis=1)
+    mask = _numpy(bank.mask)
+    first = (_numpy(bank.weight_in) * mask[..., None]).transpose(1, 0, 2)
+    hidden = first.shape[2]
+    h = x @ pt.constant(first.reshape(first.shape[0], -1)) + _numpy(bank.bias_in).ravel()
+    h = _silu(h).reshape((-1, bank.dim, hidden)).transpose(1, 0, 2)
+    h = _silu(h @ pt.constant(_numpy(bank.weight)) + _numpy(bank.bias)[:, None])
+    raw = h @ pt.constant(_numpy(bank.weight_out)) + _numpy(bank.bias_out)[:, None]
+    shift = x @ pt.constant((_numpy(bank.linear) * mask).T)
+    own = np.zeros(raw.type.shape[2] or bank.bias_out.shape[1])
+    own[bank.shift] = 1.0
+    return raw.transpose(1, 0, 2) + shift[..., None] * own
+
+
+def _monotone(
+    u: TensorVariable, raw: TensorVariable, bins: int
+) -> tuple[TensorVariable, TensorVariable]:
+    """`monotone_forward`, for as many values as rows of raw parameters."""
+    log_scale = _soft_clamp(raw[:, 1], MAX_LOG_STRETCH)
+    y = u * pt.exp(log_scale) + raw[:, 0]
+    table = _table(raw[:, 2:], bins, 0.0)
+    position = _find(table[0], y, pt.arange(y.shape[0]))
+    x_left, inverse_width, bottom, height, left, excess, constant = (
+        column.ravel()[position] for column in table
+    )
+    xi = (y - x_left) * inverse_width
+    rest = xi * (1.0 - xi)
+    inverse = 1.0 / (1.0 + excess * rest)
+    z = bottom + height * (xi * xi + left * rest) * inverse
+    numerator = left + xi * (2.0 - 2.0 * left + excess * xi)
+    # The table's constant holds that of the normal density, which is not wanted here.
+    slope = constant + 0.5 * math.log(2.0 * math.pi) + pt.log(numerator * inverse * inverse)
+    return z, slope + log_scale
+
+
+def _compress(x: TensorVariable) -> TensorVariable:
+    beyond = pt.abs(x) - FAR
+    far = pt.sign(x) * (FAR + pt.log1p(pt.maximum(beyond, 0.0)))
+    return pt.switch(beyond > 0.0, far, x)
+
+
+def _soft_clamp(x: Any, bound: float) -> Any:
+    return (2.0 * bound / math.pi) * pt.arctan(x * (math.pi / (2.0 * bound)))
+
+
+def _silu(x: TensorVariable) -> TensorVariable:
+    return x * pt.sigmoid(x)
+
+
+def _log_normal(z: TensorVariable) -> TensorVariable:
+    return -0.5 * (z**2).sum(axis=1) - 0.5 * z.shape[1] * math.log(2.0 * math.pi)
