@@ -46,6 +46,10 @@ def build(case: str) -> VectorLikelihood:
     return network.double()
 
 
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(1)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_lowering_gives_what_torch_gives(case: str) -> None:
     network = build(case)
@@ -56,7 +60,7 @@ def test_lowering_gives_what_torch_gives(case: str) -> None:
     known = None
     if n_conditions:
         known = torch.tensor(rng.normal(size=(5, network.n_steps, n_conditions)))
-    x = network.sample(theta.detach()[group], network.n_steps, known)
+    x = network.sample(theta.detach()[group], network.n_steps, known, generator=seeded())
     rows = x.reshape(5, -1).requires_grad_()
     flat = None if known is None else known.reshape(5, -1)
     value = network.log_prob_rows(rows, theta, group, flat)
@@ -78,7 +82,9 @@ def test_lowering_gives_what_torch_gives(case: str) -> None:
     actual = run(rows.detach().numpy(), theta.detach().numpy())
     continuous = [i for i, c in enumerate(network.components) if isinstance(c, Support)]
     np.testing.assert_allclose(actual[0], value.detach().numpy(), rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(actual[1], d_theta.numpy(), rtol=1e-7, atol=1e-8)
+    # A slope is a sum over components: its rounding is measured by the largest.
+    size = 1.0 + np.abs(actual[1]).max()
+    np.testing.assert_allclose(actual[1], d_theta.numpy(), rtol=1e-7, atol=1e-8 * size)
     np.testing.assert_allclose(
         actual[2][:, continuous], d_rows.numpy()[:, continuous], rtol=1e-7, atol=1e-8
     )
@@ -87,7 +93,7 @@ def test_lowering_gives_what_torch_gives(case: str) -> None:
 def test_one_parameter_vector_and_whole_sequences() -> None:
     network = build("sequence")
     theta = torch.tensor([[0.4, 0.6]], dtype=torch.float64)
-    x = network.sample(theta.expand(2, 2), 3)
+    x = network.sample(theta.expand(2, 2), 3, generator=seeded())
     parameters = pt.dmatrix(shape=(1, 2))
     lowered = lower(network, pt.constant(x.numpy()), parameters, None, None)
     actual = pytensor.function([parameters], lowered, mode=PYTHON)(theta.numpy())
@@ -101,7 +107,7 @@ def test_the_impossible_has_no_probability_and_a_finite_slope(
 ) -> None:
     network = build(case)
     theta = np.array([[0.4, 0.6]])
-    row = network.sample(torch.tensor(theta), 1)[0].numpy()
+    row = network.sample(torch.tensor(theta), 1, generator=seeded())[0].numpy()
     row[0, column] = bad
     parameters = pt.dmatrix()
     lowered = lower(network, pt.constant(row), parameters, None, None)
