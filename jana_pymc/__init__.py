@@ -17,6 +17,7 @@ from jana_pymc.likelihoods import (
     ConditionalSettings,
     MarkovianSettings,
     SignedCouplingSettings,
+    SoftFlowSettings,
     VectorSettings,
 )
 from jana_pymc.networks import (
@@ -108,6 +109,7 @@ __all__ = [
     "SignedCouplingSettings",
     "SimulationError",
     "Simulations",
+    "SoftFlowSettings",
     "StorageError",
     "TimeSeriesSettings",
     "TimeSeriesTransformerSettings",

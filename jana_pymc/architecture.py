@@ -21,6 +21,8 @@ from jana_pymc.likelihoods import (
     MarkovianSettings,
     SignedCouplingLikelihood,
     SignedCouplingSettings,
+    SoftFlowLikelihood,
+    SoftFlowSettings,
     Support,
     VectorLikelihood,
     VectorSettings,
@@ -38,7 +40,11 @@ from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings, SummarySett
 from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema, ParameterLayout
 
 LikelihoodSettings: TypeAlias = (
-    AutoregressiveSettings | SignedCouplingSettings | VectorSettings | MarkovianSettings
+    AutoregressiveSettings
+    | SignedCouplingSettings
+    | VectorSettings
+    | MarkovianSettings
+    | SoftFlowSettings
 )
 
 _LIKELIHOODS: dict[str, type[LikelihoodSettings]] = {
@@ -46,6 +52,7 @@ _LIKELIHOODS: dict[str, type[LikelihoodSettings]] = {
     "signed_coupling": SignedCouplingSettings,
     "vector": VectorSettings,
     "markovian": MarkovianSettings,
+    "soft_flow": SoftFlowSettings,
 }
 _SUMMARIES: dict[str, type[SummarySettings]] = {
     "set": SetSummarySettings,
@@ -76,7 +83,9 @@ class NetworkSettings:
     Parameters
     ----------
     posterior : PosteriorSettings
-    likelihood : AutoregressiveSettings, VectorSettings or SignedCouplingSettings
+    likelihood : settings of a likelihood
+        `AutoregressiveSettings`, `VectorSettings`, `MarkovianSettings`, `SoftFlowSettings` or
+        `SignedCouplingSettings`.
     """
 
     posterior: PosteriorSettings = field(default_factory=PosteriorSettings)
@@ -234,6 +243,10 @@ def _build_likelihood(
         return VectorLikelihood(
             components * n_steps, layout.size, n_conditions * n_steps, settings, n_steps
         )
+    if isinstance(settings, SoftFlowSettings):
+        if schema.structure == "markovian":
+            raise ValueError("SoftFlowSettings do not model sequences; use MarkovianSettings.")
+        return SoftFlowLikelihood(components, layout.size, n_conditions, settings)
     plain = [c for c in components if not isinstance(c, CountRange)]
     if schema.structure != "exchangeable" or len(plain) < len(components):
         raise ValueError(

@@ -5,6 +5,7 @@ from jana_pymc.likelihoods.contract import LikelihoodNetwork
 from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.likelihoods.coupling import SignedCouplingLikelihood, SignedCouplingSettings
 from jana_pymc.likelihoods.markovian import MarkovianLikelihood, MarkovianSettings
+from jana_pymc.likelihoods.soft_flow import SoftFlowLikelihood, SoftFlowSettings
 from jana_pymc.likelihoods.support import Bound, Support
 from jana_pymc.likelihoods.time_point import ConditionalSettings
 from jana_pymc.likelihoods.vector import VectorLikelihood, VectorSettings
@@ -20,6 +21,8 @@ __all__ = [
     "MarkovianSettings",
     "SignedCouplingLikelihood",
     "SignedCouplingSettings",
+    "SoftFlowLikelihood",
+    "SoftFlowSettings",
     "Support",
     "VectorLikelihood",
     "VectorSettings",
