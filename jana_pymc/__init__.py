@@ -29,6 +29,7 @@ from jana_pymc.networks import (
     TimeSeriesSettings,
     TimeSeriesTransformerSettings,
 )
+from jana_pymc.pooling import learn_pool_weight
 from jana_pymc.posterior import PosteriorSettings
 from jana_pymc.simulation import (
     Categorical,
@@ -129,6 +130,7 @@ __all__ = [
     "from_torch",
     "initvals",
     "kfold",
+    "learn_pool_weight",
     "leave_future_out",
     "leave_one_group_out",
     "load",

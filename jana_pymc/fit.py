@@ -21,6 +21,7 @@ from jana_pymc.architecture import (
 )
 from jana_pymc.joint import Batch, JointNetwork
 from jana_pymc.likelihoods import MarkovianSettings, VectorSettings
+from jana_pymc.pooling import learn_pool_weight
 from jana_pymc.screening import informative_components
 from jana_pymc.simulation import Continuous, GenerativeModel, Simulations
 from jana_pymc.training import (
@@ -159,7 +160,7 @@ def fit(
     finally:
         if isinstance(source, OnlineSimulations):
             source.close()
-    return JointApproximator(
+    approximator = JointApproximator(
         joint,
         settings=network,
         prior=model.prior,
@@ -169,6 +170,10 @@ def fit(
         history=history,
         model=model,
     )
+    approximator.pool_weight = learn_pool_weight(
+        approximator, sets[0][:n_validation], random_seed=np.random.default_rng((seed, 30))
+    )
+    return approximator
 
 
 def _informative(simulations: Simulations) -> tuple[int, ...] | None:

@@ -20,8 +20,8 @@ from jana_pymc.trained_region import leaning, warn_of_leaning
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
 
-Refinement = Literal["none", "psis", "nuts", "auto"]
-REFINEMENTS: tuple[Refinement, ...] = ("none", "psis", "nuts", "auto")
+Refinement = Literal["none", "pooled", "psis", "nuts", "auto"]
+REFINEMENTS: tuple[Refinement, ...] = ("none", "pooled", "psis", "nuts", "auto")
 
 CANDIDATES = 4
 """Amortized draws made for each that is kept, so that resampling repeats few of them."""
@@ -50,9 +50,9 @@ class RefinedDraws:
     log_q : ndarray, shape (sets, draws)
         Log density of the amortized posterior at the draws.
     method : ndarray of str, shape (sets,)
-        "none", "psis" or "nuts": what each data set got.
+        "none", "pooled", "psis" or "nuts": what each data set got.
     pareto_k : ndarray, shape (sets,)
-        Of the amortized draws as proposals for the pair's own posterior; NaN if not computed.
+        Of the amortized draws as proposals for what they were refined to; NaN if not computed.
     effective_share : ndarray, shape (sets,)
         Effective draws among the amortized ones, as a share; NaN if not computed.
     divergences : ndarray of int, shape (sets,)
@@ -88,8 +88,9 @@ def refine(
         From ``approximator.schema.batch(data)``.
     draws : int
         In all, a multiple of `chains`.
-    method : {"none", "psis", "nuts", "auto"}
-        "auto" resamples by importance, and runs NUTS where k̂ says that this is not enough.
+    method : {"none", "pooled", "psis", "nuts", "auto"}
+        "pooled" and "psis" resample by importance, see `psis`; "auto" does so as "psis", and runs
+        NUTS where k̂ says that this is not enough.
     chains : int
         Chains of NUTS.
     random_seed : int or Generator, optional
@@ -103,8 +104,9 @@ def refine(
     rng = np.random.default_rng(random_seed)
     if method == "none":
         return _amortized(approximator, batch, draws, rng)
-    resampled = psis(approximator, batch, draws, random_seed=rng)
-    if method == "psis":
+    weight = _pool_weight(approximator) if method == "pooled" else 1.0
+    resampled = psis(approximator, batch, draws, pool_weight=weight, random_seed=rng)
+    if method in ("psis", "pooled"):
         return resampled
     threshold = pareto_k_threshold(CANDIDATES * draws)
     chosen = np.arange(len(batch)) if method == "nuts" else resampled.pareto_k > threshold
@@ -121,14 +123,16 @@ def psis(
     batch: DataBatch,
     draws: int,
     *,
+    pool_weight: float = 1.0,
     random_seed: int | np.random.Generator | None = None,
 ) -> RefinedDraws:
     r"""Importance resampling of amortized draws.
 
-    Ratios :math:`l(x \mid \theta) \, p(\theta) / q(\theta \mid x)` in the prior's unconstrained
-    space, Pareto-smoothed, resample four times as many amortized draws as are kept. The result
-    follows the posterior that likelihood network and prior imply, as far as k̂ allows. Where k̂ is
-    too high, the proposal gets heavier tails first (`defend`).
+    Ratios :math:`[l(x \mid \theta) \, p(\theta) / q(\theta \mid x)]^\alpha` in the prior's
+    unconstrained space, Pareto-smoothed, resample four times as many amortized draws as are kept.
+    With α = 1 the result follows the posterior that likelihood network and prior imply, as far as
+    k̂ allows; with a smaller one, the pool of that and the amortized posterior
+    (`learn_pool_weight`). Where k̂ is too high, the proposal gets heavier tails first (`defend`).
 
     Parameters
     ----------
@@ -136,6 +140,8 @@ def psis(
     batch : DataBatch
     draws : int
         Kept of each data set.
+    pool_weight : float
+        α, from 0 to 1.
     random_seed : int or Generator, optional
 
     Returns
@@ -145,7 +151,9 @@ def psis(
     rng = np.random.default_rng(random_seed)
     parts = []
     for part in _parts(len(batch), CANDIDATES * draws):
-        proposed = propose(approximator, batch[part], CANDIDATES * draws, random_seed=rng)
+        proposed = propose(
+            approximator, batch[part], CANDIDATES * draws, pool_weight, random_seed=rng
+        )
         if (proposed.weights.pareto_k > proposed.weights.threshold).any():
             proposed = defend(approximator, batch[part], proposed, rng)
         weights = proposed.weights
@@ -154,7 +162,7 @@ def psis(
             RefinedDraws(
                 unconstrained=np.take_along_axis(proposed.unconstrained, kept[..., None], 1),
                 log_q=np.take_along_axis(proposed.log_q, kept, 1),
-                method=np.full(len(kept), "psis"),
+                method=np.full(len(kept), "psis" if pool_weight == 1.0 else "pooled"),
                 pareto_k=weights.pareto_k,
                 effective_share=weights.effective_draws / weights.draws,
                 divergences=np.zeros(len(kept), dtype=int),
@@ -247,7 +255,9 @@ class Proposed:
     log_q, log_prior, log_likelihood : ndarray, shape (sets, draws)
         Of the draws, over unconstrained parameters; the likelihood summed over observations.
     weights : ImportanceWeights
-        Pareto-smoothed, of likelihood times prior over q.
+        Pareto-smoothed, of the pool over the proposal.
+    pool_weight : float
+        The weight α of likelihood times prior in the pool; 1 leaves them alone.
     """
 
     unconstrained: np.ndarray
@@ -255,6 +265,7 @@ class Proposed:
     log_prior: np.ndarray
     log_likelihood: np.ndarray
     weights: ImportanceWeights
+    pool_weight: float = 1.0
 
     @property
     def log_ratios(self) -> np.ndarray:
@@ -266,6 +277,7 @@ def propose(
     approximator: JointApproximator,
     batch: DataBatch,
     draws: int,
+    pool_weight: float = 1.0,
     *,
     random_seed: int | np.random.Generator | None = None,
 ) -> Proposed:
@@ -277,6 +289,8 @@ def propose(
     batch : DataBatch
         All in memory at once: `sets` times `draws` should not exceed a few hundred thousand.
     draws : int
+    pool_weight : float
+        See `psis`.
     random_seed : int or Generator, optional
 
     Returns
@@ -294,7 +308,8 @@ def propose(
         ]
     )
     ratios = log_importance_ratios(log_likelihood, log_prior, log_q)
-    return Proposed(unconstrained, log_q, log_prior, log_likelihood, pareto_smooth(ratios))
+    weights = pareto_smooth(pool_weight * ratios)
+    return Proposed(unconstrained, log_q, log_prior, log_likelihood, weights, pool_weight)
 
 
 def defend(
@@ -346,10 +361,12 @@ def defend(
     share = n_new / (n + n_new)
     log_tails = np.log(share) + _log_student_t(both - mean, factor)
     mixture = np.logaddexp(np.log1p(-share) + np.nan_to_num(log_q, nan=-np.inf), log_tails)
-    ratios = log_importance_ratios(log_likelihood, log_prior, mixture)
+    a = proposed.pool_weight
+    pooled = a * (log_likelihood + log_prior) + ((1.0 - a) * log_q if a < 1.0 else 0.0)
+    ratios = log_importance_ratios(pooled, 0.0, mixture)
     good = proposed.weights.pareto_k <= proposed.weights.threshold
-    ratios[good, :n], ratios[good, n:] = proposed.log_ratios[good], -np.inf
-    return Proposed(both, log_q, log_prior, log_likelihood, pareto_smooth(ratios))
+    ratios[good, :n], ratios[good, n:] = a * proposed.log_ratios[good], -np.inf
+    return Proposed(both, log_q, log_prior, log_likelihood, pareto_smooth(ratios), a)
 
 
 def _log_student_t(deviation: np.ndarray, factor: np.ndarray) -> np.ndarray:
@@ -490,8 +507,18 @@ def _amortized(
     )
 
 
+def _pool_weight(approximator: JointApproximator) -> float:
+    if approximator.pool_weight is None:
+        raise ValueError(
+            'refine="pooled": this pair was saved before pool weights were learned. Set '
+            "approximator.pool_weight = jana_pymc.learn_pool_weight(approximator, simulations), "
+            "with some hundred simulations that it was not trained on."
+        )
+    return approximator.pool_weight
+
+
 def log_importance_ratios(
-    log_likelihood: np.ndarray, log_prior: np.ndarray, log_q: np.ndarray
+    log_likelihood: np.ndarray, log_prior: np.ndarray | float, log_q: np.ndarray
 ) -> np.ndarray:
     """Log likelihood + log prior − log q; −inf where one of them is not finite.
 

@@ -35,7 +35,7 @@ FLOORS = (
         "trained_region",
     ),
     ("refinement",),
-    ("approximators",),
+    ("approximators", "pooling"),
     ("fit", "plots"),
     ("workflow",),
     ("tasks",),

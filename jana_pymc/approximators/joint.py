@@ -62,6 +62,8 @@ class JointApproximator:
     ----------
     posterior : PosteriorApproximator
     likelihood : LikelihoodApproximator
+    pool_weight : float or None
+        What `learn_pool_weight` found after training; None in files that are older than it.
 
     Raises
     ------
@@ -80,6 +82,7 @@ class JointApproximator:
         positive: Sequence[bool],
         history: TrainingHistory,
         model: GenerativeModel | None = None,
+        pool_weight: float | None = None,
     ):
         if not len(history):
             raise ValueError(
@@ -103,6 +106,7 @@ class JointApproximator:
         self.positive = tuple(positive)
         self.history = history
         self.model = model
+        self.pool_weight = pool_weight
         self.posterior = PosteriorApproximator(network.posterior, prior, schema)
         self.likelihood = LikelihoodApproximator(network.likelihood, prior.layout, schema, region)
 
@@ -213,6 +217,13 @@ class JointApproximator:
             Which of "posterior", "log_likelihood", "posterior_predictive", "prior" and
             "observed_data" to compute. "sample_stats" comes with the log-likelihood: ``lp``, the
             log joint density, and ``log_q``, both over unconstrained parameters.
+        refine : {"none", "pooled", "psis", "nuts", "auto"}
+            What is made of amortized draws. "psis" resamples them by importance towards the
+            posterior that likelihood network and prior imply; "pooled" towards the pool of that
+            and the amortized posterior that did best on held-out simulations
+            (`jana_pymc.learn_pool_weight`), the most accurate one where both networks err; "nuts"
+            samples from the former with amortized draws as start; "auto" is "psis", and "nuts"
+            for data sets whose k̂ asks for it.
         random_seed : int or Generator, optional
 
         Returns
@@ -255,7 +266,7 @@ class JointApproximator:
             )
             u = refined.unconstrained
             warn_unreliable(
-                refined.pareto_k[refined.method == "psis"],
+                refined.pareto_k[np.isin(refined.method, ("psis", "pooled"))],
                 CANDIDATES * draws * chains,
                 'Pass refine="auto" or "nuts".',
             )
@@ -331,6 +342,7 @@ class JointApproximator:
             "region": np.asarray(self.region).tolist(),
             "positive": list(self.positive),
             "history": asdict(self.history),
+            "pool_weight": self.pool_weight,
             "prior_fingerprint": _fingerprint(self.prior),
         }
         storage.write(Path(path), self.network.state_dict(), configuration, kind=KIND)
@@ -417,6 +429,7 @@ def load(
         positive=configuration["positive"],
         history=TrainingHistory(**configuration["history"]),
         model=model,
+        pool_weight=configuration.get("pool_weight"),
     )
 
 

@@ -214,6 +214,7 @@ class _Run:
                 "likelihood": approximator.history.best_likelihood,
                 "steps": approximator.history.step[-1],
             },
+            "pool_weight": approximator.pool_weight,
             "versions": _versions(),
             "complete": False,
         }

@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jana_pymc.approximators import JointApproximator
-from jana_pymc.refinement import refine
+from jana_pymc.importance import pareto_k_threshold
+from jana_pymc.refinement import CANDIDATES, RefinedDraws, refine
+from jana_pymc.simulation import DataBatch
 from jana_pymc.tasks.benchmark import Task
 from jana_pymc.tasks.c2st import c2st
 from jana_pymc.tasks.references import ReferencePosteriors
@@ -36,9 +38,9 @@ class ScoredDraws:
     amortized, refined : ndarray, shape (draws, parameters)
         Constrained, in the order of the literature.
     method : str
-        How they were refined: "psis" or "nuts".
+        How they were refined: "pooled", "psis" or "nuts".
     pareto_k : float
-        Of amortized draws as proposals for the posterior of likelihood network and prior.
+        Of amortized draws as proposals for what they were refined to.
     effective_share : float
         Effective draws among the amortized ones, as a share.
     divergences : int
@@ -160,7 +162,8 @@ def observation_draws(
     if draws < CHAINS or draws % CHAINS:
         raise ValueError(f"draws={draws}: expected a positive multiple of {CHAINS}.")
     # The content identifies an observation; its number may stand for another one elsewhere.
-    identity = f"{key} {draws} {random_seed} {_digest(observation)}"
+    weight = approximator.pool_weight
+    identity = f"{key} {weight} {draws} {random_seed} {_digest(observation)}"
     stored = _stored_draws(path, identity)
     if stored is not None:
         return stored
@@ -170,7 +173,7 @@ def observation_draws(
     start = time.perf_counter()
     amortized = approximator.posterior.sample(batch, draws, random_seed=rng)[0]
     middle = time.perf_counter()
-    refined = refine(approximator, batch, draws, method="auto", chains=CHAINS, random_seed=rng)
+    refined = _refined(approximator, batch, draws, rng)
     result = ScoredDraws(
         amortized=amortized.astype(np.float32),
         refined=approximator.prior.constrain(refined.unconstrained[0]).astype(np.float32),
@@ -187,6 +190,16 @@ def observation_draws(
     np.savez(temporary, **arrays)
     os.replace(temporary, path)
     return result
+
+
+def _refined(
+    approximator: JointApproximator, batch: DataBatch, draws: int, rng: np.random.Generator
+) -> RefinedDraws:
+    """Of the pooled posterior; NUTS where importance weights cannot reach it."""
+    pooled = refine(approximator, batch, draws, method="pooled", random_seed=rng)
+    if pooled.pareto_k[0] <= pareto_k_threshold(CANDIDATES * draws):
+        return pooled
+    return refine(approximator, batch, draws, method="auto", chains=CHAINS, random_seed=rng)
 
 
 def fingerprint(approximator: JointApproximator) -> str:
