@@ -91,9 +91,9 @@ def hssm_logp(rt: Any, response: Any, v: Any, a: Any, t0: Any, w: Any) -> Any:
 
 def sample(model: pm.Model, arguments: argparse.Namespace) -> tuple[Any, dict[str, float]]:
     """Draws, and seconds of compilation, sampling and both."""
-    draws = 50 if arguments.quick else 1000
+    draws = 50 if arguments.quick else arguments.draws
     options = {
-        "chains": 2 if arguments.quick else 4,
+        "chains": 2 if arguments.quick else arguments.chains,
         "random_seed": arguments.random_seed,
         "target_accept": 0.9,
         "progressbar": False,
@@ -122,7 +122,7 @@ def distances(first: Any, second: Any) -> dict[str, float]:
     result = {}
     for name in POPULATION:
         values = [np.asarray(t.posterior[name]) for t in (first, second)]
-        errors = [float(np.asarray(az.mcse(v))) for v in values]
+        errors = [float(np.asarray(az.mcse(t, var_names=[name])[name])) for t in (first, second)]
         result[name] = float((values[0].mean() - values[1].mean()) / np.hypot(*errors))
     return result
 
@@ -133,6 +133,8 @@ def main() -> None:
     )
     parser.add_argument("--approximator", type=Path, required=True, help="trained diffusion model")
     parser.add_argument("--quick", action="store_true", help="4 participants of 40 trials")
+    parser.add_argument("--draws", type=int, default=1000, help="of a chain, after as many to tune")
+    parser.add_argument("--chains", type=int, default=4)
     parser.add_argument("--sampler", default="pymc", choices=("pymc", "nutpie"))
     parser.add_argument("--random-seed", type=int, default=1)
     parser.add_argument("--output", type=Path, help="JSON file of the results")

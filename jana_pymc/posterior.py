@@ -178,7 +178,7 @@ class PosteriorNetwork(nn.Module):
         return torch.cat([summary, size], -1)
 
     def log_prob(
-        self, unconstrained: Float[Tensor, "*batch u"], condition: Float[Tensor, "*batch s1"]
+        self, unconstrained: Float[Tensor, "*batch u"], condition: Float[Tensor, "*#batch s1"]
     ) -> Float[Tensor, "*batch"]:
         """Log density of unconstrained parameters given `condition`."""
         standardized = (unconstrained - self.parameter_mean) / self.parameter_sd

@@ -100,7 +100,7 @@ class PosteriorApproximator:
         values = torch.as_tensor(unconstrained, dtype=condition.dtype, device=condition.device)
         size = max(1, ROWS_AT_ONCE // draws)
         parts = [
-            self.network.log_prob(u, c[:, None].expand(-1, draws, -1))
+            self.network.log_prob(u, c[:, None])
             for u, c in zip(values.split(size), condition.split(size), strict=True)
         ]
         return torch.cat(parts).double().cpu().numpy()

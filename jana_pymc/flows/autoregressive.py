@@ -58,14 +58,31 @@ class AutoregressiveTransform(nn.Module):
         )
 
     def forward(
-        self, x: Float[Tensor, "*batch d"], condition: Float[Tensor, "*batch c"]
+        self, x: Float[Tensor, "*batch d"], condition: Float[Tensor, "*#batch c"]
     ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch"]]:
         """Carry x to z, with the log determinant."""
         batch = x.shape[:-1]
-        condition = condition.expand(*batch, condition.shape[-1])
-        rows, given = x.reshape(-1, self.dim), condition.reshape(-1, condition.shape[-1])
-        z, log_derivative = self.components(rows, given)
+        if x.ndim == 3 and condition.shape[1] < x.shape[1]:
+            z, log_derivative = self._shared(x, condition)
+        else:
+            condition = condition.expand(*batch, condition.shape[-1])
+            rows, given = x.reshape(-1, self.dim), condition.reshape(-1, condition.shape[-1])
+            z, log_derivative = self.components(rows, given)
         return z.reshape(x.shape), log_derivative.sum(-1).reshape(batch)
+
+    def _shared(
+        self, x: Float[Tensor, "sets n d"], condition: Float[Tensor, "sets 1 c"]
+    ) -> tuple[Float[Tensor, "sets n d"], Float[Tensor, "sets n d"]]:
+        """Where many points share a condition, what depends on that alone is computed once."""
+        u, log_scale = self._standardize(x, condition)
+        first = self.conditioners.one(0, condition, u[..., :0])
+        parts = [monotone_forward(u[..., 0], first, self.n_bins)]
+        if self.dim > 1:
+            others = self.conditioners.after_first(condition[:, 0], u)
+            z, log_derivative = monotone_forward(u[..., 1:], others, self.n_bins)
+            parts += zip(z.unbind(-1), log_derivative.unbind(-1), strict=True)
+        z, log_derivative = (torch.stack(part, -1) for part in zip(*parts, strict=True))
+        return z, log_derivative - log_scale
 
     def components(
         self, x: Float[Tensor, "rows d"], condition: Float[Tensor, "rows c"]
@@ -76,25 +93,22 @@ class AutoregressiveTransform(nn.Module):
         return z, log_derivative - log_scale
 
     def inverse(
-        self, z: Float[Tensor, "*batch d"], condition: Float[Tensor, "*batch c"]
+        self, z: Float[Tensor, "*batch d"], condition: Float[Tensor, "*#batch c"]
     ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch"]]:
         """Undo `forward`, component by component."""
-        batch = z.shape[:-1]
-        condition = condition.expand(*batch, condition.shape[-1])
-        rows, given = z.reshape(-1, self.dim), condition.reshape(-1, condition.shape[-1])
-        u = rows.new_zeros((len(rows), 0))
-        log_det = rows.new_zeros(len(rows))
+        u = z[..., :0]
+        log_det = z.new_zeros(z.shape[:-1])
         for j in range(self.dim):
-            raw = self.conditioners.one(j, given, u)
-            u_j, log_derivative = monotone_inverse(rows[:, j], raw, self.n_bins)
-            u = torch.cat([u, u_j[:, None]], -1)
+            raw = self.conditioners.one(j, condition, u)
+            u_j, log_derivative = monotone_inverse(z[..., j], raw, self.n_bins)
+            u = torch.cat([u, u_j[..., None]], -1)
             log_det = log_det + log_derivative
         if self.location_scale is not None:
-            location, log_scale = self.location_scale(given)
+            location, log_scale = self.location_scale(condition)
             log_scale = soft_clamp(log_scale, MAX_LOG_SCALE)
             u = u * log_scale.exp() + location
             log_det = log_det + log_scale.sum(-1)
-        return u.reshape(z.shape), log_det.reshape(batch)
+        return u, log_det
 
     def _standardize(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         if self.location_scale is None:
@@ -115,7 +129,7 @@ class Reverse(nn.Module):
 
 
 def monotone_forward(
-    u: Float[Tensor, "*batch"], raw: Float[Tensor, "*batch o"], n_bins: int
+    u: Float[Tensor, "*batch"], raw: Float[Tensor, "*#batch o"], n_bins: int
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """An increasing affine map, then a spline, with the log derivative of both."""
     log_scale = soft_clamp(raw[..., 1], MAX_LOG_STRETCH)
@@ -127,7 +141,7 @@ def monotone_forward(
 
 
 def monotone_inverse(
-    z: Float[Tensor, "*batch"], raw: Float[Tensor, "*batch o"], n_bins: int
+    z: Float[Tensor, "*batch"], raw: Float[Tensor, "*#batch o"], n_bins: int
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """Undo `monotone_forward`."""
     table = SplineTable(raw[..., 2:], n_bins)

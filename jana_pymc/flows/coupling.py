@@ -153,7 +153,7 @@ class Coupling(nn.Module):
         self.second = conditioner(self.n_first, self.n_second)
 
     def forward(
-        self, x: Float[Tensor, "*batch d"], condition: Float[Tensor, "*batch c"] | None = None
+        self, x: Float[Tensor, "*batch d"], condition: Float[Tensor, "*#batch c"] | None = None
     ) -> Transformed:
         """Transform the first part given the second, then the second given the new first."""
         u1, u2 = x.split((self.n_first, self.n_second), -1)
@@ -165,7 +165,7 @@ class Coupling(nn.Module):
         return torch.cat([v1, v2], -1), log_det1 + log_det2.sum(-1)
 
     def inverse(
-        self, z: Float[Tensor, "*batch d"], condition: Float[Tensor, "*batch c"] | None = None
+        self, z: Float[Tensor, "*batch d"], condition: Float[Tensor, "*#batch c"] | None = None
     ) -> Transformed:
         """Undo `forward`, the second part first."""
         v1, v2 = z.split((self.n_first, self.n_second), -1)
@@ -179,5 +179,7 @@ class Coupling(nn.Module):
     def _raw(
         self, network: DenseNetwork, target: Tensor, given: Tensor, condition: Tensor | None
     ) -> Tensor:
-        inputs = given if condition is None else torch.cat([given, condition], -1)
+        inputs = given
+        if condition is not None:
+            inputs = torch.cat([given, condition.expand(*given.shape[:-1], -1)], -1)
         return network(inputs).unflatten(-1, (target.shape[-1], self.elementwise.n_parameters))

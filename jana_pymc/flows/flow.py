@@ -121,9 +121,9 @@ class ConditionalFlow(nn.Module):
         self.latent = latent
 
     def log_prob(
-        self, x: Float[Tensor, "*batch d"], condition: Float[Tensor, "*batch c"] | None = None
+        self, x: Float[Tensor, "*batch d"], condition: Float[Tensor, "*#batch c"] | None = None
     ) -> Float[Tensor, "*batch"]:
-        """Log density of x given the condition."""
+        """Log density of x given the condition, which may be shared along an axis of size one."""
         log_det = x.new_zeros(x.shape[:-1])
         for transform in self.transforms:
             x, contribution = transform(x, condition)
@@ -146,9 +146,8 @@ class ConditionalFlow(nn.Module):
         generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "*batch n d"], Float[Tensor, "*batch n"]]:
         """Draw n points for each condition, with their log densities, in one pass."""
+        x = self.latent.sample((*condition.shape[:-1], n), generator, condition)
         condition = condition.unsqueeze(-2)
-        condition = condition.expand(*condition.shape[:-2], n, condition.shape[-1])
-        x = self.latent.sample(tuple(condition.shape[:-1]), generator, condition)
         log_prob = self.latent.log_prob(x)
         for transform in reversed(self.transforms):
             x, contribution = transform.inverse(x, condition)  # type: ignore[operator]

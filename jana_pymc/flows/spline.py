@@ -121,9 +121,10 @@ class SplineTable:
         return self.fields[..., 1:, field].detach()
 
     def lookup(self, bins: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch 6"]:
-        """Fields of one bin for each spline, where inputs and splines correspond one to one."""
+        """Fields of one bin for each input; splines broadcast against the inputs."""
         index = bins[..., None, None].expand(*bins.shape, 1, N_FIELDS)
-        return torch.gather(self.fields, -2, index)[..., 0, :]
+        fields = self.fields.expand(*bins.shape, *self.fields.shape[-2:])
+        return torch.gather(fields, -2, index)[..., 0, :]
 
     def lookup_grouped(
         self, x: Float[Tensor, " rows"], group: Int[Tensor, " rows"], field: int = 0

@@ -114,15 +114,38 @@ class ConditionerBank(nn.Module):
         return self._add(raw, x @ (self.linear * self.mask).T)
 
     def one(
-        self, j: int, context: Float[Tensor, "rows c"], earlier: Float[Tensor, "rows j"]
-    ) -> Float[Tensor, "rows o"]:
-        """Outputs of network j, given the components before it."""
-        n_in = self.n_context + j
-        x = torch.cat([context, compress(earlier)], -1)
-        h = silu(x @ self.weight_in[j, :n_in] + self.bias_in[j])
-        h = silu(h @ self.weight[j] + self.bias[j])
-        raw = h @ self.weight_out[j] + self.bias_out[j]
-        return self._add(raw, x @ self.linear[j, :n_in])
+        self, j: int, context: Float[Tensor, "*#batch c"], earlier: Float[Tensor, "*batch j"]
+    ) -> Float[Tensor, "*_ o"]:
+        """Outputs of network j, given the components before it.
+
+        A context with an axis of size one serves all along it, and so do the outputs of the first
+        network, which sees nothing else.
+        """
+        c = self.n_context
+        h = context @ self.weight_in[j, :c] + self.bias_in[j]
+        shift = context @ self.linear[j, :c]
+        if j:
+            x = compress(earlier)
+            h = h + x @ self.weight_in[j, c : c + j]
+            shift = shift + x @ self.linear[j, c : c + j]
+        h = silu(silu(h) @ self.weight[j] + self.bias[j])
+        return self._add(h @ self.weight_out[j] + self.bias_out[j], shift)
+
+    def after_first(
+        self, context: Float[Tensor, "sets c"], components: Float[Tensor, "sets n d"]
+    ) -> Float[Tensor, "sets n d1 o"]:
+        """Outputs of all networks but the first, for points that share their context."""
+        c, n_sets, n, dim = self.n_context, *components.shape[:2], self.dim
+        x = compress(components).flatten(0, 1)
+        weight = (self.weight_in * self.mask[..., None])[1:, c:].transpose(0, 1).flatten(1)
+        shared = torch.einsum("sc,jch->sjh", context, self.weight_in[1:, :c]) + self.bias_in[1:]
+        h = (x @ weight).reshape(n_sets, n, dim - 1, -1) + shared[:, None]
+        h = silu(h).flatten(0, 1).transpose(0, 1)
+        h = silu(torch.baddbmm(self.bias[1:, None], h, self.weight[1:]))
+        raw = torch.baddbmm(self.bias_out[1:, None], h, self.weight_out[1:]).transpose(0, 1)
+        linear = (self.linear * self.mask)[1:]
+        shift = (x @ linear[:, c:].T).reshape(n_sets, n, -1) + (context @ linear[:, :c].T)[:, None]
+        return self._add(raw.reshape(n_sets, n, dim - 1, -1), shift)
 
     def _add(self, raw: Tensor, shift: Tensor) -> Tensor:
         before, own, after = raw.tensor_split((self.shift, self.shift + 1), -1)
