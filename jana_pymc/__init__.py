@@ -40,6 +40,7 @@ from jana_pymc.simulation import (
     PyMCPrior,
     SimulationError,
     Simulations,
+    SimulationStore,
 )
 from jana_pymc.storage import StorageError
 from jana_pymc.training import TrainingError, TrainingHistory, TrainingSettings
@@ -109,6 +110,7 @@ __all__ = [
     "SetTransformerSettings",
     "SignedCouplingSettings",
     "SimulationError",
+    "SimulationStore",
     "Simulations",
     "SoftFlowSettings",
     "StorageError",

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -23,16 +23,19 @@ from jana_pymc.joint import Batch, JointNetwork
 from jana_pymc.likelihoods import MarkovianSettings, VectorSettings
 from jana_pymc.pooling import learn_pool_weight
 from jana_pymc.screening import informative_components
-from jana_pymc.simulation import Continuous, GenerativeModel, Simulations
+from jana_pymc.simulation import Continuous, GenerativeModel, Simulations, SimulationStore
 from jana_pymc.training import (
     BatchSource,
-    OnlineSimulations,
+    ChunkRounds,
+    SimulationRounds,
     StoredSimulations,
     TrainingSettings,
     resolve_device,
     to_batch,
     train,
 )
+
+AnySimulations: TypeAlias = Simulations | SimulationStore
 
 MINIMUM_SIMULATIONS = 20
 
@@ -44,7 +47,7 @@ def fit(
     model: GenerativeModel,
     *,
     n_simulations: int = 10_000,
-    simulations: Simulations | Sequence[Simulations] | None = None,
+    simulations: AnySimulations | Sequence[AnySimulations] | None = None,
     online: bool = False,
     network: NetworkSettings | None = None,
     training: TrainingSettings | None = None,
@@ -62,8 +65,9 @@ def fit(
     n_simulations : int
         Data sets to simulate from the prior, and as many from the proposal if the model has one.
         Online, that many are made anew for each round.
-    simulations : Simulations or sequence of Simulations, optional
-        Train on these instead: from the prior, and from the proposal if there is one.
+    simulations : Simulations or SimulationStore, or a sequence of either, optional
+        Train on these instead: from the prior, and from the proposal if there is one. Stores are
+        streamed from disk in shuffled chunks; their first chunk is for validation and scales.
     online : bool
         Keep simulating while training: each round of simulations is seen about once.
     network : NetworkSettings, optional
@@ -110,7 +114,8 @@ def fit(
         raise ValueError("checkpoint needs random_seed: a resumed run must repeat its batches.")
     seed = int(np.random.SeedSequence(random_seed).generate_state(1)[0])
     torch_device = resolve_device(device)
-    sets = _simulations(model, simulations, n_simulations, executor, seed, progressbar)
+    stores, in_memory = _stores(model, simulations)
+    sets = _simulations(model, in_memory, n_simulations, executor, seed, progressbar)
     if network is None:
         informative = _informative(sets[0])
         network = default_settings(model.schema, model.prior.n_unconstrained, informative)
@@ -136,6 +141,7 @@ def fit(
     validation = [b.rows(slice(0, n_validation)) for b in batches]
     stored = [b.rows(slice(n_validation, None)) for b in batches]
     standardize(joint, stored)
+    region = trained_region(sets)
     source: BatchSource = StoredSimulations(
         stored[0],
         stored[1] if len(stored) > 1 else None,
@@ -146,6 +152,10 @@ def fit(
     )
     if online:
         source = _online(model, n_simulations, training, torch_device, seed, executor)
+    elif stores:
+        source = _streamed(model, stores, training, torch_device, seed)
+        edges = np.stack([store.region for store in stores])
+        region = np.stack([edges[:, 0].min(0), edges[:, 1].max(0)])
     try:
         history = train(
             joint,
@@ -154,18 +164,18 @@ def fit(
             training,
             seed=seed,
             checkpoint=None if checkpoint is None else Path(checkpoint),
-            data="" if checkpoint is None else _fingerprint(sets),
+            data="" if checkpoint is None else _fingerprint(sets, sum(map(len, stores))),
             progressbar=progressbar,
         )
     finally:
-        if isinstance(source, OnlineSimulations):
+        if isinstance(source, SimulationRounds):
             source.close()
     approximator = JointApproximator(
         joint,
         settings=network,
         prior=model.prior,
         schema=model.schema,
-        region=trained_region(sets),
+        region=region,
         positive=positive,
         history=history,
         model=model,
@@ -296,9 +306,56 @@ def _simulations(
     return sets
 
 
-def _fingerprint(sets: Sequence[Simulations]) -> str:
-    """Hash of all parameters and of the first data sets."""
-    digest = hashlib.sha256()
+def _stores(model: GenerativeModel, simulations: Any) -> tuple[list[SimulationStore], Any]:
+    """Stores to be streamed, and what stands for them in memory: their first chunks."""
+    given = list(simulations) if isinstance(simulations, (list, tuple)) else [simulations]
+    stores = [each for each in given if isinstance(each, SimulationStore)]
+    if not stores:
+        return [], simulations
+    if len(stores) < len(given):
+        raise TypeError("simulations: give either stores or what is in memory, not both.")
+    stores.sort(key=lambda store: store.source != "prior")
+    for store in stores:
+        if store.schema != model.schema or store.layout.names != model.layout.names:
+            raise ValueError(f"{store!r} belongs to another model: schema or parameters differ.")
+        if not store.chunks:
+            raise ValueError(f"{store!r} is empty.")
+    if all(len(store.chunks) == 1 for store in stores):
+        return [], [store.load(0) for store in stores]
+    if any(len(store.chunks) == 1 for store in stores):
+        raise ValueError(
+            "one of the stores has a single chunk, which is held out for validation: none is left "
+            "to train on. Make it again with a smaller chunk_size."
+        )
+    return stores, [store.load(0) for store in stores]
+
+
+def _streamed(
+    model: GenerativeModel,
+    stores: Sequence[SimulationStore],
+    training: TrainingSettings,
+    device: torch.device,
+    seed: int,
+) -> SimulationRounds:
+    rounds = [ChunkRounds(store, seed + i) for i, store in enumerate(stores)]
+
+    def get(number: int) -> tuple[Batch, Batch | None]:
+        batches = [to_batch(each.load(number), model.prior, device) for each in rounds]
+        return batches[0], batches[1] if len(batches) > 1 else None
+
+    return SimulationRounds(
+        get,
+        batch_size=training.batch_size,
+        steps_per_round=max(1, rounds[0].n_simulations // training.batch_size),
+        n_obs=model.schema.n_obs,
+        seed=seed,
+        ordered=model.schema.structure != "exchangeable",
+    )
+
+
+def _fingerprint(sets: Sequence[Simulations], n_streamed: int) -> str:
+    """Hash of all parameters in memory, of the first data sets, and of how many are on disk."""
+    digest = hashlib.sha256(str(n_streamed).encode() if n_streamed else b"")
     for each in sets:
         digest.update(np.ascontiguousarray(each.parameters).tobytes())
         first = each.batch()
@@ -326,7 +383,7 @@ def _online(
     device: torch.device,
     seed: int,
     executor: Executor | None,
-) -> OnlineSimulations:
+) -> SimulationRounds:
     def simulate(number: int) -> tuple[Batch, Batch | None]:
         batches = []
         for i, source in enumerate(_sources(model)):
@@ -341,7 +398,7 @@ def _online(
             batches.append(to_batch(made, model.prior, device))
         return batches[0], batches[1] if len(batches) > 1 else None
 
-    return OnlineSimulations(
+    return SimulationRounds(
         simulate,
         batch_size=training.batch_size,
         steps_per_round=max(1, n_simulations // training.batch_size),

@@ -18,6 +18,7 @@ from jana_pymc.simulation.prior import PyMCPrior
 from jana_pymc.simulation.randomness import RandomSeed, seed_sequence
 from jana_pymc.simulation.schema import DataBatch, DataSchema
 from jana_pymc.simulation.simulations import Simulations
+from jana_pymc.simulation.store import SimulationStore
 
 __all__ = [
     "Categorical",
@@ -32,6 +33,7 @@ __all__ = [
     "PyMCPrior",
     "RandomSeed",
     "SimulationError",
+    "SimulationStore",
     "Simulations",
     "observable_from_dict",
     "scalar_components",

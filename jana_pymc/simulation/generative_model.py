@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +20,10 @@ from jana_pymc.simulation.layout import ParameterLayout
 from jana_pymc.simulation.observables import Observable
 from jana_pymc.simulation.prior import PyMCPrior
 from jana_pymc.simulation.randomness import RandomSeed, seed_sequence
-from jana_pymc.simulation.runner import run_simulations
+from jana_pymc.simulation.runner import run_simulations, simulation_progress
 from jana_pymc.simulation.schema import RESERVED, DataSchema
 from jana_pymc.simulation.simulations import Simulations
+from jana_pymc.simulation.store import SimulationStore, fill_store
 
 
 class GenerativeModel:
@@ -212,6 +215,85 @@ class GenerativeModel:
             source=source if parameters is None else "given",
             failures=report,
         )
+
+    def simulate_to(
+        self,
+        path: str | Path,
+        n_simulations: int,
+        *,
+        chunk_size: int = 10_000,
+        source: Literal["prior", "proposal"] = "prior",
+        random_seed: int,
+        executor: Executor | None = None,
+        progressbar: bool = True,
+    ) -> SimulationStore:
+        """Simulate to disk, chunk by chunk, as many data sets as the disk holds.
+
+        A run that was cut short goes on with the chunk that it was at, and gives what an
+        uninterrupted one would have; with a larger `n_simulations` a store grows.
+
+        Parameters
+        ----------
+        path : str or Path
+            Folder of the store.
+        n_simulations : int
+            Number of data sets in all.
+        chunk_size : int
+            Data sets in a chunk; the last one is filled up to it. A few chunks are in memory at a
+            time.
+        source : {"prior", "proposal"}
+        random_seed : int
+            Chunks depend on it and on their number.
+        executor : concurrent.futures.Executor, optional
+        progressbar : bool
+
+        Returns
+        -------
+        SimulationStore
+            For `jana_pymc.fit`.
+
+        Raises
+        ------
+        ImportError
+            Without the extra ``zarr``.
+        ValueError
+            If the folder holds something else, or a store with other options.
+        """
+        if not isinstance(random_seed, (int, np.integer)) or isinstance(random_seed, bool):
+            raise TypeError(
+                f"random_seed={random_seed!r}: expected an integer, by which a run that was cut "
+                "short goes on."
+            )
+        for name, value in (("n_simulations", n_simulations), ("chunk_size", chunk_size)):
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise ValueError(f"{name}={value!r}: expected a positive integer.")
+        options = {
+            "source": source,
+            "random_seed": int(random_seed),
+            "chunk_size": int(chunk_size),
+            "schema": self.schema.to_dict(),
+            "layout": self.layout.to_dict(),
+        }
+        n_chunks = -(-n_simulations // chunk_size)
+        with simulation_progress(progressbar) as progress:
+            bar = progress.add_task("Simulating chunks", total=n_chunks)
+
+            def simulate(number: int, size: int) -> Simulations:
+                progress.update(bar, completed=number)
+                key = (random_seed, int(source == "proposal"), number)
+                return self.simulate(
+                    size,
+                    source=source,
+                    random_seed=np.random.SeedSequence(key),
+                    executor=executor,
+                    progressbar=False,
+                )
+
+            store = fill_store(
+                Path(path), json.loads(json.dumps(options)), [int(chunk_size)] * n_chunks, simulate
+            )
+            progress.update(bar, completed=n_chunks)
+        return store
 
     def _draw(
         self, n_simulations: int | None, source: str, seed: np.random.SeedSequence

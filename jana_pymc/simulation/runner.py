@@ -83,14 +83,8 @@ def run_simulations(
     tasks = _tasks(job, parameters, seed)
     n_sets = len(next(iter(parameters.values())))
     results: dict[int, BlockResult] = {}
-    columns = (
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
     with (
-        Progress(*columns, disable=not progressbar) as progress,
+        simulation_progress(progressbar) as progress,
         closing(_run_tasks(job, tasks, executor)) as done,
     ):
         bar = progress.add_task("Simulating", total=n_sets)
@@ -98,6 +92,17 @@ def run_simulations(
             results[number] = result
             progress.advance(bar, len(result.failure))
     return _gather([results[number] for number in range(len(tasks))])
+
+
+def simulation_progress(progressbar: bool) -> Progress:
+    """The bar that simulations are shown with."""
+    return Progress(
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        disable=not progressbar,
+    )
 
 
 def _tasks(job: Job, parameters: Arrays, seed: np.random.SeedSequence) -> list[list[Block]]:

@@ -1,13 +1,15 @@
 """Joint training of the posterior and the likelihood network."""
 
-from jana_pymc.training.batches import BatchSource, OnlineSimulations, StoredSimulations, to_batch
+from jana_pymc.training.batches import BatchSource, SimulationRounds, StoredSimulations, to_batch
 from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.loop import TrainingError, train
 from jana_pymc.training.settings import TrainingSettings, resolve_device
+from jana_pymc.training.streaming import ChunkRounds
 
 __all__ = [
     "BatchSource",
-    "OnlineSimulations",
+    "ChunkRounds",
+    "SimulationRounds",
     "StoredSimulations",
     "TrainingError",
     "TrainingHistory",

@@ -119,16 +119,17 @@ class StoredSimulations:
         )
 
 
-class OnlineSimulations:
-    """Batches from simulations made while training goes on.
+class SimulationRounds:
+    """Batches from simulations that are made, or read from disk, while training goes on.
 
     Training proceeds in rounds; while one round's simulations are learned from, the next round's
-    are made in the background. Each round's simulations depend on the seed and its number only.
+    are got in the background, and no more than these two are in memory. What a round holds depends
+    on its number only.
 
     Parameters
     ----------
-    simulate : callable
-        ``simulate(round) -> (prior batch, proposal batch or None)``.
+    get : callable
+        ``get(round) -> (prior batch, proposal batch or None)``.
     batch_size : int
     steps_per_round : int
     n_obs : tuple of int
@@ -139,7 +140,7 @@ class OnlineSimulations:
 
     def __init__(
         self,
-        simulate: Callable[[int], tuple[Batch, Batch | None]],
+        get: Callable[[int], tuple[Batch, Batch | None]],
         *,
         batch_size: int,
         steps_per_round: int,
@@ -148,7 +149,7 @@ class OnlineSimulations:
         ordered: bool = False,
     ):
         self.ordered = ordered
-        self.simulate = simulate
+        self.get = get
         self.batch_size = batch_size
         self.steps_per_round = steps_per_round
         self.n_obs = n_obs
@@ -164,13 +165,13 @@ class OnlineSimulations:
         return self._current[1].batch(position)
 
     def close(self) -> None:
-        """Stop simulating."""
+        """Stop what runs in the background."""
         self._background.shutdown(wait=True, cancel_futures=True)
 
     def _round(self, number: int) -> StoredSimulations:
         for wanted in (number, number + 1):
             if wanted not in self._coming:
-                self._coming[wanted] = self._background.submit(self.simulate, wanted)
+                self._coming[wanted] = self._background.submit(self.get, wanted)
         prior_batch, proposal_batch = self._coming.pop(number).result()
         return StoredSimulations(
             prior_batch,

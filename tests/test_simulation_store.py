@@ -1,0 +1,133 @@
+"""Simulations beyond memory: nothing lost or doubled, and training as good as from memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conjugate import exact_posterior, normal_mean
+
+import jana_pymc as jana
+from jana_pymc.simulation.store import INDEX, chunk_file
+from jana_pymc.training import ChunkRounds
+
+pytest.importorskip("zarr")
+OPTIONS = {"chunk_size": 50, "random_seed": 3, "progressbar": False}
+
+
+def parameters(store: jana.SimulationStore) -> np.ndarray:
+    return np.concatenate([chunk.parameters for chunk in store])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> jana.SimulationStore:
+    return normal_mean().simulate_to(tmp_path_factory.mktemp("store") / "whole", 250, **OPTIONS)
+
+
+def test_chunks_hold_what_was_asked_for(whole) -> None:
+    assert len(whole) == 250 and len(whole.chunks) == 5
+    theta = parameters(whole)
+    assert len(np.unique(theta)) == 250
+    np.testing.assert_array_equal(whole.region, [theta.min(0), theta.max(0)])
+    again = jana.SimulationStore(whole.path)
+    assert again.chunks == whole.chunks and again.source == "prior"
+    assert whole.failures.n_simulations == 250 and whole.failures.n_failed == 0
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("when", ["while simulating", "before the index"])
+def test_a_killed_run_goes_on_as_if_nothing_had_been(when, whole, tmp_path, monkeypatch) -> None:
+    path = tmp_path / "store"
+    model = normal_mean()
+    if when == "while simulating":
+        simulate, calls = model.simulate, []
+
+        def killed(*arguments, **options):
+            calls.append(1)
+            if len(calls) == 3:
+                raise Killed
+            return simulate(*arguments, **options)
+
+        monkeypatch.setattr(model, "simulate", killed)
+        with pytest.raises(Killed):
+            model.simulate_to(path, 250, **OPTIONS)
+        monkeypatch.undo()
+    else:
+        model.simulate_to(path, 100, **OPTIONS)
+        # The third chunk is there, but the index does not know of it.
+        whole.load(0).save(chunk_file(path, 2))
+    assert len(jana.SimulationStore(path)) == 100
+    resumed = model.simulate_to(path, 250, **OPTIONS)
+    np.testing.assert_array_equal(parameters(resumed), parameters(whole))
+    for ours, theirs in zip(resumed, whole, strict=True):
+        assert ours.dataset.equals(theirs.dataset)
+    assert not list(path.glob(".*"))
+
+
+def test_other_options_and_foreign_folders_are_refused(whole, tmp_path) -> None:
+    model = normal_mean()
+    with pytest.raises(ValueError, match=r"other options \(random_seed\)"):
+        model.simulate_to(whole.path, 250, **{**OPTIONS, "random_seed": 4})
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty and holds no simulation store"):
+        model.simulate_to(tmp_path, 250, **OPTIONS)
+    with pytest.raises(FileNotFoundError, match="holds no simulation store"):
+        jana.SimulationStore(tmp_path)
+    with pytest.raises(TypeError, match="random_seed=None: expected an integer"):
+        model.simulate_to(tmp_path / "new", 10, random_seed=None)
+    with pytest.raises(ValueError, match="chunk_size=0: expected a positive integer"):
+        model.simulate_to(tmp_path / "new", 10, random_seed=1, chunk_size=0)
+    index = (whole.path / INDEX).read_text()
+    (tmp_path / INDEX).write_text(index.replace('"version": 1', '"version": 99'))
+    with pytest.raises(ValueError, match="install a newer one"):
+        jana.SimulationStore(tmp_path)
+
+
+def test_an_epoch_visits_every_chunk_but_the_first_once(whole) -> None:
+    rounds = ChunkRounds(whole, seed=1, chunks_at_once=2)
+    assert rounds.rounds_per_epoch == 2 and rounds.n_simulations == 100
+    epochs = [rounds.numbers(2 * epoch) + rounds.numbers(2 * epoch + 1) for epoch in range(20)]
+    assert all(sorted(epoch) == [1, 2, 3, 4] for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 5
+    assert epochs[7] == ChunkRounds(whole, 1, 2).numbers(14) + ChunkRounds(whole, 1, 2).numbers(15)
+    odd = ChunkRounds(whole, seed=1, chunks_at_once=3)
+    seen = odd.numbers(0) + odd.numbers(1)
+    assert set(seen) == {1, 2, 3, 4} and len(seen) == 6
+    assert len(rounds.load(0)) == 100
+
+
+def test_fit_streams_and_resumes(tmp_path) -> None:
+    model = normal_mean()
+    store = model.simulate_to(tmp_path / "store", 4_000, **{**OPTIONS, "chunk_size": 400})
+    data = {"x": np.random.default_rng(1).normal(0.7, 1.0, 10)}
+
+    def train(n_steps: int, **options) -> jana.JointApproximator:
+        settings = jana.TrainingSettings(n_steps=n_steps, batch_size=64, n_validations=4)
+        return jana.fit(
+            model,
+            simulations=store,
+            training=settings,
+            random_seed=1,
+            progressbar=False,
+            **options,
+        )
+
+    approximator = train(800, checkpoint=tmp_path / "checkpoint")
+    mean, sd = exact_posterior(data["x"])
+    draws = approximator.sample(data, draws=2_000, random_seed=1)["posterior"]["mu"].values
+    assert draws.mean() == pytest.approx(mean, abs=0.3 * sd)
+    assert draws.std() == pytest.approx(sd, rel=0.2)
+    np.testing.assert_array_equal(approximator.region, store.region)
+    resumed = train(800, checkpoint=tmp_path / "checkpoint")
+    assert resumed.history.posterior == approximator.history.posterior
+
+
+def test_what_cannot_be_streamed_is_said(whole, tmp_path) -> None:
+    model = normal_mean()
+    with pytest.raises(TypeError, match="either stores or what is in memory"):
+        jana.fit(model, simulations=[whole, whole.load(0)])
+    single = model.simulate_to(tmp_path / "one", 50, **OPTIONS)
+    with pytest.raises(ValueError, match="a single chunk"):
+        jana.fit(model, simulations=[whole, single])
