@@ -21,6 +21,7 @@ from rich.progress import (
 from torch import Tensor, nn
 
 from jana_pymc.joint import Batch, JointLoss, JointNetwork
+from jana_pymc.training import parallel
 from jana_pymc.training.batches import BatchSource, seeded_generator
 from jana_pymc.training.checkpoint import Checkpoint
 from jana_pymc.training.history import TrainingHistory
@@ -50,6 +51,9 @@ def train(
     progressbar: bool = True,
 ) -> TrainingHistory:
     """Minimise Eq. 9 in place; each network ends with its best validation weights.
+
+    Within a process group of torch all processes call this with the same arguments: each learns
+    from its share of every batch, and the first one alone writes the checkpoint.
 
     Parameters
     ----------
@@ -92,6 +96,7 @@ def train(
     )
     if checkpoint is not None and checkpoint.exists():
         state = Checkpoint.load(checkpoint, network, optimizer, settings, seed, data)
+    parallel.wait_for_all()  # none may write before all have read
     history = state.history
     average = copy.deepcopy(network)
     average.load_state_dict(state.average)
@@ -100,11 +105,17 @@ def train(
     totals = torch.zeros(2, device=device)
     last_validation, left_out = first_step, 0
 
-    with _threads(settings.n_threads), _private_rng(device), _progress(progressbar) as bar:
+    with (
+        _threads(settings.n_threads),
+        _private_rng(device),
+        _progress(progressbar and parallel.rank() == 0) as bar,
+    ):
         task = bar.add_task("training", total=settings.n_steps, completed=first_step, losses="")
         for step in range(first_step, settings.n_steps):
             _set_learning_rate(optimizer, settings, step)
             batch, proposal_batch = source.batch(step)
+            batch = parallel.share(batch)
+            proposal_batch = None if proposal_batch is None else parallel.share(proposal_batch)
             generator = seeded_generator(device, seed, 0, step)
             torch.manual_seed(generator.initial_seed())  # dropout; restored by _private_rng
             loss = network.loss(
@@ -116,6 +127,7 @@ def train(
             )
             optimizer.zero_grad(set_to_none=True)
             loss.total(settings.mmd_weight).backward()
+            parallel.average([p.grad for p in network.parameters()])
             if step < settings.linear_steps:
                 for parameter in nonlinear:
                     parameter.grad = None
@@ -135,6 +147,7 @@ def train(
             bar.update(task, completed=done)
             if done % settings.validate_every and done < settings.n_steps:
                 continue
+            parallel.average([totals])
             means = (totals / max(1, done - last_validation - left_out)).tolist()
             totals.zero_()
             last_validation, left_out = done, 0
@@ -152,7 +165,7 @@ def train(
                 if value <= best:
                     state.best[name] = _copy(getattr(average, name))
             bar.update(task, losses=f"posterior {values[0]:.3f}  likelihood {values[1]:.4f}")
-            if checkpoint is not None:
+            if checkpoint is not None and parallel.rank() == 0:
                 state.average = _copy(average)
                 state.save(checkpoint, network, optimizer, settings, seed, data)
             if (

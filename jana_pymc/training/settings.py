@@ -8,6 +8,8 @@ from typing import Literal
 
 import torch
 
+from jana_pymc.training.parallel import local_device
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -110,7 +112,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
         If the device does not exist on this machine.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return local_device()
     try:
         resolved = torch.device(device)
         torch.empty(0, device=resolved)

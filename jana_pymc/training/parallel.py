@@ -1,0 +1,81 @@
+"""One training by several processes: each takes its share of a batch, gradients are averaged.
+
+Processes are started by ``torchrun`` and joined by ``torch.distributed.init_process_group`` (gloo
+on CPUs, NCCL on GPUs). The networks are small, so that all gradients travel in one message a step;
+`DistributedDataParallel` would wrap the forward pass of a module, but the loss here is a method of
+the pair, and its buckets only pay where gradients are large.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from jana_pymc.joint import Batch
+
+
+def n_processes() -> int:
+    """Number of processes that train together; 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if n_processes() > 1 else 0
+
+
+def local_device() -> torch.device:
+    """The CUDA device of this process where there is one, else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+
+def share(batch: Batch) -> Batch:
+    """The rows of a batch that this process learns from.
+
+    Raises
+    ------
+    ValueError
+        If the rows cannot be shared equally: the mean of gradients would not be that of the batch.
+    """
+    n = n_processes()
+    if n == 1:
+        return batch
+    if len(batch) % n:
+        raise ValueError(
+            f"a batch of {len(batch)} data sets cannot be shared equally by {n} processes; choose "
+            "a multiple for TrainingSettings.batch_size."
+        )
+    size = len(batch) // n
+    return batch.rows(slice(rank() * size, (rank() + 1) * size))
+
+
+def average(tensors: Sequence[Tensor | None]) -> None:
+    """Replace tensors by their means over all processes, in one message.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor or None
+        The same on all processes in number and shapes. None, a parameter without a gradient, is
+        left out.
+    """
+    n = n_processes()
+    present = [t for t in tensors if t is not None]
+    if n == 1 or not present:
+        return
+    flat = torch.cat([t.detach().reshape(-1) for t in present])
+    dist.all_reduce(flat)
+    flat /= n
+    for tensor, mean in zip(present, flat.split([t.numel() for t in present]), strict=True):
+        tensor.detach().copy_(mean.view_as(tensor))
+
+
+def wait_for_all() -> None:
+    """Until every process has come here."""
+    if n_processes() > 1:
+        dist.barrier()

@@ -1,0 +1,95 @@
+"""Several processes that train together reach what one reaches with the same batches."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conjugate import normal_mean
+
+import jana_pymc as jana
+from jana_pymc.joint import Batch
+from jana_pymc.training import parallel
+
+SCRIPT = """
+import sys
+import torch.distributed as dist
+import jana_pymc as jana
+from conjugate import normal_mean
+from test_parallel import train
+
+dist.init_process_group("gloo")
+approximator = train(int(sys.argv[2]), sys.argv[3])
+if dist.get_rank() == 0:
+    approximator.save(sys.argv[1])
+dist.destroy_process_group()
+"""
+
+
+def train(n_steps: int, checkpoint: str | Path) -> jana.JointApproximator:
+    settings = jana.TrainingSettings(
+        n_steps=n_steps, batch_size=32, n_validations=n_steps // 10, weight_average=0.9
+    )
+    return jana.fit(
+        normal_mean(),
+        n_simulations=400,
+        training=settings,
+        random_seed=1,
+        checkpoint=checkpoint,
+        progressbar=False,
+    )
+
+
+def together(n_processes: int, folder: Path, n_steps: int, checkpoint: Path) -> Path:
+    script, result = folder / "script.py", folder / f"{checkpoint.name}-{n_steps}.safetensors"
+    script.write_text(SCRIPT)
+    here = Path(__file__).parent
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(here.parent), str(here)]),
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(n_processes), str(script), str(result), str(n_steps)]
+    ended = subprocess.run(
+        [*command, str(checkpoint)],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-3_000:]
+    return result
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(tmp_path) -> None:
+    model = normal_mean()
+    alone = train(60, tmp_path / "alone")
+    pair = jana.load(together(2, tmp_path, 60, tmp_path / "two"), model)
+    # Rounding grows by chance as training goes on: the first validations agree to many digits.
+    for kind in ("posterior", "likelihood", "validation_posterior", "validation_likelihood"):
+        ours, theirs = getattr(pair.history, kind), getattr(alone.history, kind)
+        np.testing.assert_allclose(ours[:3], theirs[:3], atol=1e-5)
+        np.testing.assert_allclose(ours, theirs, atol=0.1)
+    # The checkpoint of two processes is good for one: nothing is left to train.
+    assert train(60, tmp_path / "two").history.step == alone.history.step
+
+
+def test_what_cannot_be_shared_equally_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(parallel, "n_processes", lambda: 2)
+    monkeypatch.setattr(parallel, "rank", lambda: 1)
+    rows = torch.arange(6.0)[:, None]
+    batch = Batch(rows, rows, rows[:, None], None, torch.ones(6))
+    half = parallel.share(batch)
+    assert half.parameters.flatten().tolist() == [3.0, 4.0, 5.0]
+    with pytest.raises(ValueError, match="cannot be shared equally by 2 processes"):
+        parallel.share(batch.rows(slice(0, 5)))
