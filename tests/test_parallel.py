@@ -75,7 +75,7 @@ def test_two_processes_do_what_one_does(tmp_path) -> None:
     model = normal_mean()
     alone = train(60, tmp_path / "alone")
     pair = jana.load(together(2, tmp_path, 60, tmp_path / "two"), model)
-    # Rounding grows by chance as training goes on: the first validations agree to three digits and more.
+    # Rounding grows by chance as training goes on: the first validations agree to three digits.
     for kind in ("posterior", "likelihood", "validation_posterior", "validation_likelihood"):
         ours, theirs = getattr(pair.history, kind), getattr(alone.history, kind)
         np.testing.assert_allclose(ours[:3], theirs[:3], atol=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import warnings
 from collections.abc import Generator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +25,12 @@ _TRIALS_IN_BLOCK = 49_152
 _SETS_IN_BLOCK = 16
 # A task is what a worker gets at once; so many that the progress bar moves.
 _TASKS = 100
+
+RETRIES = 2
+"""How often a task that a worker lost is run again."""
+
+MISTAKES = (TypeError, ValueError, SimulationError)
+"""What would come again: a simulator that does not fit its declaration."""
 
 Block: TypeAlias = tuple[Arrays, np.random.SeedSequence]
 Results: TypeAlias = Generator[tuple[int, BlockResult], None, None]
@@ -134,16 +141,33 @@ def _run_tasks(job: Job, tasks: Sequence[Sequence[Block]], executor: Executor | 
 
 
 def _submit(job: Job, tasks: Sequence[Sequence[Block]], executor: Executor) -> Results:
+    """Run tasks elsewhere; one that a worker loses is run again, alike by its seed."""
     _check_executor(job, executor)
     futures: dict[Future[BlockResult], int] = {}
+    lost: dict[int, int] = {}
+
+    def finished(future: Future[BlockResult], number: int) -> BlockResult | None:
+        try:
+            return future.result()
+        except (BrokenProcessPool, *MISTAKES):
+            raise
+        except Exception as error:
+            lost[number] = lost.get(number, 0) + 1
+            if lost[number] > RETRIES:
+                error.add_note(f"A task of the simulation was lost {lost[number]} times.")
+                raise
+            futures[executor.submit(_run_task, job, tasks[number])] = number
+            return None
+
     try:
-        yield 0, executor.submit(_run_task, job, tasks[0]).result()
-        futures |= {
-            executor.submit(_run_task, job, task): number
-            for number, task in enumerate(tasks[1:], start=1)
-        }
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        for first in range(min(1, len(tasks))), range(1, len(tasks)):
+            futures |= {executor.submit(_run_task, job, tasks[number]): number for number in first}
+            while futures:
+                future = next(as_completed(futures))
+                number = futures.pop(future)
+                result = finished(future, number)
+                if result is not None:
+                    yield number, result
     except BrokenProcessPool as error:
         error.add_note(
             "A worker process died. If this is a script, start it below "
@@ -153,11 +177,21 @@ def _submit(job: Job, tasks: Sequence[Sequence[Block]], executor: Executor) -> R
     finally:
         for future in futures:
             future.cancel()
+    if lost:
+        warnings.warn(
+            f"{sum(lost.values())} times a worker lost a task of the simulation, which was run "
+            "again; nothing is missing.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _check_executor(job: Job, executor: Executor) -> None:
     if not isinstance(executor, Executor):
-        raise TypeError(f"executor must be a concurrent.futures.Executor, got {executor!r}.")
+        raise TypeError(
+            f"executor must be a concurrent.futures.Executor, got {executor!r}; of a "
+            "dask.distributed.Client, pass client.get_executor()."
+        )
     if not isinstance(executor, ProcessPoolExecutor):
         return
     for name in ("simulator", "design"):
