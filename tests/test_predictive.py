@@ -48,12 +48,24 @@ def test_an_influential_observation_is_refitted() -> None:
     pair = ExactPair()
     options = {"draws": 1000, "random_seed": 1}
     with pytest.warns(UserWarning, match="1 units of 1 of 1 data sets"):
-        first = jana.loo_approximate_posterior(pair, {"x": x}, refit=False, **options)
+        first = jana.loo_approximate_posterior(
+            pair, {"x": x}, refit=False, moment_match=False, **options
+        )
     assert first.pareto_k[0, -1] > 0.7
     second = jana.loo_approximate_posterior(pair, {"x": x}, **options)
     assert second.refitted[0, -1]
     assert second.pareto_k[0, -1] < 0.7
     assert second.elpd_i[0, -1] == pytest.approx(exact_loo(x)[-1], abs=0.3)
+
+
+def test_moments_matched_where_nothing_is_refitted() -> None:
+    x = np.append(np.random.default_rng(1).normal(0, 0.5, 9), 9.0)
+    result = jana.loo_approximate_posterior(
+        ExactPair(), {"x": x}, refit=False, draws=4000, random_seed=1
+    )
+    assert result.refitted[0, -1]
+    assert result.pareto_k[0, -1] < 0.7
+    np.testing.assert_allclose(result.elpd_i[0], exact_loo(x), atol=0.2)
 
 
 def test_kfold_with_as_many_folds_as_observations_is_loo() -> None:

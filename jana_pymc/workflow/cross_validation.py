@@ -134,19 +134,22 @@ def loo_approximate_posterior(
     *,
     draws: int = POOLED_DRAWS,
     refit: bool = True,
+    moment_match: bool = True,
     random_seed: int | np.random.Generator | None = None,
 ) -> CrossValidation:
     """PSIS leave-one-out from draws given all data, corrected for their being amortized [1]_.
 
     Cheaper than `loo`: one posterior a data set. Folds whose k̂ is high are refitted: their own
-    amortized posterior takes over.
+    amortized posterior takes over. Where that does not suffice, the draws are moved to the fold's
+    posterior by matching moments [2]_.
 
     Parameters
     ----------
     approximator : JointApproximator
     data : mapping, DataFrame, Dataset, or sequence of these
     draws : int
-    refit : bool
+    refit, moment_match : bool
+        Whether folds of high k̂ have draws of their own, by either way; the lowest k̂ is kept.
     random_seed : int or Generator, optional
 
     Returns
@@ -157,12 +160,22 @@ def loo_approximate_posterior(
     ----------
     .. [1] Magnusson, M., Andersen, M. R., Jonasson, J., & Vehtari, A. (2019). Bayesian
        leave-one-out cross-validation for large data. ICML.
+    .. [2] Paananen, T., Piironen, J., Bürkner, P.-C., & Vehtari, A. (2021). Implicitly adaptive
+       importance sampling. Statistics and Computing, 31(2), 16.
     """
     batch = approximator.schema.batch(data)
     folds = [np.arange(n) for n in batch.n_obs]
     kind = "loo_approximate_posterior"
     return _cross_validate(
-        approximator, batch, folds, kind, "psis", draws, random_seed, refit=refit
+        approximator,
+        batch,
+        folds,
+        kind,
+        "psis",
+        draws,
+        random_seed,
+        refit=refit,
+        moment_match=moment_match,
     )
 
 
@@ -176,6 +189,7 @@ def _cross_validate(
     random_seed: int | np.random.Generator | None,
     *,
     refit: bool = True,
+    moment_match: bool = False,
 ) -> CrossValidation:
     check_correction(correction)
     approximator.likelihood.check_reachable(batch.observables)
@@ -190,7 +204,9 @@ def _cross_validate(
             results.append(one.uncorrected(draws, rng))
         else:
             pooled = kind != "loo_approximate_posterior"
-            results.append(one.corrected(draws, rng, pooled=pooled, refit=refit))
+            results.append(
+                one.corrected(draws, rng, pooled=pooled, refit=refit, moment_match=moment_match)
+            )
     width = max(len(terms) for terms, *_ in results)
     padded = [np.full((len(batch), width), np.nan) for _ in range(4)]
     for i, row in enumerate(results):

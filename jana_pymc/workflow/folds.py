@@ -10,6 +10,7 @@ from jana_pymc.importance import pareto_k_threshold, pareto_smooth
 from jana_pymc.refinement import log_importance_ratios, log_likelihood_of
 from jana_pymc.simulation import DataBatch
 from jana_pymc.workflow.log_averages import finite, log_mean, weighted
+from jana_pymc.workflow.moment_matching import match_moments
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -57,7 +58,7 @@ class Folds:
         return values, in_sample, np.full(len(values), np.nan), np.zeros(len(values))
 
     def corrected(
-        self, draws: int, rng: np.random.Generator, *, pooled: bool, refit: bool
+        self, draws: int, rng: np.random.Generator, *, pooled: bool, refit: bool, moment_match: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Terms by draws weighted with likelihood × prior / q; the same four arrays."""
         if pooled:
@@ -80,6 +81,12 @@ class Folds:
         if refit:
             for k in np.flatnonzero(pareto_k > pareto_k_threshold(len(log_joint))):
                 new_values, new_k = self._refit(int(k), rng)
+                if new_k < pareto_k[k]:
+                    pareto_k[k], refitted[k] = new_k, 1.0
+                    values[k if self.joint else self.fold == k] = new_values
+        if moment_match:
+            for k in np.flatnonzero(pareto_k > pareto_k_threshold(len(log_joint))):
+                new_values, new_k = self._match(int(k), unconstrained, log_q.reshape(-1))
                 if new_k < pareto_k[k]:
                     pareto_k[k], refitted[k] = new_k, 1.0
                     values[k if self.joint else self.fold == k] = new_values
@@ -119,6 +126,26 @@ class Folds:
         density = left_out.sum(1, keepdims=True) if self.joint else left_out
         values = weighted(weights.log_weights[:, None], density, axis=0)
         return (values[0] if self.joint else values), float(weights.pareto_k)
+
+    def _match(
+        self, k: int, unconstrained: np.ndarray, log_q: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """Terms of one fold from draws given all data, moved to the fold's posterior; and k̂."""
+        prior, posterior = self.approximator.prior, self.approximator.posterior
+        left_out = np.flatnonzero(self.fold == k)
+        rest = np.flatnonzero(self.fold != k)
+
+        def log_target(u: np.ndarray) -> np.ndarray:
+            return finite(self._pointwise(u, rest)).sum(1) + prior.log_prob(u)
+
+        def log_proposal(u: np.ndarray) -> np.ndarray:
+            return posterior.log_prob_unconstrained(u[None], self.batch)[0]
+
+        matched = match_moments(unconstrained, log_q, log_target, log_proposal)
+        density = finite(self._pointwise(matched.unconstrained, left_out))
+        density = density.sum(1, keepdims=True) if self.joint else density
+        values = weighted(matched.weights.log_weights[:, None], density, axis=0)
+        return (values[0] if self.joint else values), float(matched.weights.pareto_k)
 
     def _draw(
         self, folds: np.ndarray, draws: int, rng: np.random.Generator
