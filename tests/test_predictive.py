@@ -168,5 +168,8 @@ def test_results_convert_and_plot() -> None:
     assert result.to_dataset()["elpd_i"].shape == (3, 15)
     assert result.summary()["units"].tolist() == [6, 10, 15]
     assert len(result.plot().axes) == 2
+    predicted = jana.elpd(ExactPair(), DATA, data_sets(3, 2, 4), draws=100, random_seed=1)
+    sums = predicted.plot().axes[1].lines[0].get_ydata()
+    np.testing.assert_array_equal(sums, predicted.elpd)
     again = jana.loo(ExactPair(), DATA, random_seed=1)
     np.testing.assert_array_equal(result.elpd_i, again.elpd_i)

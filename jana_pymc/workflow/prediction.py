@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from jana_pymc.plots.prediction import plot_prediction
 from jana_pymc.refinement import log_likelihood_of, propose
 from jana_pymc.workflow.cross_validation_result import Correction, check_correction
 from jana_pymc.workflow.log_averages import standard_error_of, weighted
@@ -40,6 +42,10 @@ class Prediction(Result):
     def standard_error(self) -> np.ndarray:
         """Of `elpd`, for the variation from observation to observation, shape (sets,)."""
         return standard_error_of(self.elpd_i)
+
+    def plot(self) -> Figure:
+        """Plot terms and sums (`jana_pymc.plots.plot_prediction`)."""
+        return plot_prediction(self)
 
 
 def elpd(
