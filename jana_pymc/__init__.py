@@ -29,8 +29,8 @@ from jana_pymc.networks import (
     TimeSeriesSettings,
     TimeSeriesTransformerSettings,
 )
-from jana_pymc.pooling import learn_pool_weight
 from jana_pymc.posterior import PosteriorSettings
+from jana_pymc.refinement import learn_pool_weight
 from jana_pymc.simulation import (
     Categorical,
     Continuous,

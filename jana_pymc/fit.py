@@ -21,7 +21,7 @@ from jana_pymc.architecture import (
 )
 from jana_pymc.joint import Batch, JointNetwork
 from jana_pymc.likelihoods import MarkovianSettings, VectorSettings
-from jana_pymc.pooling import learn_pool_weight
+from jana_pymc.refinement import learn_pool_weight
 from jana_pymc.screening import informative_components
 from jana_pymc.simulation import Continuous, GenerativeModel, Simulations, SimulationStore
 from jana_pymc.training import (

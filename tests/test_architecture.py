@@ -35,7 +35,7 @@ FLOORS = (
         "trained_region",
     ),
     ("refinement",),
-    ("approximators", "pooling"),
+    ("approximators",),
     ("fit", "plots"),
     ("workflow",),
     ("tasks",),

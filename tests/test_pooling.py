@@ -8,8 +8,8 @@ from exact_pair import ExactPair, NormalLikelihood, NormalPosterior, data_sets
 from scipy import stats
 
 import jana_pymc as jana
-from jana_pymc.pooling import WEIGHTS, pool_scores
 from jana_pymc.refinement import psis, refine
+from jana_pymc.refinement.pooling import WEIGHTS, pool_scores
 
 pytestmark = pytest.mark.arviz
 SHIFT, STRETCH = 0.5, 1.3

@@ -48,12 +48,24 @@ def test_an_influential_observation_is_refitted() -> None:
     pair = ExactPair()
     options = {"draws": 1000, "random_seed": 1}
     with pytest.warns(UserWarning, match="1 units of 1 of 1 data sets"):
-        first = jana.loo_approximate_posterior(pair, {"x": x}, refit=False, **options)
+        first = jana.loo_approximate_posterior(
+            pair, {"x": x}, refit=False, moment_match=False, **options
+        )
     assert first.pareto_k[0, -1] > 0.7
     second = jana.loo_approximate_posterior(pair, {"x": x}, **options)
     assert second.refitted[0, -1]
     assert second.pareto_k[0, -1] < 0.7
     assert second.elpd_i[0, -1] == pytest.approx(exact_loo(x)[-1], abs=0.3)
+
+
+def test_moments_matched_where_nothing_is_refitted() -> None:
+    x = np.append(np.random.default_rng(1).normal(0, 0.5, 9), 9.0)
+    result = jana.loo_approximate_posterior(
+        ExactPair(), {"x": x}, refit=False, draws=4000, random_seed=1
+    )
+    assert result.refitted[0, -1]
+    assert result.pareto_k[0, -1] < 0.7
+    np.testing.assert_allclose(result.elpd_i[0], exact_loo(x), atol=0.2)
 
 
 def test_kfold_with_as_many_folds_as_observations_is_loo() -> None:
@@ -156,5 +168,8 @@ def test_results_convert_and_plot() -> None:
     assert result.to_dataset()["elpd_i"].shape == (3, 15)
     assert result.summary()["units"].tolist() == [6, 10, 15]
     assert len(result.plot().axes) == 2
+    predicted = jana.elpd(ExactPair(), DATA, data_sets(3, 2, 4), draws=100, random_seed=1)
+    sums = predicted.plot().axes[1].lines[0].get_ydata()
+    np.testing.assert_array_equal(sums, predicted.elpd)
     again = jana.loo(ExactPair(), DATA, random_seed=1)
     np.testing.assert_array_equal(result.elpd_i, again.elpd_i)

@@ -12,6 +12,7 @@ from jana_pymc.plots.evidence import (
 from jana_pymc.plots.history import plot_history
 from jana_pymc.plots.misspecification import plot_criticism, plot_misspecification
 from jana_pymc.plots.pairs import plot_posterior_pairs
+from jana_pymc.plots.prediction import plot_prediction
 from jana_pymc.plots.predictive import plot_posterior_predictive
 from jana_pymc.plots.surrogate import plot_surrogate
 
@@ -28,6 +29,7 @@ __all__ = [
     "plot_model_recovery",
     "plot_posterior_pairs",
     "plot_posterior_predictive",
+    "plot_prediction",
     "plot_ranks_ecdf",
     "plot_ranks_histogram",
     "plot_recovery",

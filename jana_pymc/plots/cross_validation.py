@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from jana_pymc.plots.style import COLOURS, REFERENCE, panels
 
 if TYPE_CHECKING:
-    from jana_pymc.workflow.predictive import CrossValidation
+    from jana_pymc.workflow.cross_validation_result import CrossValidation
 
 
 def plot_cross_validation(

@@ -4,6 +4,13 @@ from jana_pymc.workflow.analysis import Analysis, analyze
 from jana_pymc.workflow.bands import EcdfBand, ecdf_band, randomized_pit, uniformity_p_value
 from jana_pymc.workflow.calibration import Calibration, calibration
 from jana_pymc.workflow.criticism import Criticism, criticize
+from jana_pymc.workflow.cross_validation import (
+    kfold,
+    leave_one_group_out,
+    loo,
+    loo_approximate_posterior,
+)
+from jana_pymc.workflow.cross_validation_result import CrossValidation
 from jana_pymc.workflow.elpd_data import AmortizedRefit
 from jana_pymc.workflow.evidence import LogMarginalLikelihood, log_marginal_likelihood
 from jana_pymc.workflow.leave_future_out import LeaveFutureOut, leave_future_out
@@ -15,15 +22,7 @@ from jana_pymc.workflow.model_comparison import (
     model_recovery,
 )
 from jana_pymc.workflow.posterior_calibration import posterior_calibration
-from jana_pymc.workflow.predictive import (
-    CrossValidation,
-    Prediction,
-    elpd,
-    kfold,
-    leave_one_group_out,
-    loo,
-    loo_approximate_posterior,
-)
+from jana_pymc.workflow.prediction import Prediction, elpd
 from jana_pymc.workflow.verdict import Verdict, verdict
 
 __all__ = [

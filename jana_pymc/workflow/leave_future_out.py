@@ -14,16 +14,14 @@ from jana_pymc.importance import pareto_k_threshold, pareto_smooth
 from jana_pymc.plots.leave_future_out import plot_leave_future_out
 from jana_pymc.refinement import log_importance_ratios, log_likelihood_of
 from jana_pymc.simulation import DataBatch
-from jana_pymc.workflow.predictive import (
-    POOLED_DRAWS,
+from jana_pymc.workflow.cross_validation import POOLED_DRAWS
+from jana_pymc.workflow.cross_validation_result import (
     Correction,
     CrossValidation,
-    _check_correction,
-    _finite,
-    _mean,
-    _warn,
-    _weighted,
+    check_correction,
+    warn_of_high_k,
 )
+from jana_pymc.workflow.log_averages import finite, log_mean, weighted
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -116,7 +114,7 @@ def leave_future_out(
        cross-validation for Bayesian time series models. Journal of Statistical Computation and
        Simulation, 90(14), 2499-2523.
     """
-    _check_correction(correction)
+    check_correction(correction)
     batch = approximator.schema.batch(data)
     approximator.likelihood.check_reachable(batch.observables)
     _check_lengths(approximator, batch, start, ahead, correction)
@@ -134,7 +132,7 @@ def leave_future_out(
     result = LeaveFutureOut(
         "lfo", elpd_i, lpd_i, pareto_k, refitted == 1.0, draws, start=start, ahead=ahead
     )
-    _warn(result)
+    warn_of_high_k(result)
     return result
 
 
@@ -160,10 +158,10 @@ class _OneSequence:
         terms = np.empty(len(self.prefixes))
         for j, prefix in enumerate(self.prefixes):
             _, _, future = self._propose(int(prefix), int(prefix) + self.ahead)
-            terms[j] = _mean(future[:, prefix - self.prefixes[0]], axis=0)
+            terms[j] = log_mean(future[:, prefix - self.prefixes[0]], axis=0)
         _, _, future = self._propose(self.length)
         unknown = np.full(len(terms), np.nan)
-        return terms, _mean(future, axis=0), unknown, np.ones(len(terms))
+        return terms, log_mean(future, axis=0), unknown, np.ones(len(terms))
 
     def corrected(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Terms by weighted draws; the same four arrays."""
@@ -182,13 +180,13 @@ class _OneSequence:
             refitted[better] = 1.0
         log_ratios, _, future = self._propose(self.length)
         everything = pareto_smooth(log_ratios[:, -1]).log_weights[:, None]
-        return terms, _weighted(everything, future, axis=0), pareto_k, refitted
+        return terms, weighted(everything, future, axis=0), pareto_k, refitted
 
     def _weigh(self, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Terms and k̂ of all prefixes from draws given so many observations."""
         _, by_prefix, future = self._propose(length)
         weights = pareto_smooth(by_prefix.T)
-        return _weighted(weights.log_weights, future.T, axis=1), weights.pareto_k
+        return weighted(weights.log_weights, future.T, axis=1), weights.pareto_k
 
     def _propose(
         self, length: int, until: int | None = None
@@ -215,7 +213,7 @@ class _OneSequence:
         parameters = approximator.prior.constrain(unconstrained)
         pointwise = log_likelihood_of(approximator, _first(self.batch, until), 0, parameters)
         total = np.zeros((len(pointwise), until + 1))
-        np.cumsum(_finite(pointwise), axis=1, out=total[:, 1:])
+        np.cumsum(finite(pointwise), axis=1, out=total[:, 1:])
         log_prior = approximator.prior.log_prob(unconstrained)
         log_ratios = log_importance_ratios(total, log_prior[:, None], log_q[:, None])
         prefixes = self.prefixes[self.prefixes + self.ahead <= until]

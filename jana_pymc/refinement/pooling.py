@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jana_pymc.importance import pareto_smooth
-from jana_pymc.refinement import log_likelihood_of, propose
+from jana_pymc.refinement.proposals import log_likelihood_of, propose
 from jana_pymc.simulation import Simulations
 
 if TYPE_CHECKING:

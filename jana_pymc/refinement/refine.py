@@ -1,0 +1,93 @@
+"""The choice of a refinement, or of none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from jana_pymc.importance import pareto_k_threshold
+from jana_pymc.refinement.hamiltonian import nuts
+from jana_pymc.refinement.refined import RefinedDraws
+from jana_pymc.refinement.resampling import CANDIDATES, psis
+from jana_pymc.simulation import DataBatch
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators import JointApproximator
+
+Refinement = Literal["none", "pooled", "psis", "nuts", "auto"]
+
+REFINEMENTS: tuple[Refinement, ...] = ("none", "pooled", "psis", "nuts", "auto")
+
+
+def refine(
+    approximator: JointApproximator,
+    batch: DataBatch,
+    draws: int,
+    *,
+    method: Refinement = "auto",
+    chains: int = 4,
+    random_seed: int | np.random.Generator | None = None,
+) -> RefinedDraws:
+    """Draw from the posterior of each data set, refined as asked.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    batch : DataBatch
+        From ``approximator.schema.batch(data)``.
+    draws : int
+        In all, a multiple of `chains`.
+    method : {"none", "pooled", "psis", "nuts", "auto"}
+        "pooled" and "psis" resample by importance, see `psis`; "auto" does so as "psis", and runs
+        NUTS where k̂ says that this is not enough.
+    chains : int
+        Chains of NUTS.
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    RefinedDraws
+    """
+    if method not in REFINEMENTS:
+        raise ValueError(f"refine={method!r} is unknown; choose from {list(REFINEMENTS)}.")
+    rng = np.random.default_rng(random_seed)
+    if method == "none":
+        return _amortized(approximator, batch, draws, rng)
+    weight = _pool_weight(approximator) if method == "pooled" else 1.0
+    resampled = psis(approximator, batch, draws, pool_weight=weight, random_seed=rng)
+    if method in ("psis", "pooled"):
+        return resampled
+    threshold = pareto_k_threshold(CANDIDATES * draws)
+    chosen = np.arange(len(batch)) if method == "nuts" else resampled.pareto_k > threshold
+    chosen = np.arange(len(batch))[chosen]
+    if not len(chosen):
+        return resampled
+    return nuts(
+        approximator, batch, starts=resampled, datasets=chosen, chains=chains, random_seed=rng
+    )
+
+
+def _pool_weight(approximator: JointApproximator) -> float:
+    if approximator.pool_weight is None:
+        raise ValueError(
+            'refine="pooled": this pair was saved before pool weights were learned. Set '
+            "approximator.pool_weight = jana_pymc.learn_pool_weight(approximator, simulations), "
+            "with some hundred simulations that it was not trained on."
+        )
+    return approximator.pool_weight
+
+
+def _amortized(
+    approximator: JointApproximator, batch: DataBatch, draws: int, rng: np.random.Generator
+) -> RefinedDraws:
+    unconstrained, log_q = approximator.posterior.sample_unconstrained(batch, draws, rng)
+    unknown = np.full(len(batch), np.nan)
+    return RefinedDraws(
+        unconstrained,
+        log_q,
+        np.full(len(batch), "none"),
+        unknown,
+        unknown,
+        np.zeros(len(batch), dtype=int),
+    )

@@ -1,0 +1,96 @@
+"""Importance resampling of amortized draws."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jana_pymc.importance import pareto_k_threshold
+from jana_pymc.refinement.defence import defend
+from jana_pymc.refinement.proposals import propose
+from jana_pymc.refinement.refined import RefinedDraws, concatenate
+from jana_pymc.simulation import DataBatch
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators import JointApproximator
+
+CANDIDATES = 4
+"""Amortized draws made for each that is kept, so that resampling repeats few of them."""
+
+DRAWS_AT_ONCE = 400_000
+"""Amortized draws that are in memory at once."""
+
+
+def psis(
+    approximator: JointApproximator,
+    batch: DataBatch,
+    draws: int,
+    *,
+    pool_weight: float = 1.0,
+    random_seed: int | np.random.Generator | None = None,
+) -> RefinedDraws:
+    r"""Importance resampling of amortized draws.
+
+    Ratios :math:`[l(x \mid \theta) \, p(\theta) / q(\theta \mid x)]^\alpha` in the prior's
+    unconstrained space, Pareto-smoothed, resample four times as many amortized draws as are kept.
+    With α = 1 the result follows the posterior that likelihood network and prior imply, as far as
+    k̂ allows; with a smaller one, the pool of that and the amortized posterior
+    (`learn_pool_weight`). Where k̂ is too high, the proposal gets heavier tails first (`defend`).
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    batch : DataBatch
+    draws : int
+        Kept of each data set.
+    pool_weight : float
+        α, from 0 to 1.
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    RefinedDraws
+    """
+    rng = np.random.default_rng(random_seed)
+    parts = []
+    for part in _parts(len(batch), CANDIDATES * draws):
+        proposed = propose(
+            approximator, batch[part], CANDIDATES * draws, pool_weight, random_seed=rng
+        )
+        if (proposed.weights.pareto_k > proposed.weights.threshold).any():
+            proposed = defend(approximator, batch[part], proposed, rng)
+        weights = proposed.weights
+        kept = weights.resample(draws, rng)
+        parts.append(
+            RefinedDraws(
+                unconstrained=np.take_along_axis(proposed.unconstrained, kept[..., None], 1),
+                log_q=np.take_along_axis(proposed.log_q, kept, 1),
+                method=np.full(len(kept), "psis" if pool_weight == 1.0 else "pooled"),
+                pareto_k=weights.pareto_k,
+                effective_share=weights.effective_draws / weights.draws,
+                divergences=np.zeros(len(kept), dtype=int),
+            )
+        )
+    return concatenate(parts)
+
+
+def warn_unreliable(pareto_k: np.ndarray, draws: int, advice: str) -> None:
+    """Warn of data sets whose importance weights cannot be relied on."""
+    threshold = pareto_k_threshold(draws)
+    bad = int((pareto_k > threshold).sum())
+    if bad:
+        warnings.warn(
+            f"Pareto k is above {threshold:.2f} for {bad} of {pareto_k.size} data sets (largest "
+            f"{pareto_k.max():.2f}): the amortized posterior misses part of the posterior that "
+            f"likelihood and prior imply, and importance weights do not mend it. {advice}",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _parts(n_sets: int, rows_per_set: int) -> Iterator[slice]:
+    size = max(1, DRAWS_AT_ONCE // rows_per_set)
+    return (slice(start, start + size) for start in range(0, n_sets, size))

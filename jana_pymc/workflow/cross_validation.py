@@ -1,0 +1,246 @@
+"""Cross-validation whose folds all have an amortized posterior."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jana_pymc.simulation import DataBatch
+from jana_pymc.workflow.cross_validation_result import (
+    Correction,
+    CrossValidation,
+    check_correction,
+    warn_of_high_k,
+)
+from jana_pymc.workflow.folds import Folds
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators import JointApproximator
+
+FOLD_DRAWS = 1000
+"""Draws of one fold where they are not corrected."""
+
+POOLED_DRAWS = 4000
+"""Draws of all folds of a data set together, where each serves every fold."""
+
+
+def loo(
+    approximator: JointApproximator,
+    data: Any,
+    *,
+    correction: Correction = "psis",
+    draws: int | None = None,
+    random_seed: int | np.random.Generator | None = None,
+) -> CrossValidation:
+    """Leave-one-out cross-validation, every fold with an amortized posterior of its own.
+
+    All folds of a data set pass through the posterior network as one batch. With
+    ``correction="psis"`` their draws are pooled, and each fold weights the whole pool by likelihood
+    of its data × prior / density of the fold the draw came from: the result is that of the
+    posterior which likelihood network and prior imply. With ``correction="none"`` it is the
+    posterior network's own (Eq. 12), its error included.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    data : mapping, DataFrame, Dataset, or sequence of these
+    correction : {"psis", "none"}
+    draws : int, optional
+        With correction, of all folds of a data set together (4,000 by default; at least one a
+        fold); without it, of each fold (1,000).
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    CrossValidation
+
+    Warns
+    -----
+    UserWarning
+        If k̂ remains high after a refit, or uncorrected folds are smaller than what the posterior
+        network was trained on.
+    """
+    batch = approximator.schema.batch(data)
+    folds = [np.arange(n) for n in batch.n_obs]
+    return _cross_validate(approximator, batch, folds, "loo", correction, draws, random_seed)
+
+
+def kfold(
+    approximator: JointApproximator,
+    data: Any,
+    k: int = 10,
+    *,
+    correction: Correction = "psis",
+    draws: int | None = None,
+    random_seed: int | np.random.Generator | None = None,
+) -> CrossValidation:
+    """K-fold cross-validation over random folds of equal size; otherwise as `loo`."""
+    rng = np.random.default_rng(random_seed)
+    batch = approximator.schema.batch(data)
+    if k < 2 or k > int(batch.n_obs.min()):
+        raise ValueError(
+            f"k={k}: expected at least 2 folds, and no more than the {int(batch.n_obs.min())} "
+            "observations of the smallest data set."
+        )
+    folds = [rng.permutation(np.arange(n) % k) for n in batch.n_obs]
+    return _cross_validate(approximator, batch, folds, "kfold", correction, draws, rng)
+
+
+def leave_one_group_out(
+    approximator: JointApproximator,
+    data: Any,
+    groups: Any,
+    *,
+    correction: Correction = "psis",
+    draws: int | None = None,
+    random_seed: int | np.random.Generator | None = None,
+) -> CrossValidation:
+    """Cross-validation that leaves out one group of observations at a time; otherwise as `loo`.
+
+    The unit is the group: its observations are predicted jointly.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    data : mapping, DataFrame, Dataset, or sequence of these
+    groups : array_like, shape (obs,), or sequence of these
+        Label of each observation; one array a data set if there are many.
+    correction, draws, random_seed
+        As for `loo`.
+
+    Returns
+    -------
+    CrossValidation
+        Units in the order of the sorted labels.
+    """
+    batch = approximator.schema.batch(data)
+    many = isinstance(data, (list, tuple, DataBatch)) or len(batch) > 1
+    labels = [np.asarray(each) for each in (groups if many else [groups])]
+    if [len(each) for each in labels] != batch.n_obs.tolist():
+        raise ValueError(
+            f"groups has {[len(each) for each in labels]} labels; expected one for each "
+            f"observation: {batch.n_obs.tolist()}."
+        )
+    folds = [np.unique(each, return_inverse=True)[1] for each in labels]
+    return _cross_validate(approximator, batch, folds, "group", correction, draws, random_seed)
+
+
+def loo_approximate_posterior(
+    approximator: JointApproximator,
+    data: Any,
+    *,
+    draws: int = POOLED_DRAWS,
+    refit: bool = True,
+    moment_match: bool = True,
+    random_seed: int | np.random.Generator | None = None,
+) -> CrossValidation:
+    """PSIS leave-one-out from draws given all data, corrected for their being amortized [1]_.
+
+    Cheaper than `loo`: one posterior a data set. Folds whose k̂ is high are refitted: their own
+    amortized posterior takes over. Where that does not suffice, the draws are moved to the fold's
+    posterior by matching moments [2]_.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    data : mapping, DataFrame, Dataset, or sequence of these
+    draws : int
+    refit, moment_match : bool
+        Whether folds of high k̂ have draws of their own, by either way; the lowest k̂ is kept.
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    CrossValidation
+
+    References
+    ----------
+    .. [1] Magnusson, M., Andersen, M. R., Jonasson, J., & Vehtari, A. (2019). Bayesian
+       leave-one-out cross-validation for large data. ICML.
+    .. [2] Paananen, T., Piironen, J., Bürkner, P.-C., & Vehtari, A. (2021). Implicitly adaptive
+       importance sampling. Statistics and Computing, 31(2), 16.
+    """
+    batch = approximator.schema.batch(data)
+    folds = [np.arange(n) for n in batch.n_obs]
+    kind = "loo_approximate_posterior"
+    return _cross_validate(
+        approximator,
+        batch,
+        folds,
+        kind,
+        "psis",
+        draws,
+        random_seed,
+        refit=refit,
+        moment_match=moment_match,
+    )
+
+
+def _cross_validate(
+    approximator: JointApproximator,
+    batch: DataBatch,
+    folds: Sequence[np.ndarray],
+    kind: str,
+    correction: Correction,
+    draws: int | None,
+    random_seed: int | np.random.Generator | None,
+    *,
+    refit: bool = True,
+    moment_match: bool = False,
+) -> CrossValidation:
+    check_correction(correction)
+    approximator.likelihood.check_reachable(batch.observables)
+    _check_folds(approximator, batch, folds, correction)
+    rng = np.random.default_rng(random_seed)
+    if draws is None:
+        draws = POOLED_DRAWS if correction == "psis" else FOLD_DRAWS
+    results = []
+    for i, fold in enumerate(folds):
+        one = Folds(approximator, batch[i : i + 1], fold, joint=kind == "group")
+        if correction == "none":
+            results.append(one.uncorrected(draws, rng))
+        else:
+            pooled = kind != "loo_approximate_posterior"
+            results.append(
+                one.corrected(draws, rng, pooled=pooled, refit=refit, moment_match=moment_match)
+            )
+    width = max(len(terms) for terms, *_ in results)
+    padded = [np.full((len(batch), width), np.nan) for _ in range(4)]
+    for i, row in enumerate(results):
+        for target, values in zip(padded, row, strict=True):
+            target[i, : len(values)] = values
+    elpd_i, lpd_i, pareto_k, refitted = padded
+    result = CrossValidation(kind, elpd_i, lpd_i, pareto_k, refitted == 1.0, draws)
+    warn_of_high_k(result)
+    return result
+
+
+def _check_folds(
+    approximator: JointApproximator,
+    batch: DataBatch,
+    folds: Sequence[np.ndarray],
+    correction: Correction,
+) -> None:
+    if approximator.schema.structure != "exchangeable":
+        raise ValueError(
+            f"the data are declared {approximator.schema.structure!r}: single observations can be "
+            "left out of exchangeable data only."
+        )
+    left = np.array([len(fold) - np.bincount(fold).max() for fold in folds])
+    if (left < 1).any():
+        raise ValueError(
+            f"data set {int(np.flatnonzero(left < 1)[0])} has a fold that leaves out all of its "
+            "observations; at least one must remain."
+        )
+    smallest = approximator.schema.n_obs[0]
+    if correction == "none" and (left < smallest).any():
+        warnings.warn(
+            f"folds of {int((left < smallest).sum())} of {len(batch)} data sets have as few as "
+            f"{int(left.min())} observations; the posterior network was trained on {smallest} and "
+            'more, and extrapolates there. correction="psis" accounts for it.',
+            UserWarning,
+            stacklevel=4,
+        )

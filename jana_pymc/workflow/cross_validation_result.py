@@ -1,0 +1,132 @@
+"""What cross-validation returns, and how far it can be relied on."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from jana_pymc.importance import pareto_k_threshold
+from jana_pymc.plots.cross_validation import plot_cross_validation
+from jana_pymc.workflow.elpd_data import to_elpd_data
+from jana_pymc.workflow.log_averages import standard_error_of
+from jana_pymc.workflow.result import Result
+
+Correction = Literal["psis", "none"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CrossValidation(Result):
+    """Cross-validated log predictive densities, in nats.
+
+    Attributes
+    ----------
+    kind : str
+        "loo", "loo_approximate_posterior", "kfold" or "group".
+    elpd_i : ndarray, shape (sets, units)
+        Log predictive density of each unit given the data without its fold; NaN where a data set
+        has fewer units. A unit is an observation, or a group of them for kind "group".
+    lpd_i : ndarray, shape (sets, units)
+        The same given all data: in-sample, hence too high.
+    pareto_k : ndarray, shape (sets, units)
+        Of the weights that correct the draws of the unit's fold; NaN if not corrected.
+    refitted : ndarray of bool, shape (sets, units)
+        Whether the unit's fold was given draws of its own, because k̂ asked for it.
+    draws : int
+        On which each term rests.
+    """
+
+    kind: str
+    elpd_i: np.ndarray
+    lpd_i: np.ndarray
+    pareto_k: np.ndarray
+    refitted: np.ndarray
+    draws: int
+
+    def __len__(self) -> int:
+        return len(self.elpd_i)
+
+    @property
+    def elpd(self) -> np.ndarray:
+        """Expected log predictive density, summed over units, shape (sets,)."""
+        return np.nansum(self.elpd_i, axis=1)
+
+    @property
+    def standard_error(self) -> np.ndarray:
+        """Of `elpd`, for the variation from unit to unit, shape (sets,)."""
+        return standard_error_of(self.elpd_i)
+
+    @property
+    def p(self) -> np.ndarray:
+        """Effective number of parameters: in-sample less cross-validated, shape (sets,)."""
+        return np.nansum(self.lpd_i, axis=1) - self.elpd
+
+    @property
+    def threshold(self) -> float:
+        """Largest k̂ at which so many draws suffice."""
+        return pareto_k_threshold(self.draws)
+
+    def summary(self) -> pd.DataFrame:
+        """One row a data set."""
+        return pd.DataFrame(
+            {
+                "elpd": self.elpd,
+                "standard_error": self.standard_error,
+                "p": self.p,
+                "units": (~np.isnan(self.elpd_i)).sum(axis=1),
+                "refitted": self.refitted.sum(axis=1),
+                "high_k": (self.pareto_k > self.threshold).sum(axis=1),
+            }
+        ).rename_axis("dataset")
+
+    def to_dataset(self) -> xr.Dataset:
+        """Terms of each unit, over the dimensions "dataset" and "unit"."""
+        both = ("dataset", "unit")
+        names = ("elpd_i", "lpd_i", "pareto_k", "refitted")
+        return xr.Dataset({name: (both, getattr(self, name)) for name in names})
+
+    def to_elpd_data(self, dataset: int = 0) -> Any:
+        """One data set's result as ArviZ's own, for ``az.compare``.
+
+        Parameters
+        ----------
+        dataset : int
+
+        Returns
+        -------
+        ELPDData
+            Of the installed ArviZ, as `arviz.loo` returns it.
+        """
+        present = ~np.isnan(self.elpd_i[dataset])
+        return to_elpd_data(
+            self.elpd_i[dataset, present],
+            self.lpd_i[dataset, present],
+            np.nan_to_num(self.pareto_k[dataset, present], posinf=np.inf),
+            n_samples=self.draws,
+        )
+
+    def plot(self) -> Figure:
+        """Plot the terms and their k̂ (`jana_pymc.plots.plot_cross_validation`)."""
+        return plot_cross_validation(self)
+
+
+def check_correction(correction: str) -> None:
+    if correction not in ("psis", "none"):
+        raise ValueError(f"correction={correction!r} is unknown; choose 'psis' or 'none'.")
+
+
+def warn_of_high_k(result: CrossValidation) -> None:
+    bad = result.pareto_k > result.threshold
+    if bad.any():
+        warnings.warn(
+            f"k̂ is above {result.threshold:.2f} for {int(bad.sum())} units of "
+            f"{int(bad.any(1).sum())} of {len(result)} data sets: their terms are unreliable. Take "
+            "more draws, or run NUTS without them.",
+            UserWarning,
+            stacklevel=4,
+        )

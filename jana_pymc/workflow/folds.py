@@ -1,0 +1,191 @@
+"""The folds of one data set, each with an amortized posterior."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jana_pymc.importance import pareto_k_threshold, pareto_smooth
+from jana_pymc.refinement import log_importance_ratios, log_likelihood_of
+from jana_pymc.simulation import DataBatch
+from jana_pymc.workflow.log_averages import finite, log_mean, weighted
+from jana_pymc.workflow.moment_matching import match_moments
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators import JointApproximator
+
+REFIT_DRAWS = 2000
+"""Draws of one fold that is refitted."""
+
+DRAWS_AT_ONCE = 100_000
+"""Draws, or observations of folds, that the posterior network sees at once."""
+
+WEIGHTS_AT_ONCE = 2_000_000
+"""Weights that are smoothed at once, which bounds the memory."""
+
+
+class Folds:
+    """Cross-validation of one data set: fold `fold[j]` leaves out, among others, observation j."""
+
+    def __init__(
+        self, approximator: JointApproximator, batch: DataBatch, fold: np.ndarray, *, joint: bool
+    ):
+        self.approximator, self.batch, self.fold, self.joint = approximator, batch, fold, joint
+        self.n_folds = int(fold.max()) + 1
+        self.order = np.argsort(fold, kind="stable")
+        self.starts = np.searchsorted(fold[self.order], np.arange(self.n_folds))
+
+    def uncorrected(
+        self, draws: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Terms by each fold's amortized posterior as it is: terms, in-sample, k̂ and refits."""
+        terms = np.empty(len(self.fold))
+        group_terms = np.empty(self.n_folds)
+        size = max(1, DRAWS_AT_ONCE // draws)
+        for start in range(0, self.n_folds, size):
+            folds = np.arange(start, min(start + size, self.n_folds))
+            unconstrained, _ = self._draw(folds, draws, rng)
+            for k, drawn in zip(folds, unconstrained, strict=True):
+                left_out = np.flatnonzero(self.fold == k)
+                pointwise = self._pointwise(drawn, left_out)
+                terms[left_out] = log_mean(pointwise, axis=0)
+                group_terms[k] = log_mean(finite(pointwise).sum(1), axis=0)
+        everything, _ = self.approximator.posterior.sample_unconstrained(self.batch, draws, rng)
+        pointwise = self._pointwise(everything[0])
+        in_sample = log_mean(self._by_fold(pointwise) if self.joint else pointwise, axis=0)
+        values = group_terms if self.joint else terms
+        return values, in_sample, np.full(len(values), np.nan), np.zeros(len(values))
+
+    def corrected(
+        self, draws: int, rng: np.random.Generator, *, pooled: bool, refit: bool, moment_match: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Terms by draws weighted with likelihood × prior / q; the same four arrays."""
+        if pooled:
+            each = -(-draws // self.n_folds)
+            unconstrained, log_q = self._draw(np.arange(self.n_folds), each, rng)
+            unconstrained = unconstrained.reshape(-1, unconstrained.shape[-1])
+        else:
+            unconstrained, log_q = (
+                values[0]
+                for values in self.approximator.posterior.sample_unconstrained(
+                    self.batch, draws, rng
+                )
+            )
+        log_joint, pointwise = self._densities(unconstrained, log_q.reshape(-1))
+        by_fold = self._by_fold(pointwise)
+        values, pareto_k = self._weigh(log_joint, by_fold, pointwise)
+        full = pareto_smooth(log_joint).log_weights[:, None]
+        in_sample = weighted(full, by_fold if self.joint else pointwise, axis=0)
+        refitted = np.zeros(self.n_folds)
+        if refit:
+            for k in np.flatnonzero(pareto_k > pareto_k_threshold(len(log_joint))):
+                new_values, new_k = self._refit(int(k), rng)
+                if new_k < pareto_k[k]:
+                    pareto_k[k], refitted[k] = new_k, 1.0
+                    values[k if self.joint else self.fold == k] = new_values
+        if moment_match:
+            for k in np.flatnonzero(pareto_k > pareto_k_threshold(len(log_joint))):
+                new_values, new_k = self._match(int(k), unconstrained, log_q.reshape(-1))
+                if new_k < pareto_k[k]:
+                    pareto_k[k], refitted[k] = new_k, 1.0
+                    values[k if self.joint else self.fold == k] = new_values
+        if self.joint:
+            return values, in_sample, pareto_k, refitted
+        return values, in_sample, pareto_k[self.fold], refitted[self.fold]
+
+    def _by_fold(self, pointwise: np.ndarray) -> np.ndarray:
+        """Joint log density of the observations that each fold leaves out, (draws, folds)."""
+        return np.add.reduceat(finite(pointwise)[:, self.order], self.starts, axis=1)
+
+    def _weigh(
+        self, log_joint: np.ndarray, by_fold: np.ndarray, pointwise: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Terms of all units from one pool of draws, and k̂ of all folds."""
+        values = np.empty(self.n_folds if self.joint else len(self.fold))
+        pareto_k = np.empty(self.n_folds)
+        size = max(1, WEIGHTS_AT_ONCE // len(log_joint))
+        for start in range(0, self.n_folds, size):
+            block = slice(start, start + size)
+            weights = pareto_smooth((log_joint[:, None] - by_fold[:, block]).T)
+            pareto_k[block] = weights.pareto_k
+            if self.joint:
+                values[block] = weighted(weights.log_weights, by_fold[:, block].T, axis=1)
+                continue
+            units = np.flatnonzero((self.fold >= start) & (self.fold < start + size))
+            log_weights = weights.log_weights[self.fold[units] - start]
+            values[units] = weighted(log_weights, pointwise[:, units].T, axis=1)
+        return values, pareto_k
+
+    def _refit(self, k: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        """Terms of one fold from its own amortized posterior, weighted; and k̂."""
+        unconstrained, log_q = self._draw(np.array([k]), REFIT_DRAWS, rng)
+        log_joint, pointwise = self._densities(unconstrained[0], log_q[0])
+        left_out = finite(pointwise[:, self.fold == k])
+        weights = pareto_smooth(log_joint - left_out.sum(1))
+        density = left_out.sum(1, keepdims=True) if self.joint else left_out
+        values = weighted(weights.log_weights[:, None], density, axis=0)
+        return (values[0] if self.joint else values), float(weights.pareto_k)
+
+    def _match(
+        self, k: int, unconstrained: np.ndarray, log_q: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """Terms of one fold from draws given all data, moved to the fold's posterior; and k̂."""
+        prior, posterior = self.approximator.prior, self.approximator.posterior
+        left_out = np.flatnonzero(self.fold == k)
+        rest = np.flatnonzero(self.fold != k)
+
+        def log_target(u: np.ndarray) -> np.ndarray:
+            return finite(self._pointwise(u, rest)).sum(1) + prior.log_prob(u)
+
+        def log_proposal(u: np.ndarray) -> np.ndarray:
+            return posterior.log_prob_unconstrained(u[None], self.batch)[0]
+
+        matched = match_moments(unconstrained, log_q, log_target, log_proposal)
+        density = finite(self._pointwise(matched.unconstrained, left_out))
+        density = density.sum(1, keepdims=True) if self.joint else density
+        values = weighted(matched.weights.log_weights[:, None], density, axis=0)
+        return (values[0] if self.joint else values), float(matched.weights.pareto_k)
+
+    def _draw(
+        self, folds: np.ndarray, draws: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Amortized draws of some folds, all in one batch."""
+        parts = []
+        size = max(1, DRAWS_AT_ONCE // max(draws, len(self.fold)))
+        for start in range(0, len(folds), size):
+            batch = self._without(folds[start : start + size])
+            parts.append(self.approximator.posterior.sample_unconstrained(batch, draws, rng))
+        unconstrained, log_q = zip(*parts, strict=True)
+        return np.concatenate(unconstrained), np.concatenate(log_q)
+
+    def _without(self, folds: np.ndarray) -> DataBatch:
+        """Data sets that lack one fold each, padded at the end."""
+        keep = self.fold != folds[:, None]
+        order = np.argsort(~keep, axis=1, kind="stable")
+        n_obs = keep.sum(axis=1)
+        padding = np.arange(len(self.fold)) >= n_obs[:, None]
+
+        def rows(values: np.ndarray) -> np.ndarray:
+            taken = values[0, : len(self.fold)][order]
+            taken[padding] = np.nan
+            return taken[:, : int(n_obs.max())]
+
+        return DataBatch(rows(self.batch.observables), rows(self.batch.conditions), n_obs)
+
+    def _pointwise(self, unconstrained: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """Log density of each observation, or of some, under each draw."""
+        parameters = self.approximator.prior.constrain(unconstrained)
+        if rows is None:
+            return log_likelihood_of(self.approximator, self.batch, 0, parameters)
+        known = self.batch.conditions[0, rows] if self.batch.conditions.shape[-1] else None
+        observed = self.batch.observables[0, rows]
+        return self.approximator.likelihood.log_prob(observed, parameters, conditions=known)
+
+    def _densities(
+        self, unconstrained: np.ndarray, log_q: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Log weight of each draw given all data, and its log density of each observation."""
+        pointwise = self._pointwise(unconstrained)
+        log_prior = self.approximator.prior.log_prob(unconstrained)
+        return log_importance_ratios(pointwise.sum(1), log_prior, log_q), pointwise

@@ -1,0 +1,100 @@
+"""Prediction of new data (Eq. 12)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from jana_pymc.plots.prediction import plot_prediction
+from jana_pymc.refinement import log_likelihood_of, propose
+from jana_pymc.workflow.cross_validation_result import Correction, check_correction
+from jana_pymc.workflow.log_averages import standard_error_of, weighted
+from jana_pymc.workflow.result import Result
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators import JointApproximator
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Prediction(Result):
+    """Log predictive densities of new data.
+
+    Attributes
+    ----------
+    elpd_i : ndarray, shape (sets, obs)
+        Of each new observation; NaN where a set has fewer.
+    pareto_k : ndarray, shape (sets,)
+        Of the weights that correct the posterior draws; NaN if they were not corrected.
+    """
+
+    elpd_i: np.ndarray
+    pareto_k: np.ndarray
+
+    @property
+    def elpd(self) -> np.ndarray:
+        """Sum over observations, shape (sets,)."""
+        return np.nansum(self.elpd_i, axis=1)
+
+    @property
+    def standard_error(self) -> np.ndarray:
+        """Of `elpd`, for the variation from observation to observation, shape (sets,)."""
+        return standard_error_of(self.elpd_i)
+
+    def plot(self) -> Figure:
+        """Plot terms and sums (`jana_pymc.plots.plot_prediction`)."""
+        return plot_prediction(self)
+
+
+def elpd(
+    approximator: JointApproximator,
+    data: Any,
+    new_data: Any,
+    *,
+    correction: Correction = "psis",
+    draws: int = 4000,
+    random_seed: int | np.random.Generator | None = None,
+) -> Prediction:
+    r"""Log predictive density of new observations given data (Eq. 12 of [1]_).
+
+    .. math:: \log p(x_{new} \mid x) \approx \log \frac1S \sum_s l(x_{new} \mid \theta_s), \quad
+        \theta_s \sim q(\theta \mid x)
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    data, new_data : mapping, DataFrame, Dataset, or sequence of these
+        Equally many data sets.
+    correction : {"psis", "none"}
+        Whether draws from q are weighted by likelihood × prior / q.
+    draws : int
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    Prediction
+
+    References
+    ----------
+    .. [1] Radev, S. T., et al. (2023). JANA: Jointly amortized neural approximation of complex
+       Bayesian models. UAI. Equation 12.
+    """
+    check_correction(correction)
+    rng = np.random.default_rng(random_seed)
+    batch = approximator.schema.batch(data)
+    new = approximator.schema.batch(new_data, check_n_obs=False)
+    if len(batch) != len(new):
+        raise ValueError(f"{len(batch)} data sets were given, but new_data has {len(new)}.")
+    terms = np.full(new.observables.shape[:2], np.nan)
+    pareto_k = np.full(len(batch), np.nan)
+    for i in range(len(batch)):
+        proposed = propose(approximator, batch[i : i + 1], draws, random_seed=rng)
+        log_weights = np.full(draws, -np.log(draws))
+        if correction == "psis":
+            log_weights, pareto_k[i] = proposed.weights.log_weights[0], proposed.weights.pareto_k[0]
+        parameters = approximator.prior.constrain(proposed.unconstrained[0])
+        pointwise = log_likelihood_of(approximator, new, i, parameters)
+        terms[i, : pointwise.shape[1]] = weighted(log_weights[:, None], pointwise, axis=0)
+    return Prediction(terms, pareto_k)
