@@ -8,6 +8,7 @@ import numpy as np
 import pymc as pm
 import pytest
 import xarray as xr
+from conjugate import normal_mean
 
 from jana_pymc.simulation import (
     Categorical,
@@ -235,3 +236,25 @@ def test_wrong_models():
         GenerativeModel(prior(), sequences, observables=SEQUENCE, structure="markovian")
     with pytest.raises(TypeError, match="cannot be called"):
         GenerativeModel(prior(), sequences, observables=VECTOR, structure="vector")
+
+
+def test_an_array_is_one_data_set() -> None:
+    schema = DataSchema({"rt": Continuous(lower=0.0), "response": Categorical(2)}, n_obs=(1, 9))
+    rows = np.array([[0.4, 1.0], [0.7, 0.0]])
+    ours = schema.batch(rows)
+    theirs = schema.batch({"rt": rows[:, 0], "response": rows[:, 1]})
+    np.testing.assert_array_equal(ours.observables, theirs.observables)
+    single = DataSchema({"x": Continuous()}, n_obs=3).batch(np.array([1.0, 2.0, 3.0]))
+    assert single.observables.shape == (1, 3, 1)
+    vector = DataSchema({"x": Continuous(shape=(2,))}, structure="vector", n_obs=1)
+    assert vector.batch(np.array([1.0, 2.0])).observables.shape == (1, 1, 2)
+    with pytest.raises(ValueError, match=r"shape \(n_obs, 2\), for rt, response; got \(2, 3\)"):
+        schema.batch(np.zeros((2, 3)))
+
+
+def test_a_model_shows_what_it_is_of(tmp_path) -> None:
+    model = normal_mean()
+    assert repr(model) == "GenerativeModel(mu | x; exchangeable, simulator simulator)"
+    made = model.simulate(2, random_seed=1, progressbar=False)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        made.save(tmp_path / "missing" / "simulations.nc")

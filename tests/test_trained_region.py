@@ -106,8 +106,11 @@ def test_conditions_far_outside_are_said() -> None:
     approximator.logp(x, v=0.5, conditions={"dose": [0.0, 1.0, 3.0]})
 
 
-def test_named_parameters_are_flattened_first() -> None:
-    with pytest.raises(TypeError, match=r"parameters are a mapping.*layout\.flatten"):
-        RT.log_prob(np.array([[1.0, 0.0]]), {"v": 0.5, "t0": 0.3})
+def test_named_parameters_are_flattened() -> None:
+    row = np.array([[1.0, 0.0]])
+    named = RT.log_prob(row, {"t0": np.array([0.3, 0.2]), "v": np.array([0.5, 0.1])})
+    np.testing.assert_array_equal(named, RT.log_prob(row, np.array([[0.5, 0.3], [0.1, 0.2]])))
+    with pytest.raises(ValueError, match="t0"):
+        RT.log_prob(row, {"v": 0.5})
     with pytest.raises(ValueError, match=r"shape \(1, 3\); expected \(draws, 2\), for v, t0"):
         RT.log_prob(np.array([[1.0, 0.0]]), np.zeros((1, 3)))

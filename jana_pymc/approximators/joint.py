@@ -206,7 +206,7 @@ class JointApproximator:
 
         Parameters
         ----------
-        data : mapping, DataFrame, Dataset, or sequence of these
+        data : mapping, DataFrame, Dataset, ndarray, or sequence of these
             See `DataSchema.batch`. Many data sets add a dimension "dataset".
         draws, chains : int
             The draws are independent; they are laid out as chains, which diagnostics expect.
@@ -243,8 +243,11 @@ class JointApproximator:
         """
         if isinstance(groups, str):
             raise TypeError(f"groups={groups!r}: expected a sequence of names, ({groups!r},).")
-        if draws < 1 or chains < 1:
-            raise ValueError(f"draws={draws}, chains={chains}: both must be at least 1.")
+        for name, number in (("draws", draws), ("chains", chains)):
+            if not isinstance(number, (int, np.integer)) or isinstance(number, bool):
+                raise TypeError(f"{name}={number!r}: expected an integer.")
+            if number < 1:
+                raise ValueError(f"{name}={number}: expected at least 1.")
         unknown = sorted(set(groups) - set(GROUPS))
         if unknown:
             raise ValueError(f"groups={unknown} are unknown; choose from {list(GROUPS)}.")

@@ -255,15 +255,20 @@ class LikelihoodApproximator:
         window = self._truncation(truncation, data)
         return log_density(self, backend, value, values, known, *lapses, window)
 
-    def log_prob(self, observed: Any, parameters: np.ndarray, conditions: Any = None) -> np.ndarray:
+    def log_prob(
+        self,
+        observed: Any,
+        parameters: np.ndarray | Mapping[str, Any],
+        conditions: Any = None,
+    ) -> np.ndarray:
         """Log density of each observation under each of many parameter vectors.
 
         Parameters
         ----------
         observed : mapping, DataFrame, Dataset, or array (n_obs, components)
             One data set; of vectors, one or many.
-        parameters : ndarray, shape (draws, size)
-            Flattened by `ParameterLayout`.
+        parameters : mapping of str to array, shape (draws, *shape), or ndarray, (draws, size)
+            An array is flattened in the order of the layout.
         conditions : mapping or array (n_obs, conditions), optional
 
         Returns
@@ -272,10 +277,7 @@ class LikelihoodApproximator:
             Of a sequence, each observation's given those before it; of vectors, a column each.
         """
         if isinstance(parameters, Mapping):
-            raise TypeError(
-                "parameters are a mapping; expected an array (draws, size): pass "
-                f"approximator.layout.flatten(parameters), in the order {self.layout.names}."
-            )
+            parameters = self.layout.flatten(parameters)
         numbers, given = self._data(observed, conditions)
         data = np.atleast_2d(numbers)
         if data.ndim != 2:

@@ -137,6 +137,12 @@ class GenerativeModel:
         if design is not None:
             _check_signature("design", design, sizes)
 
+    def __repr__(self) -> str:
+        simulator = getattr(self.simulator, "__name__", type(self.simulator).__name__)
+        parameters, observables = ", ".join(self.layout.names), ", ".join(self.schema.observables)
+        structure = self.schema.structure
+        return f"GenerativeModel({parameters} | {observables}; {structure}, simulator {simulator})"
+
     def simulate(
         self,
         n_simulations: int | None = None,

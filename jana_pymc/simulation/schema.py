@@ -17,6 +17,7 @@ from jana_pymc.simulation.observables import (
     Observable,
     observable_from_dict,
     scalar_components,
+    split_components,
 )
 from jana_pymc.simulation.validation import check_values, read_many, read_one
 
@@ -145,16 +146,36 @@ the first at position 1: -0.1.
         shape = {**self.observables, **self.conditions}[name].shape
         return shape if self.structure == "vector" else (n_obs, *shape)
 
+    def _named(self, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Columns of an array, as the observables that they are."""
+        if self.conditions:
+            raise TypeError(
+                f"data are an ndarray, which has no room for the conditions "
+                f"{', '.join(self.conditions)}; give a mapping or a DataFrame."
+            )
+        size, is_vector = len(self.components), self.structure == "vector"
+        if not is_vector and size == 1 and values.ndim == 1:
+            values = values[:, None]
+        if values.ndim != (1 if is_vector else 2) or values.shape[-1] != size:
+            expected = f"({size},)" if is_vector else f"(n_obs, {size})"
+            raise ValueError(
+                f"an array of one data set has shape {expected}, for {', '.join(self.components)}; "
+                f"got {values.shape}. Give many data sets as a list."
+            )
+        return split_components(values, self.observables)
+
     def batch(self, data: Any, *, check_n_obs: bool = True) -> DataBatch:
         """Bring one data set or many into one padded, validated form.
 
         Parameters
         ----------
-        data : mapping, DataFrame, Dataset, sequence of these, or DataBatch
+        data : mapping, DataFrame, Dataset, sequence of these, ndarray, or DataBatch
             One data set: one array of shape (n_obs, *shape) for each observable and condition;
             of its shape alone for a vector. Many: a sequence of data sets, or an xarray Dataset
-            with a dimension ``simulation`` and, if their sizes differ, a variable ``n_obs``. A
-            DataBatch is returned as it is.
+            with a dimension ``simulation`` and, if their sizes differ, a variable ``n_obs``. An
+            array is one data set without conditions, (n_obs, components) with the components in
+            the order in which they were declared; (components,) for a vector. A DataBatch is
+            returned as it is.
         check_n_obs : bool
             Warn if a data set is smaller or larger than those declared.
 
@@ -177,6 +198,8 @@ the first at position 1: -0.1.
         """
         if isinstance(data, DataBatch):
             return data
+        if isinstance(data, np.ndarray):
+            data = self._named(data)
         many = _is_many(data)
         declared = {"observables": self.observables, "conditions": self.conditions}
         read = read_many if many else read_one

@@ -194,6 +194,8 @@ class Simulations:
         """
         path = Path(path)
         _check_suffix(path)
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {str(path.parent)!r} to save to; make it.")
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
         try:
             if path.suffix == ".nc":
