@@ -15,6 +15,7 @@ from jana_pymc.flows.flow import FlowSettings, conditional_flow
 from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.networks.conditioners import compress
 from jana_pymc.networks.flat_summary import FlatSummary, FlatSummarySettings
+from jana_pymc.networks.moments import set_moments
 from jana_pymc.networks.set_summary import SetSummary, SetSummarySettings
 from jana_pymc.networks.set_transformer import SetTransformer, SetTransformerSettings
 from jana_pymc.networks.time_series import TimeSeriesNetwork, TimeSeriesSettings
@@ -139,9 +140,7 @@ class PosteriorNetwork(nn.Module):
             (self.size_mean, self.size_sd, n_obs[:, None].to(observables.dtype).log()),
             (self.parameter_mean, self.parameter_sd, unconstrained),
         ):
-            mean.copy_(values.mean(0))
-            deviation = values.std(0)
-            sd.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+            set_moments(mean, sd, values)
         if isinstance(self.summary, SetSummary):
             standardized = (features - self.feature_mean) / self.feature_sd
             self.summary.standardize(standardized, *self._values_and_cells(observables), mask)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from jana_pymc.networks import DeepSet, DeepSetSettings, DenseNetwork
+from jana_pymc.networks.moments import set_moments
 
 SETTINGS = (
     DeepSetSettings(),
@@ -49,3 +50,13 @@ def test_dense_network_names_a_wrong_activation(unchecked_annotations: None) -> 
 
 def test_dense_network_starts_at_zero_when_asked() -> None:
     assert DenseNetwork(2, 3, zero_output=True)(torch.randn(5, 2)).abs().max() == 0.0
+
+
+def test_moments_tell_constants_from_small_units() -> None:
+    generator = torch.Generator().manual_seed(1)
+    small = 1e-9 * torch.randn(1_000, 1, generator=generator)
+    values = torch.cat([small, torch.full((1_000, 1), 3.3)], -1)
+    mean, sd = torch.zeros(2), torch.ones(2)
+    set_moments(mean, sd, values)
+    assert sd[0] == pytest.approx(1e-9, rel=0.1)
+    assert sd[1] == 1.0 and mean[1] == pytest.approx(3.3)

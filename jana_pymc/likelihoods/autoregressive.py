@@ -19,6 +19,7 @@ from jana_pymc.flows.spline import (
 )
 from jana_pymc.likelihoods.support import Support
 from jana_pymc.networks.dense import DenseNetwork
+from jana_pymc.networks.moments import set_moments
 
 MAX_CATEGORIES = 256
 
@@ -145,15 +146,15 @@ class AutoregressiveLikelihood(nn.Module):
         conditions: Float[Tensor, "rows k"] | None = None,
     ) -> None:
         """Take location and scale of inputs and outputs from simulations."""
-        _set_moments(self.parameter_mean, self.parameter_sd, parameters)
+        set_moments(self.parameter_mean, self.parameter_sd, parameters)
         if conditions is not None and self.n_conditions:
-            _set_moments(self.condition_mean, self.condition_sd, conditions)
+            set_moments(self.condition_mean, self.condition_sd, conditions)
         if self.continuous:
             real = [
                 s.to_real(observables[:, c], parameters)[0]
                 for s, c in zip(self.supports, self.continuous, strict=True)
             ]
-            _set_moments(self.real_mean, self.real_sd, torch.stack(real, -1))
+            set_moments(self.real_mean, self.real_sd, torch.stack(real, -1))
 
     def training_log_prob(
         self,
@@ -316,9 +317,3 @@ class AutoregressiveLikelihood(nn.Module):
 
 def _log_normal(z: Tensor) -> Tensor:
     return -0.5 * z**2 - 0.5 * math.log(2.0 * math.pi)
-
-
-def _set_moments(mean: Tensor, sd: Tensor, values: Tensor) -> None:
-    mean.copy_(values.mean(0))
-    deviation = values.std(0)
-    sd.copy_(torch.where(deviation > 0, deviation, 1.0))

@@ -17,6 +17,7 @@ from jana_pymc.flows.autoregressive import (
 from jana_pymc.flows.spline import n_spline_parameters
 from jana_pymc.likelihoods.counts import CountRange, log_cell_probability
 from jana_pymc.networks.conditioners import ConditionerBank, LocationScaleNetwork
+from jana_pymc.networks.moments import set_moments
 
 
 class DiscreteAutoregressive(nn.Module):
@@ -70,10 +71,7 @@ class DiscreteAutoregressive(nn.Module):
     @torch.no_grad()
     def standardize(self, values: Float[Tensor, "rows d"]) -> None:
         """Take location and scale of the components from simulations."""
-        real = self._real(values)
-        deviation = real.std(0)
-        self.code_mean.copy_(real.mean(0))
-        self.code_sd.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+        set_moments(self.code_mean, self.code_sd, self._real(values))
 
     def codes(self, values: Float[Tensor, "rows d"]) -> Float[Tensor, "rows d"]:
         """Standardised numbers that stand for the components as inputs of networks."""

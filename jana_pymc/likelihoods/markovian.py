@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from jana_pymc.likelihoods.time_point import Component, ConditionalSettings, TimePointDensity
+from jana_pymc.networks.moments import set_moments
 
 
 @dataclass(frozen=True)
@@ -139,10 +140,10 @@ class MarkovianLikelihood(nn.Module):
         Shorter sequences end in NaN.
         """
         self.smallest.copy_(parameters.min(0).values)
-        _set_moments(self.parameter_mean, self.parameter_sd, self._with_logarithms(parameters))
+        set_moments(self.parameter_mean, self.parameter_sd, self._with_logarithms(parameters))
         present = ~torch.isnan(observables).any(-1)
         if conditions is not None and self.n_conditions:
-            _set_moments(self.condition_mean, self.condition_sd, conditions[present])
+            set_moments(self.condition_mean, self.condition_sd, conditions[present])
         owner = present.nonzero()[:, 0]
         self.density.standardize(observables[present], parameters[owner])
         self.length.fill_(observables.shape[1])
@@ -365,9 +366,3 @@ def _joined(parts: list[Tensor], like: Tensor) -> Tensor:
     if not parts:
         return like[..., :0]
     return torch.cat([p.to(like.dtype) for p in parts], -1)
-
-
-def _set_moments(mean: Tensor, sd: Tensor, values: Tensor) -> None:
-    mean.copy_(values.mean(0))
-    deviation = values.std(0)
-    sd.copy_(torch.where(deviation > 0, deviation, 1.0))

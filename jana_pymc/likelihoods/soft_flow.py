@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from jana_pymc.flows.flow import FlowSettings, conditional_flow
 from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.likelihoods.support import Support
+from jana_pymc.networks.moments import set_moments
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,10 @@ class SoftFlowLikelihood(nn.Module):
         conditions: Float[Tensor, "rows k"] | None = None,
     ) -> None:
         """Take location and scale of inputs and outputs from simulations."""
-        _set_moments(self.parameter_mean, self.parameter_sd, parameters)
+        set_moments(self.parameter_mean, self.parameter_sd, parameters)
         if conditions is not None and self.n_conditions:
-            _set_moments(self.condition_mean, self.condition_sd, conditions)
-        _set_moments(self.real_mean, self.real_sd, self._to_real(observables, parameters)[0])
+            set_moments(self.condition_mean, self.condition_sd, conditions)
+        set_moments(self.real_mean, self.real_sd, self._to_real(observables, parameters)[0])
 
     def training_log_prob(
         self,
@@ -267,9 +268,3 @@ def _log_noise_at_integers(sd: Float[Tensor, "rows c"]) -> Float[Tensor, "rows c
     terms = -0.5 * (reach / narrow[..., None]) ** 2
     total = torch.logsumexp(terms, -1) - narrow.log() - 0.5 * math.log(2.0 * math.pi)
     return torch.where(sd < 1.0, total, 0.0)
-
-
-def _set_moments(mean: Tensor, sd: Tensor, values: Tensor) -> None:
-    mean.copy_(values.mean(0))
-    deviation = values.std(0)
-    sd.copy_(torch.where(deviation > 1e-6, deviation, 1.0))

@@ -17,6 +17,7 @@ from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.likelihoods.discrete import DiscreteAutoregressive
 from jana_pymc.likelihoods.distractors import DistractorFlow
 from jana_pymc.likelihoods.support import Support
+from jana_pymc.networks.moments import set_moments
 
 MAX_PRODUCTS = 256
 """More products of parameters and conditions than this are left to the networks."""
@@ -200,9 +201,9 @@ class VectorLikelihood(nn.Module):
         conditions = None if conditions is None else conditions.flatten(1)
         low, high = (torch.quantile(parameters[:100_000], q, dim=0) for q in (0.01, 0.99))
         self.parameter_log.copy_((parameters > 0).all(0) & (high > SKEWED * low))
-        _set_moments(self.parameter_mean, self.parameter_sd, self._entering(parameters))
+        set_moments(self.parameter_mean, self.parameter_sd, self._entering(parameters))
         if conditions is not None and self.n_conditions:
-            _set_moments(self.condition_mean, self.condition_sd, conditions)
+            set_moments(self.condition_mean, self.condition_sd, conditions)
         if self.discrete_part is not None:
             self.discrete_part.standardize(observables[:, self.discrete])
         if self.supports:
@@ -210,7 +211,7 @@ class VectorLikelihood(nn.Module):
                 s.to_real(observables[:, c], parameters)[0]
                 for s, c in zip(self.supports, self.continuous, strict=True)
             ]
-            _set_moments(self.real_mean, self.real_sd, torch.stack(real, -1))
+            set_moments(self.real_mean, self.real_sd, torch.stack(real, -1))
         if self.distractor_part is not None:
             self.distractor_part.standardize(
                 observables[:, self.distractors], observables[:, self._others]
@@ -384,9 +385,3 @@ class VectorLikelihood(nn.Module):
             return torch.cat([context, known], -1)
         products = (context[:, :, None] * known[:, None]).flatten(1)
         return torch.cat([context, known, products], -1)
-
-
-def _set_moments(mean: Tensor, sd: Tensor, values: Tensor) -> None:
-    mean.copy_(values.mean(0))
-    deviation = values.std(0)
-    sd.copy_(torch.where(deviation > 1e-6, deviation, 1.0))

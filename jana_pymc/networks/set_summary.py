@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from jana_pymc.networks.conditioners import compress
 from jana_pymc.networks.deep_set import DeepSet, DeepSetSettings
 from jana_pymc.networks.dense import DenseNetwork
+from jana_pymc.networks.moments import set_moments
 from jana_pymc.networks.order_statistics import OrderStatistics
 
 MAX_CELLS = 8
@@ -96,15 +97,10 @@ class SetSummary(nn.Module):
     ) -> None:
         """Take location and scale of means and order statistics from simulations."""
         if self.means:
-            means = _masked_mean(features, mask)
-            deviation = means.std(0)
-            self.mean_mean.copy_(means.mean(0))
-            self.mean_sd.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+            set_moments(self.mean_mean, self.mean_sd, _masked_mean(features, mask))
         if self.statistics is not None:
             statistics = self._order_statistics(values, cell, mask)
-            deviation = statistics.std(0)
-            self.statistic_mean.copy_(statistics.mean(0))
-            self.statistic_sd.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+            set_moments(self.statistic_mean, self.statistic_sd, statistics)
 
     def forward(
         self,
