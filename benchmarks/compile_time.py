@@ -32,9 +32,7 @@ def first_draw(backend: str, sampler: str, n_trials: int) -> float:
 
     model = ddm()
     torch.manual_seed(1)
-    network = build_network(
-        model.schema, model.layout, model.prior.n_unconstrained, (True, False), NetworkSettings()
-    )
+    network = build_network(model.schema, model.prior, (True, False), NetworkSettings())
     region = np.array([[-5.5, 0.4, 0.1, 0.28], [5.5, 3.1, 1.1, 0.72]])
     likelihood = jana.LikelihoodApproximator(network.likelihood, model.layout, model.schema, region)
     data = simulator(np.random.default_rng(1), 1.0, 1.5, 0.5, 0.5, n_trials)

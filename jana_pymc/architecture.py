@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from jana_pymc.data_bounds import DataBound
 from jana_pymc.flows.flow import FlowSettings
 from jana_pymc.joint import JointNetwork
 from jana_pymc.likelihoods import (
@@ -37,7 +38,14 @@ from jana_pymc.networks import (
     TimeSeriesTransformerSettings,
 )
 from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings, SummarySettings
-from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema, ParameterLayout
+from jana_pymc.simulation import (
+    Categorical,
+    Continuous,
+    Count,
+    DataSchema,
+    ParameterLayout,
+    PyMCPrior,
+)
 
 LikelihoodSettings: TypeAlias = (
     AutoregressiveSettings
@@ -108,6 +116,7 @@ class NetworkSettings:
         summary_kind = _SUMMARIES[summary.pop("kind", "set")]
         posterior = PosteriorSettings(
             **{
+                "data_bounds": False,  # files of before there were any
                 **values["posterior"],
                 "summary": summary_kind(**_with_parts(summary)),
                 "flow": FlowSettings(**values["posterior"]["flow"]),
@@ -173,8 +182,7 @@ def _is_one_vector(schema: DataSchema) -> bool:
 
 def build_network(
     schema: DataSchema,
-    layout: ParameterLayout,
-    n_unconstrained: int,
+    prior: PyMCPrior,
     positive: Sequence[bool],
     settings: NetworkSettings,
     random_seed: int = 0,
@@ -185,10 +193,8 @@ def build_network(
     ----------
     schema : DataSchema
         Observables and conditions.
-    layout : ParameterLayout
-        Constrained parameters.
-    n_unconstrained : int
-        Size of the prior's unconstrained space.
+    prior : PyMCPrior
+        Names and sizes of the parameters, and the intervals of those that bound data.
     positive : sequence of bool
         For each component of an observation, whether it is positive in all simulations.
     settings : NetworkSettings
@@ -204,13 +210,31 @@ def build_network(
                 for kind in schema.components.values()
             ],
             positive,
-            n_unconstrained,
+            prior.n_unconstrained,
             n_conditions,
             settings.posterior,
             schema.n_obs[1],
+            bounds=data_bounds(schema, prior) if settings.posterior.data_bounds else (),
         )
-        likelihood = _build_likelihood(schema, layout, settings.likelihood)
+        likelihood = _build_likelihood(schema, prior.layout, settings.likelihood)
     return JointNetwork(posterior, likelihood)
+
+
+def data_bounds(schema: DataSchema, prior: PyMCPrior) -> tuple[DataBound, ...]:
+    """Parameters that observables declare as bounds, where the prior gives them fixed intervals.
+
+    A parameter that bounds several components is kept to its side of the first alone.
+    """
+    found: dict[str, DataBound] = {}
+    for component, kind in enumerate(schema.components.values()):
+        if not isinstance(kind, Continuous):
+            continue
+        for name, below in ((kind.lower, True), (kind.upper, False)):
+            if isinstance(name, str) and name not in found:
+                interval = prior.interval(name)
+                if interval is not None:
+                    found[name] = DataBound(interval[0], component, below, *interval[1])
+    return tuple(found.values())
 
 
 def _name_of(settings: Any, kinds: Mapping[str, type]) -> str:

@@ -124,9 +124,7 @@ def fit(
         isinstance(kind, Continuous) and bool(np.nanmin(sets[0].batch().observables[..., i]) > 0.0)
         for i, kind in enumerate(model.schema.components.values())
     ]
-    joint = build_network(
-        model.schema, model.layout, model.prior.n_unconstrained, positive, network, seed
-    )
+    joint = build_network(model.schema, model.prior, positive, network, seed)
     joint.to(torch_device)
     batches = [to_batch(s, model.prior, torch_device) for s in sets]
     _check_unconstrained(batches[0])

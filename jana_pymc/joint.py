@@ -120,7 +120,7 @@ class JointNetwork(nn.Module):
             Whether to compute the summary-space term; zero otherwise.
         """
         summary = self.posterior.summarize(batch.observables, batch.n_obs, batch.conditions)
-        condition = self.posterior.condition(summary, batch.n_obs)
+        condition = self.posterior.condition(summary, batch.observables, batch.n_obs)
         posterior = -self.posterior.log_prob(batch.unconstrained, condition).mean()
         if getattr(self.likelihood, "is_sequential", False):
             max_obs = None  # the past of every observation is needed

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from jana_pymc.data_bounds import DataBound, DataBounds
 from jana_pymc.flows.flow import FlowSettings, conditional_flow
 from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.networks.conditioners import compress
@@ -52,11 +53,14 @@ class PosteriorSettings:
     flow : FlowSettings
     n_summaries : int
         Size of the summary where the summary's own settings do not say it.
+    data_bounds : bool
+        Keep parameters that bound an observable on their side of the data (`DataBounds`).
     """
 
     summary: SummarySettings = field(default_factory=SetSummarySettings)
     flow: FlowSettings = field(default_factory=FlowSettings)
     n_summaries: int = 32
+    data_bounds: bool = True
 
 
 class PosteriorNetwork(nn.Module):
@@ -80,6 +84,8 @@ class PosteriorNetwork(nn.Module):
         Observations in every data set, for a summary of data of fixed size.
     generator : torch.Generator, optional
         Draws the flow's rotations.
+    bounds : sequence of DataBound
+        Parameters that the data bound.
 
     References
     ----------
@@ -103,6 +109,7 @@ class PosteriorNetwork(nn.Module):
         settings: PosteriorSettings = PosteriorSettings(),
         n_obs: int = 1,
         generator: torch.Generator | None = None,
+        bounds: Sequence[DataBound] = (),
     ):
         super().__init__()
         self.components = tuple(components)
@@ -116,9 +123,11 @@ class PosteriorNetwork(nn.Module):
         n_features = n_observed + n_conditions + self.n_products
         n_features *= n_obs if isinstance(settings.summary, FlatSummarySettings) else 1
         self.summary, n_summaries = _summary_network(
-            settings, n_features, n_continuous, math.prod(categories)
+            settings, n_features, n_continuous + len(bounds), math.prod(categories)
         )
-        self.flow = conditional_flow(n_unconstrained, n_summaries + 1, settings.flow, generator)
+        n_condition = n_summaries + 1 + len(bounds)
+        self.flow = conditional_flow(n_unconstrained, n_condition, settings.flow, generator)
+        self.bounds = DataBounds(bounds, n_unconstrained) if bounds else None
         for name, size in (("feature", n_features), ("size", 1), ("parameter", n_unconstrained)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_sd", torch.ones(size))
@@ -141,9 +150,13 @@ class PosteriorNetwork(nn.Module):
             (self.parameter_mean, self.parameter_sd, unconstrained),
         ):
             set_moments(mean, sd, values)
+        if self.bounds is not None:
+            moments = self.parameter_mean, self.parameter_sd
+            inputs = (unconstrained - self.parameter_mean) / self.parameter_sd
+            self.bounds.standardize(inputs, observables, mask, *moments)
         if isinstance(self.summary, SetSummary):
             standardized = (features - self.feature_mean) / self.feature_sd
-            self.summary.standardize(standardized, *self._values_and_cells(observables), mask)
+            self.summary.standardize(standardized, *self._values_and_cells(observables, mask), mask)
 
     def summarize(
         self,
@@ -166,22 +179,34 @@ class PosteriorNetwork(nn.Module):
         if self._is_flat:
             features = compress(features)
         if isinstance(self.summary, SetSummary | FlatSummary):
-            return self.summary(features, *self._values_and_cells(observables), mask)
+            return self.summary(features, *self._values_and_cells(observables, mask), mask)
         return self.summary(features, mask)
 
     def condition(
-        self, summary: Float[Tensor, "sets s"], n_obs: Int[Tensor, " sets"]
+        self,
+        summary: Float[Tensor, "sets s"],
+        observables: Float[Tensor, "sets obs c"],
+        n_obs: Int[Tensor, " sets"],
     ) -> Float[Tensor, "sets s1"]:
-        """What the flow is conditioned on: summary and standardised log sample size."""
+        """What the density is conditioned on: summary, log sample size, and bounds by the data."""
         size = (n_obs[:, None].to(summary.dtype).log() - self.size_mean) / self.size_sd
-        return torch.cat([summary, size], -1)
+        if self.bounds is None:
+            return torch.cat([summary, size], -1)
+        moments = self.parameter_mean, self.parameter_sd
+        bounds = self.bounds.of(observables, _mask(observables, n_obs), *moments)
+        return torch.cat([summary, size, self.bounds.features(bounds), bounds], -1)
 
     def log_prob(
         self, unconstrained: Float[Tensor, "*batch u"], condition: Float[Tensor, "*#batch s1"]
     ) -> Float[Tensor, "*batch"]:
         """Log density of unconstrained parameters given `condition`."""
-        standardized = (unconstrained - self.parameter_mean) / self.parameter_sd
-        return self.flow.log_prob(standardized, condition) - self.parameter_sd.log().sum()
+        values = (unconstrained - self.parameter_mean) / self.parameter_sd
+        log_det = -self.parameter_sd.log().sum()
+        if self.bounds is not None:
+            condition, bounds = self._split(condition)
+            values, contribution = self.bounds(values, bounds)
+            log_det = log_det + contribution
+        return self.flow.log_prob(values, condition) + log_det
 
     @torch.no_grad()
     def sample(
@@ -201,9 +226,20 @@ class PosteriorNetwork(nn.Module):
         generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "sets n u"], Float[Tensor, "sets n"]]:
         """Draw n vectors for each data set, with their log densities."""
-        standardized, log_prob = self.flow.sample_with_log_prob(n, condition, generator)
-        drawn = standardized * self.parameter_sd + self.parameter_mean
-        return drawn, log_prob - self.parameter_sd.log().sum()
+        bounds = None
+        if self.bounds is not None:
+            condition, bounds = self._split(condition)
+        values, log_prob = self.flow.sample_with_log_prob(n, condition, generator)
+        log_prob = log_prob - self.parameter_sd.log().sum()
+        if self.bounds is not None and bounds is not None:
+            values, contribution = self.bounds.inverse(values, bounds[:, None])
+            log_prob = log_prob + contribution
+        return values * self.parameter_sd + self.parameter_mean, log_prob
+
+    def _split(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """What the flow sees, and the bounds."""
+        n_bounds = len(self.bounds) if self.bounds is not None else 0
+        return condition[..., :-n_bounds], condition[..., -n_bounds:]
 
     def _features(self, observables: Tensor, conditions: Tensor | None) -> Tensor:
         features: list[Tensor] = []
@@ -229,8 +265,11 @@ class PosteriorNetwork(nn.Module):
     def _is_flat(self) -> bool:
         return isinstance(self.summary, FlatSummary)
 
-    def _values_and_cells(self, observables: Tensor) -> tuple[Tensor, Tensor]:
-        """Continuous components, logarithms of positive ones, and each observation's category."""
+    def _values_and_cells(self, observables: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Continuous components on a scale of their own, and each observation's category.
+
+        Logarithms of positive ones, and beside them those of the distances from data bounds.
+        """
         values = [observables.new_zeros((*observables.shape[:2], 0))]
         cell = torch.zeros(observables.shape[:2], dtype=torch.long, device=observables.device)
         for column, (kind, positive) in enumerate(zip(self.components, self.positive, strict=True)):
@@ -240,6 +279,8 @@ class PosteriorNetwork(nn.Module):
                 continue
             x = x if kind is None else kind.to_real(x)
             values.append((_log(x) if positive else x)[..., None])
+        if self.bounds is not None:
+            values += [each[..., None] for each in self.bounds.log_distances(observables, mask)]
         return torch.cat(values, -1), cell
 
 

@@ -20,7 +20,7 @@ PACKAGE = "jana_pymc"
 # From the ground up. A room imports only from floors below its own.
 FLOORS = (
     ("networks", "screening", "simulation", "storage"),
-    ("flows",),
+    ("data_bounds", "flows"),
     ("likelihoods",),
     ("posterior",),
     ("joint",),
@@ -43,7 +43,7 @@ FLOORS = (
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
-TORCH_ONLY = ("networks", "flows", "likelihoods", "posterior", "joint")
+TORCH_ONLY = ("networks", "data_bounds", "flows", "likelihoods", "posterior", "joint")
 OPTIONAL = ("blackjax", "jax", "joblib", "numpyro", "nutpie", "sklearn", "threadpoolctl", "zarr")
 
 

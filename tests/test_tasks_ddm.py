@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -227,7 +228,8 @@ def test_generative_model_simulates_within_prior_and_proposal() -> None:
 def test_generative_model_simulates_the_same_in_other_processes() -> None:
     model = ddm.ddm(n_obs=(5, 6))
     here = model.simulate(300, random_seed=2, progressbar=False)
-    with ProcessPoolExecutor(2) as executor:
+    # A process that is forked after another test has loaded JAX could deadlock.
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
         there = model.simulate(300, random_seed=2, executor=executor, progressbar=False)
     assert here.dataset.equals(there.dataset)
 

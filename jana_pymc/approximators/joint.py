@@ -414,9 +414,7 @@ def load(
     _check_prior(prior, configuration)
     schema = DataSchema.from_dict(configuration["schema"])
     settings = NetworkSettings.from_dict(configuration["settings"])
-    network = build_network(
-        schema, prior.layout, prior.n_unconstrained, configuration["positive"], settings
-    )
+    network = build_network(schema, prior, configuration["positive"], settings)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:

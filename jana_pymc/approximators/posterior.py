@@ -110,14 +110,15 @@ class PosteriorApproximator:
         """Learned summary statistics, shape (sets, summaries)."""
         return self._summary(batch)[0].cpu().numpy()
 
-    def _summary(self, batch: DataBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _summary(self, batch: DataBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The summary, and observables and sizes as tensors."""
         like = self.network.parameter_mean
         observables = torch.as_tensor(batch.observables).to(like)
         n_obs = torch.as_tensor(batch.n_obs, device=like.device)
         conditions = (
             torch.as_tensor(batch.conditions).to(like) if batch.conditions.shape[-1] else None
         )
-        return self.network.summarize(observables, n_obs, conditions), n_obs
+        return self.network.summarize(observables, n_obs, conditions), observables, n_obs
 
     def _condition(self, batch: DataBatch) -> torch.Tensor:
         return self.network.condition(*self._summary(batch))

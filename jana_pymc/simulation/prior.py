@@ -18,6 +18,8 @@ from jana_pymc.simulation.randomness import RandomSeed, seed_sequence
 _VALUES_AT_ONCE = 2**17
 # PyTensor compiles under settings of the whole process, and its functions own their memory.
 _PYTENSOR = threading.RLock()
+# Unconstrained values so far out that transforms reach the ends of the support.
+_FAR = 800.0
 # More prior draws than this outside the support of a transform are no rounding.
 _TOLERATED_OUTSIDE = 0.01
 
@@ -168,6 +170,47 @@ class PyMCPrior:
             For a simplex, of its free components, as PyMC counts it.
         """
         return self._apply("log_abs_det_jacobian", u, self.n_unconstrained)[..., 0]
+
+    def interval(self, name: str) -> tuple[int, tuple[float, float]] | None:
+        """Tell where a scalar parameter lies, if its transform is one of the elementwise ones.
+
+        Parameters
+        ----------
+        name : str
+            A scalar parameter.
+
+        Returns
+        -------
+        column : int
+            Its position in the unconstrained space.
+        (lower, upper) : tuple of float
+            Ends of its support, infinite for none. The unconstrained value is then the parameter
+            itself, the logarithm of its distance from the one finite end, or the logit of its
+            place between two.
+        None
+            Instead, if the transform is another, or depends on other parameters.
+        """
+        number = self.layout.names.index(name)
+        if self._graph.shapes[number] or self._graph.value_shapes[number]:
+            return None
+        column = sum(int(np.prod(shape)) for shape in self._graph.value_shapes[:number])
+        at = self.layout.slices[name].start
+        u = np.sin(1.0 + np.arange(8 * self.n_unconstrained)).reshape(8, -1)
+        u[[0, 1], column] = -_FAR, _FAR
+        values = self.constrain(u)[:, at]
+        lower, upper = sorted(values[:2])
+        inner, between = u[2:, column], values[2:]
+        with np.errstate(all="ignore"):
+            forms = (
+                ((-np.inf, np.inf), inner),
+                ((lower, np.inf), lower + np.exp(inner)),
+                ((-np.inf, upper), upper - np.exp(inner)),
+                ((lower, upper), lower + (upper - lower) / (1.0 + np.exp(-inner))),
+            )
+        for ends, expected in forms:
+            if np.allclose(between, expected, rtol=1e-9, atol=1e-12):
+                return column, (float(ends[0]), float(ends[1]))
+        return None
 
     def fingerprint(self) -> list[float]:
         """Log densities at fixed unconstrained points, by which to recognise the same prior."""

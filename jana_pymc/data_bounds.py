@@ -1,0 +1,214 @@
+"""Parameters that bound the data are bounded by them.
+
+Where an observable lies above a parameter, as reaction times above the non-decision time, the
+parameter lies below the smallest observation: the posterior's support is known. Flows are given it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from jana_pymc.networks.moments import set_moments
+
+ROUNDING = 1e-6
+"""Smallest distance from the bound that is told from zero, in prior standard deviations."""
+
+SHARE = 0.03
+"""Share of the mean distance from the extreme observation that is added to all distances."""
+
+SMALLEST = 1e-9
+"""Guards the logarithm of the distances of one observation alone."""
+
+
+@dataclass(frozen=True)
+class DataBound:
+    """A parameter on one side of all observations of a component.
+
+    Parameters
+    ----------
+    column : int
+        The parameter's position in the unconstrained space.
+    component : int
+        The observables' column.
+    below : bool
+        Whether the parameter lies below the observations, or above.
+    lower, upper : float
+        Ends of the parameter's own support, infinite for none. The unconstrained value is the
+        logarithm of the distance from the one finite end, the logit between two, or the parameter.
+    """
+
+    column: int
+    component: int
+    below: bool
+    lower: float = -math.inf
+    upper: float = math.inf
+
+    @property
+    def orientation(self) -> float:
+        """1 if the unconstrained value has an upper bound, -1 if a lower one."""
+        decreasing = math.isinf(self.lower) and not math.isinf(self.upper)
+        return 1.0 if self.below != decreasing else -1.0
+
+    def of(
+        self, observables: Float[Tensor, "sets obs c"], mask: Bool[Tensor, "sets obs"]
+    ) -> Float[Tensor, " sets"]:
+        """Unconstrained value of the bound, infinite where the data tell nothing."""
+        values = observables[..., self.component]
+        nowhere = math.inf if self.below else -math.inf
+        values = torch.where(mask & ~values.isnan(), values, nowhere)
+        return self._unconstrain(values.amin(1) if self.below else values.amax(1))
+
+    def log_distance(
+        self, observables: Float[Tensor, "sets obs c"], mask: Bool[Tensor, "sets obs"]
+    ) -> Float[Tensor, "sets obs"]:
+        """Logarithm of each observation's distance from the extreme one, in the data's own scale.
+
+        A small share of the mean distance is added, for the extreme observation itself.
+        """
+        values = observables[..., self.component] * (1.0 if self.below else -1.0)
+        known = mask & ~values.isnan()
+        distance = torch.where(known, values, math.inf)
+        distance = torch.where(known, values - distance.amin(1, keepdim=True), 0.0)
+        mean = distance.sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1)
+        return (distance + SHARE * mean + SMALLEST).log()
+
+    def _unconstrain(self, value: Float[Tensor, " sets"]) -> Float[Tensor, " sets"]:
+        if math.isinf(self.lower) and math.isinf(self.upper):
+            return value
+        if math.isinf(self.upper):
+            return (value - self.lower).clamp_min(0.0).log()
+        if math.isinf(self.lower):
+            return (self.upper - value).clamp_min(0.0).log()
+        inside = value.clamp(self.lower, self.upper)
+        return (inside - self.lower).log() - (self.upper - inside).log()
+
+
+class DataBounds(nn.Module):
+    r"""Carries standardised parameters below their bounds to the real line, and back.
+
+    With a parameter s below the bound b, both in units of the prior's standard deviation,
+
+    .. math:: e^{-r} = e^{-s} - e^{-b},
+
+    so that r is s itself far below the bound, and the logarithm of the distance from it nearby.
+    For a logit-transformed parameter this is the logit within the smaller interval. The bound is
+    subtracted too: what remains of the posterior then changes little from one data set to the next.
+
+    Parameters
+    ----------
+    bounds : sequence of DataBound
+        At most one for each parameter.
+    dim : int
+        Size of the unconstrained space.
+    """
+
+    lowest: Tensor
+    highest: Tensor
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, bounds: Sequence[DataBound], dim: int):
+        super().__init__()
+        self.bounds = tuple(bounds)
+        columns = [bound.column for bound in self.bounds]
+        if len(set(columns)) < len(columns):
+            raise ValueError(f"the unconstrained columns {columns} have more than one bound each.")
+        self.columns = columns
+        self.register_buffer("lowest", torch.zeros(len(columns)))
+        self.register_buffer("highest", torch.zeros(len(columns)))
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("sd", torch.ones(dim))
+
+    def __len__(self) -> int:
+        return len(self.bounds)
+
+    def of(
+        self,
+        observables: Float[Tensor, "sets obs c"],
+        mask: Bool[Tensor, "sets obs"],
+        mean: Float[Tensor, " dim"],
+        sd: Float[Tensor, " dim"],
+    ) -> Float[Tensor, "sets bounds"]:
+        """Bounds of oriented, standardised parameters.
+
+        Data that leave a parameter no room at all are treated as if they left some: the posterior
+        of an impossible data set is as good as any other.
+        """
+        values = torch.stack([bound.of(observables, mask) for bound in self.bounds], -1)
+        values = self._orientation(values) * (values - mean[self.columns]) / sd[self.columns]
+        return torch.maximum(values, self.lowest)
+
+    def log_distances(
+        self, observables: Float[Tensor, "sets obs c"], mask: Bool[Tensor, "sets obs"]
+    ) -> list[Float[Tensor, "sets obs"]]:
+        """`DataBound.log_distance` of each bound."""
+        return [bound.log_distance(observables, mask) for bound in self.bounds]
+
+    def features(self, bounds: Float[Tensor, "sets k"]) -> Float[Tensor, "sets k"]:
+        """The bounds, finite: none is felt beyond the largest parameter in the simulations."""
+        return torch.minimum(bounds, self.highest)
+
+    @torch.no_grad()
+    def standardize(
+        self,
+        standardized: Float[Tensor, "sets dim"],
+        observables: Float[Tensor, "sets obs c"],
+        mask: Bool[Tensor, "sets obs"],
+        mean: Float[Tensor, " dim"],
+        sd: Float[Tensor, " dim"],
+    ) -> None:
+        """Take location and scale of the real values from simulations; arguments as of `of`."""
+        oriented = standardized[:, self.columns] * self._orientation(standardized)
+        self.lowest.copy_(oriented.amin(0))
+        self.highest.copy_(oriented.amax(0))
+        bounds = self.of(observables, mask, mean, sd)
+        real, _ = self.forward(standardized, bounds)
+        set_moments(self.mean, self.sd, real)
+
+    def forward(
+        self, standardized: Float[Tensor, "*batch dim"], bounds: Float[Tensor, "*#batch k"]
+    ) -> tuple[Float[Tensor, "*batch dim"], Float[Tensor, "*batch"]]:
+        """Parameters to real values.
+
+        Returns
+        -------
+        real : Tensor, shape (*batch, dim)
+        log_abs_det_jacobian : Tensor, shape (*batch,)
+            -inf where a parameter lies beyond its bound.
+        """
+        orientation = self._orientation(standardized)
+        s = standardized[..., self.columns] * orientation
+        distance = bounds - s
+        log_det = -torch.log(-torch.expm1(-distance.clamp_min(ROUNDING)))
+        r = s + log_det - self.features(bounds)
+        outside = (distance < -100 * ROUNDING).any(-1)  # unlike what rounding explains
+        log_det = torch.where(outside, -math.inf, log_det.sum(-1))
+        return (self._replaced(standardized, r * orientation) - self.mean) / self.sd, (
+            log_det - self.sd.log().sum()
+        )
+
+    def inverse(
+        self, real: Float[Tensor, "*batch dim"], bounds: Float[Tensor, "*#batch k"]
+    ) -> tuple[Float[Tensor, "*batch dim"], Float[Tensor, "*batch"]]:
+        """Real values to parameters, and the log determinant of `forward` there."""
+        values = real * self.sd + self.mean
+        orientation = self._orientation(values)
+        r = values[..., self.columns] * orientation + self.features(bounds)
+        s = -torch.logaddexp(-r, -bounds)
+        log_det = (r - s).sum(-1) - self.sd.log().sum()
+        return self._replaced(values, s * orientation), log_det
+
+    def _orientation(self, like: Tensor) -> Tensor:
+        return like.new_tensor([bound.orientation for bound in self.bounds])
+
+    def _replaced(self, values: Tensor, new: Tensor) -> Tensor:
+        columns = list(values.unbind(-1))
+        for i, column in enumerate(self.columns):
+            columns[column] = new[..., i]
+        return torch.stack(columns, -1)
