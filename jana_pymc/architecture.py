@@ -165,10 +165,13 @@ def default_settings(
         summary = SetSummarySettings(n_summaries=16, hidden=hidden, means=True)
         return NetworkSettings(PosteriorSettings(summary, flow), likelihood)
     if schema.structure == "markovian" and not _is_one_vector(schema):
-        return NetworkSettings(PosteriorSettings(TimeSeriesSettings(), flow), MarkovianSettings())
+        windows = MarkovianSettings()
+        if schema.order is not None:
+            windows = MarkovianSettings(order=schema.order, memory=0)
+        return NetworkSettings(PosteriorSettings(TimeSeriesSettings(), flow), windows)
     return NetworkSettings(
         PosteriorSettings(FlatSummarySettings(informative=informative), flow),
-        VectorSettings(hidden=hidden, informative=informative),
+        VectorSettings(hidden=hidden, informative=informative, order=schema.order),
     )
 
 

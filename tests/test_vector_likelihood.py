@@ -160,3 +160,21 @@ def test_distractors_are_found_and_cancel_from_ratios() -> None:
     torch.testing.assert_close(difference, difference[:1].expand(5, 1))
     assert difference.abs().max() > 0
     assert network.sample(parameters, 3).shape == (5, 3, 6)
+
+
+@pytest.mark.parametrize(("order", "reach"), [(0, 0), (1, 1), (None, 4)])
+@pytest.mark.parametrize("component", [Support(), CountRange(9)])
+def test_observations_of_a_sequence_depend_on_so_many_before_them(component, order, reach):
+    n_steps = 5
+    settings = VectorSettings(hidden=(8,), conditioner_hidden=8, order=order)
+    network = shaken(VectorLikelihood([component] * 2 * n_steps, 1, 0, settings, n_steps))
+    generator = torch.Generator().manual_seed(4)
+    theta = torch.randn((1, 1), generator=generator, dtype=torch.float64)
+    x = torch.randint(0, 8, (1, n_steps, 2), generator=generator).to(theta)
+    before = network.log_prob(x, theta)
+    changed = x.clone()
+    changed[:, 0] += 1.0
+    moved = (network.log_prob(changed, theta) - before).abs()[0] > 1e-6
+    assert moved.tolist() == [step <= reach for step in range(n_steps)]
+    drawn = network.sample(theta, n_steps, generator=generator)
+    assert torch.isfinite(network.log_prob(drawn, theta)).all()

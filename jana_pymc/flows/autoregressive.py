@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from jana_pymc.flows.spline import SplineTable, n_spline_parameters, spline_forward, spline_inverse
@@ -39,6 +39,8 @@ class AutoregressiveTransform(nn.Module):
         Hidden layers of the network behind m and s; empty leaves both out.
     conditioner_hidden : int
         Width of the networks h.
+    sees : Tensor of bool, shape (dim, dim), optional
+        Which of the components before its own each network sees; all by default.
     """
 
     def __init__(
@@ -49,12 +51,17 @@ class AutoregressiveTransform(nn.Module):
         n_bins: int = 8,
         hidden: tuple[int, ...] = (128, 128),
         conditioner_hidden: int = 64,
+        sees: Bool[Tensor, "d d"] | None = None,
     ):
         super().__init__()
         self.dim, self.n_bins = dim, n_bins
         self.location_scale = LocationScaleNetwork(n_condition, dim, hidden) if hidden else None
         self.conditioners = ConditionerBank(
-            dim, n_condition, 2 + n_spline_parameters(n_bins), hidden=conditioner_hidden
+            dim,
+            n_condition,
+            2 + n_spline_parameters(n_bins),
+            hidden=conditioner_hidden,
+            sees=sees,
         )
 
     def forward(

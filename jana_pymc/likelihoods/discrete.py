@@ -43,6 +43,8 @@ class DiscreteAutoregressive(nn.Module):
         Hidden layers of the network that standardises counts.
     conditioner_hidden : int
         Width of each component's own network.
+    sees : Tensor of bool, shape (dim, dim), optional
+        Which of the components before its own each depends on; all by default.
     """
 
     code_mean: Tensor
@@ -56,6 +58,7 @@ class DiscreteAutoregressive(nn.Module):
         n_bins: int = 4,
         hidden: tuple[int, ...] = (128, 128),
         conditioner_hidden: int = 64,
+        sees: Bool[Tensor, "d d"] | None = None,
     ):
         super().__init__()
         self.components, self.n_bins = tuple(components), n_bins
@@ -64,7 +67,9 @@ class DiscreteAutoregressive(nn.Module):
             c if isinstance(c, int) else 2 + n_spline_parameters(n_bins) for c in self.components
         )
         self.location_scale = LocationScaleNetwork(n_context, dim, hidden)
-        self.conditioners = ConditionerBank(dim, n_context, n_outputs, hidden=conditioner_hidden)
+        self.conditioners = ConditionerBank(
+            dim, n_context, n_outputs, hidden=conditioner_hidden, sees=sees
+        )
         self.register_buffer("code_mean", torch.zeros(dim))
         self.register_buffer("code_sd", torch.ones(dim))
 

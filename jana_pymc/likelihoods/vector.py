@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from jana_pymc.flows.autoregressive import AutoregressiveTransform, Reverse
@@ -44,6 +44,9 @@ class VectorSettings:
     informative : tuple of int, optional
         The components that depend on the parameters; all by default. The others are continuous
         distractors, whose density given these is learned without the parameters.
+    order : int, optional
+        How many observations of a sequence back each depends on, given the parameters: 0 for a
+        deterministic system that is observed with noise. By default all.
     """
 
     n_layers: int | None = None
@@ -51,11 +54,14 @@ class VectorSettings:
     conditioner_hidden: int = 64
     n_bins: int = 8
     informative: Sequence[int] | None = None
+    order: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if self.informative is not None:
             object.__setattr__(self, "informative", tuple(self.informative))
+        if self.order is not None and self.order < 0:
+            raise ValueError(f"order={self.order}: expected 0 or more, or None.")
 
     def layers(self, n_continuous: int, n_steps: int) -> int:
         """Number of autoregressive layers."""
@@ -145,6 +151,7 @@ class VectorLikelihood(nn.Module):
         self.n_products = n_products if n_products <= MAX_PRODUCTS else 0
         n_context = n_parameters + n_conditions + self.n_products
         hidden, width = tuple(settings.hidden), settings.conditioner_hidden
+        sees = _past(len(self.components), n_steps, settings.order)
         self.discrete_part = None
         if discrete:
             self.discrete_part = DiscreteAutoregressive(
@@ -153,6 +160,7 @@ class VectorLikelihood(nn.Module):
                 n_bins=max(2, settings.n_bins // 2),
                 hidden=hidden,
                 conditioner_hidden=width,
+                sees=sees,
             )
         self.flow = None
         if self.supports:
@@ -167,6 +175,7 @@ class VectorLikelihood(nn.Module):
                         n_bins=settings.n_bins,
                         hidden=() if layer else hidden,
                         conditioner_hidden=width,
+                        sees=sees,
                     )
                 )
             self.flow = ConditionalFlow(transforms, GaussianLatent(dim))
@@ -385,3 +394,11 @@ class VectorLikelihood(nn.Module):
             return torch.cat([context, known], -1)
         products = (context[:, :, None] * known[:, None]).flatten(1)
         return torch.cat([context, known, products], -1)
+
+
+def _past(n_components: int, n_steps: int, order: int | None) -> Bool[Tensor, "d d"] | None:
+    """Which components of a sequence, step by step, enter the law of which."""
+    if order is None or n_steps == 1:
+        return None
+    step = torch.arange(n_components) // (n_components // n_steps)
+    return step[None] >= step[:, None] - order

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
@@ -69,6 +69,8 @@ class ConditionerBank(nn.Module):
         Width of the two hidden layers.
     shift : int
         Which output has the linear part.
+    sees : Tensor of bool, shape (dim, dim), optional
+        Which of the components before its own each network sees; all by default.
     """
 
     mask: Tensor
@@ -81,6 +83,7 @@ class ConditionerBank(nn.Module):
         *,
         hidden: int = 64,
         shift: int = 0,
+        sees: Bool[Tensor, "d d"] | None = None,
     ):
         super().__init__()
         self.dim, self.n_context, self.shift = dim, n_context, shift
@@ -88,6 +91,8 @@ class ConditionerBank(nn.Module):
         mask = torch.zeros(dim, n_in)
         for j in range(dim):
             mask[j, : n_context + j] = 1.0
+        if sees is not None:
+            mask[:, n_context:] *= sees
         self.register_buffer("mask", mask, persistent=False)
         bound = mask.sum(1).clamp_min(1.0).rsqrt()[:, None]
         self.weight_in = nn.Parameter(_uniform(dim, n_in, hidden) * bound[..., None])
@@ -126,8 +131,9 @@ class ConditionerBank(nn.Module):
         shift = context @ self.linear[j, :c]
         if j:
             x = compress(earlier)
-            h = h + x @ self.weight_in[j, c : c + j]
-            shift = shift + x @ self.linear[j, c : c + j]
+            seen = self.mask[j, c : c + j]
+            h = h + x @ (self.weight_in[j, c : c + j] * seen[:, None])
+            shift = shift + x @ (self.linear[j, c : c + j] * seen)
         h = silu(silu(h) @ self.weight[j] + self.bias[j])
         return self._add(h @ self.weight_out[j] + self.bias_out[j], shift)
 

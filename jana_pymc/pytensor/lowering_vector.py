@@ -26,8 +26,8 @@ from jana_pymc.pytensor.lowering import (
 )
 from jana_pymc.pytensor.lowering_markovian import _is_count, log_count
 
-MOST_DISCRETE = 4
-"""Each discrete component has a graph of its own, which takes its time to compile."""
+MOST_KINDS = 4
+"""Each kind of discrete components has a graph of its own, which takes its time to compile."""
 
 
 @lower.register
@@ -39,8 +39,10 @@ def lower_vector(
     conditions: TensorVariable | None,
 ) -> TensorVariable:
     """Rows are vectors; sequences of shape (sets, n_obs, components) are rows once flattened."""
-    if len(network.discrete) > MOST_DISCRETE:
-        raise NoLowering(f"{len(network.discrete)} discrete components would compile for minutes.")
+    if network.discrete_part is not None:
+        n_kinds = len(set(network.discrete_part.components))
+        if n_kinds > MOST_KINDS:
+            raise NoLowering(f"{n_kinds} kinds of discrete components would compile for minutes.")
     if observables.ndim == 3:
         observables = observables.reshape((observables.shape[0], len(network.components)))
         if conditions is not None:
@@ -121,9 +123,13 @@ def _discrete(
 ) -> tuple[TensorVariable, TensorVariable]:
     """Log probability of all components, and the codes that stand for them."""
     mean, sd = _numpy(part.code_mean), _numpy(part.code_sd)
-    real, possible = [], pt.ones(values.shape[:1], dtype="bool")
+    columns_of: dict[int | CountRange, list[int]] = {}
     for j, kind in enumerate(part.components):
-        value = values[:, j]
+        columns_of.setdefault(kind, []).append(j)
+    order = np.argsort([j for columns in columns_of.values() for j in columns])
+    real, possible = [], pt.ones(values.shape[:1], dtype="bool")
+    for kind, columns in columns_of.items():
+        value = values[:, columns]
         if isinstance(kind, CountRange):
             exists = _is_count(kind, value)
             safe = pt.switch(exists, value, 0.0)
@@ -132,22 +138,24 @@ def _discrete(
         else:
             exists = pt.eq(value, pt.clip(pt.round(value), 0, kind - 1))
             real.append(value)
-        possible = possible & exists
-    codes = (pt.stack(real, axis=1) - mean) / sd
+        possible = possible & exists.all(axis=1)
+    codes = (pt.concatenate(real, axis=1)[:, order] - mean) / sd
     location, log_scale = _location_scale(part.location_scale, context)
     raw = _bank(part.conditioners, context, (codes - location) * pt.exp(-log_scale))
     total = pt.zeros(values.shape[:1])
-    rows = pt.arange(values.shape[0])
-    for j, kind in enumerate(part.components):
+    for kind, columns in columns_of.items():  # components of one kind are one long column
+        value = values[:, columns].ravel()
+        raw_of_kind = raw[:, columns].reshape((-1, part.conditioners.bias_out.shape[1]))
         if isinstance(kind, int):
-            log_probs = pt.special.log_softmax(raw[:, j, :kind], axis=1)
-            category = pt.cast(pt.clip(pt.round(values[:, j]), 0, kind - 1), "int64")
-            total = total + log_probs[rows, category]
-            continue
-        inverse_scale = pt.exp(-log_scale[:, j]) / sd[j]
-        shift = mean[j] + sd[j] * location[:, j]
-        line = _Line(raw[:, j], part.n_bins, shift, inverse_scale)
-        total = total + log_count(kind, values[:, j], line, 0.0, 1.0)
+            log_probs = pt.special.log_softmax(raw_of_kind[:, :kind], axis=1)
+            category = pt.cast(pt.clip(pt.round(value), 0, kind - 1), "int64")
+            log_prob = log_probs[pt.arange(value.shape[0]), category]
+        else:
+            inverse_scale = (pt.exp(-log_scale[:, columns]) / sd[columns]).ravel()
+            shift = (mean[columns] + sd[columns] * location[:, columns]).ravel()
+            line = _Line(raw_of_kind, part.n_bins, shift, inverse_scale)
+            log_prob = log_count(kind, value, line, 0.0, 1.0)
+        total = total + log_prob.reshape((values.shape[0], len(columns))).sum(axis=1)
     return pt.switch(possible, total, -np.inf), codes
 
 

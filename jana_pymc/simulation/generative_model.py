@@ -46,6 +46,9 @@ class GenerativeModel:
         ``"vector"``: a data set is one value of each observable, of its declared shape.
     n_obs : int or tuple of int, optional
         Smallest and largest number of observations in a data set; left out for vectors alone.
+    order : int, optional
+        Of a sequence: how many observations back each depends on, given the parameters. 0 for a
+        deterministic system that is observed with independent noise, None for all or if unknown.
     conditions : dict of str to Continuous, Categorical or Count, optional
         Covariates known for each observation.
     design : callable, optional
@@ -105,6 +108,7 @@ class GenerativeModel:
         observables: Mapping[str, Observable],
         structure: str = "exchangeable",
         n_obs: int | tuple[int, int] | None = None,
+        order: int | None = None,
         conditions: Mapping[str, Observable] | None = None,
         design: Callable[..., Mapping[str, Any]] | None = None,
         proposal: pm.Model | None = None,
@@ -119,7 +123,7 @@ class GenerativeModel:
                     "in a data set, or the smallest and the largest."
                 )
             n_obs = 1
-        self.schema = DataSchema(observables, conditions or {}, structure, n_obs)  # type: ignore[arg-type]
+        self.schema = DataSchema(observables, conditions or {}, structure, n_obs, order)  # type: ignore[arg-type]
         self.layout = self.prior.layout
         self.simulator = simulator
         self.design = design

@@ -72,6 +72,9 @@ class DataSchema:
         an axis of observations.
     n_obs : int or tuple of int
         Smallest and largest number of observations in a data set; 1 for a vector.
+    order : int, optional
+        Of a sequence: how many observations back each depends on, given the parameters. 0 for a
+        deterministic system that is observed with independent noise, None for all or if unknown.
 
     Raises
     ------
@@ -96,6 +99,7 @@ the first at position 1: -0.1.
     conditions: Mapping[str, Observable] = field(default_factory=dict)
     structure: str = "exchangeable"
     n_obs: tuple[int, int] = (1, 1)
+    order: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "observables", _declared("observables", self.observables))
@@ -123,6 +127,14 @@ the first at position 1: -0.1.
                 f"structure={self.structure!r} is not available; it must be one of "
                 f"{', '.join(map(repr, STRUCTURES))}."
             )
+        if self.order is not None:
+            if self.structure != "markovian":
+                raise ValueError(
+                    f"order={self.order} belongs to structure='markovian', but "
+                    f"structure={self.structure!r}; leave it out."
+                )
+            if not isinstance(self.order, int) or isinstance(self.order, bool) or self.order < 0:
+                raise ValueError(f"order={self.order!r}: expected an integer of at least 0.")
 
     @property
     def components(self) -> dict[str, Observable]:
@@ -222,6 +234,7 @@ the first at position 1: -0.1.
             "conditions": {name: kind.to_dict() for name, kind in self.conditions.items()},
             "structure": self.structure,
             "n_obs": list(self.n_obs),
+            "order": self.order,
         }
 
     @classmethod
@@ -232,6 +245,7 @@ the first at position 1: -0.1.
             conditions={n: observable_from_dict(v) for n, v in values["conditions"].items()},
             structure=values["structure"],
             n_obs=tuple(values["n_obs"]),
+            order=values.get("order"),
         )
 
     def _warn_about_sizes(self, n_obs: NDArray[np.int64]) -> None:

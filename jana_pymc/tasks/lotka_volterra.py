@@ -80,6 +80,7 @@ def lotka_volterra(definition: str = "paper") -> Task:
         observables={"prey": Continuous(lower=0.0), "predators": Continuous(lower=0.0)},
         structure="markovian",
         n_obs=times.size,
+        order=0,
         vectorized=True,
     )
     return Task(

@@ -70,6 +70,7 @@ def sir(definition: str = "paper") -> Task:
         observables={"infected": Count(N_TESTED)},
         structure="markovian",
         n_obs=times.size,
+        order=0,
         vectorized=True,
     )
     return Task(
