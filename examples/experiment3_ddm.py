@@ -75,8 +75,8 @@ def compare(
         )
     lml, elpd = exact["log_marginal_likelihood"], exact["elpd_loo"]
     estimates = {
-        "lml": (evidence.change_of_variables, lml),
-        "lml_median": (evidence.median, lml),
+        "lml": (evidence.median, lml),
+        "lml_midway": (evidence.change_of_variables, lml),
         "lml_is": (evidence.importance, lml),
         "bridge": (bridge, lml),
         "elpd_loo": (loo.elpd, elpd),
@@ -92,7 +92,7 @@ def compare(
     scores["elpd_loo_refitted_folds"] = loo.refitted.sum()
     scores["elpd_loo_in_sample_bias"] = np.mean(np.nansum(loo.lpd_i, 1) - elpd)
     return scores, {
-        "log marginal likelihood": evidence.change_of_variables,
+        "log marginal likelihood": evidence.median,
         "elpd, leave-one-out": loo.elpd,
     }
 
