@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from jana_pymc.simulation import Continuous, GenerativeModel
+from jana_pymc.simulation import Continuous, Count, GenerativeModel
 from jana_pymc.tasks.epidemic.prior import PARAMETERS, TEASER, prior
 from jana_pymc.tasks.epidemic.reports import load_reports
 from jana_pymc.tasks.epidemic.simulator import (
@@ -48,6 +48,7 @@ def epidemic(
     *,
     n_people: float = N_PEOPLE,
     original: bool = False,
+    whole: bool = False,
 ) -> GenerativeModel:
     """Build the model.
 
@@ -61,6 +62,11 @@ def epidemic(
         Keep two errors of the authors' program: the third intervention
         (:func:`~jana_pymc.tasks.epidemic.simulator.contact_rates`), and people who come into being
         in the fastest epidemics (:mod:`~jana_pymc.tasks.epidemic.simulator`).
+
+    whole : bool
+        Round reports to whole people, as real ones are. They are then counts, and no reports on a
+        day has a probability; by default they are real numbers, of which zero alone has one that
+        no density can give.
 
     Returns
     -------
@@ -84,8 +90,8 @@ def epidemic(
     horizon = n_obs if isinstance(n_obs, int) else n_obs[1]
     return GenerativeModel(
         prior(horizon),
-        partial(simulator, n_people=n_people, original=original),
-        observables={name: Continuous() for name in OBSERVABLES},
+        partial(simulator, n_people=n_people, original=original, whole=whole),
+        observables={name: Count() if whole else Continuous() for name in OBSERVABLES},
         structure="markovian",
         n_obs=n_obs,
         vectorized=True,

@@ -48,6 +48,7 @@ def simulator(
     n_obs: int,
     n_people: float = N_PEOPLE,
     original: bool = False,
+    whole: bool = False,
     **parameters: ArrayLike,
 ) -> dict[str, Values]:
     """Draw what is reported on each of `n_obs` days.
@@ -60,6 +61,8 @@ def simulator(
         Size of the population.
     original : bool
         Keep the errors of the authors' program: see above, and :func:`contact_rates`.
+    whole : bool
+        Round to whole people.
     **parameters : array_like
         All of :func:`~jana_pymc.tasks.epidemic.prior.prior`, of shape () for one data set, or
         (n_sets, 1) for many.
@@ -92,7 +95,8 @@ def simulator(
         expected *= 1.0 - weekly_reduction(days, flat[f"A_{series}"], flat[f"phi_{series}"])
         noise = rng.standard_t(DEGREES_OF_FREEDOM, expected.shape)
         noise *= np.sqrt(expected) * flat[f"sigma_{series}"]
-        reported[name] = np.maximum(expected + noise, 0.0).T.reshape(shape)
+        people = np.maximum(expected + noise, 0.0).T.reshape(shape)
+        reported[name] = np.rint(people) if whole else people
     return reported
 
 
