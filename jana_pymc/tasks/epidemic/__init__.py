@@ -70,6 +70,11 @@ def epidemic(
         Reports in whole people, as health offices make them: counts have probabilities, of which
         that of zero is one, where a density has to be infinite.
 
+    whole : bool
+        Round reports to whole people, as real ones are. They are then counts, and no reports on a
+        day has a probability; by default they are real numbers, of which zero alone has one that
+        no density can give.
+
     Returns
     -------
     GenerativeModel
