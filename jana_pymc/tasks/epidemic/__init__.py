@@ -67,10 +67,6 @@ def epidemic(
         (:func:`~jana_pymc.tasks.epidemic.simulator.contact_rates`), and people who come into being
         in the fastest epidemics (:mod:`~jana_pymc.tasks.epidemic.simulator`).
     whole : bool
-        Reports in whole people, as health offices make them: counts have probabilities, of which
-        that of zero is one, where a density has to be infinite.
-
-    whole : bool
         Round reports to whole people, as real ones are. They are then counts, and no reports on a
         day has a probability; by default they are real numbers, of which zero alone has one that
         no density can give.
