@@ -7,11 +7,14 @@ from jana_pymc.flows import FlowSettings
 from jana_pymc.likelihoods import ConditionalSettings, MarkovianSettings, VectorSettings
 from jana_pymc.networks import FlatSummarySettings, TimeSeriesSettings
 from jana_pymc.posterior import PosteriorSettings
+from jana_pymc.tasks.epidemic import PARAMETERS
+
+ANGLES = tuple(i for i, name in enumerate(PARAMETERS) if name.startswith("phi"))
 
 LIKELIHOODS = {
     "trajectory": (
-        VectorSettings(hidden=(256, 256), conditioner_hidden=16, order=0),
-        VectorSettings(hidden=(1024, 1024), conditioner_hidden=32, order=0),
+        VectorSettings(hidden=(256, 256), conditioner_hidden=16, order=14, angles=ANGLES),
+        VectorSettings(hidden=(1024, 1024), conditioner_hidden=32, order=14, angles=ANGLES),
     ),
     "windows": (
         MarkovianSettings(
@@ -30,10 +33,13 @@ LIKELIHOODS = {
 }
 """For a look around, and of full size.
 
-``trajectory`` gives all days at once from the parameters: the epidemic is a deterministic system,
-observed with noise, whose reports are independent once the parameters are known. ``windows`` and
-``recurrent`` need not know that: they are given the week before each day, or the memory of a
-recurrent network, which is the paper's likelihood but for the transform of a single day.
+``trajectory`` has location and scale of all days at once from the parameters, which make them, and
+lets each day see by how much the two weeks before departed from theirs. Given the parameters the
+reports are in truth independent: of a network that knew the epidemic without error, these would say
+nothing, and until then they tell it its error. ``windows`` is given the week before each day, and
+``recurrent`` the memory of a recurrent network besides, which is the paper's likelihood but for the
+transform of a single day. In the same time they learn less: all they know goes through every day
+anew.
 """
 
 
@@ -65,14 +71,14 @@ def training(*, quick: bool, n_steps: int | None) -> jana.TrainingSettings:
     """
     if quick:
         return jana.TrainingSettings(
-            n_steps=n_steps or 8_000,
+            n_steps=n_steps or 6_000,
             batch_size=64,
             learning_rate=1e-3,
             likelihood_learning_rate=2e-3,
             likelihood_obs=None,
             weight_average=0.998,
             mmd_weight=1.0,
-            linear_steps=min(300, (n_steps or 8_000) // 10),
+            linear_steps=min(300, (n_steps or 6_000) // 10),
             n_validations=20,
             patience=None,
         )

@@ -42,25 +42,37 @@ class EnergyDistance:
 
 
 def energy_distance(
-    surrogate: np.ndarray, simulated: np.ndarray, random_seed: np.random.Generator
+    surrogate: np.ndarray,
+    simulated: np.ndarray,
+    random_seed: np.random.Generator,
+    *,
+    logarithms: bool = False,
 ) -> EnergyDistance:
     r"""Compare n surrogate runs with 2 n simulated ones.
 
     .. math:: 2 E|X - Y| - E|X - X'| - E|Y - Y'|
 
     between the surrogates and n of the simulated runs, and, many times, between random halves of
-    the simulated runs. Each day of each series is divided by its standard deviation over the
-    simulated runs: each counts the same, and few units are as good as many.
+    the simulated runs. Either each day of each series is divided by its standard deviation over the
+    simulated runs, so that all count the same, or log(1 + reports) are compared, where days of few
+    reports count most.
 
     Parameters
     ----------
     surrogate : ndarray, shape (n, days, series)
     simulated : ndarray, shape (2 n, days, series)
     random_seed : Generator
+    logarithms : bool
+
+    References
+    ----------
+    .. [1] Székely, G. J., & Rizzo, M. L. (2013). Energy statistics: A class of statistics based on
+       distances. Journal of Statistical Planning and Inference, 143(8).
     """
     n = len(surrogate)
-    sd = simulated.std(axis=0)
-    scaled = [(x / np.where(sd > 0, sd, 1.0)).reshape(len(x), -1) for x in (surrogate, simulated)]
+    both = [np.log1p(x) if logarithms else x for x in (surrogate, simulated)]
+    sd = 1.0 if logarithms else both[1].std(axis=0)
+    scaled = [(x / np.where(sd > 0, sd, 1.0)).reshape(len(x), -1) for x in both]
     pooled = cdist(scaled[1], scaled[1])
     halves = np.full((2 * n, SPLITS), -1.0 / n)
     for column in halves.T:

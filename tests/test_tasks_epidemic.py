@@ -514,9 +514,7 @@ def test_large_reports_have_the_density_of_their_cell() -> None:
     x, scale = expected[day], 400.0 * np.sqrt(expected[day])
     assert scale > 2_000.0
     counts = np.rint(x + scale * np.array([0.0, 1.0, 5.0]))
-    values = [
-        task.log_likelihood({"cases": np.full(T, k), **rest}, **theta)[day] for k in counts
-    ]
+    values = [task.log_likelihood({"cases": np.full(T, k), **rest}, **theta)[day] for k in counts]
     np.testing.assert_allclose(
         np.diff(values), np.diff(stats.t.logpdf((counts - x) / scale, 4)), atol=1e-6
     )

@@ -116,9 +116,7 @@ class DiscreteAutoregressive(nn.Module):
             u = (points - shift[..., None]) * inverse_scale[..., None]
             z, log_slope = monotone_forward(u, own[..., None, :], self.n_bins)
             narrow = width * inverse_scale * log_slope[..., 2].exp()
-            parts.append(
-                log_cell_probability(has_left, has_right, z[..., 0], z[..., 1], narrow)
-            )
+            parts.append(log_cell_probability(has_left, has_right, z[..., 0], z[..., 1], narrow))
         return self._in_order(parts)
 
     @torch.no_grad()
