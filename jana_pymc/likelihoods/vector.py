@@ -48,8 +48,8 @@ class VectorSettings:
         How many observations of a sequence back each depends on, given the parameters: 0 for a
         deterministic system that is observed with noise. By default all.
     angles : tuple of int
-        Positions of parameters that are angles, in radians: their sines and cosines enter too, so
-        that the ends of the circle lie side by side.
+        Positions of parameters that are angles, in radians: their sines and cosines enter in their
+        place, so that the ends of the circle are one point.
     """
 
     n_layers: int | None = None
@@ -157,7 +157,7 @@ class VectorLikelihood(nn.Module):
             raise ValueError(
                 f"angles={settings.angles}: expected positions among {n_parameters} parameters."
             )
-        n_entering = n_parameters + 2 * len(self.angles)
+        n_entering = n_parameters + len(self.angles)
         n_products = n_entering * n_conditions
         self.n_products = n_products if n_products <= MAX_PRODUCTS else 0
         n_context = n_entering + n_conditions + self.n_products
@@ -221,6 +221,7 @@ class VectorLikelihood(nn.Module):
         conditions = None if conditions is None else conditions.flatten(1)
         low, high = (torch.quantile(parameters[:100_000], q, dim=0) for q in (0.01, 0.99))
         self.parameter_log.copy_((parameters > 0).all(0) & (high > SKEWED * low))
+        self.parameter_log[self.angles] = False
         set_moments(self.parameter_mean, self.parameter_sd, self._entering(parameters))
         if conditions is not None and self.n_conditions:
             set_moments(self.condition_mean, self.condition_sd, conditions)
@@ -394,7 +395,8 @@ class VectorLikelihood(nn.Module):
         if not self.angles:
             return plain
         angles = parameters[..., self.angles]
-        return torch.cat([plain, angles.sin(), angles.cos()], -1)
+        columns = torch.tensor(self.angles, device=parameters.device)
+        return torch.cat([plain.index_copy(-1, columns, angles.sin()), angles.cos()], -1)
 
     def _context(
         self, parameters: Tensor, conditions: Tensor | None, group: Tensor

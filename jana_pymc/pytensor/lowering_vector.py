@@ -92,7 +92,8 @@ def _context(
         entering = pt.switch(logs, pt.log(pt.switch(logs, safe, 1.0)), parameters)
     if network.angles:
         angles = parameters[:, network.angles]
-        entering = pt.concatenate([entering, pt.sin(angles), pt.cos(angles)], axis=1)
+        entering = pt.set_subtensor(entering[:, network.angles], pt.sin(angles))
+        entering = pt.concatenate([entering, pt.cos(angles)], axis=1)
     theta = (entering - _numpy(network.parameter_mean)) / _numpy(network.parameter_sd)
     context = _rows_of(theta, group, observables)
     if not network.n_conditions:
