@@ -26,13 +26,13 @@ from jana_pymc.training.batches import BatchSource, seeded_generator
 from jana_pymc.training.checkpoint import Checkpoint
 from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.settings import TrainingSettings
+from jana_pymc.training.step import GraphedStep, TrainingStep
 
-WARM_UP_STEPS = 200
-LINEAR_LEARNING_RATE = 1e-2
-"""Peak rate of the steps in which only linear parts are trained."""
 VALIDATION_CHUNK = 512
 MAX_LEFT_OUT = 20
 """So many steps without finite gradients between two validations end the training."""
+LOOK_EVERY = 50
+"""Steps on a GPU between two looks for them."""
 
 
 class TrainingError(RuntimeError):
@@ -82,15 +82,11 @@ def train(
         "likelihood": network.likelihood,  # type: ignore[dict-item]
     }
     device = next(network.parameters()).device
-    linear = _linear_parameters(network)
-    optimizer = _optimizer(network, settings, linear)
-    nonlinear = [
-        parameter
-        for half in halves.values()
-        if any(id(p) in linear for p in half.parameters())
-        for parameter in half.parameters()
-        if id(parameter) not in linear
-    ]
+    graphed = settings.cuda_graph and device.type == "cuda" and parallel.n_processes() == 1
+    average = copy.deepcopy(network)
+    learn = TrainingStep(network, average, settings, seed=seed, capturable=graphed)
+    step_once = GraphedStep(learn) if graphed else learn
+    optimizer = learn.optimizer
     state = Checkpoint(
         TrainingHistory(), {name: _copy(half) for name, half in halves.items()}, _copy(network)
     )
@@ -98,12 +94,12 @@ def train(
         state = Checkpoint.load(checkpoint, network, optimizer, settings, seed, data)
     parallel.wait_for_all()  # none may write before all have read
     history = state.history
-    average = copy.deepcopy(network)
     average.load_state_dict(state.average)
     first_step = history.step[-1] if len(history) else 0
     start = time.perf_counter() - (history.seconds[-1] if len(history) else 0.0)
-    totals = torch.zeros(2, device=device)
-    last_validation, left_out = first_step, 0
+    last_validation = first_step
+    # On a GPU every look from the host waits for all that was launched.
+    look_every = 1 if device.type == "cpu" else min(LOOK_EVERY, settings.validate_every)
 
     with (
         _threads(settings.n_threads),
@@ -112,45 +108,26 @@ def train(
     ):
         task = bar.add_task("training", total=settings.n_steps, completed=first_step, losses="")
         for step in range(first_step, settings.n_steps):
-            _set_learning_rate(optimizer, settings, step)
             batch, proposal_batch = source.batch(step)
-            batch = parallel.share(batch)
-            proposal_batch = None if proposal_batch is None else parallel.share(proposal_batch)
-            generator = seeded_generator(device, seed, 0, step)
-            torch.manual_seed(generator.initial_seed())  # dropout; restored by _private_rng
-            loss = network.loss(
-                batch,
-                proposal_batch,
-                max_obs=settings.likelihood_obs,
-                generator=generator,
-                with_mmd=settings.mmd_weight > 0,
+            learn.schedule(step)
+            step_once(
+                parallel.share(batch),
+                None if proposal_batch is None else parallel.share(proposal_batch),
             )
-            optimizer.zero_grad(set_to_none=True)
-            loss.total(settings.mmd_weight).backward()
-            parallel.average([p.grad for p in network.parameters()])
-            if step < settings.linear_steps:
-                for parameter in nonlinear:
-                    parameter.grad = None
             done = step + 1
-            norms = [
-                nn.utils.clip_grad_norm_(half.parameters(), settings.gradient_clip)
-                for half in halves.values()
-            ]
-            if torch.isfinite(torch.stack(norms)).all():
-                optimizer.step()
-                _follow(average, network, settings, step)
-                totals += torch.stack([loss.posterior.detach(), loss.likelihood.detach()])
-            else:  # one extreme simulation must not cost all that has been learned
-                left_out += 1
-                if left_out >= min(MAX_LEFT_OUT, settings.validate_every):
-                    raise _not_finite(left_out, loss, done)
             bar.update(task, completed=done)
-            if done % settings.validate_every and done < settings.n_steps:
+            is_last = done == settings.n_steps
+            if done % look_every == 0 or is_last:
+                left_out = int(learn.left_out)
+                if left_out >= min(MAX_LEFT_OUT, settings.validate_every):
+                    raise _not_finite(left_out, learn.losses, done)
+            if done % settings.validate_every and not is_last:
                 continue
-            parallel.average([totals])
-            means = (totals / max(1, done - last_validation - left_out)).tolist()
-            totals.zero_()
-            last_validation, left_out = done, 0
+            parallel.average([learn.totals])
+            means = (learn.totals / max(1, done - last_validation - left_out)).tolist()
+            learn.totals.zero_()
+            learn.left_out.zero_()
+            last_validation = done
             values = validation_loss(average, validation, seed)
             history.step.append(done)
             history.seconds.append(time.perf_counter() - start)
@@ -200,73 +177,12 @@ def validation_loss(
     return sums[0] / len(batch), sums[1] / len(batch)
 
 
-def _linear_parameters(network: JointNetwork) -> set[int]:
-    """Identities of the parameters that modules declare as their linear parts."""
-    return {
-        id(parameter)
-        for module in network.modules()
-        for parameter in getattr(module, "linear_parameters", list)()
-    }
-
-
-def _optimizer(
-    network: JointNetwork, settings: TrainingSettings, linear: set[int]
-) -> torch.optim.Optimizer:
-    """Adam with a learning rate a half; only matrices beside the linear parts decay."""
-    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    groups = []
-    for half, peak in (
-        (network.posterior, settings.learning_rate),
-        (network.likelihood, settings.likelihood_learning_rate),
-    ):
-        parameters = list(half.parameters())  # type: ignore[union-attr]
-        decaying = [p for p in parameters if p.ndim > 1 and id(p) not in linear]
-        rest = [p for p in parameters if p.ndim <= 1 or id(p) in linear]
-        starts_linear = any(id(p) in linear for p in parameters)
-        for members, decay in ((decaying, settings.weight_decay), (rest, 0.0)):
-            group = {"params": members, "weight_decay": decay, "peak": peak}
-            groups.append({**group, "starts_linear": starts_linear})
-    return kind(groups, fused=True)
-
-
-def _set_learning_rate(
-    optimizer: torch.optim.Optimizer, settings: TrainingSettings, step: int
-) -> None:
-    """Warm up, then fall along a cosine; once for the linear parts, once for all."""
-    first = settings.linear_steps
-    is_linear = step < first
-    done, total = (step, first) if is_linear else (step - first, settings.n_steps - first)
-    warm_up = min(WARM_UP_STEPS, total // 10 + 1)
-    share = min(1.0, (done + 1) / warm_up)
-    share *= 0.5 * (1.0 + math.cos(math.pi * done / total))
-    for group in optimizer.param_groups:
-        linear_phase = is_linear and group["starts_linear"]
-        group["lr"] = share * (LINEAR_LEARNING_RATE if linear_phase else group["peak"])
-
-
-@torch.no_grad()
-def _follow(
-    average: JointNetwork, network: JointNetwork, settings: TrainingSettings, step: int
-) -> None:
-    """Move the average of the weights towards the weights; faster early in each phase."""
-    decay = 0.0
-    if settings.weight_average is not None:
-        phase = step - settings.linear_steps if step >= settings.linear_steps else step
-        decay = min(settings.weight_average, (phase + 1) / (phase + 10))
-    averaged: list[Tensor] = list(average.parameters())
-    current: list[Tensor] = list(network.parameters())
-    torch._foreach_lerp_(averaged, current, 1.0 - decay)
-    for kept, new in zip(average.buffers(), network.buffers(), strict=True):
-        kept.copy_(new)
-
-
 def _copy(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
-def _not_finite(left_out: int, loss: JointLoss, step: int) -> TrainingError:
-    for name in ("posterior", "likelihood"):
-        value = float(getattr(loss, name).detach())
+def _not_finite(left_out: int, losses: Tensor, step: int) -> TrainingError:
+    for name, value in zip(("posterior", "likelihood"), losses.tolist(), strict=True):
         if not math.isfinite(value):
             return TrainingError(
                 f"the {name} loss is {value} at step {step}, and gradients were not finite in "

@@ -51,6 +51,9 @@ class TrainingSettings:
     n_threads : int or None
         Threads of torch on a CPU while training, restored afterwards; None leaves them as they
         are. Networks of this size train fastest with one.
+    cuda_graph : bool
+        On a CUDA device, capture the whole step as a graph and replay it; several processes that
+        train together do without. No effect on a CPU.
     """
 
     n_steps: int = 10_000
@@ -68,6 +71,7 @@ class TrainingSettings:
     n_validations: int = 50
     patience: int | None = 15
     n_threads: int | None = 1
+    cuda_graph: bool = True
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "batch_size", "n_validations"):

@@ -1,0 +1,285 @@
+"""One optimisation step: forward, backward, clip, update, without a look from the host.
+
+Nothing in it depends on values on the host, so that on a CUDA device the whole step is captured
+once as a graph and replayed: small networks are otherwise limited by the launching of kernels.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.training import parallel
+from jana_pymc.training.batches import seeded_generator
+from jana_pymc.training.settings import TrainingSettings
+
+WARM_UP_STEPS = 200
+LINEAR_LEARNING_RATE = 1e-2
+"""Peak rate of the steps in which only linear parts are trained."""
+
+STEPS_BEFORE_CAPTURE = 3
+"""Eager steps in which libraries and the optimizer allocate what the graph must find."""
+
+Pair = tuple[Batch, Batch | None]
+
+
+class TrainingStep:
+    """A step of Adam on Eq. 9, and of the average that follows the weights.
+
+    A step without finite gradients changes nothing but `left_out`: one extreme simulation must not
+    cost all that has been learned.
+
+    Parameters
+    ----------
+    network, average : JointNetwork
+        The trained one, and the one whose weights are an exponential average of its own.
+    settings : TrainingSettings
+    seed : int
+        Dropout, noise and dummy draws are functions of it and of the step.
+    capturable : bool
+        Keep learning rates on the device, where a CUDA graph reads them.
+
+    Attributes
+    ----------
+    totals : Tensor, shape (2,)
+        Sum of the losses of posterior and likelihood since it was last zeroed.
+    losses : Tensor, shape (2,)
+        Those of the last step.
+    left_out : Tensor, shape ()
+        Steps without finite gradients since it was last zeroed.
+    """
+
+    def __init__(
+        self,
+        network: JointNetwork,
+        average: JointNetwork,
+        settings: TrainingSettings,
+        *,
+        seed: int,
+        capturable: bool = False,
+    ):
+        self.network, self.average, self.settings, self.seed = network, average, settings, seed
+        self.device = next(network.parameters()).device
+        self.halves: list[nn.Module] = [network.posterior, network.likelihood]  # type: ignore[list-item]
+        linear = _linear_parameters(network)
+        self.optimizer = _optimizer(network, settings, linear, capturable)
+        self.nonlinear = [
+            parameter
+            for half in self.halves
+            if any(id(p) in linear for p in half.parameters())
+            for parameter in half.parameters()
+            if id(parameter) not in linear
+        ]
+        self.totals, self.losses = (torch.zeros(2, device=self.device) for _ in range(2))
+        self.left_out = torch.zeros((), device=self.device)
+        self.pace = torch.ones((), device=self.device)
+        self.is_linear = False
+
+    def schedule(self, step: int) -> None:
+        """Set what depends on the number of the step: learning rates, random numbers, the pace."""
+        first = self.settings.linear_steps
+        self.is_linear = step < first
+        share = _share_of_peak(step, self.settings)
+        for group in self.optimizer.param_groups:
+            linear_phase = self.is_linear and group["starts_linear"]
+            rate = share * (LINEAR_LEARNING_RATE if linear_phase else group["peak"])
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        torch.manual_seed(seeded_generator(torch.device("cpu"), self.seed, 0, step).initial_seed())
+        decay = 0.0
+        if self.settings.weight_average is not None:  # faster early in each phase
+            phase = step if self.is_linear else step - first
+            decay = min(self.settings.weight_average, (phase + 1) / (phase + 10))
+        self.pace.fill_(1.0 - decay)
+
+    def __call__(self, batch: Batch, proposal_batch: Batch | None) -> None:
+        """Learn from a batch."""
+        loss = self.network.loss(
+            batch,
+            proposal_batch,
+            max_obs=self.settings.likelihood_obs,
+            with_mmd=self.settings.mmd_weight > 0,
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.total(self.settings.mmd_weight).backward()
+        parallel.average([p.grad for p in self.network.parameters()])
+        if self.is_linear:
+            for parameter in self.nonlinear:
+                parameter.grad = None
+        norms = [
+            nn.utils.clip_grad_norm_(half.parameters(), self.settings.gradient_clip)
+            for half in self.halves
+        ]
+        finite = torch.isfinite(torch.stack(norms)).all()
+        failed = (~finite).to(self.pace.dtype)
+        # What a gradient scaler would set: fused optimizers then leave the step out on the device.
+        self.optimizer.grad_scale, self.optimizer.found_inf = None, failed  # type: ignore[attr-defined]
+        self.optimizer.step()
+        self._follow(self.pace * (1.0 - failed))
+        self.losses.copy_(torch.stack([loss.posterior.detach(), loss.likelihood.detach()]))
+        self.totals.add_(torch.where(finite, self.losses, 0.0))
+        self.left_out.add_(failed)
+
+    @torch.no_grad()
+    def _follow(self, pace: Tensor) -> None:
+        weights = zip(self.average.parameters(), self.network.parameters(), strict=True)
+        buffers = zip(self.average.buffers(), self.network.buffers(), strict=True)
+        for averaged, new in weights:
+            averaged.lerp_(new, pace)
+        for kept, value in buffers:
+            kept.copy_(value)
+
+
+class CudaGraph:
+    """Runs a function of the GPU alone, eagerly a few times, then captured.
+
+    Parameters
+    ----------
+    function : callable
+        Without arguments; it reads and writes tensors that stay where they are.
+    """
+
+    def __init__(self, function: Callable[[], None]):
+        self.function = function
+        self.stream = torch.cuda.Stream()
+
+    def run(self) -> None:
+        """Eagerly, on the stream of the capture."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            self.function()
+        torch.cuda.current_stream().wait_stream(self.stream)
+
+    def capture(self) -> Callable[[], None]:
+        """What replays the function."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self.stream):
+            self.function()
+        return graph.replay
+
+
+class GraphedStep:
+    """`TrainingStep`, captured once and replayed.
+
+    Batches are copied to tensors that stay where they are. When the step becomes another, as it
+    does after the linear phase, it is captured anew. Networks that cannot be captured are trained
+    eagerly, with a warning.
+
+    Parameters
+    ----------
+    step : TrainingStep
+    graph : callable
+        Makes what has `run` and `capture` from a function; by default `CudaGraph`.
+    """
+
+    def __init__(
+        self, step: TrainingStep, graph: Callable[[Callable[[], None]], CudaGraph] = CudaGraph
+    ):
+        self.step = step
+        self.graph = graph
+        self._held: Pair | None = None
+        self._phase: bool | None = None
+        self._graph: CudaGraph | None = None
+        self._replay: Callable[[], None] | None = None
+        self._warm = 0
+
+    def __call__(self, batch: Batch, proposal_batch: Batch | None) -> None:
+        """Learn from a batch, whose shapes are those of the batches before."""
+        if self._held is None or self._phase != self.step.is_linear:
+            self._begin((batch, proposal_batch))
+        else:
+            _copy_into(self._held, (batch, proposal_batch))
+        assert self._graph is not None  # narrows the type; set by _begin
+        if self._replay is not None:
+            self._replay()
+        elif self._warm < STEPS_BEFORE_CAPTURE:
+            self._graph.run()
+            self._warm += 1
+        else:
+            self._replay = self._captured(self._graph)
+            self._replay()
+
+    def _begin(self, pair: Pair) -> None:
+        held = _clone(pair)
+        self._held, self._phase = held, self.step.is_linear
+        self._graph, self._replay, self._warm = self.graph(lambda: self.step(*held)), None, 0
+
+    @staticmethod
+    def _captured(graph: CudaGraph) -> Callable[[], None]:
+        try:
+            return graph.capture()
+        except RuntimeError as error:
+            warnings.warn(
+                f"the training step cannot be captured as a CUDA graph ({error}): it runs "
+                "eagerly, which is slower. TrainingSettings(cuda_graph=False) says so beforehand.",
+                UserWarning,
+                stacklevel=2,
+            )
+            return graph.run
+
+
+def _clone(pair: Pair) -> Pair:
+    first, second = pair
+    return _cloned(first), None if second is None else _cloned(second)
+
+
+def _cloned(batch: Batch) -> Batch:
+    tensors = {each.name: getattr(batch, each.name) for each in fields(Batch)}
+    copies: dict[str, Any] = {k: None if v is None else v.clone() for k, v in tensors.items()}
+    return Batch(**copies)
+
+
+def _copy_into(held: Pair, pair: Pair) -> None:
+    for ours, theirs in zip(held, pair, strict=True):
+        for each in fields(Batch):
+            target = None if ours is None else getattr(ours, each.name)
+            if target is not None:
+                target.copy_(getattr(theirs, each.name))
+
+
+def _share_of_peak(step: int, settings: TrainingSettings) -> float:
+    """Warm up, then fall along a cosine; once for the linear parts, once for all."""
+    first = settings.linear_steps
+    done, total = (step, first) if step < first else (step - first, settings.n_steps - first)
+    warm_up = min(WARM_UP_STEPS, total // 10 + 1)
+    return min(1.0, (done + 1) / warm_up) * 0.5 * (1.0 + math.cos(math.pi * done / total))
+
+
+def _linear_parameters(network: JointNetwork) -> set[int]:
+    """Identities of the parameters that modules declare as their linear parts."""
+    return {
+        id(parameter)
+        for module in network.modules()
+        for parameter in getattr(module, "linear_parameters", list)()
+    }
+
+
+def _optimizer(
+    network: JointNetwork, settings: TrainingSettings, linear: set[int], capturable: bool
+) -> torch.optim.Optimizer:
+    """Adam with a learning rate a half; only matrices beside the linear parts decay."""
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    groups = []
+    for half, peak in (
+        (network.posterior, settings.learning_rate),
+        (network.likelihood, settings.likelihood_learning_rate),
+    ):
+        parameters: Sequence[nn.Parameter] = list(half.parameters())  # type: ignore[union-attr]
+        decaying = [p for p in parameters if p.ndim > 1 and id(p) not in linear]
+        rest = [p for p in parameters if p.ndim <= 1 or id(p) in linear]
+        starts_linear = any(id(p) in linear for p in parameters)
+        for members, decay in ((decaying, settings.weight_decay), (rest, 0.0)):
+            group = {"params": members, "weight_decay": decay, "peak": peak}
+            if capturable:
+                group["lr"] = torch.tensor(peak, device=next(network.parameters()).device)
+            groups.append({**group, "starts_linear": starts_linear})
+    return kind(groups, fused=True, capturable=capturable)

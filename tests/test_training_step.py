@@ -1,0 +1,109 @@
+"""A step of training: what a CUDA graph replays is what runs eagerly, as far as a CPU can tell."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from conjugate import normal_mean
+
+from jana_pymc.architecture import NetworkSettings, build_network
+from jana_pymc.fit import standardize
+from jana_pymc.flows import FlowSettings
+from jana_pymc.joint import Batch
+from jana_pymc.likelihoods import VectorSettings
+from jana_pymc.networks import SetSummarySettings
+from jana_pymc.posterior import PosteriorSettings
+from jana_pymc.training import StoredSimulations, TrainingSettings
+from jana_pymc.training.batches import to_batch
+from jana_pymc.training.step import STEPS_BEFORE_CAPTURE, GraphedStep, TrainingStep
+
+NETWORK = NetworkSettings(
+    PosteriorSettings(
+        SetSummarySettings(n_summaries=4, n_quantiles=4, hidden=(16,)),
+        FlowSettings(transform="autoregressive", n_layers=1, hidden=(8,), n_bins=4),
+    ),
+    VectorSettings(n_layers=1, hidden=(8,), conditioner_hidden=8, n_bins=4),
+)
+SETTINGS = TrainingSettings(
+    n_steps=24, batch_size=32, linear_steps=8, weight_average=0.9, mmd_weight=0.1
+)
+
+
+class Recording:
+    """Stands for a CUDA graph: remembers one call, and repeats it with the same tensors."""
+
+    captured: int = 0
+
+    def __init__(self, function: Callable[[], None]):
+        self.function = function
+
+    def run(self) -> None:
+        self.function()
+
+    def capture(self) -> Callable[[], None]:
+        type(self).captured += 1
+        return self.function
+
+
+class Refusing(Recording):
+    def capture(self) -> Callable[[], None]:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def steps(graph: type[Recording] | None, spoiled: int | None = None) -> TrainingStep:
+    """Some steps, across the end of the linear phase; one batch may be spoiled."""
+    model = normal_mean()
+    batch = to_batch(
+        model.simulate(200, random_seed=1, progressbar=False), model.prior, torch.device("cpu")
+    )
+    network = build_network(model.schema, model.prior, (False,), NETWORK, 1)
+    standardize(network, [batch])
+    source = StoredSimulations(batch, None, batch_size=32, n_obs=model.schema.n_obs, seed=1)
+    step = TrainingStep(network, copy.deepcopy(network), SETTINGS, seed=1)
+    run = step if graph is None else GraphedStep(step, graph)  # type: ignore[arg-type]
+    for number in range(SETTINGS.n_steps):
+        drawn, _ = source.batch(number)
+        if number == spoiled:
+            drawn = Batch(**{**vars(drawn), "unconstrained": drawn.unconstrained * torch.nan})
+        step.schedule(number)
+        run(drawn, None)
+    return step
+
+
+def assert_same(first: TrainingStep, second: TrainingStep) -> None:
+    for ours, theirs in ((first.network, second.network), (first.average, second.average)):
+        for name, value in ours.state_dict().items():
+            assert torch.equal(value, theirs.state_dict()[name]), name
+    assert torch.equal(first.totals, second.totals)
+
+
+def test_replayed_steps_are_eager_steps() -> None:
+    Recording.captured = 0
+    with torch.random.fork_rng():
+        assert_same(steps(None), steps(Recording))
+    assert Recording.captured == 2  # the linear phase, and all weights
+    assert SETTINGS.linear_steps > STEPS_BEFORE_CAPTURE
+
+
+def test_what_cannot_be_captured_is_trained_eagerly() -> None:
+    with torch.random.fork_rng():
+        with pytest.warns(UserWarning, match="cannot be captured"):
+            refused = steps(Refusing)
+        assert_same(steps(None), refused)
+
+
+@pytest.mark.parametrize("graph", [None, Recording])
+def test_a_step_without_finite_gradients_changes_nothing(graph) -> None:
+    with torch.random.fork_rng():
+        spoiled = steps(graph, spoiled=SETTINGS.n_steps - 1)
+        assert int(spoiled.left_out) == 1
+        assert torch.isfinite(spoiled.totals).all()
+        assert not torch.isfinite(spoiled.losses).all()
+        for value in spoiled.network.state_dict().values():
+            assert torch.isfinite(value).all()
+        moments = spoiled.optimizer.state_dict()["state"].values()
+        counts = {int(m["step"]) for m in moments}
+        assert max(counts) == SETTINGS.n_steps - 1
