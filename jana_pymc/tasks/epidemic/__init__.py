@@ -97,6 +97,5 @@ def epidemic(
         observables={name: Count() if whole else Continuous() for name in OBSERVABLES},
         structure="markovian",
         n_obs=n_obs,
-        order=0,
         vectorized=True,
     )
