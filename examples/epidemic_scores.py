@@ -128,7 +128,8 @@ def plot_bands(runs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
                 ax.plot(days, bands[2], color=colour, linewidth=1.2, label=name)
             ax.set_title(f"{title}: {series}" if column == 0 else series, fontsize=9)
             # From zero to what is large, on one axis.
-            ax.set_yscale("asinh", linear_width=10.0)
+            ax.set_yscale("symlog", linthresh=10.0)
+            ax.set_ylim(bottom=0.0)
     axes[0].legend(frameon=False, fontsize=8)
     for ax in axes[-3:]:
         ax.set_xlabel("day", fontsize=9)

@@ -308,7 +308,8 @@ def report(scores: dict[str, Any], arguments: argparse.Namespace, watch: Stopwat
         console.print(
             "This is a look around: small networks and a few minutes of training. Calibration on "
             f"{n} data sets sees coarse faults only, and 2 of 34 parameters leave a 95 % band by "
-            "chance. The paper's networks train for 100,000 steps on a GPU.",
+            "chance. Where noise is a percent of the reports, surrogates of such a likelihood are "
+            "wider than the simulator's. The paper's networks train for 100,000 steps on a GPU.",
             highlight=False,
         )
     for stage, seconds in watch.seconds.items():
