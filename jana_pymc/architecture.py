@@ -167,7 +167,8 @@ def default_settings(
     if schema.structure == "markovian" and not _is_one_vector(schema):
         windows = MarkovianSettings()
         if schema.order is not None:
-            windows = MarkovianSettings(order=schema.order, memory=0)
+            # Without any past, time alone can tell one observation from the next.
+            windows = MarkovianSettings(order=schema.order, memory=0, clock=schema.order == 0)
         return NetworkSettings(PosteriorSettings(TimeSeriesSettings(), flow), windows)
     return NetworkSettings(
         PosteriorSettings(FlatSummarySettings(informative=informative), flow),

@@ -25,6 +25,7 @@ CASES = {
     "mixed": ([CountRange(4), *REAL], {}, {}),
     "distractors": ([Support()] * 5, {}, {"informative": (1, 4)}),
     "sequence": (REAL[:2] * 3, {"n_steps": 3}, {}),
+    "an angle": ([CountRange(4), Support()], {}, {"angles": (0,)}),
     "counts in time": ([CountRange(5)] * 4, {"n_steps": 4}, {}),
 }
 
@@ -39,8 +40,8 @@ def build(case: str) -> VectorLikelihood:
         for parameter in network.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
         network.parameter_log.copy_(torch.tensor([False, True]))
-        network.parameter_mean.copy_(torch.tensor([0.2, -0.1]))
-        network.parameter_sd.copy_(torch.tensor([0.7, 1.3]))
+        network.parameter_mean[:2] = torch.tensor([0.2, -0.1])
+        network.parameter_sd[:2] = torch.tensor([0.7, 1.3])
         network.real_mean.fill_(0.3)
         network.real_sd.fill_(1.7)
     return network.double()

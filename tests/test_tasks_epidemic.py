@@ -468,3 +468,53 @@ def test_bad_files_are_explained(
 def test_unknown_series_are_refused(file: Path) -> None:
     with pytest.raises(TypeError, match="columns names 'cases', 'tests'; expected"):
         task.load_reports(file, columns={"cases": "cases", "tests": "tests"})
+
+
+# --- the likelihood in closed form ---------------------------------------------------------------
+
+
+def test_probabilities_of_whole_reports_sum_to_one() -> None:
+    """Small epidemics, in which few counts have all the probability."""
+    theta = {name: values[0] for name, values in draws(1).items()}
+    theta |= {"E0": 2.0, "lambda0": 0.3, "sigma_I": 0.7, "sigma_R": 0.7, "sigma_D": 0.7}
+    expected = task.expected_reports(n_obs=T, **theta)
+    assert max(values.max() for values in expected.values()) < 30.0
+    quiet = {name: np.zeros(T) for name in task.OBSERVABLES}
+    base = task.log_likelihood(quiet, **theta)
+    for name in task.OBSERVABLES:
+        total = np.zeros(T)
+        for count in range(300):
+            total += np.exp(task.log_likelihood({**quiet, name: np.full(T, count)}, **theta) - base)
+        # Ratios to the probability of none, which is known.
+        scale = np.sqrt(expected[name]) * 0.7
+        none = stats.t.cdf((0.5 - expected[name]) / np.maximum(scale, 1e-12), 4)
+        np.testing.assert_allclose(total * none, 1.0, atol=1e-5)
+
+
+def test_log_likelihood_is_that_of_the_simulator() -> None:
+    """Under the simulator, ratios of probabilities have mean one, for any other parameters."""
+    n = 20_000
+    theta = {name: np.full((n, 1), values[3]) for name, values in draws(4).items()}
+    reports = task.simulator(np.random.default_rng(1), n_obs=T, whole=True, **theta)
+    other = theta | {f"sigma_{s}": 0.9 * theta[f"sigma_{s}"] for s in "IRD"}
+    other["A_I"] = 0.999 * theta["A_I"]
+    ratios = np.exp(task.log_likelihood(reports, **other) - task.log_likelihood(reports, **theta))
+    error = ratios.std(axis=0) / np.sqrt(n)
+    assert (error < 0.01).all()
+    assert (np.abs(ratios.mean(axis=0) - 1.0) < 5.0 * error + 1e-9).all()
+    assert (ratios.std(axis=0) > 0.01).mean() > 0.9
+
+
+def test_large_reports_have_the_density_of_their_cell() -> None:
+    """Where cells are narrow the sum over them is an integral, to many digits."""
+    theta = {name: values[0] for name, values in draws(1).items()} | {"sigma_I": 400.0}
+    expected = task.expected_reports(n_obs=T, **theta)["cases"]
+    day = int(expected.argmax())
+    rest = {name: np.zeros(T) for name in ("recoveries", "deaths")}
+    x, scale = expected[day], 400.0 * np.sqrt(expected[day])
+    assert scale > 2_000.0
+    counts = np.rint(x + scale * np.array([0.0, 1.0, 5.0]))
+    values = [task.log_likelihood({"cases": np.full(T, k), **rest}, **theta)[day] for k in counts]
+    np.testing.assert_allclose(
+        np.diff(values), np.diff(stats.t.logpdf((counts - x) / scale, 4)), atol=1e-6
+    )

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -178,3 +179,17 @@ def test_observations_of_a_sequence_depend_on_so_many_before_them(component, ord
     assert moved.tolist() == [step <= reach for step in range(n_steps)]
     drawn = network.sample(theta, n_steps, generator=generator)
     assert torch.isfinite(network.log_prob(drawn, theta)).all()
+
+
+def test_likelihood_has_the_period_of_its_angles() -> None:
+    network = shaken(VectorLikelihood([CountRange(4)], 2, settings=replace(SMALL, angles=(1,))))
+    theta = torch.tensor([[0.4, -math.pi], [0.4, math.pi], [0.4, 0.0]], dtype=torch.float64)
+    rows, group = torch.full((3, 1), 2.0, dtype=torch.float64), torch.arange(3)
+    low, high, middle = network.log_prob_rows(rows, theta, group).tolist()
+    assert math.isclose(low, high, rel_tol=1e-9)
+    assert not math.isclose(low, middle, rel_tol=1e-3)
+
+
+def test_an_angle_that_is_no_parameter_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"angles=.*2 parameters"):
+        VectorLikelihood([CountRange(4)], 2, settings=replace(SMALL, angles=(2,)))

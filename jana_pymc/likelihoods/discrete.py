@@ -84,14 +84,14 @@ class DiscreteAutoregressive(nn.Module):
 
     def possible(self, values: Float[Tensor, "rows d"]) -> Bool[Tensor, "rows d"]:
         """Whether each value is a category or a count."""
-        columns = []
-        for j, kind in enumerate(self.components):
-            value = values[:, j]
+        parts = []
+        for kind, columns in self._kinds.items():
+            value = values[:, columns]
             if isinstance(kind, int):
-                columns.append((value >= 0) & (value < kind) & (value == torch.floor(value)))
+                parts.append((value >= 0) & (value < kind) & (value == torch.floor(value)))
             else:
-                columns.append(kind.inside(value))
-        return torch.stack(columns, -1)
+                parts.append(kind.inside(value))
+        return self._in_order(parts)
 
     def log_prob(
         self, values: Float[Tensor, "rows d"], context: Float[Tensor, "rows c"]
@@ -100,23 +100,24 @@ class DiscreteAutoregressive(nn.Module):
         location, log_scale = self._location_scale(context)
         residual = self._residual(self.codes(values), location, log_scale)
         raw = self.conditioners(context, residual)
-        columns = []
-        for j, kind in enumerate(self.components):
+        parts = []
+        for kind, columns in self._kinds.items():
+            value, own = values[:, columns], raw[:, columns]
             if isinstance(kind, int):
-                log_probs = torch.log_softmax(raw[:, j, :kind], -1)
-                category = values[:, j].long().clamp(0, kind - 1)
-                columns.append(log_probs.gather(-1, category[:, None])[:, 0])
+                log_probs = torch.log_softmax(own[..., :kind], -1)
+                category = value.long().clamp(0, kind - 1)
+                parts.append(log_probs.gather(-1, category[..., None])[..., 0])
                 continue
-            counts = torch.where(kind.inside(values[:, j]), values[:, j], 0.0)
+            counts = torch.where(kind.inside(value), value, 0.0)
             has_left, has_right, (left, right, width) = kind.cells(counts)
             points = torch.stack([left, right, 0.5 * (left + right)], -1)
-            inverse_scale = (-log_scale[:, j]).exp() / self.code_sd[j]
-            shift = self.code_mean[j] + self.code_sd[j] * location[:, j]
-            u = (points - shift[:, None]) * inverse_scale[:, None]
-            z, log_slope = monotone_forward(u, raw[:, j, None].expand(-1, 3, -1), self.n_bins)
-            narrow = width * inverse_scale * log_slope[:, 2].exp()
-            columns.append(log_cell_probability(has_left, has_right, z[:, 0], z[:, 1], narrow))
-        return torch.stack(columns, -1)
+            inverse_scale = (-log_scale[:, columns]).exp() / self.code_sd[columns]
+            shift = self.code_mean[columns] + self.code_sd[columns] * location[:, columns]
+            u = (points - shift[..., None]) * inverse_scale[..., None]
+            z, log_slope = monotone_forward(u, own[..., None, :], self.n_bins)
+            narrow = width * inverse_scale * log_slope[..., 2].exp()
+            parts.append(log_cell_probability(has_left, has_right, z[..., 0], z[..., 1], narrow))
+        return self._in_order(parts)
 
     @torch.no_grad()
     def sample(
@@ -157,11 +158,27 @@ class DiscreteAutoregressive(nn.Module):
         return (code - location) * (-log_scale).exp()
 
     def _real(self, values: Tensor) -> Tensor:
-        columns = [
-            values[:, j] if isinstance(kind, int) else kind.to_real(values[:, j])
-            for j, kind in enumerate(self.components)
-        ]
-        return torch.stack(columns, -1)
+        return self._in_order(
+            [
+                values[:, columns] if isinstance(kind, int) else kind.to_real(values[:, columns])
+                for kind, columns in self._kinds.items()
+            ]
+        )
+
+    @property
+    def _kinds(self) -> dict[int | CountRange, list[int]]:
+        """Columns of each kind of component: those of a kind are evaluated together."""
+        kinds: dict[int | CountRange, list[int]] = {}
+        for j, kind in enumerate(self.components):
+            kinds.setdefault(kind, []).append(j)
+        return kinds
+
+    def _in_order(self, parts: list[Tensor]) -> Tensor:
+        """What was computed kind by kind, in the order of the components."""
+        if len(parts) == 1:
+            return parts[0]
+        order = [j for columns in self._kinds.values() for j in columns]
+        return torch.cat(parts, -1)[:, sorted(range(len(order)), key=order.__getitem__)]
 
     def _code(self, j: int, value: Tensor) -> Tensor:
         kind = self.components[j]

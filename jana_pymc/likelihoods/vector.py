@@ -47,6 +47,9 @@ class VectorSettings:
     order : int, optional
         How many observations of a sequence back each depends on, given the parameters: 0 for a
         deterministic system that is observed with noise. By default all.
+    angles : tuple of int
+        Positions of parameters that are angles, in radians: their sines and cosines enter in their
+        place, so that the ends of the circle are one point.
     """
 
     n_layers: int | None = None
@@ -55,9 +58,11 @@ class VectorSettings:
     n_bins: int = 8
     informative: Sequence[int] | None = None
     order: int | None = None
+    angles: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "angles", tuple(self.angles))
         if self.informative is not None:
             object.__setattr__(self, "informative", tuple(self.informative))
         if self.order is not None and self.order < 0:
@@ -147,9 +152,15 @@ class VectorLikelihood(nn.Module):
                 "a sequence with both discrete and continuous components cannot be modelled as "
                 "one vector in the order of time."
             )
-        n_products = n_parameters * n_conditions
+        self.angles = list(settings.angles)
+        if any(not 0 <= position < n_parameters for position in self.angles):
+            raise ValueError(
+                f"angles={settings.angles}: expected positions among {n_parameters} parameters."
+            )
+        n_entering = n_parameters + len(self.angles)
+        n_products = n_entering * n_conditions
         self.n_products = n_products if n_products <= MAX_PRODUCTS else 0
-        n_context = n_parameters + n_conditions + self.n_products
+        n_context = n_entering + n_conditions + self.n_products
         hidden, width = tuple(settings.hidden), settings.conditioner_hidden
         sees = _past(len(self.components), n_steps, settings.order)
         self.discrete_part = None
@@ -186,7 +197,7 @@ class VectorLikelihood(nn.Module):
             )
         self.register_buffer("parameter_log", torch.zeros(n_parameters, dtype=torch.bool))
         for name, size in (
-            ("parameter", n_parameters),
+            ("parameter", n_entering),
             ("condition", n_conditions),
             ("real", len(self.supports)),
         ):
@@ -210,6 +221,7 @@ class VectorLikelihood(nn.Module):
         conditions = None if conditions is None else conditions.flatten(1)
         low, high = (torch.quantile(parameters[:100_000], q, dim=0) for q in (0.01, 0.99))
         self.parameter_log.copy_((parameters > 0).all(0) & (high > SKEWED * low))
+        self.parameter_log[self.angles] = False
         set_moments(self.parameter_mean, self.parameter_sd, self._entering(parameters))
         if conditions is not None and self.n_conditions:
             set_moments(self.condition_mean, self.condition_sd, conditions)
@@ -379,7 +391,12 @@ class VectorLikelihood(nn.Module):
     def _entering(self, parameters: Tensor) -> Tensor:
         """Parameters as the networks take them, before they are standardised."""
         positive = parameters.clamp_min(torch.finfo(parameters.dtype).tiny)
-        return torch.where(self.parameter_log, positive.log(), parameters)
+        plain = torch.where(self.parameter_log, positive.log(), parameters)
+        if not self.angles:
+            return plain
+        angles = parameters[..., self.angles]
+        columns = torch.tensor(self.angles, device=parameters.device)
+        return torch.cat([plain.index_copy(-1, columns, angles.sin()), angles.cos()], -1)
 
     def _context(
         self, parameters: Tensor, conditions: Tensor | None, group: Tensor

@@ -90,6 +90,10 @@ def _context(
     if logs.any():
         safe = pt.maximum(parameters, np.where(logs, np.finfo(np.float64).tiny, -np.inf))
         entering = pt.switch(logs, pt.log(pt.switch(logs, safe, 1.0)), parameters)
+    if network.angles:
+        angles = parameters[:, network.angles]
+        entering = pt.set_subtensor(entering[:, network.angles], pt.sin(angles))
+        entering = pt.concatenate([entering, pt.cos(angles)], axis=1)
     theta = (entering - _numpy(network.parameter_mean)) / _numpy(network.parameter_sd)
     context = _rows_of(theta, group, observables)
     if not network.n_conditions:

@@ -3,8 +3,8 @@ r"""An epidemic with four interventions, of which cases, recoveries and deaths a
 The model of Experiment 4 of [2]_, which is that of [1]_ for the first wave of Covid-19 in Germany:
 34 parameters, 81 days. :mod:`~jana_pymc.tasks.epidemic.simulator` holds the equations,
 :mod:`~jana_pymc.tasks.epidemic.prior` the parameters, :mod:`~jana_pymc.tasks.epidemic.timing` the
-distribution of interventions that do not overlap, and :mod:`~jana_pymc.tasks.epidemic.reports`
-reads data.
+distribution of interventions that do not overlap, and :mod:`~jana_pymc.tasks.epidemic.exact` the
+likelihood, which has a closed form, and :mod:`~jana_pymc.tasks.epidemic.reports` reads data.
 
 References
 ----------
@@ -19,6 +19,7 @@ from __future__ import annotations
 from functools import partial
 
 from jana_pymc.simulation import Continuous, Count, GenerativeModel
+from jana_pymc.tasks.epidemic.exact import log_likelihood
 from jana_pymc.tasks.epidemic.prior import PARAMETERS, TEASER, prior
 from jana_pymc.tasks.epidemic.reports import load_reports
 from jana_pymc.tasks.epidemic.simulator import (
@@ -26,6 +27,7 @@ from jana_pymc.tasks.epidemic.simulator import (
     OBSERVABLES,
     compartments,
     contact_rates,
+    expected_reports,
     simulator,
 )
 
@@ -37,7 +39,9 @@ __all__ = [
     "compartments",
     "contact_rates",
     "epidemic",
+    "expected_reports",
     "load_reports",
+    "log_likelihood",
     "prior",
     "simulator",
 ]
@@ -62,7 +66,6 @@ def epidemic(
         Keep two errors of the authors' program: the third intervention
         (:func:`~jana_pymc.tasks.epidemic.simulator.contact_rates`), and people who come into being
         in the fastest epidemics (:mod:`~jana_pymc.tasks.epidemic.simulator`).
-
     whole : bool
         Round reports to whole people, as real ones are. They are then counts, and no reports on a
         day has a probability; by default they are real numbers, of which zero alone has one that

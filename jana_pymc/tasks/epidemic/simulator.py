@@ -62,7 +62,7 @@ def simulator(
     original : bool
         Keep the errors of the authors' program: see above, and :func:`contact_rates`.
     whole : bool
-        Round to whole people.
+        Round reports to whole people.
     **parameters : array_like
         All of :func:`~jana_pymc.tasks.epidemic.prior.prior`, of shape () for one data set, or
         (n_sets, 1) for many.
@@ -81,23 +81,64 @@ def simulator(
     ValueError
         If a delay does not round to 0 to 20 days.
     """
+    values, shape = _arrays(parameters, n_obs)
+    expected = _expected(values, n_obs, n_people=n_people, original=original)
+    reported = {}
+    for name, series in zip(OBSERVABLES, SERIES, strict=True):
+        noise = rng.standard_t(DEGREES_OF_FREEDOM, expected[name].shape)
+        noise *= np.sqrt(expected[name]) * values[f"sigma_{series}"]
+        drawn = np.maximum(expected[name] + noise, 0.0)
+        reported[name] = (np.rint(drawn) if whole else drawn).T.reshape(shape)
+    return reported
+
+
+def expected_reports(
+    *,
+    n_obs: int,
+    n_people: float = N_PEOPLE,
+    original: bool = False,
+    **parameters: ArrayLike,
+) -> dict[str, Values]:
+    """What is to be reported on each day, before noise: x in the equations.
+
+    Parameters
+    ----------
+    n_obs, n_people, original, **parameters
+        As for :func:`simulator`.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (n_obs,) or (n_sets, n_obs)
+    """
+    values, shape = _arrays(parameters, n_obs)
+    expected = _expected(values, n_obs, n_people=n_people, original=original)
+    return {name: each.T.reshape(shape) for name, each in expected.items()}
+
+
+def _arrays(
+    parameters: Mapping[str, ArrayLike], n_obs: int
+) -> tuple[dict[str, Values], tuple[int, ...]]:
+    """Each parameter of all epidemics in a row, and the shape that data will have."""
     if wrong := set(parameters) ^ set(PARAMETERS):
         kind = "unknown" if wrong & set(parameters) else "missing"
         raise TypeError(f"{kind} parameters: {', '.join(sorted(wrong))}.")
     values = {name: np.asarray(value, dtype=np.float64) for name, value in parameters.items()}
     shape = np.broadcast_shapes(*(value.shape for value in values.values()), (n_obs,))
-    flat = {name: np.ravel(value) for name, value in values.items()}
-    news = compartments(flat, n_obs, n_people=n_people, original=original)
+    return {name: np.ravel(value) for name, value in values.items()}, shape
+
+
+def _expected(
+    values: Mapping[str, Values], n_obs: int, *, n_people: float, original: bool
+) -> dict[str, Values]:
+    """Expected reports of each series, shape (n_obs, n_sets)."""
+    news = compartments(values, n_obs, n_people=n_people, original=original)
     days = np.arange(n_obs)[:, None]
-    reported = {}
+    expected = {}
     for name, series in zip(OBSERVABLES, SERIES, strict=True):
-        expected = delayed(news[f"{series}_new"], flat[f"L_{series}"], n_obs)
-        expected *= 1.0 - weekly_reduction(days, flat[f"A_{series}"], flat[f"phi_{series}"])
-        noise = rng.standard_t(DEGREES_OF_FREEDOM, expected.shape)
-        noise *= np.sqrt(expected) * flat[f"sigma_{series}"]
-        people = np.maximum(expected + noise, 0.0).T.reshape(shape)
-        reported[name] = np.rint(people) if whole else people
-    return reported
+        reduction = weekly_reduction(days, values[f"A_{series}"], values[f"phi_{series}"])
+        reports = delayed(news[f"{series}_new"], values[f"L_{series}"], n_obs)
+        expected[name] = reports * (1.0 - reduction)
+    return expected
 
 
 def compartments(

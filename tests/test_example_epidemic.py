@@ -1,0 +1,75 @@
+"""Experiment 4's example: its distance between epidemics, and all its stages in miniature."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from jana_pymc.tasks.epidemic import OBSERVABLES, PARAMETERS, TEASER, simulator
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture
+def scores(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return import_module("epidemic_scores")
+
+
+def runs(n: int, seed: int) -> np.ndarray:
+    theta = {name: np.full((n, 1), value) for name, value in TEASER.items()}
+    reports = simulator(np.random.default_rng(seed), n_obs=81, whole=True, **theta)
+    return np.stack([reports[name] for name in OBSERVABLES], -1)
+
+
+@pytest.mark.parametrize("logarithms", [False, True])
+def test_energy_distance_tells_one_law_from_another(scores: ModuleType, logarithms: bool) -> None:
+    simulated, rng = runs(200, 1), np.random.default_rng(2)
+    same = scores.energy_distance(runs(100, 3), simulated, rng, logarithms=logarithms)
+    assert same.inside
+    assert 0.8 < same.ratio < 1.25
+    other = scores.energy_distance(1.2 * runs(100, 3), simulated, rng, logarithms=logarithms)
+    assert not other.inside
+
+
+def test_energy_distance_of_two_points_is_twice_their_distance(scores: ModuleType) -> None:
+    simulated = np.zeros((4, 1, 1))
+    points = np.full((2, 1, 1), np.e - 1.0)
+    found = scores.energy_distance(points, simulated, np.random.default_rng(1), logarithms=True)
+    assert found.distance == pytest.approx(2.0)
+    np.testing.assert_allclose(found.simulated, 0.0, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*outside the trained region")
+def test_all_stages_in_miniature(
+    scores: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = import_module("experiment4_epidemic")
+    reports = runs(1, 4)[0]
+    table = tmp_path / "reports.csv"
+    np.savetxt(table, reports, delimiter=",", header="a,b,c", comments="", fmt="%d")
+    # Dates are taken where there are any.
+    lines = table.read_text().splitlines()
+    dates = np.datetime64("2020-03-01") + np.arange(81)
+    rows = [f"{date},{line}" for date, line in zip(dates, lines[1:], strict=True)]
+    table.write_text("\n".join([f"date,{lines[0]}", *rows]) + "\n")
+    arguments = [
+        *("--tiny", "--no-progress", "--device", "cpu", "--n-steps", "12"),
+        *("--simulations-per-round", "500", "--output", str(tmp_path / "out")),
+        *("--csv", str(table), "--columns", "a", "b", "c"),
+    ]
+    example.main(arguments)
+    written = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert set(written["sbc_inside"]) == set(written["jsbc_inside"]) == set(PARAMETERS)
+    assert written["parameters"][0] == pytest.approx(dict(TEASER))
+    assert written["kl_per_day"] > 0.0
+    assert set(written["reports"]["median"]) == set(PARAMETERS)
+    assert len(written["energy"]) == 2
+    for name in ("figure2", "figure22", "calibration", "critic", "misspecification", "reports"):
+        assert (tmp_path / "out" / f"{name}.png").stat().st_size > 1_000
