@@ -39,9 +39,15 @@ def first_draw(backend: str, sampler: str, n_trials: int) -> float:
     with prior() as user_model:
         parameters = {name: user_model[name] for name in model.layout.names}
         likelihood("y", **parameters, observed=data, backend=backend)
-        start = {"t0": 0.3}
-        options: dict = {} if sampler == "nutpie" else {"cores": 1, "initvals": start}
+        start = jana.initvals(user_model, random_seed=1)
         before = time.perf_counter()
+        if sampler == "nutpie":
+            import nutpie  # noqa: PLC0415
+
+            compiled = nutpie.compile_pymc_model(user_model, initial_points=start)
+            options = {"tune": 1, "chains": 1, "cores": 1, "progress_bar": False}
+            nutpie.sample(compiled, draws=1, seed=1, **options)
+            return time.perf_counter() - before
         pm.sample(
             1,
             tune=0,
@@ -50,7 +56,8 @@ def first_draw(backend: str, sampler: str, n_trials: int) -> float:
             progressbar=False,
             compute_convergence_checks=False,
             random_seed=1,
-            **options,
+            cores=1,
+            initvals=start,
         )
     return time.perf_counter() - before
 
