@@ -227,17 +227,20 @@ def build_network(
 def data_bounds(schema: DataSchema, prior: PyMCPrior) -> tuple[DataBound, ...]:
     """Parameters that observables declare as bounds, where the prior gives them fixed intervals.
 
-    A parameter that bounds several components is kept to its side of the first alone.
+    A parameter that is a lower bound of some components and an upper bound of others is kept below
+    the former alone.
     """
-    found: dict[str, DataBound] = {}
+    bounded: dict[tuple[str, bool], list[int]] = {}
     for component, kind in enumerate(schema.components.values()):
-        if not isinstance(kind, Continuous):
-            continue
-        for name, below in ((kind.lower, True), (kind.upper, False)):
-            if isinstance(name, str) and name not in found:
-                interval = prior.interval(name)
-                if interval is not None:
-                    found[name] = DataBound(interval[0], component, below, *interval[1])
+        if isinstance(kind, Continuous):
+            for name, below in ((kind.lower, True), (kind.upper, False)):
+                if isinstance(name, str):
+                    bounded.setdefault((name, below), []).append(component)
+    found: dict[str, DataBound] = {}
+    for (name, below), components in sorted(bounded.items(), key=lambda item: not item[0][1]):
+        interval = prior.interval(name)
+        if interval is not None and name not in found:
+            found[name] = DataBound(interval[0], tuple(components), below, *interval[1])
     return tuple(found.values())
 
 

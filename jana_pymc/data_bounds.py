@@ -28,14 +28,14 @@ SMALLEST = 1e-9
 
 @dataclass(frozen=True)
 class DataBound:
-    """A parameter on one side of all observations of a component.
+    """A parameter on one side of all observations of some components.
 
     Parameters
     ----------
     column : int
         The parameter's position in the unconstrained space.
-    component : int
-        The observables' column.
+    components : tuple of int
+        The observables' columns.
     below : bool
         Whether the parameter lies below the observations, or above.
     lower, upper : float
@@ -44,7 +44,7 @@ class DataBound:
     """
 
     column: int
-    component: int
+    components: tuple[int, ...]
     below: bool
     lower: float = -math.inf
     upper: float = math.inf
@@ -59,23 +59,23 @@ class DataBound:
         self, observables: Float[Tensor, "sets obs c"], mask: Bool[Tensor, "sets obs"]
     ) -> Float[Tensor, " sets"]:
         """Unconstrained value of the bound, infinite where the data tell nothing."""
-        values = observables[..., self.component]
+        values = observables[..., list(self.components)]
         nowhere = math.inf if self.below else -math.inf
-        values = torch.where(mask & ~values.isnan(), values, nowhere)
-        return self._unconstrain(values.amin(1) if self.below else values.amax(1))
+        values = torch.where(mask[..., None] & ~values.isnan(), values, nowhere)
+        return self._unconstrain(values.amin((1, 2)) if self.below else values.amax((1, 2)))
 
     def log_distance(
         self, observables: Float[Tensor, "sets obs c"], mask: Bool[Tensor, "sets obs"]
-    ) -> Float[Tensor, "sets obs"]:
+    ) -> Float[Tensor, "sets obs k"]:
         """Logarithm of each observation's distance from the extreme one, in the data's own scale.
 
         A small share of the mean distance is added, for the extreme observation itself.
         """
-        values = observables[..., self.component] * (1.0 if self.below else -1.0)
-        known = mask & ~values.isnan()
+        values = observables[..., list(self.components)] * (1.0 if self.below else -1.0)
+        known = mask[..., None] & ~values.isnan()
         distance = torch.where(known, values, math.inf)
-        distance = torch.where(known, values - distance.amin(1, keepdim=True), 0.0)
-        mean = distance.sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1)
+        distance = torch.where(known, values - distance.amin((1, 2), keepdim=True), 0.0)
+        mean = distance.sum((1, 2), keepdim=True) / known.sum((1, 2), keepdim=True).clamp_min(1)
         return (distance + SHARE * mean + SMALLEST).log()
 
     def _unconstrain(self, value: Float[Tensor, " sets"]) -> Float[Tensor, " sets"]:
@@ -146,9 +146,9 @@ class DataBounds(nn.Module):
 
     def log_distances(
         self, observables: Float[Tensor, "sets obs c"], mask: Bool[Tensor, "sets obs"]
-    ) -> list[Float[Tensor, "sets obs"]]:
-        """`DataBound.log_distance` of each bound."""
-        return [bound.log_distance(observables, mask) for bound in self.bounds]
+    ) -> Float[Tensor, "sets obs k"]:
+        """`DataBound.log_distance` of all bounds."""
+        return torch.cat([bound.log_distance(observables, mask) for bound in self.bounds], -1)
 
     def features(self, bounds: Float[Tensor, "sets k"]) -> Float[Tensor, "sets k"]:
         """The bounds, finite: none is felt beyond the largest parameter in the simulations."""

@@ -122,8 +122,9 @@ class PosteriorNetwork(nn.Module):
         self.n_products = n_products if n_products <= MAX_PRODUCTS else 0
         n_features = n_observed + n_conditions + self.n_products
         n_features *= n_obs if isinstance(settings.summary, FlatSummarySettings) else 1
+        n_distances = sum(len(bound.components) for bound in bounds)
         self.summary, n_summaries = _summary_network(
-            settings, n_features, n_continuous + len(bounds), math.prod(categories)
+            settings, n_features, n_continuous + n_distances, math.prod(categories)
         )
         n_condition = n_summaries + 1 + len(bounds)
         self.flow = conditional_flow(n_unconstrained, n_condition, settings.flow, generator)
@@ -280,7 +281,7 @@ class PosteriorNetwork(nn.Module):
             x = x if kind is None else kind.to_real(x)
             values.append((_log(x) if positive else x)[..., None])
         if self.bounds is not None:
-            values += [each[..., None] for each in self.bounds.log_distances(observables, mask)]
+            values.append(self.bounds.log_distances(observables, mask))
         return torch.cat(values, -1), cell
 
 

@@ -30,7 +30,7 @@ def test_a_bijection_onto_the_side_of_the_data(below, support):
     x = 0.1 + 1.8 * torch.rand((6, 5, 1), generator=generator, dtype=torch.float64)
     mask = torch.ones(6, 5, dtype=torch.bool)
     mask[2, 3:] = False
-    bounds = DataBounds([DataBound(1, 0, below, *support)], 3).double()
+    bounds = DataBounds([DataBound(1, (0,), below, *support)], 3).double()
     bounds.lowest.fill_(-50.0)
     bounds.highest.fill_(50.0)
     limits = bounds.of(x, mask, torch.zeros(3), torch.ones(3))
@@ -53,7 +53,7 @@ def test_a_bijection_onto_the_side_of_the_data(below, support):
 
 
 def test_no_density_beyond_the_bound_and_finite_densities_at_it():
-    bounds = DataBounds([DataBound(0, 0, below=True)], 1).double()
+    bounds = DataBounds([DataBound(0, (0,), below=True)], 1).double()
     limit = torch.zeros((1, 1), dtype=torch.float64)
     real, log_det = bounds(torch.tensor([[0.01], [-1e-9], [0.0], [-0.5]]).double(), limit)
     assert real.isfinite().all()
@@ -62,7 +62,7 @@ def test_no_density_beyond_the_bound_and_finite_densities_at_it():
 
 
 def test_data_that_tell_nothing_change_nothing():
-    bounds = DataBounds([DataBound(0, 0, below=True, lower=0.0, upper=1.0)], 1).double()
+    bounds = DataBounds([DataBound(0, (0,), below=True, lower=0.0, upper=1.0)], 1).double()
     x = torch.full((1, 4, 1), 3.0, dtype=torch.float64)  # all above the whole prior
     limit = bounds.of(x, torch.ones((1, 4), dtype=torch.bool), torch.zeros(1), torch.ones(1))
     assert limit.isinf().all()
@@ -74,14 +74,22 @@ def test_data_that_tell_nothing_change_nothing():
 
 def test_missing_observations_bound_nothing():
     x = torch.tensor([[[float("nan")], [2.0], [3.0]]])
-    bound = DataBound(0, 0, below=True)
+    bound = DataBound(0, (0,), below=True)
     assert bound.of(x, torch.ones((1, 3), dtype=torch.bool)) == 2.0
     assert bound.log_distance(x, torch.ones((1, 3), dtype=torch.bool)).isfinite().all()
 
 
+def test_all_components_and_observations_bound():
+    x = torch.tensor([[[4.0, 2.5], [3.0, 2.0]]])
+    everything = torch.ones((1, 2), dtype=torch.bool)
+    assert DataBound(0, (0, 1), below=True).of(x, everything) == 2.0
+    assert DataBound(0, (0, 1), below=False).of(x, everything) == 4.0
+    assert DataBound(0, (0, 1), below=True).log_distance(x, everything).argmin() == 3
+
+
 def test_one_bound_a_parameter():
     with pytest.raises(ValueError, match="more than one bound"):
-        DataBounds([DataBound(0, 0, True), DataBound(0, 1, False)], 1)
+        DataBounds([DataBound(0, (0,), True), DataBound(0, (1,), False)], 1)
 
 
 def test_bounds_come_from_declared_supports():
@@ -99,8 +107,8 @@ def test_bounds_come_from_declared_supports():
     )
     found = data_bounds(schema, PyMCPrior(model))
     assert found == (
-        DataBound(0, 0, below=True, lower=0.0, upper=2.0),
-        DataBound(1, 2, below=False, lower=0.0),
+        DataBound(0, (0, 1), below=True, lower=0.0, upper=2.0),
+        DataBound(1, (2,), below=False, lower=0.0),
     )
 
 
