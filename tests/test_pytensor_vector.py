@@ -8,43 +8,14 @@ import pytensor.tensor as pt
 import pytest
 import torch
 from pytensor.compile.mode import Mode
+from vectors import CASES, random_vector_likelihood
 
-from jana_pymc.likelihoods import Bound, CountRange, Support, VectorLikelihood, VectorSettings
+from jana_pymc.likelihoods import Support
 from jana_pymc.pytensor import lower
 
 pytestmark = pytest.mark.bridge
 
 PYTHON = Mode(linker="py", optimizer=None)
-SMALL = {"hidden": (7, 6), "conditioner_hidden": 5, "n_bins": 4}
-REAL = [Support(), Support(lower=Bound(column=0)), Support(Bound(-9.0), Bound(9.0)), Support()]
-CASES = {
-    "continuous": (REAL, {}, {}),
-    "two": (REAL[:2], {}, {}),
-    "regression": ([2, Support()], {"n_conditions": 3}, {}),
-    "discrete": ([3, CountRange(6), CountRange(), 2], {}, {}),
-    "mixed": ([CountRange(4), *REAL], {}, {}),
-    "distractors": ([Support()] * 5, {}, {"informative": (1, 4)}),
-    "sequence": (REAL[:2] * 3, {"n_steps": 3}, {}),
-    "an angle": ([CountRange(4), Support()], {}, {"angles": (0,)}),
-    "counts in time": ([CountRange(5)] * 4, {"n_steps": 4}, {}),
-}
-
-
-def build(case: str) -> VectorLikelihood:
-    components, options, settings = CASES[case]
-    network = VectorLikelihood(
-        components, 2, settings=VectorSettings(**SMALL, **settings), **options
-    )
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-        network.parameter_log.copy_(torch.tensor([False, True]))
-        network.parameter_mean[:2] = torch.tensor([0.2, -0.1])
-        network.parameter_sd[:2] = torch.tensor([0.7, 1.3])
-        network.real_mean.fill_(0.3)
-        network.real_sd.fill_(1.7)
-    return network.double()
 
 
 def seeded() -> torch.Generator:
@@ -53,7 +24,7 @@ def seeded() -> torch.Generator:
 
 @pytest.mark.parametrize("case", CASES)
 def test_lowering_gives_what_torch_gives(case: str) -> None:
-    network = build(case)
+    network = random_vector_likelihood(case)
     rng = np.random.default_rng(1)
     theta = torch.tensor(rng.uniform(0.2, 0.9, (3, 2)), requires_grad=True)
     group = torch.tensor([0, 2, 1, 1, 0])
@@ -92,7 +63,7 @@ def test_lowering_gives_what_torch_gives(case: str) -> None:
 
 
 def test_one_parameter_vector_and_whole_sequences() -> None:
-    network = build("sequence")
+    network = random_vector_likelihood("sequence")
     theta = torch.tensor([[0.4, 0.6]], dtype=torch.float64)
     x = network.sample(theta.expand(2, 2), 3, generator=seeded())
     parameters = pt.dmatrix(shape=(1, 2))
@@ -106,7 +77,7 @@ def test_one_parameter_vector_and_whole_sequences() -> None:
 def test_the_impossible_has_no_probability_and_a_finite_slope(
     case: str, column: int, bad: float
 ) -> None:
-    network = build(case)
+    network = random_vector_likelihood(case)
     theta = np.array([[0.4, 0.6]])
     row = network.sample(torch.tensor(theta), 1, generator=seeded())[0].numpy()
     row[0, column] = bad
