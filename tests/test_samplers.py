@@ -75,20 +75,15 @@ def test_every_nuts_finds_the_exact_posterior(sampler: str, rows, grid) -> None:
     if sampler in ("numpyro", "blackjax"):
         options["nuts_sampler_kwargs"] = {"chain_method": "vectorized"}
     with build(rows) as model:
-        try:
-            trace = pm.sample(
-                600,
-                tune=400,
-                chains=2,
-                nuts_sampler=sampler,
-                initvals=None if sampler != "pymc" else jana.initvals(model),
-                **options,
-                **QUIET,
-            )
-        except TypeError as error:
-            if sampler != "blackjax":
-                raise
-            pytest.skip(f"PyMC {pm.__version__} does not know the installed BlackJAX: {error}")
+        trace = pm.sample(
+            600,
+            tune=400,
+            chains=2,
+            nuts_sampler=sampler,
+            initvals=None if sampler != "pymc" else jana.initvals(model),
+            **options,
+            **QUIET,
+        )
     check(trace, grid)
 
 
