@@ -148,3 +148,39 @@ def test_bad_arguments_are_refused(options, error, message) -> None:
     arguments = {"log_prob": normal_log_prob, "parameter_names": NAMES} | options
     with pytest.raises(error, match=message):
         jana.from_torch(arguments.pop("log_prob"), **arguments)
+
+
+def sbi_estimator():
+    """A likelihood estimator of sbi, as NLE trains it."""
+    factory = pytest.importorskip("sbi.neural_nets.factory", reason="needs the extra `peers`")
+    theta, x = torch.randn(100, 2), torch.randn(100, 2)
+    estimator = factory.likelihood_nn("maf")(theta, x)
+    return lambda x, theta: estimator.log_prob(x[None], theta)[0]
+
+
+def zuko_flow():
+    """A conditional flow of zuko."""
+    flows = pytest.importorskip("zuko.flows", reason="needs the extra `peers`")
+    flow = flows.NSF(2, context=2, transforms=2, hidden_features=(16,))
+    return lambda x, theta: flow(theta).log_prob(x)
+
+
+@pytest.mark.filterwarnings("ignore")  # what these packages do is not for this suite to judge
+@pytest.mark.parametrize("make", [sbi_estimator, zuko_flow])
+def test_densities_of_other_packages(make) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        log_prob = make()
+    density = jana.from_torch(log_prob, parameter_names=("a", "b"), event_shape=(2,))
+    x = np.array([[0.3, -0.2], [1.0, 0.4], [-0.7, 0.1]])
+    with pm.Model() as model:
+        a, b = pm.Normal("a"), pm.Normal("b")
+        density("y", a=a, b=b, observed=x)
+    point = {"a": np.array(0.4), "b": np.array(-0.3)}
+    theta = torch.tensor([0.4, -0.3], requires_grad=True)
+    expected = log_prob(torch.tensor(x, dtype=torch.float32), theta.expand(3, 2)).sum()
+    (slope,) = torch.autograd.grad(expected, theta)
+    prior = stats.norm.logpdf([0.4, -0.3]).sum()
+    assert model.compile_logp()(point) == pytest.approx(float(expected) + prior, rel=1e-5)
+    gradient = model.compile_dlogp()(point)
+    np.testing.assert_allclose(gradient, slope.numpy() - [0.4, -0.3], rtol=1e-4, atol=1e-5)
