@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from jana_pymc.networks.columns import columns
 from jana_pymc.networks.moments import set_moments
 
 ROUNDING = 1e-6
@@ -59,7 +60,7 @@ class DataBound:
         self, observables: Float[Tensor, "sets obs c"], mask: Bool[Tensor, "sets obs"]
     ) -> Float[Tensor, " sets"]:
         """Unconstrained value of the bound, infinite where the data tell nothing."""
-        values = observables[..., list(self.components)]
+        values = observables[..., columns(self.components)]
         nowhere = math.inf if self.below else -math.inf
         values = torch.where(mask[..., None] & ~values.isnan(), values, nowhere)
         return self._unconstrain(values.amin((1, 2)) if self.below else values.amax((1, 2)))
@@ -71,7 +72,7 @@ class DataBound:
 
         A small share of the mean distance is added, for the extreme observation itself.
         """
-        values = observables[..., list(self.components)] * (1.0 if self.below else -1.0)
+        values = observables[..., columns(self.components)] * (1.0 if self.below else -1.0)
         known = mask[..., None] & ~values.isnan()
         distance = torch.where(known, values, math.inf)
         distance = torch.where(known, values - distance.amin((1, 2), keepdim=True), 0.0)
@@ -116,12 +117,11 @@ class DataBounds(nn.Module):
     def __init__(self, bounds: Sequence[DataBound], dim: int):
         super().__init__()
         self.bounds = tuple(bounds)
-        columns = [bound.column for bound in self.bounds]
-        if len(set(columns)) < len(columns):
-            raise ValueError(f"the unconstrained columns {columns} have more than one bound each.")
-        self.columns = columns
-        self.register_buffer("lowest", torch.zeros(len(columns)))
-        self.register_buffer("highest", torch.zeros(len(columns)))
+        positions = [bound.column for bound in self.bounds]
+        if len(set(positions)) < len(positions):
+            raise ValueError(f"unconstrained columns {positions}: more than one bound for one.")
+        self.register_buffer("lowest", torch.zeros(len(positions)))
+        self.register_buffer("highest", torch.zeros(len(positions)))
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("sd", torch.ones(dim))
 
@@ -140,9 +140,13 @@ class DataBounds(nn.Module):
         Data that leave a parameter no room at all are treated as if they left some: the posterior
         of an impossible data set is as good as any other.
         """
-        values = torch.stack([bound.of(observables, mask) for bound in self.bounds], -1)
-        values = self._orientation(values) * (values - mean[self.columns]) / sd[self.columns]
-        return torch.maximum(values, self.lowest)
+        values = [
+            bound.orientation
+            * (bound.of(observables, mask) - mean[bound.column])
+            / sd[bound.column]
+            for bound in self.bounds
+        ]
+        return torch.maximum(torch.stack(values, -1), self.lowest)
 
     def log_distances(
         self, observables: Float[Tensor, "sets obs c"], mask: Bool[Tensor, "sets obs"]
@@ -164,7 +168,7 @@ class DataBounds(nn.Module):
         sd: Float[Tensor, " dim"],
     ) -> None:
         """Take location and scale of the real values from simulations; arguments as of `of`."""
-        oriented = standardized[:, self.columns] * self._orientation(standardized)
+        oriented = self._oriented(standardized)
         self.lowest.copy_(oriented.amin(0))
         self.highest.copy_(oriented.amax(0))
         bounds = self.of(observables, mask, mean, sd)
@@ -182,33 +186,31 @@ class DataBounds(nn.Module):
         log_abs_det_jacobian : Tensor, shape (*batch,)
             -inf where a parameter lies beyond its bound.
         """
-        orientation = self._orientation(standardized)
-        s = standardized[..., self.columns] * orientation
+        s = self._oriented(standardized)
         distance = bounds - s
         log_det = -torch.log(-torch.expm1(-distance.clamp_min(ROUNDING)))
         r = s + log_det - self.features(bounds)
         outside = (distance < -100 * ROUNDING).any(-1)  # unlike what rounding explains
         log_det = torch.where(outside, -math.inf, log_det.sum(-1))
-        return (self._replaced(standardized, r * orientation) - self.mean) / self.sd, (
-            log_det - self.sd.log().sum()
-        )
+        real = (self._replaced(standardized, r) - self.mean) / self.sd
+        return real, log_det - self.sd.log().sum()
 
     def inverse(
         self, real: Float[Tensor, "*batch dim"], bounds: Float[Tensor, "*#batch k"]
     ) -> tuple[Float[Tensor, "*batch dim"], Float[Tensor, "*batch"]]:
         """Real values to parameters, and the log determinant of `forward` there."""
         values = real * self.sd + self.mean
-        orientation = self._orientation(values)
-        r = values[..., self.columns] * orientation + self.features(bounds)
+        r = self._oriented(values) + self.features(bounds)
         s = -torch.logaddexp(-r, -bounds)
         log_det = (r - s).sum(-1) - self.sd.log().sum()
-        return self._replaced(values, s * orientation), log_det
+        return self._replaced(values, s), log_det
 
-    def _orientation(self, like: Tensor) -> Tensor:
-        return like.new_tensor([bound.orientation for bound in self.bounds])
+    def _oriented(self, values: Tensor) -> Tensor:
+        """The bounded columns, those with a lower bound with the opposite sign."""
+        return torch.stack([b.orientation * values[..., b.column] for b in self.bounds], -1)
 
-    def _replaced(self, values: Tensor, new: Tensor) -> Tensor:
-        columns = list(values.unbind(-1))
-        for i, column in enumerate(self.columns):
-            columns[column] = new[..., i]
-        return torch.stack(columns, -1)
+    def _replaced(self, values: Tensor, oriented: Tensor) -> Tensor:
+        parts = list(values.unbind(-1))
+        for bound, new in zip(self.bounds, oriented.unbind(-1), strict=True):
+            parts[bound.column] = bound.orientation * new
+        return torch.stack(parts, -1)

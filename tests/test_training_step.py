@@ -8,14 +8,18 @@ from collections.abc import Callable
 import pytest
 import torch
 from conjugate import normal_mean
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from jana_pymc.architecture import NetworkSettings, build_network
-from jana_pymc.fit import standardize
+from jana_pymc.architecture import NetworkSettings, build_network, default_settings
+from jana_pymc.fit import default_training, standardize
 from jana_pymc.flows import FlowSettings
 from jana_pymc.joint import Batch
 from jana_pymc.likelihoods import VectorSettings
 from jana_pymc.networks import SetSummarySettings
 from jana_pymc.posterior import PosteriorSettings
+from jana_pymc.tasks import task
+from jana_pymc.tasks.ddm import ddm
+from jana_pymc.tasks.epidemic import epidemic
 from jana_pymc.training import StoredSimulations, TrainingSettings
 from jana_pymc.training.batches import to_batch
 from jana_pymc.training.step import STEPS_BEFORE_CAPTURE, GraphedStep, TrainingStep
@@ -107,3 +111,48 @@ def test_a_step_without_finite_gradients_changes_nothing(graph) -> None:
         moments = spoiled.optimizer.state_dict()["state"].values()
         counts = {int(m["step"]) for m in moments}
         assert max(counts) == SETTINGS.n_steps - 1
+
+
+class HostAsked(TorchDispatchMode):
+    """Notes operations for which a GPU waits for the host: values asked for, or brought."""
+
+    NAMES = ("lift_fresh", "local_scalar_dense", "nonzero", "masked_select")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        by_mask = "index.Tensor" in str(function) and any(
+            index is not None and index.dtype == torch.bool for index in args[1]
+        )
+        if by_mask or any(name in str(function) for name in self.NAMES):
+            self.found.add(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ddm(n_obs=(5, 8)),
+        *(task(name, "paper").model for name in ("two_moons", "slcp", "sir", "bernoulli_glm_raw")),
+        epidemic(whole=True),
+    ],
+    ids=["ddm", "two_moons", "slcp", "sir", "bernoulli_glm_raw", "epidemic"],
+)
+def test_a_step_never_asks_the_host(model) -> None:
+    simulated = model.simulate(40, random_seed=1, progressbar=False)
+    batch = to_batch(simulated, model.prior, torch.device("cpu"))
+    settings = default_settings(model.schema, model.prior.n_unconstrained)
+    positive = [False] * len(model.schema.components)
+    network = build_network(model.schema, model.prior, positive, settings, 1)
+    standardize(network, [batch])
+    training = default_training(settings, model.prior.n_unconstrained)
+    with torch.random.fork_rng():
+        step = TrainingStep(network, copy.deepcopy(network), training, seed=1)
+        for number in (0, training.linear_steps):
+            step.schedule(number)
+            step(batch, None)  # what is made once is made now
+            with HostAsked() as asked:
+                step(batch, None)
+            assert not asked.found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -81,6 +81,17 @@ def spline_layout(n_bins: int, half_width: float = 4.0) -> SplineLayout:
     return SplineLayout(table.reshape(table.shape[0], -1), offset, shift)
 
 
+@cache
+def _layout_on(
+    n_bins: int, half_width: float, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`spline_layout` as tensors, which travel to a device once."""
+    arrays = spline_layout(n_bins, half_width)
+    with torch.inference_mode(False):  # else tensors of a first call in it could not be trained on
+        matrix, offset, shift = (torch.as_tensor(a, dtype=dtype, device=device) for a in arrays)
+    return matrix, offset, shift
+
+
 class SplineTable:
     """The bins of a batch of splines, ready to be looked up.
 
@@ -102,10 +113,7 @@ class SplineTable:
     """
 
     def __init__(self, raw: Float[Tensor, "*batch p"], n_bins: int, half_width: float = 4.0):
-        matrix, offset, shift = (
-            torch.as_tensor(a, dtype=raw.dtype, device=raw.device)
-            for a in spline_layout(n_bins, half_width)
-        )
+        matrix, offset, shift = _layout_on(n_bins, half_width, raw.dtype, raw.device)
         raw = raw + shift
         positive = torch.cat([raw[..., :2], softplus(raw[..., 2:])], dim=-1)
         fields = positive @ matrix + offset

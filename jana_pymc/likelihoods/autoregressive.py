@@ -216,7 +216,8 @@ class AutoregressiveLikelihood(nn.Module):
         log_cells, raw = self._table(context)
         log_prob = log_cells.reshape(-1)[table_group * self.n_cells + cell]
         earlier: list[Tensor] = []
-        one_hot = torch.nn.functional.one_hot(cell, self.n_cells).to(observables.dtype)
+        every_cell = torch.arange(self.n_cells, device=cell.device)
+        one_hot = (cell[..., None] == every_cell).to(observables.dtype)
         for j, (support, column) in enumerate(zip(self.supports, self.continuous, strict=True)):
             real, log_det, inside = support.to_real(observables[:, column], own_parameters)
             y = (real - self.real_mean[j]) / self.real_sd[j]

@@ -16,6 +16,7 @@ from jana_pymc.flows.autoregressive import (
 )
 from jana_pymc.flows.spline import n_spline_parameters
 from jana_pymc.likelihoods.counts import CountRange, log_cell_probability
+from jana_pymc.networks.columns import columns
 from jana_pymc.networks.conditioners import ConditionerBank, LocationScaleNetwork
 from jana_pymc.networks.moments import set_moments
 
@@ -85,8 +86,8 @@ class DiscreteAutoregressive(nn.Module):
     def possible(self, values: Float[Tensor, "rows d"]) -> Bool[Tensor, "rows d"]:
         """Whether each value is a category or a count."""
         parts = []
-        for kind, columns in self._kinds.items():
-            value = values[:, columns]
+        for kind, own in self._kinds.items():
+            value = values[:, own]
             if isinstance(kind, int):
                 parts.append((value >= 0) & (value < kind) & (value == torch.floor(value)))
             else:
@@ -101,20 +102,20 @@ class DiscreteAutoregressive(nn.Module):
         residual = self._residual(self.codes(values), location, log_scale)
         raw = self.conditioners(context, residual)
         parts = []
-        for kind, columns in self._kinds.items():
-            value, own = values[:, columns], raw[:, columns]
+        for kind, own in self._kinds.items():
+            value, raw_own = values[:, own], raw[:, own]
             if isinstance(kind, int):
-                log_probs = torch.log_softmax(own[..., :kind], -1)
+                log_probs = torch.log_softmax(raw_own[..., :kind], -1)
                 category = value.long().clamp(0, kind - 1)
                 parts.append(log_probs.gather(-1, category[..., None])[..., 0])
                 continue
             counts = torch.where(kind.inside(value), value, 0.0)
             has_left, has_right, (left, right, width) = kind.cells(counts)
             points = torch.stack([left, right, 0.5 * (left + right)], -1)
-            inverse_scale = (-log_scale[:, columns]).exp() / self.code_sd[columns]
-            shift = self.code_mean[columns] + self.code_sd[columns] * location[:, columns]
+            inverse_scale = (-log_scale[:, own]).exp() / self.code_sd[own]
+            shift = self.code_mean[own] + self.code_sd[own] * location[:, own]
             u = (points - shift[..., None]) * inverse_scale[..., None]
-            z, log_slope = monotone_forward(u, own[..., None, :], self.n_bins)
+            z, log_slope = monotone_forward(u, raw_own[..., None, :], self.n_bins)
             narrow = width * inverse_scale * log_slope[..., 2].exp()
             parts.append(log_cell_probability(has_left, has_right, z[..., 0], z[..., 1], narrow))
         return self._in_order(parts)
@@ -160,24 +161,28 @@ class DiscreteAutoregressive(nn.Module):
     def _real(self, values: Tensor) -> Tensor:
         return self._in_order(
             [
-                values[:, columns] if isinstance(kind, int) else kind.to_real(values[:, columns])
-                for kind, columns in self._kinds.items()
+                values[:, own] if isinstance(kind, int) else kind.to_real(values[:, own])
+                for kind, own in self._kinds.items()
             ]
         )
 
     @property
-    def _kinds(self) -> dict[int | CountRange, list[int]]:
+    def _kinds(self) -> dict[int | CountRange, slice | list[int]]:
         """Columns of each kind of component: those of a kind are evaluated together."""
-        kinds: dict[int | CountRange, list[int]] = {}
+        return {kind: columns(positions) for kind, positions in self._positions.items()}
+
+    @property
+    def _positions(self) -> dict[int | CountRange, list[int]]:
+        positions: dict[int | CountRange, list[int]] = {}
         for j, kind in enumerate(self.components):
-            kinds.setdefault(kind, []).append(j)
-        return kinds
+            positions.setdefault(kind, []).append(j)
+        return positions
 
     def _in_order(self, parts: list[Tensor]) -> Tensor:
         """What was computed kind by kind, in the order of the components."""
         if len(parts) == 1:
             return parts[0]
-        order = [j for columns in self._kinds.values() for j in columns]
+        order = [j for positions in self._positions.values() for j in positions]
         return torch.cat(parts, -1)[:, sorted(range(len(order)), key=order.__getitem__)]
 
     def _code(self, j: int, value: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.likelihoods.discrete import DiscreteAutoregressive
 from jana_pymc.likelihoods.distractors import DistractorFlow
 from jana_pymc.likelihoods.support import Support
+from jana_pymc.networks.columns import columns
 from jana_pymc.networks.moments import set_moments
 
 MAX_PRODUCTS = 256
@@ -324,7 +325,7 @@ class VectorLikelihood(nn.Module):
         context = self._context(parameters, conditions, group)
         parts = []
         if self.discrete_part is not None:
-            values = observables[:, self.discrete]
+            values = observables[:, columns(self.discrete)]
             log_prob = self.discrete_part.log_prob(values, context)
             possible = self.discrete_part.possible(values)
             parts.append(torch.where(possible, log_prob, -torch.inf))
