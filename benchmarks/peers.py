@@ -11,6 +11,8 @@ defaults (neural spline flows for sbi). Amortized calls take turns, A B A B. Nee
 from __future__ import annotations
 
 import argparse
+import contextlib
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -77,7 +79,8 @@ def main() -> None:
     ours_seconds, ours = clock(
         lambda: jana.fit(model, simulations=made, random_seed=seed, progressbar=False)
     )
-    npe, nle = NPE(prior, density_estimator="nsf"), NLE(prior, density_estimator="nsf")
+    with tempfile.TemporaryDirectory() as logs, contextlib.chdir(logs):  # sbi writes where it is
+        npe, nle = NPE(prior, density_estimator="nsf"), NLE(prior, density_estimator="nsf")
     npe_seconds, q = clock(lambda: npe.append_simulations(theta, x).train())
     nle_seconds, likelihood = clock(lambda: nle.append_simulations(theta, x).train())
     posterior = npe.build_posterior(q)

@@ -119,25 +119,45 @@ class JointNetwork(nn.Module):
         with_mmd : bool
             Whether to compute the summary-space term; zero otherwise.
         """
+        posterior, mmd = self.posterior_loss(batch, generator=generator, with_mmd=with_mmd)
+        likelihood = self.likelihood_loss(
+            batch, proposal_batch, max_obs=max_obs, generator=generator
+        )
+        return JointLoss(posterior, likelihood, mmd)
+
+    def posterior_loss(
+        self, batch: Batch, *, generator: torch.Generator | None = None, with_mmd: bool = False
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """The terms in which the posterior network takes part: `posterior` and `mmd`."""
         summary = self.posterior.summarize(batch.observables, batch.n_obs, batch.conditions)
         condition = self.posterior.condition(summary, batch.observables, batch.n_obs)
         posterior = -self.posterior.log_prob(batch.unconstrained, condition).mean()
-        if getattr(self.likelihood, "is_sequential", False):
-            max_obs = None  # the past of every observation is needed
-        wider = batch if proposal_batch is None else _concatenate(batch, proposal_batch)
-        likelihood = -self.likelihood.training_log_prob(
-            wider.observables[:, :max_obs],
-            wider.parameters,
-            None if wider.conditions is None else wider.conditions[:, :max_obs],
-            generator,
-        ).mean()
         mmd = posterior.new_zeros(())
         if with_mmd:
             target = torch.randn(
                 summary.shape, generator=generator, dtype=summary.dtype, device=summary.device
             )
             mmd = maximum_mean_discrepancy(summary, target)
-        return JointLoss(posterior, likelihood, mmd)
+        return posterior, mmd
+
+    def likelihood_loss(
+        self,
+        batch: Batch,
+        proposal_batch: Batch | None = None,
+        *,
+        max_obs: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, ""]:
+        """The term of the likelihood network."""
+        if getattr(self.likelihood, "is_sequential", False):
+            max_obs = None  # the past of every observation is needed
+        wider = batch if proposal_batch is None else _concatenate(batch, proposal_batch)
+        return -self.likelihood.training_log_prob(
+            wider.observables[:, :max_obs],
+            wider.parameters,
+            None if wider.conditions is None else wider.conditions[:, :max_obs],
+            generator,
+        ).mean()
 
 
 def _concatenate(first: Batch, second: Batch) -> Batch:

@@ -33,7 +33,12 @@ dist.destroy_process_group()
 
 def train(n_steps: int, checkpoint: str | Path) -> jana.JointApproximator:
     settings = jana.TrainingSettings(
-        n_steps=n_steps, batch_size=32, n_validations=n_steps // 10, weight_average=0.9
+        n_steps=n_steps,
+        batch_size=32,
+        learning_rate=3e-4,  # at high rates rounding grows by chance
+        likelihood_learning_rate=3e-4,
+        n_validations=n_steps // 10,
+        weight_average=0.9,
     )
     return jana.fit(
         normal_mean(),
@@ -75,11 +80,9 @@ def test_two_processes_do_what_one_does(tmp_path) -> None:
     model = normal_mean()
     alone = train(60, tmp_path / "alone")
     pair = jana.load(together(2, tmp_path, 60, tmp_path / "two"), model)
-    # Rounding grows by chance as training goes on: the first validations agree to three digits.
     for kind in ("posterior", "likelihood", "validation_posterior", "validation_likelihood"):
         ours, theirs = getattr(pair.history, kind), getattr(alone.history, kind)
-        np.testing.assert_allclose(ours[:3], theirs[:3], atol=1e-3)
-        np.testing.assert_allclose(ours, theirs, atol=0.1)
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
     # The checkpoint of two processes is good for one: nothing is left to train.
     assert train(60, tmp_path / "two").history.step == alone.history.step
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 import torch
 from conjugate import normal_mean
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from jana_pymc.architecture import NetworkSettings, build_network, default_settings
 from jana_pymc.fit import default_training, standardize
@@ -22,6 +21,7 @@ from jana_pymc.tasks.ddm import ddm
 from jana_pymc.tasks.epidemic import epidemic
 from jana_pymc.training import StoredSimulations, TrainingSettings
 from jana_pymc.training.batches import to_batch
+from jana_pymc.training.gradients import ValuesAsked
 from jana_pymc.training.step import STEPS_BEFORE_CAPTURE, GraphedStep, TrainingStep
 
 NETWORK = NetworkSettings(
@@ -113,22 +113,10 @@ def test_a_step_without_finite_gradients_changes_nothing(graph) -> None:
         assert max(counts) == SETTINGS.n_steps - 1
 
 
-class HostAsked(TorchDispatchMode):
-    """Notes operations for which a GPU waits for the host: values asked for, or brought."""
+class HostAsked(ValuesAsked):
+    """Notes also what is brought from the host, for which a GPU waits as well."""
 
-    NAMES = ("lift_fresh", "local_scalar_dense", "nonzero", "masked_select")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: set[str] = set()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        by_mask = "index.Tensor" in str(function) and any(
-            index is not None and index.dtype == torch.bool for index in args[1]
-        )
-        if by_mask or any(name in str(function) for name in self.NAMES):
-            self.found.add(str(function))
-        return function(*args, **(kwargs or {}))
+    NAMES = (*ValuesAsked.NAMES, "lift_fresh")
 
 
 @pytest.mark.parametrize(

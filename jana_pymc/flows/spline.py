@@ -122,7 +122,7 @@ class SplineTable:
     @property
     def n_rows(self) -> int:
         """Number of bins of one spline, both tails included."""
-        return self.fields.shape[-2]
+        return int(self.fields.shape[-2])
 
     def knots(self, field: int) -> Float[Tensor, "*batch k"]:
         """Edges between the bins: on the x axis (``field=0``) or the y axis (``field=2``)."""

@@ -179,7 +179,7 @@ class MarkovianLikelihood(nn.Module):
             −inf outside the declared support; 0 where a sequence has ended, so that a sum over
             time is the log density of the sequence.
         """
-        n_sets, n_obs, _ = observables.shape
+        n_sets, n_obs = map(int, observables.shape[:2])  # a tracer makes them tensors
         present = ~torch.isnan(observables).any(-1)
         filled = torch.where(present[..., None], observables, 0.0)
         rows = filled.flatten(0, 1)

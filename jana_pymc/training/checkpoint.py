@@ -27,11 +27,14 @@ class Checkpoint:
         Best weights so far, for "posterior" and "likelihood".
     average : state dict
         The average of the weights that is validated.
+    n_threads : int or None
+        Threads of torch for each network, which the rounding depends on; None on a GPU.
     """
 
     history: TrainingHistory
     best: dict[str, dict[str, Tensor]]
     average: dict[str, Tensor]
+    n_threads: int | None = None
 
     def save(
         self,
@@ -54,6 +57,7 @@ class Checkpoint:
             "seed": seed,
             "data": data,
             "history": asdict(self.history),
+            "n_threads": self.n_threads,
         }
         storage.write(path, tensors, configuration, kind=KIND)
 
@@ -114,4 +118,5 @@ class Checkpoint:
         for key, value in groups["best"].items():
             half, name = key.split("/", 1)
             best[half][name] = value
-        return cls(TrainingHistory(**configuration["history"]), best, groups["average"])
+        history = TrainingHistory(**configuration["history"])
+        return cls(history, best, groups["average"], configuration.get("n_threads"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -24,9 +24,11 @@ from jana_pymc.joint import Batch, JointLoss, JointNetwork
 from jana_pymc.training import parallel
 from jana_pymc.training.batches import BatchSource, seeded_generator
 from jana_pymc.training.checkpoint import Checkpoint
+from jana_pymc.training.gradients import Gradients, TracedGradients
 from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.settings import TrainingSettings
 from jana_pymc.training.step import GraphedStep, TrainingStep
+from jana_pymc.training.threads import cores, fastest_threads
 
 VALIDATION_CHUNK = 512
 MAX_LEFT_OUT = 20
@@ -84,7 +86,12 @@ def train(
     device = next(network.parameters()).device
     graphed = settings.cuda_graph and device.type == "cuda" and parallel.n_processes() == 1
     average = copy.deepcopy(network)
-    learn = TrainingStep(network, average, settings, seed=seed, capturable=graphed)
+    gradients = (
+        TracedGradients(network, settings, side_by_side=cores() > 1)
+        if device.type == "cpu"
+        else Gradients(network, settings)
+    )
+    learn = TrainingStep(network, average, settings, gradients, seed=seed, capturable=graphed)
     step_once = GraphedStep(learn) if graphed else learn
     optimizer = learn.optimizer
     state = Checkpoint(
@@ -102,10 +109,13 @@ def train(
     look_every = 1 if device.type == "cpu" else min(LOOK_EVERY, settings.validate_every)
 
     with (
-        _threads(settings.n_threads),
+        gradients if isinstance(gradients, TracedGradients) else nullcontext(),
         _private_rng(device),
         _progress(progressbar and parallel.rank() == 0) as bar,
     ):
+        if isinstance(gradients, TracedGradients):
+            state.n_threads = state.n_threads or _n_threads(gradients, settings, source)
+            gradients.use_threads(state.n_threads)
         task = bar.add_task("training", total=settings.n_steps, completed=first_step, losses="")
         for step in range(first_step, settings.n_steps):
             batch, proposal_batch = source.batch(step)
@@ -128,6 +138,8 @@ def train(
             learn.totals.zero_()
             learn.left_out.zero_()
             last_validation = done
+            for kept, current in zip(average.buffers(), network.buffers(), strict=True):
+                kept.copy_(current)
             values = validation_loss(average, validation, seed)
             history.step.append(done)
             history.seconds.append(time.perf_counter() - start)
@@ -150,6 +162,7 @@ def train(
                 and history.validations_without_progress() >= settings.patience
             ):
                 break
+    learn.release()
     for name, half in halves.items():
         half.load_state_dict(state.best[name])
     network.eval()
@@ -195,15 +208,18 @@ def _not_finite(left_out: int, losses: Tensor, step: int) -> TrainingError:
     )
 
 
-@contextmanager
-def _threads(n: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if n is not None:
-        torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _n_threads(gradients: TracedGradients, settings: TrainingSettings, source: BatchSource) -> int:
+    """What the settings say, or the fastest of a few numbers of threads."""
+    if settings.n_threads != "auto":
+        return settings.n_threads or torch.get_num_threads()
+    batch, proposal_batch = source.batch(0)
+    pair = parallel.share(batch), None if proposal_batch is None else parallel.share(proposal_batch)
+
+    def once(n: int) -> Callable[[], object]:
+        gradients.use_threads(n)
+        return lambda: gradients(*pair)
+
+    return fastest_threads(once, most=cores() // (2 if gradients.side_by_side else 1))
 
 
 @contextmanager

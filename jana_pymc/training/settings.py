@@ -48,9 +48,10 @@ class TrainingSettings:
     patience : int or None
         Stop after so many validations in which neither network improved; None never stops early.
         Each network ends with its own best weights in either case.
-    n_threads : int or None
-        Threads of torch on a CPU while training, restored afterwards; None leaves them as they
-        are. Networks of this size train fastest with one.
+    n_threads : int, "auto" or None
+        Threads of torch on a CPU while training, for each of the two networks, which learn side by
+        side; restored afterwards. "auto" measures: small networks train fastest with one. None
+        leaves the number as it is. Another number rounds differently.
     cuda_graph : bool
         On a CUDA device, capture the whole step as a graph and replay it; several processes that
         train together do without. No effect on a CPU.
@@ -70,7 +71,7 @@ class TrainingSettings:
     validation_fraction: float = 0.05
     n_validations: int = 50
     patience: int | None = 15
-    n_threads: int | None = 1
+    n_threads: int | Literal["auto"] | None = "auto"
     cuda_graph: bool = True
 
     def __post_init__(self) -> None:
@@ -96,6 +97,9 @@ class TrainingSettings:
             raise ValueError(f"optimizer={self.optimizer!r} is not 'adam' or 'adamw'.")
         if self.optimizer == "adam" and self.weight_decay:
             raise ValueError("weight_decay is for optimizer='adamw'; 'adam' ignores it.")
+        n = self.n_threads
+        if n not in ("auto", None) and (not isinstance(n, int) or isinstance(n, bool) or n < 1):
+            raise ValueError(f"n_threads={n!r}: expected a positive integer, 'auto' or None.")
         if not 0.0 < self.validation_fraction < 1.0:
             raise ValueError(
                 f"validation_fraction={self.validation_fraction}: expected a share between 0 and 1."

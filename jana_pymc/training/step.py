@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from jana_pymc.joint import Batch, JointNetwork
 from jana_pymc.training import parallel
 from jana_pymc.training.batches import seeded_generator
+from jana_pymc.training.flat import FlatParameters
+from jana_pymc.training.gradients import Gradients, Pair
 from jana_pymc.training.settings import TrainingSettings
 
 WARM_UP_STEPS = 200
@@ -26,8 +28,6 @@ LINEAR_LEARNING_RATE = 1e-2
 
 STEPS_BEFORE_CAPTURE = 3
 """Eager steps in which libraries and the optimizer allocate what the graph must find."""
-
-Pair = tuple[Batch, Batch | None]
 
 
 class TrainingStep:
@@ -41,6 +41,8 @@ class TrainingStep:
     network, average : JointNetwork
         The trained one, and the one whose weights are an exponential average of its own.
     settings : TrainingSettings
+    gradients : callable, optional
+        Makes the gradients of a batch and returns its losses; by default `Gradients`.
     seed : int
         Dropout, noise and dummy draws are functions of it and of the step.
     capturable : bool
@@ -61,22 +63,27 @@ class TrainingStep:
         network: JointNetwork,
         average: JointNetwork,
         settings: TrainingSettings,
+        gradients: Callable[[Batch, Batch | None], Tensor] | None = None,
         *,
         seed: int,
         capturable: bool = False,
     ):
         self.network, self.average, self.settings, self.seed = network, average, settings, seed
+        self.gradients = gradients or Gradients(network, settings)
         self.device = next(network.parameters()).device
         self.halves: list[nn.Module] = [network.posterior, network.likelihood]  # type: ignore[list-item]
         linear = _linear_parameters(network)
-        self.optimizer = _optimizer(network, settings, linear, capturable)
-        self.nonlinear = [
-            parameter
-            for half in self.halves
-            if any(id(p) in linear for p in half.parameters())
-            for parameter in half.parameters()
-            if id(parameter) not in linear
+        self.groups = [
+            group
+            for half, averaged, rate in zip(
+                self.halves,
+                (average.posterior, average.likelihood),
+                (settings.learning_rate, settings.likelihood_learning_rate),
+                strict=True,
+            )
+            for group in _groups(half, averaged, linear, rate, settings.weight_decay)  # type: ignore[arg-type]
         ]
+        self.optimizer = _optimizer(self.groups, settings, capturable)
         self.totals, self.losses = (torch.zeros(2, device=self.device) for _ in range(2))
         self.left_out = torch.zeros((), device=self.device)
         self.pace = torch.ones((), device=self.device)
@@ -87,13 +94,12 @@ class TrainingStep:
         first = self.settings.linear_steps
         self.is_linear = step < first
         share = _share_of_peak(step, self.settings)
-        for group in self.optimizer.param_groups:
-            linear_phase = self.is_linear and group["starts_linear"]
-            rate = share * (LINEAR_LEARNING_RATE if linear_phase else group["peak"])
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
+        for group, options in zip(self.groups, self.optimizer.param_groups, strict=True):
+            rate = share * (LINEAR_LEARNING_RATE if self.is_linear and group.linear else group.rate)
+            if isinstance(options["lr"], Tensor):
+                options["lr"].fill_(rate)
             else:
-                group["lr"] = rate
+                options["lr"] = rate
         torch.manual_seed(seeded_generator(torch.device("cpu"), self.seed, 0, step).initial_seed())
         decay = 0.0
         if self.settings.weight_average is not None:  # faster early in each phase
@@ -103,20 +109,17 @@ class TrainingStep:
 
     def __call__(self, batch: Batch, proposal_batch: Batch | None) -> None:
         """Learn from a batch."""
-        loss = self.network.loss(
-            batch,
-            proposal_batch,
-            max_obs=self.settings.likelihood_obs,
-            with_mmd=self.settings.mmd_weight > 0,
-        )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.total(self.settings.mmd_weight).backward()
-        parallel.average([p.grad for p in self.network.parameters()])
-        if self.is_linear:
-            for parameter in self.nonlinear:
-                parameter.grad = None
+        for group in self.groups:
+            group.weights.gradient.zero_()
+        losses = self.gradients(batch, proposal_batch)
+        parallel.average([group.weights.gradient for group in self.groups])
+        for group in self.groups:
+            group.weights.take_part(not self.is_linear or group.linear or not group.waits)
         norms = [
-            nn.utils.clip_grad_norm_(half.parameters(), self.settings.gradient_clip)
+            nn.utils.clip_grad_norm_(
+                [g.weights.value for g in self.groups if g.half is half],
+                self.settings.gradient_clip,
+            )
             for half in self.halves
         ]
         finite = torch.isfinite(torch.stack(norms)).all()
@@ -124,19 +127,45 @@ class TrainingStep:
         # What a gradient scaler would set: fused optimizers then leave the step out on the device.
         self.optimizer.grad_scale, self.optimizer.found_inf = None, failed  # type: ignore[attr-defined]
         self.optimizer.step()
-        self._follow(self.pace * (1.0 - failed))
-        self.losses.copy_(torch.stack([loss.posterior.detach(), loss.likelihood.detach()]))
+        pace = self.pace * (1.0 - failed)
+        for group in self.groups:
+            group.averaged.follow(group.weights, pace)
+        self.losses.copy_(losses)
         self.totals.add_(torch.where(finite, self.losses, 0.0))
         self.left_out.add_(failed)
 
-    @torch.no_grad()
-    def _follow(self, pace: Tensor) -> None:
-        weights = zip(self.average.parameters(), self.network.parameters(), strict=True)
-        buffers = zip(self.average.buffers(), self.network.buffers(), strict=True)
-        for averaged, new in weights:
-            averaged.lerp_(new, pace)
-        for kept, value in buffers:
-            kept.copy_(value)
+    def release(self) -> None:
+        """Give the parameters back as they came, each with a tensor of its own."""
+        for group in self.groups:
+            group.weights.release()
+            group.averaged.release()
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Parameters that are treated alike.
+
+    Attributes
+    ----------
+    half : Module
+        Of which they are.
+    weights, averaged : FlatParameters
+        What is trained, and what follows.
+    linear : bool
+        Whether they belong to the linear parts.
+    waits : bool
+        Whether the half has linear parts, which are trained first.
+    rate, decay : float
+        Peak of the learning rate; weight decay.
+    """
+
+    half: nn.Module
+    weights: FlatParameters
+    averaged: FlatParameters
+    linear: bool
+    waits: bool
+    rate: float
+    decay: float
 
 
 class CudaGraph:
@@ -263,23 +292,41 @@ def _linear_parameters(network: JointNetwork) -> set[int]:
     }
 
 
+def _groups(
+    half: nn.Module, averaged: nn.Module, linear: set[int], rate: float, decay: float
+) -> list[_Group]:
+    """The parameters of a half: linear parts, matrices, which alone decay, and the rest."""
+    pairs = list(zip(half.parameters(), averaged.parameters(), strict=True))
+    first = [pair for pair in pairs if id(pair[0]) in linear]
+    rest = [pair for pair in pairs if id(pair[0]) not in linear]
+    kinds = [
+        (True, 0.0, first),
+        (False, decay, [pair for pair in rest if pair[0].ndim > 1]),
+        (False, 0.0, [pair for pair in rest if pair[0].ndim <= 1]),
+    ]
+    return [
+        _Group(
+            half,
+            FlatParameters([trained for trained, _ in members]),
+            FlatParameters([follower for _, follower in members]),
+            linear=is_linear,
+            waits=bool(first),
+            rate=rate,
+            decay=own_decay,
+        )
+        for is_linear, own_decay, members in kinds
+        if members
+    ]
+
+
 def _optimizer(
-    network: JointNetwork, settings: TrainingSettings, linear: set[int], capturable: bool
+    groups: Sequence[_Group], settings: TrainingSettings, capturable: bool
 ) -> torch.optim.Optimizer:
-    """Adam with a learning rate a half; only matrices beside the linear parts decay."""
+    """Adam with a learning rate a group."""
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    groups = []
-    for half, peak in (
-        (network.posterior, settings.learning_rate),
-        (network.likelihood, settings.likelihood_learning_rate),
-    ):
-        parameters: Sequence[nn.Parameter] = list(half.parameters())  # type: ignore[union-attr]
-        decaying = [p for p in parameters if p.ndim > 1 and id(p) not in linear]
-        rest = [p for p in parameters if p.ndim <= 1 or id(p) in linear]
-        starts_linear = any(id(p) in linear for p in parameters)
-        for members, decay in ((decaying, settings.weight_decay), (rest, 0.0)):
-            group = {"params": members, "weight_decay": decay, "peak": peak}
-            if capturable:
-                group["lr"] = torch.tensor(peak, device=next(network.parameters()).device)
-            groups.append({**group, "starts_linear": starts_linear})
-    return kind(groups, fused=True, capturable=capturable)
+    options: list[dict[str, Any]] = []
+    for group in groups:
+        value = group.weights.value
+        rate = {"lr": torch.tensor(group.rate, device=value.device)} if capturable else {}
+        options.append({"params": [value], "weight_decay": group.decay, **rate})
+    return kind(options, fused=True, capturable=capturable)

@@ -1,0 +1,181 @@
+"""Loss and gradients of a batch: as Python runs them, or traced and the halves side by side.
+
+The halves share no weights, so that each can have a core of its own. Python would let only one of
+them prepare its operations at a time; traced once, they run without it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.training.settings import TrainingSettings
+
+Pair: TypeAlias = tuple[Batch, Batch | None]
+"""Simulations from the prior, and from the proposal if there is one."""
+
+
+class Gradients:
+    """Adds the gradients of Eq. 9 to what the parameters hold.
+
+    Parameters
+    ----------
+    network : JointNetwork
+    settings : TrainingSettings
+    """
+
+    def __init__(self, network: JointNetwork, settings: TrainingSettings):
+        self.halves = [_Half(network, settings, name) for name in ("posterior", "likelihood")]
+
+    def __call__(self, batch: Batch, proposal_batch: Batch | None) -> Tensor:
+        """Losses of posterior and likelihood, shape (2,)."""
+        pair = batch, proposal_batch
+        return torch.stack([_descend(half, half.tensors(pair)) for half in self.halves])
+
+
+class TracedGradients:
+    """The same, traced; the halves on a thread each, unless both draw random numbers.
+
+    What cannot be traced, and batches of other shapes than the first, go the way of `Gradients`.
+    As a context it ends its thread, and restores the number of torch's threads.
+
+    Parameters
+    ----------
+    network : JointNetwork
+        On a CPU.
+    settings : TrainingSettings
+    side_by_side : bool
+        Whether there is a core for each half.
+    """
+
+    def __init__(self, network: JointNetwork, settings: TrainingSettings, side_by_side: bool):
+        self.eager = Gradients(network, settings)
+        self.side_by_side = side_by_side
+        self._traced: list[Callable[..., Any]] | None = None
+        self._shapes: list[torch.Size] | None = None
+        self._other = ThreadPoolExecutor(1, "jana-likelihood")
+
+    def __enter__(self) -> TracedGradients:
+        self._threads_before = torch.get_num_threads()
+        self.use_threads(self._threads_before)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._other.shutdown()
+        torch.set_num_threads(self._threads_before)
+
+    def use_threads(self, n: int) -> None:
+        """Let torch have so many threads for each half."""
+        torch.set_num_threads(n)
+        self._other.submit(torch.set_num_threads, n).result()  # a setting of each thread
+
+    def __call__(self, batch: Batch, proposal_batch: Batch | None) -> Tensor:
+        """Losses of posterior and likelihood, shape (2,)."""
+        pair = batch, proposal_batch
+        inputs = [half.tensors(pair) for half in self.eager.halves]
+        shapes = [tensor.shape for each in inputs for tensor in each]
+        if self._shapes is None:
+            self._shapes, self._traced = shapes, self._trace(inputs)
+        if self._traced is None or shapes != self._shapes:
+            return self.eager(*pair)
+        if not self.side_by_side:
+            return torch.stack([*map(_descend, self._traced, inputs)])
+        other = self._other.submit(_descend, self._traced[1], inputs[1])
+        try:
+            loss = _descend(self._traced[0], inputs[0])
+        finally:
+            other.exception()  # waits: gradients are not left half made
+        return torch.stack([loss, other.result()])
+
+    def _trace(self, inputs: Sequence[Sequence[Tensor]]) -> list[Callable[..., Any]] | None:
+        """Both halves traced, if what they do does not depend on the values of a batch."""
+        drawing = []
+        with torch.random.fork_rng(devices=[]):
+            for half, tensors in zip(self.eager.halves, inputs, strict=True):
+                before = torch.get_rng_state()
+                with torch.no_grad(), ValuesAsked() as asked:
+                    half(*tensors)
+                if asked.found:
+                    return None
+                drawing.append(not torch.equal(before, torch.get_rng_state()))
+            self.side_by_side &= not all(drawing)
+            try:
+                return [*map(_traced, self.eager.halves, inputs)]
+            except RuntimeError:  # whatever torch's tracer does not take
+                return None
+
+
+class ValuesAsked(TorchDispatchMode):
+    """Notes operations whose result, or its shape, depends on values of tensors."""
+
+    NAMES = ("local_scalar_dense", "nonzero", "masked_select")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        by_mask = "index.Tensor" in str(function) and any(
+            index is not None and index.dtype == torch.bool for index in args[1]
+        )
+        if by_mask or any(name in str(function) for name in self.NAMES):
+            self.found.add(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+class _Half(nn.Module):
+    """The loss of one half as a function of plain tensors, which is what can be traced."""
+
+    def __init__(self, network: JointNetwork, settings: TrainingSettings, name: str):
+        super().__init__()
+        self.network = network
+        self.settings = settings
+        self.name = name
+        self.present: list[list[str]] = []
+
+    def tensors(self, pair: Pair) -> list[Tensor]:
+        """What the half is a function of."""
+        batches = [b for b in (pair if self.name == "likelihood" else pair[:1]) if b is not None]
+        names = [f.name for f in fields(Batch)]
+        self.present = [[n for n in names if getattr(b, n) is not None] for b in batches]
+        return [
+            getattr(b, n) for b, given in zip(batches, self.present, strict=True) for n in given
+        ]
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """What is differentiated, and the loss that is reported."""
+        given = iter(tensors)
+        absent: dict[str, Any] = dict.fromkeys(f.name for f in fields(Batch))
+        batches = [Batch(**{**absent, **{n: next(given) for n in names}}) for names in self.present]
+        if self.name == "posterior":
+            weight = self.settings.mmd_weight
+            loss, mmd = self.network.posterior_loss(batches[0], with_mmd=weight > 0)
+            return loss + weight * mmd, loss
+        loss = self.network.likelihood_loss(*batches, max_obs=self.settings.likelihood_obs)
+        return loss, loss
+
+
+def _descend(half: Callable[..., Any], tensors: Sequence[Tensor]) -> Tensor:
+    # Unoptimized, a trace is the same operations in the same order as eagerly: equal to the bit.
+    with torch.jit.optimized_execution(False):
+        total, loss = half(*tensors)
+    total.backward()
+    return loss.detach()
+
+
+def _traced(half: _Half, tensors: Sequence[Tensor]) -> Callable[..., Any]:
+    with warnings.catch_warnings():
+        # That shapes become constants is meant; and torch.export, which is to replace the tracer,
+        # leaves no gradients.
+        warnings.simplefilter("ignore")
+        return torch.jit.trace(half, tuple(tensors), check_trace=False)
