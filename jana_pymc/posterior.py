@@ -217,20 +217,25 @@ class PosteriorNetwork(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "sets n u"]:
         """Draw n unconstrained parameter vectors for each data set."""
-        return self.sample_with_log_prob(n, condition, generator)[0]
+        return self.push(self.sample_latent(n, condition, generator), condition)[0]
 
-    @torch.no_grad()
-    def sample_with_log_prob(
+    def sample_latent(
         self,
         n: int,
         condition: Float[Tensor, "sets s1"],
         generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "sets n u"]:
+        """Draw what `push` carries to the posterior."""
+        return self.flow.latent.sample((len(condition), n), generator, condition)
+
+    def push(
+        self, z: Float[Tensor, "sets n u"], condition: Float[Tensor, "sets s1"]
     ) -> tuple[Float[Tensor, "sets n u"], Float[Tensor, "sets n"]]:
-        """Draw n vectors for each data set, with their log densities."""
+        """Carry latent points to unconstrained parameters, with their log densities."""
         bounds = None
         if self.bounds is not None:
             condition, bounds = self._split(condition)
-        values, log_prob = self.flow.sample_with_log_prob(n, condition, generator)
+        values, log_prob = self.flow.push(z, condition)
         log_prob = log_prob - self.parameter_sd.log().sum()
         if self.bounds is not None and bounds is not None:
             values, contribution = self.bounds.inverse(values, bounds[:, None])

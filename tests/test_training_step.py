@@ -19,9 +19,9 @@ from jana_pymc.posterior import PosteriorSettings
 from jana_pymc.tasks import task
 from jana_pymc.tasks.ddm import ddm
 from jana_pymc.tasks.epidemic import epidemic
+from jana_pymc.tracing import ValuesAsked
 from jana_pymc.training import StoredSimulations, TrainingSettings
 from jana_pymc.training.batches import to_batch
-from jana_pymc.training.gradients import ValuesAsked
 from jana_pymc.training.step import STEPS_BEFORE_CAPTURE, GraphedStep, TrainingStep
 
 NETWORK = NetworkSettings(

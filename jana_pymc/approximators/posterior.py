@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from jana_pymc.posterior import PosteriorNetwork
 from jana_pymc.simulation import DataBatch, DataSchema, PyMCPrior
+from jana_pymc.tracing import Repeated
 
-ROWS_AT_ONCE = 200_000
-"""Draws evaluated by the flow at once, which bounds the memory."""
+ROWS_AT_ONCE = 10_000
+"""Draws evaluated by the flow at once: few enough for what lies between to stay in the cache."""
 
 
 class PosteriorApproximator:
@@ -27,6 +31,8 @@ class PosteriorApproximator:
         self.network = network
         self.prior = prior
         self.schema = schema
+        self._push = Repeated(_Method(network, "push"))
+        self._log_prob = Repeated(_Method(network, "log_prob"))
 
     def __repr__(self) -> str:
         names = (", ".join(group) for group in (self.prior.layout.names, self.schema.observables))
@@ -47,7 +53,7 @@ class PosteriorApproximator:
         """
         return self.prior.constrain(self.sample_unconstrained(batch, draws, random_seed)[0])
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def sample_unconstrained(
         self,
         batch: DataBatch,
@@ -67,7 +73,7 @@ class PosteriorApproximator:
         generator.manual_seed(int(np.random.default_rng(random_seed).integers(2**63)))
         values, densities = [], []
         for part in condition.split(max(1, ROWS_AT_ONCE // draws)):
-            drawn, log_q = self.network.sample_with_log_prob(draws, part, generator)
+            drawn, log_q = self._push(self.network.sample_latent(draws, part, generator), part)
             values.append(drawn.double().cpu().numpy())
             densities.append(log_q.double().cpu().numpy())
         return np.concatenate(values), np.concatenate(densities)
@@ -92,7 +98,7 @@ class PosteriorApproximator:
         log_prob = self.log_prob_unconstrained(unconstrained, batch)
         return np.where(inside, log_prob - self.prior.log_abs_det_jacobian(unconstrained), -np.inf)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def log_prob_unconstrained(self, unconstrained: np.ndarray, batch: DataBatch) -> np.ndarray:
         """Log density in the unconstrained space; shapes as in `log_prob`."""
         condition = self._condition(batch)
@@ -100,12 +106,12 @@ class PosteriorApproximator:
         values = torch.as_tensor(unconstrained, dtype=condition.dtype, device=condition.device)
         size = max(1, ROWS_AT_ONCE // draws)
         parts = [
-            self.network.log_prob(u, c[:, None])
+            self._log_prob(u, c[:, None])
             for u, c in zip(values.split(size), condition.split(size), strict=True)
         ]
         return torch.cat(parts).double().cpu().numpy()
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def summarize(self, batch: DataBatch) -> np.ndarray:
         """Learned summary statistics, shape (sets, summaries)."""
         return self._summary(batch)[0].cpu().numpy()
@@ -122,3 +128,15 @@ class PosteriorApproximator:
 
     def _condition(self, batch: DataBatch) -> torch.Tensor:
         return self.network.condition(*self._summary(batch))
+
+
+class _Method(nn.Module):
+    """A method of the network as a module of its own."""
+
+    def __init__(self, network: PosteriorNetwork, name: str):
+        super().__init__()
+        self.network = network
+        self.name = name
+
+    def forward(self, *tensors: Tensor) -> Any:
+        return getattr(self.network, self.name)(*tensors)

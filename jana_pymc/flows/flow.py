@@ -146,9 +146,16 @@ class ConditionalFlow(nn.Module):
         generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "*batch n d"], Float[Tensor, "*batch n"]]:
         """Draw n points for each condition, with their log densities, in one pass."""
-        x = self.latent.sample((*condition.shape[:-1], n), generator, condition)
+        z = self.latent.sample((*condition.shape[:-1], n), generator, condition)
+        return self.push(z, condition)
+
+    def push(
+        self, z: Float[Tensor, "*batch n d"], condition: Float[Tensor, "*batch c"]
+    ) -> tuple[Float[Tensor, "*batch n d"], Float[Tensor, "*batch n"]]:
+        """Carry points of the latent distribution to x, with the log density of x."""
         condition = condition.unsqueeze(-2)
-        log_prob = self.latent.log_prob(x)
+        log_prob = self.latent.log_prob(z)
+        x = z
         for transform in reversed(self.transforms):
             x, contribution = transform.inverse(x, condition)  # type: ignore[operator]
             log_prob = log_prob - contribution

@@ -7,7 +7,7 @@ import math
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import linear, silu
 
 from jana_pymc.networks.dense import DenseNetwork
 
@@ -134,8 +134,8 @@ class ConditionerBank(nn.Module):
             seen = self.mask[j, c : c + j]
             h = h + x @ (self.weight_in[j, c : c + j] * seen[:, None])
             shift = shift + x @ (self.linear[j, c : c + j] * seen)
-        h = silu(silu(h) @ self.weight[j] + self.bias[j])
-        return self._add(h @ self.weight_out[j] + self.bias_out[j], shift)
+        h = silu(linear(silu(h), self.weight[j].T, self.bias[j]))
+        return self._add(linear(h, self.weight_out[j].T, self.bias_out[j]), shift)
 
     def after_first(
         self, context: Float[Tensor, "sets c"], components: Float[Tensor, "sets n d"]
@@ -149,8 +149,8 @@ class ConditionerBank(nn.Module):
         h = silu(h).flatten(0, 1).transpose(0, 1)
         h = silu(torch.baddbmm(self.bias[1:, None], h, self.weight[1:]))
         raw = torch.baddbmm(self.bias_out[1:, None], h, self.weight_out[1:]).transpose(0, 1)
-        linear = (self.linear * self.mask)[1:]
-        shift = (x @ linear[:, c:].T).reshape(n_sets, n, -1) + (context @ linear[:, :c].T)[:, None]
+        weight = (self.linear * self.mask)[1:]
+        shift = (x @ weight[:, c:].T).reshape(n_sets, n, -1) + (context @ weight[:, :c].T)[:, None]
         return self._add(raw.reshape(n_sets, n, dim - 1, -1), shift)
 
     def _add(self, raw: Tensor, shift: Tensor) -> Tensor:

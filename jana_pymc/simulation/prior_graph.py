@@ -20,13 +20,16 @@ from pymc.logprob.basic import transformed_conditional_logp
 from pymc.logprob.utils import local_check_parameter_to_ninf_switch, replace_rvs_by_values
 from pytensor.compile.mode import Mode
 from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.op import Op
 from pytensor.graph.replace import clone_replace, vectorize_graph
-from pytensor.graph.rewriting.basic import in2out
+from pytensor.graph.rewriting.basic import in2out, node_rewriter
 from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pytensor.graph.traversal import ancestors, graph_inputs
 from pytensor.link.vm import VMLinker
+from pytensor.scalar.math import Softplus
+from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.random.type import RandomGeneratorType
 from pytensor.tensor.type import TensorType
 
@@ -37,8 +40,31 @@ RowFunction: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 DrawFunction: TypeAlias = Callable[[np.random.SeedSequence], list[NDArray]]
 """Maps a seed to one array (DRAWS_AT_ONCE, *shape) for each random variable."""
 
+AFTER_STABILIZING = 3.0
+"""Position among PyTensor's rewrites."""
+
 DRAWS_AT_ONCE = 1024
 """A constant, because not all distributions take a size that is known only later."""
+
+
+class _Softplus(Op):
+    """log(1 + exp(x)) by NumPy: without a compiler PyTensor computes it number by number."""
+
+    __props__ = ()
+
+    def make_node(self, x: Variable) -> Apply:
+        return Apply(self, [x], [x.type()])
+
+    def perform(self, node: Apply, inputs: Any, outputs: Any) -> None:
+        outputs[0][0] = np.logaddexp(0.0, inputs[0], dtype=node.outputs[0].type.dtype)
+
+
+@node_rewriter([Elemwise])
+def _softplus_of_arrays(fgraph: FunctionGraph, node: Apply) -> list[Variable] | None:
+    if not isinstance(node.op.scalar_op, Softplus):
+        return None
+    return [_Softplus()(node.inputs[0])]
+
 
 # Everything here runs on whole arrays, where NumPy is as fast as it needs to be, while compiling
 # with C or numba would take longer than all evaluations of a training. So: no compiler, and of the
@@ -46,7 +72,7 @@ DRAWS_AT_ONCE = 1024
 _MODE = Mode(
     linker=VMLinker(use_cloop=False, c_thunks=False),
     optimizer=RewriteDatabaseQuery(include=["fast_compile", "py_only", "stabilize"]),
-)
+).register((in2out(_softplus_of_arrays), AFTER_STABILIZING))
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,6 @@ them prepare its operations at a time; traced once, they run without it.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
@@ -14,9 +13,9 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.tracing import traced
 from jana_pymc.training.settings import TrainingSettings
 
 Pair: TypeAlias = tuple[Batch, Batch | None]
@@ -96,41 +95,10 @@ class TracedGradients:
         return torch.stack([loss, other.result()])
 
     def _trace(self, inputs: Sequence[Sequence[Tensor]]) -> list[Callable[..., Any]] | None:
-        """Both halves traced, if what they do does not depend on the values of a batch."""
-        drawing = []
-        with torch.random.fork_rng(devices=[]):
-            for half, tensors in zip(self.eager.halves, inputs, strict=True):
-                before = torch.get_rng_state()
-                with torch.no_grad(), ValuesAsked() as asked:
-                    half(*tensors)
-                if asked.found:
-                    return None
-                drawing.append(not torch.equal(before, torch.get_rng_state()))
-            self.side_by_side &= not all(drawing)
-            try:
-                return [*map(_traced, self.eager.halves, inputs)]
-            except RuntimeError:  # whatever torch's tracer does not take
-                return None
-
-
-class ValuesAsked(TorchDispatchMode):
-    """Notes operations whose result, or its shape, depends on values of tensors."""
-
-    NAMES = ("local_scalar_dense", "nonzero", "masked_select")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: set[str] = set()
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        by_mask = "index.Tensor" in str(function) and any(
-            index is not None and index.dtype == torch.bool for index in args[1]
-        )
-        if by_mask or any(name in str(function) for name in self.NAMES):
-            self.found.add(str(function))
-        return function(*args, **(kwargs or {}))
+        """Both halves traced, if that is possible."""
+        traces = [*map(traced, self.eager.halves, inputs)]
+        self.side_by_side &= not all(map(_draws, self.eager.halves, inputs))
+        return None if None in traces else traces  # type: ignore[return-value]
 
 
 class _Half(nn.Module):
@@ -165,17 +133,15 @@ class _Half(nn.Module):
         return loss, loss
 
 
+def _draws(half: _Half, tensors: Sequence[Tensor]) -> bool:
+    """Whether the half needs random numbers, whose order two threads would leave to chance."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        before = torch.get_rng_state()
+        half(*tensors)
+        return not torch.equal(before, torch.get_rng_state())
+
+
 def _descend(half: Callable[..., Any], tensors: Sequence[Tensor]) -> Tensor:
-    # Unoptimized, a trace is the same operations in the same order as eagerly: equal to the bit.
-    with torch.jit.optimized_execution(False):
-        total, loss = half(*tensors)
+    total, loss = half(*tensors)
     total.backward()
     return loss.detach()
-
-
-def _traced(half: _Half, tensors: Sequence[Tensor]) -> Callable[..., Any]:
-    with warnings.catch_warnings():
-        # That shapes become constants is meant; and torch.export, which is to replace the tracer,
-        # leaves no gradients.
-        warnings.simplefilter("ignore")
-        return torch.jit.trace(half, tuple(tensors), check_trace=False)

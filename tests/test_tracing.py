@@ -1,0 +1,84 @@
+"""Traced functions: what they return is what Python would, and they know their limits."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import torch
+from conjugate import normal_mean
+from torch import nn
+
+from jana_pymc.approximators import PosteriorApproximator
+from jana_pymc.architecture import build_network, default_settings
+from jana_pymc.tracing import CALLS_BEFORE_TRACING, MOST_TRACES, Repeated
+
+
+class Counted(nn.Module):
+    """Notes how often Python runs it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return torch.tanh(self.layer(x))
+
+
+class Branching(Counted):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return x if float(x.sum()) > 0 else -x
+
+
+def test_shapes_that_come_again_are_traced() -> None:
+    module = Counted()
+    repeated = Repeated(module)
+    x = torch.randn(5, 2, generator=torch.Generator().manual_seed(1))
+    expected = module(x)
+    for _ in range(CALLS_BEFORE_TRACING + 1):
+        assert torch.equal(repeated(x), expected)
+    calls = module.calls
+    assert torch.equal(repeated(2.0 * x), torch.tanh(module.layer(2.0 * x)))
+    assert module.calls == calls  # without Python
+    with torch.no_grad():
+        module.layer.weight.mul_(2.0)  # weights stay variables
+    assert torch.equal(repeated(x), torch.tanh(module.layer(x)))
+    assert torch.equal(repeated(x[:3]), torch.tanh(module.layer(x[:3])))
+    assert module.calls == calls + 1  # another shape
+
+
+def test_what_depends_on_values_stays_with_python() -> None:
+    repeated = Repeated(Branching())
+    x = torch.ones(2, 2)
+    for _ in range(5):
+        assert torch.equal(repeated(x), x)
+        assert torch.equal(repeated(-x), x)
+
+
+def test_traces_are_few_and_do_not_travel() -> None:
+    repeated = Repeated(Counted())
+    for n in range(1, MOST_TRACES + 5):
+        for _ in range(CALLS_BEFORE_TRACING + 1):
+            repeated(torch.ones(n, 2))
+    assert len(repeated._traces) <= MOST_TRACES
+    for other in (copy.deepcopy(repeated), pickle.loads(pickle.dumps(repeated))):
+        assert not other._traces
+        assert torch.equal(other(torch.ones(1, 2)), repeated(torch.ones(1, 2)))
+
+
+def test_amortized_draws_do_not_depend_on_how_often_one_asks() -> None:
+    model = normal_mean()
+    network = build_network(model.schema, model.prior, (False,), default_settings(model.schema, 1))
+    posterior = PosteriorApproximator(network.posterior, model.prior, model.schema)
+    batch = model.simulate(3, random_seed=1, progressbar=False).batch()
+    first = posterior.sample(batch, 7, random_seed=2)
+    density = posterior.log_prob(first, batch)
+    for _ in range(CALLS_BEFORE_TRACING + 2):
+        np.testing.assert_array_equal(posterior.sample(batch, 7, random_seed=2), first)
+        np.testing.assert_array_equal(posterior.log_prob(first, batch), density)
+    assert posterior._push._traces
+    np.testing.assert_array_equal(copy.deepcopy(posterior).sample(batch, 7, random_seed=2), first)
