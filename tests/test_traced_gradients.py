@@ -22,7 +22,8 @@ from jana_pymc.tasks.epidemic import epidemic
 from jana_pymc.training import TrainingSettings
 from jana_pymc.training.batches import to_batch
 from jana_pymc.training.flat import FlatParameters
-from jana_pymc.training.gradients import Gradients, TracedGradients
+from jana_pymc.training.gradients import CompiledGradients, Gradients, TracedGradients
+from jana_pymc.training.gradients import gradients_of as gradients_for
 from jana_pymc.training.threads import fastest_threads
 
 CPU = torch.device("cpu")
@@ -190,3 +191,29 @@ def test_flat_parameters_are_views_until_released() -> None:
     storages = {p.untyped_storage().data_ptr() for p in module.parameters()}
     assert len(storages) == 2
     assert all(p.grad is None for p in module.parameters())
+
+
+def test_settings_choose_the_execution(monkeypatch) -> None:
+    # The compiler itself does not get on with annotations that are checked at run time.
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic: module)
+    network, batch = pair(normal_mean())
+    expected = None
+    for execution, kind in (
+        ("eager", Gradients),
+        ("graph", TracedGradients),
+        ("compile", CompiledGradients),
+    ):
+        with gradients_for(network, TrainingSettings(execution=execution)) as gradients:
+            assert type(gradients) is kind
+            found = gradients_of(network, gradients(batch, None))
+        expected = expected or found
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, theirs)
+    with pytest.raises(ValueError, match="execution='fast' is not"):
+        TrainingSettings(execution="fast")
+
+
+@pytest.mark.parametrize("n_threads", [0, True, "all"])
+def test_numbers_of_threads_are_checked(n_threads) -> None:
+    with pytest.raises(ValueError, match="n_threads"):
+        TrainingSettings(n_threads=n_threads)

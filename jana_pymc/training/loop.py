@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from jana_pymc.joint import Batch, JointLoss, JointNetwork
 from jana_pymc.training import parallel
 from jana_pymc.training.batches import BatchSource, seeded_generator
 from jana_pymc.training.checkpoint import Checkpoint
-from jana_pymc.training.gradients import Gradients, TracedGradients
+from jana_pymc.training.gradients import Gradients, gradients_of
 from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.settings import TrainingSettings
 from jana_pymc.training.step import GraphedStep, TrainingStep
@@ -84,13 +84,10 @@ def train(
         "likelihood": network.likelihood,  # type: ignore[dict-item]
     }
     device = next(network.parameters()).device
-    graphed = settings.cuda_graph and device.type == "cuda" and parallel.n_processes() == 1
+    one_gpu = device.type == "cuda" and parallel.n_processes() == 1
+    graphed = settings.execution == "graph" and one_gpu
     average = copy.deepcopy(network)
-    gradients = (
-        TracedGradients(network, settings, side_by_side=cores() > 1)
-        if device.type == "cpu"
-        else Gradients(network, settings)
-    )
+    gradients = gradients_of(network, settings)
     learn = TrainingStep(network, average, settings, gradients, seed=seed, capturable=graphed)
     step_once = GraphedStep(learn) if graphed else learn
     optimizer = learn.optimizer
@@ -109,11 +106,11 @@ def train(
     look_every = 1 if device.type == "cpu" else min(LOOK_EVERY, settings.validate_every)
 
     with (
-        gradients if isinstance(gradients, TracedGradients) else nullcontext(),
+        gradients,
         _private_rng(device),
         _progress(progressbar and parallel.rank() == 0) as bar,
     ):
-        if isinstance(gradients, TracedGradients):
+        if device.type == "cpu":
             state.n_threads = state.n_threads or _n_threads(gradients, settings, source)
             gradients.use_threads(state.n_threads)
         task = bar.add_task("training", total=settings.n_steps, completed=first_step, losses="")
@@ -208,7 +205,7 @@ def _not_finite(left_out: int, losses: Tensor, step: int) -> TrainingError:
     )
 
 
-def _n_threads(gradients: TracedGradients, settings: TrainingSettings, source: BatchSource) -> int:
+def _n_threads(gradients: Gradients, settings: TrainingSettings, source: BatchSource) -> int:
     """What the settings say, or the fastest of a few numbers of threads."""
     if settings.n_threads != "auto":
         return settings.n_threads or torch.get_num_threads()

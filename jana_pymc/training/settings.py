@@ -52,9 +52,11 @@ class TrainingSettings:
         Threads of torch on a CPU while training, for each of the two networks, which learn side by
         side; restored afterwards. "auto" measures: small networks train fastest with one. None
         leaves the number as it is. Another number rounds differently.
-    cuda_graph : bool
-        On a CUDA device, capture the whole step as a graph and replay it; several processes that
-        train together do without. No effect on a CPU.
+    execution : {"graph", "compile", "eager"}
+        "graph": on a CPU the losses are traced once and run without Python, the two networks side
+        by side; on a CUDA device the whole step is captured as a graph and replayed, unless several
+        processes train together. "compile": by torch.compile, which takes a compiler, and a minute
+        to begin. "eager": operation by operation.
     """
 
     n_steps: int = 10_000
@@ -72,7 +74,7 @@ class TrainingSettings:
     n_validations: int = 50
     patience: int | None = 15
     n_threads: int | Literal["auto"] | None = "auto"
-    cuda_graph: bool = True
+    execution: Literal["graph", "compile", "eager"] = "graph"
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "batch_size", "n_validations"):
@@ -95,6 +97,8 @@ class TrainingSettings:
                 raise ValueError(f"{name}={getattr(self, name)}: expected 0 or more.")
         if self.optimizer not in ("adam", "adamw"):
             raise ValueError(f"optimizer={self.optimizer!r} is not 'adam' or 'adamw'.")
+        if self.execution not in ("graph", "compile", "eager"):
+            raise ValueError(f"execution={self.execution!r} is not 'graph', 'compile' or 'eager'.")
         if self.optimizer == "adam" and self.weight_decay:
             raise ValueError("weight_decay is for optimizer='adamw'; 'adam' ignores it.")
         n = self.n_threads

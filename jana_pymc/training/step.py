@@ -249,7 +249,7 @@ class GraphedStep:
         except RuntimeError as error:
             warnings.warn(
                 f"the training step cannot be captured as a CUDA graph ({error}): it runs "
-                "eagerly, which is slower. TrainingSettings(cuda_graph=False) says so beforehand.",
+                "eagerly, which is slower. TrainingSettings(execution='eager') says so beforehand.",
                 UserWarning,
                 stacklevel=2,
             )
