@@ -30,6 +30,7 @@ from jana_pymc.training import (
     SimulationRounds,
     StoredSimulations,
     TrainingSettings,
+    rehearse,
     resolve_device,
     to_batch,
     train,
@@ -154,20 +155,40 @@ def fit(
         source = _streamed(model, stores, training, torch_device, seed)
         edges = np.stack([store.region for store in stores])
         region = np.stack([edges[:, 0].min(0), edges[:, 1].max(0)])
+    held_out = validation[0], validation[1] if len(validation) > 1 else None
+    path = None if checkpoint is None else Path(checkpoint)
+    data = "" if checkpoint is None else _fingerprint(sets, sum(map(len, stores)))
     try:
         history = train(
             joint,
             source,
-            (validation[0], validation[1] if len(validation) > 1 else None),
+            held_out,
             training,
             seed=seed,
-            checkpoint=None if checkpoint is None else Path(checkpoint),
-            data="" if checkpoint is None else _fingerprint(sets, sum(map(len, stores))),
+            checkpoint=path,
+            data=data,
             progressbar=progressbar,
         )
     finally:
         if isinstance(source, SimulationRounds):
             source.close()
+    if training.rehearsal_steps:
+        history = rehearse(
+            joint,
+            stored[0],
+            held_out,
+            training,
+            history,
+            prior=None if any(s.failures.counts for s in sets) else model.prior,
+            n_obs=model.schema.n_obs,
+            ordered=model.schema.structure != "exchangeable",
+            seed=seed,
+            checkpoint=None
+            if path is None
+            else path.with_name(f"{path.stem}-rehearsal{path.suffix}"),
+            data=data,
+            progressbar=progressbar,
+        )
     approximator = JointApproximator(
         joint,
         settings=network,
@@ -221,7 +242,7 @@ def default_training(network: NetworkSettings, n_parameters: int) -> TrainingSet
     few = n_parameters <= FEW_PARAMETERS
     rate = 5e-3 if few else 2e-3
     return TrainingSettings(
-        n_steps=8_000 if few else 5_000,
+        n_steps=5_000,
         batch_size=256,
         learning_rate=rate,
         likelihood_learning_rate=rate,
@@ -232,6 +253,7 @@ def default_training(network: NetworkSettings, n_parameters: int) -> TrainingSet
         weight_average=0.999,
         n_validations=40,
         patience=12,
+        rehearsal_steps=3_000,
     )
 
 

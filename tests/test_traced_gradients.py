@@ -80,7 +80,7 @@ def test_traced_gradients_are_the_eager_ones(model) -> None:
         mmd_weight=0.5,
     )
     first, second = batch.rows(slice(0, 20)), batch.rows(slice(20, 40))
-    with torch.random.fork_rng(), TracedGradients(network, training, True) as traced:
+    with torch.random.fork_rng(), TracedGradients(network, training, side_by_side=True) as traced:
         for rows in (first, second):
             torch.manual_seed(1)
             expected = gradients_of(network, Gradients(network, training)(rows, None))
@@ -95,7 +95,7 @@ def test_traced_gradients_are_the_eager_ones(model) -> None:
 def test_batches_of_other_shapes_are_not_traced_again() -> None:
     network, batch = pair(normal_mean())
     settings = TrainingSettings()
-    with TracedGradients(network, settings, True) as traced:
+    with TracedGradients(network, settings, side_by_side=True) as traced:
         gradients_of(network, traced(batch, None))
         rows = batch.rows(slice(0, 7))
         found = gradients_of(network, traced(rows, None))
@@ -111,7 +111,7 @@ def test_what_depends_on_values_is_not_traced() -> None:
         return log_prob(u, condition) * (2.0 if float(u.sum()) > 0 else 1.0)
 
     network.posterior.log_prob = asks
-    with TracedGradients(network, TrainingSettings(), True) as traced:
+    with TracedGradients(network, TrainingSettings(), side_by_side=True) as traced:
         for rows in (batch.rows(slice(0, 20)), batch.rows(slice(20, 40))):
             found = gradients_of(network, traced(rows, None))
             expected = gradients_of(network, Gradients(network, TrainingSettings())(rows, None))
@@ -125,7 +125,10 @@ def test_halves_that_both_draw_take_turns() -> None:
     flow = FlowSettings(transform="spline", n_layers=2, hidden=(8,), dropout=0.5)
     settings = NetworkSettings(replace(settings.posterior, flow=flow), SoftFlowSettings())
     network, batch = pair(model, settings)
-    with torch.random.fork_rng(), TracedGradients(network, TrainingSettings(), True) as traced:
+    with (
+        torch.random.fork_rng(),
+        TracedGradients(network, TrainingSettings(), side_by_side=True) as traced,
+    ):
         torch.manual_seed(3)
         found = gradients_of(network, traced(batch, None))
         assert not traced.side_by_side
@@ -137,7 +140,7 @@ def test_halves_that_both_draw_take_turns() -> None:
 def test_nothing_is_left_behind() -> None:
     before, threads = torch.get_num_threads(), threading.active_count()
     network, batch = pair(normal_mean())
-    with TracedGradients(network, TrainingSettings(), True) as traced:
+    with TracedGradients(network, TrainingSettings(), side_by_side=True) as traced:
         traced.use_threads(before + 1)
         traced(batch, None)
         assert threading.active_count() == threads + 1
@@ -147,7 +150,7 @@ def test_nothing_is_left_behind() -> None:
 
 def test_an_error_in_one_half_surfaces() -> None:
     network, batch = pair(normal_mean())
-    with TracedGradients(network, TrainingSettings(), True) as traced:
+    with TracedGradients(network, TrainingSettings(), side_by_side=True) as traced:
         traced(batch, None)
 
         def fails(*tensors: torch.Tensor) -> None:

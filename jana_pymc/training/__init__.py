@@ -3,6 +3,7 @@
 from jana_pymc.training.batches import BatchSource, SimulationRounds, StoredSimulations, to_batch
 from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.loop import TrainingError, train
+from jana_pymc.training.rehearsal import rehearse
 from jana_pymc.training.settings import TrainingSettings, resolve_device
 from jana_pymc.training.streaming import ChunkRounds
 
@@ -14,6 +15,7 @@ __all__ = [
     "TrainingError",
     "TrainingHistory",
     "TrainingSettings",
+    "rehearse",
     "resolve_device",
     "to_batch",
     "train",

@@ -25,17 +25,20 @@ Pair: TypeAlias = tuple[Batch, Batch | None]
 """Simulations from the prior, and from the proposal if there is one."""
 
 NAMES = tuple(field.name for field in fields(Batch))
+HALVES = ("posterior", "likelihood")
 
 
-def gradients_of(network: JointNetwork, settings: TrainingSettings) -> Gradients:
+def gradients_of(
+    network: JointNetwork, settings: TrainingSettings, halves: Sequence[str] = HALVES
+) -> Gradients:
     """What `settings.execution` says, for the device of the network."""
     device = next(network.parameters()).device
     if settings.execution == "compile":
-        return CompiledGradients(network, settings)
+        return CompiledGradients(network, settings, halves)
     if settings.execution == "graph" and device.type == "cpu":
         enough = cores() >= 2 * parallel.n_processes()
-        return TracedGradients(network, settings, side_by_side=enough)
-    return Gradients(network, settings)
+        return TracedGradients(network, settings, halves, side_by_side=enough)
+    return Gradients(network, settings, halves)
 
 
 class Gradients:
@@ -47,12 +50,19 @@ class Gradients:
     ----------
     network : JointNetwork
     settings : TrainingSettings
+    halves : sequence of str
+        Which of them learn, and have their losses returned, in this order.
     """
 
     side_by_side = False
 
-    def __init__(self, network: JointNetwork, settings: TrainingSettings):
-        self.halves = [_Half(network, settings, name) for name in ("posterior", "likelihood")]
+    def __init__(
+        self,
+        network: JointNetwork,
+        settings: TrainingSettings,
+        halves: Sequence[str] = HALVES,
+    ):
+        self.halves = [_Half(network, settings, name) for name in halves]
         self._threads_before = torch.get_num_threads()
 
     def __enter__(self) -> Gradients:
@@ -67,7 +77,7 @@ class Gradients:
         torch.set_num_threads(n)
 
     def __call__(self, batch: Batch, proposal_batch: Batch | None) -> Tensor:
-        """Losses of posterior and likelihood, shape (2,)."""
+        """Losses of the halves, shape (halves,)."""
         pair = batch, proposal_batch
         return torch.stack([_descend(half, half.tensors(pair)) for half in self.halves])
 
@@ -76,7 +86,7 @@ class CompiledGradients(Gradients):
     """The same by torch.compile, which fuses operations but takes a minute to begin."""
 
     def __call__(self, batch: Batch, proposal_batch: Batch | None) -> Tensor:
-        """Losses of posterior and likelihood, shape (2,)."""
+        """Losses of the halves, shape (halves,)."""
         inputs = [half.tensors((batch, proposal_batch)) for half in self.halves]
         return torch.stack([*map(_descend, self._compiled, inputs)])
 
@@ -100,9 +110,16 @@ class TracedGradients(Gradients):
         Whether there is a core for each half.
     """
 
-    def __init__(self, network: JointNetwork, settings: TrainingSettings, side_by_side: bool):
-        super().__init__(network, settings)
-        self.side_by_side = side_by_side
+    def __init__(
+        self,
+        network: JointNetwork,
+        settings: TrainingSettings,
+        halves: Sequence[str] = HALVES,
+        *,
+        side_by_side: bool,
+    ):
+        super().__init__(network, settings, halves)
+        self.side_by_side = side_by_side and len(self.halves) > 1
         self._traced: list[Callable[..., Any]] | None = None
         self._shapes: list[torch.Size] | None = None
         self._other = ThreadPoolExecutor(1, "jana-likelihood")
@@ -122,7 +139,7 @@ class TracedGradients(Gradients):
         self._other.submit(torch.set_num_threads, n).result()  # a setting of each thread
 
     def __call__(self, batch: Batch, proposal_batch: Batch | None) -> Tensor:
-        """Losses of posterior and likelihood, shape (2,)."""
+        """Losses of the halves, shape (halves,)."""
         pair = batch, proposal_batch
         inputs = [half.tensors(pair) for half in self.halves]
         shapes = [tensor.shape for each in inputs for tensor in each]

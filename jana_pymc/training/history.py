@@ -34,6 +34,19 @@ class TrainingHistory:
     def __len__(self) -> int:
         return len(self.step)
 
+    def followed_by(self, later: TrainingHistory) -> TrainingHistory:
+        """The record of both, one after the other."""
+        offsets = {
+            name: (getattr(self, name) or [0])[-1] if name in ("step", "seconds") else 0
+            for name in vars(self)
+        }
+        return TrainingHistory(
+            **{
+                name: [*own, *(value + offsets[name] for value in getattr(later, name))]
+                for name, own in vars(self).items()
+            }
+        )
+
     @property
     def best_posterior(self) -> float:
         """Lowest validation loss of the posterior network."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from jana_pymc.joint import Batch, JointLoss, JointNetwork
 from jana_pymc.training import parallel
 from jana_pymc.training.batches import BatchSource, seeded_generator
 from jana_pymc.training.checkpoint import Checkpoint
-from jana_pymc.training.gradients import Gradients, gradients_of
+from jana_pymc.training.gradients import HALVES, Gradients, gradients_of
 from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.settings import TrainingSettings
 from jana_pymc.training.step import GraphedStep, TrainingStep
@@ -48,6 +48,7 @@ def train(
     settings: TrainingSettings,
     *,
     seed: int,
+    halves: Sequence[str] = HALVES,
     checkpoint: Path | None = None,
     data: str = "",
     progressbar: bool = True,
@@ -67,6 +68,8 @@ def train(
     settings : TrainingSettings
     seed : int
         Batches, dropout and dummy draws are functions of it and of the step.
+    halves : sequence of str
+        "posterior", "likelihood" or both: which of them learn. The other stays as it is.
     data : str
         Fingerprint of the simulations: a checkpoint of others is refused.
     checkpoint : Path, optional
@@ -79,20 +82,18 @@ def train(
     TrainingError
         If the loss is no longer finite.
     """
-    halves: dict[str, nn.Module] = {
-        "posterior": network.posterior,
-        "likelihood": network.likelihood,  # type: ignore[dict-item]
-    }
     device = next(network.parameters()).device
     one_gpu = device.type == "cuda" and parallel.n_processes() == 1
     graphed = settings.execution == "graph" and one_gpu
     average = copy.deepcopy(network)
-    gradients = gradients_of(network, settings)
-    learn = TrainingStep(network, average, settings, gradients, seed=seed, capturable=graphed)
+    gradients = gradients_of(network, settings, halves)
+    learn = TrainingStep(
+        network, average, settings, gradients, seed=seed, halves=halves, capturable=graphed
+    )
     step_once = GraphedStep(learn) if graphed else learn
     optimizer = learn.optimizer
     state = Checkpoint(
-        TrainingHistory(), {name: _copy(half) for name, half in halves.items()}, _copy(network)
+        TrainingHistory(), {name: _copy(getattr(network, name)) for name in HALVES}, _copy(network)
     )
     if checkpoint is not None and checkpoint.exists():
         state = Checkpoint.load(checkpoint, network, optimizer, settings, seed, data)
@@ -113,8 +114,12 @@ def train(
         if device.type == "cpu":
             state.n_threads = state.n_threads or _n_threads(gradients, settings, source)
             gradients.use_threads(state.n_threads)
-        task = bar.add_task("training", total=settings.n_steps, completed=first_step, losses="")
-        for step in range(first_step, settings.n_steps):
+        task = bar.add_task(_doing(halves), total=settings.n_steps, completed=first_step, losses="")
+        ended = (  # as a resumed run may find that it had
+            settings.patience is not None
+            and history.validations_without_progress() >= settings.patience
+        )
+        for step in range(settings.n_steps if ended else first_step, settings.n_steps):
             batch, proposal_batch = source.batch(step)
             learn.schedule(step)
             step_once(
@@ -127,11 +132,14 @@ def train(
             if done % look_every == 0 or is_last:
                 left_out = int(learn.left_out)
                 if left_out >= min(MAX_LEFT_OUT, settings.validate_every):
-                    raise _not_finite(left_out, learn.losses, done)
+                    raise _not_finite(
+                        left_out, dict(zip(halves, learn.losses.tolist(), strict=True)), done
+                    )
             if done % settings.validate_every and not is_last:
                 continue
             parallel.average([learn.totals])
-            means = (learn.totals / max(1, done - last_validation - left_out)).tolist()
+            means = learn.totals / max(1, done - last_validation - left_out)
+            trained = dict(zip(halves, means.tolist(), strict=True))
             learn.totals.zero_()
             learn.left_out.zero_()
             last_validation = done
@@ -140,8 +148,8 @@ def train(
             values = validation_loss(average, validation, seed)
             history.step.append(done)
             history.seconds.append(time.perf_counter() - start)
-            history.posterior.append(means[0])
-            history.likelihood.append(means[1])
+            history.posterior.append(trained.get("posterior", values[0]))
+            history.likelihood.append(trained.get("likelihood", values[1]))
             history.validation_posterior.append(values[0])
             history.validation_likelihood.append(values[1])
             for name, value, best in (
@@ -160,10 +168,14 @@ def train(
             ):
                 break
     learn.release()
-    for name, half in halves.items():
-        half.load_state_dict(state.best[name])
+    for name in halves:
+        getattr(network, name).load_state_dict(state.best[name])
     network.eval()
     return history
+
+
+def _doing(halves: Sequence[str]) -> str:
+    return "training" if len(halves) > 1 else f"training the {halves[0]}"
 
 
 @torch.no_grad()
@@ -191,8 +203,8 @@ def _copy(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
-def _not_finite(left_out: int, losses: Tensor, step: int) -> TrainingError:
-    for name, value in zip(("posterior", "likelihood"), losses.tolist(), strict=True):
+def _not_finite(left_out: int, losses: dict[str, float], step: int) -> TrainingError:
+    for name, value in losses.items():
         if not math.isfinite(value):
             return TrainingError(
                 f"the {name} loss is {value} at step {step}, and gradients were not finite in "

@@ -52,6 +52,10 @@ class TrainingSettings:
         Threads of torch on a CPU while training, for each of the two networks, which learn side by
         side; restored afterwards. "auto" measures: small networks train fastest with one. None
         leaves the number as it is. Another number rounds differently.
+    rehearsal_steps : int
+        So many steps more in which the posterior alone learns, from data that the likelihood
+        network makes for ever new parameters: it overfits a few simulations long before that
+        does. Weights are kept only if they are better on held-out simulations.
     execution : {"graph", "compile", "eager"}
         "graph": on a CPU the losses are traced once and run without Python, the two networks side
         by side; on a CUDA device the whole step is captured as a graph and replayed, unless several
@@ -74,6 +78,7 @@ class TrainingSettings:
     n_validations: int = 50
     patience: int | None = 15
     n_threads: int | Literal["auto"] | None = "auto"
+    rehearsal_steps: int = 0
     execution: Literal["graph", "compile", "eager"] = "graph"
 
     def __post_init__(self) -> None:
@@ -86,6 +91,9 @@ class TrainingSettings:
         for name in ("learning_rate", "likelihood_learning_rate", "gradient_clip"):
             if not 0.0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)}: expected a positive number.")
+        steps = self.rehearsal_steps
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
+            raise ValueError(f"rehearsal_steps={steps!r}: expected a number of steps, or 0.")
         if not 0 <= self.linear_steps < self.n_steps:
             raise ValueError(f"linear_steps={self.linear_steps}: expected fewer than n_steps.")
         if self.weight_average is not None and not 0.0 < self.weight_average < 1.0:

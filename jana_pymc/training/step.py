@@ -19,7 +19,7 @@ from jana_pymc.joint import Batch, JointNetwork
 from jana_pymc.training import parallel
 from jana_pymc.training.batches import seeded_generator
 from jana_pymc.training.flat import FlatParameters
-from jana_pymc.training.gradients import Gradients, Pair
+from jana_pymc.training.gradients import HALVES, Gradients, Pair
 from jana_pymc.training.settings import TrainingSettings
 
 WARM_UP_STEPS = 200
@@ -45,14 +45,16 @@ class TrainingStep:
         Makes the gradients of a batch and returns its losses; by default `Gradients`.
     seed : int
         Dropout, noise and dummy draws are functions of it and of the step.
+    halves : sequence of str
+        "posterior", "likelihood" or both: which of them learn.
     capturable : bool
         Keep learning rates on the device, where a CUDA graph reads them.
 
     Attributes
     ----------
-    totals : Tensor, shape (2,)
-        Sum of the losses of posterior and likelihood since it was last zeroed.
-    losses : Tensor, shape (2,)
+    totals : Tensor, shape (halves,)
+        Sum of the losses of the halves since it was last zeroed.
+    losses : Tensor, shape (halves,)
         Those of the last step.
     left_out : Tensor, shape ()
         Steps without finite gradients since it was last zeroed.
@@ -66,25 +68,23 @@ class TrainingStep:
         gradients: Callable[[Batch, Batch | None], Tensor] | None = None,
         *,
         seed: int,
+        halves: Sequence[str] = HALVES,
         capturable: bool = False,
     ):
         self.network, self.average, self.settings, self.seed = network, average, settings, seed
-        self.gradients = gradients or Gradients(network, settings)
+        self.gradients = gradients or Gradients(network, settings, halves)
         self.device = next(network.parameters()).device
-        self.halves: list[nn.Module] = [network.posterior, network.likelihood]  # type: ignore[list-item]
+        self.halves: list[nn.Module] = [getattr(network, name) for name in halves]
         linear = _linear_parameters(network)
         self.groups = [
             group
-            for half, averaged, rate in zip(
-                self.halves,
-                (average.posterior, average.likelihood),
-                (settings.learning_rate, settings.likelihood_learning_rate),
-                strict=True,
-            )
-            for group in _groups(half, averaged, linear, rate, settings.weight_decay)  # type: ignore[arg-type]
+            for name, half in zip(halves, self.halves, strict=True)
+            for group in _groups(half, getattr(average, name), linear, name, settings)
         ]
         self.optimizer = _optimizer(self.groups, settings, capturable)
-        self.totals, self.losses = (torch.zeros(2, device=self.device) for _ in range(2))
+        self.totals, self.losses = (
+            torch.zeros(len(self.halves), device=self.device) for _ in range(2)
+        )
         self.left_out = torch.zeros((), device=self.device)
         self.pace = torch.ones((), device=self.device)
         self.is_linear = False
@@ -293,15 +293,23 @@ def _linear_parameters(network: JointNetwork) -> set[int]:
 
 
 def _groups(
-    half: nn.Module, averaged: nn.Module, linear: set[int], rate: float, decay: float
+    half: nn.Module,
+    averaged: nn.Module,
+    linear: set[int],
+    name: str,
+    settings: TrainingSettings,
 ) -> list[_Group]:
     """The parameters of a half: linear parts, matrices, which alone decay, and the rest."""
+    rates = {
+        "posterior": settings.learning_rate,
+        "likelihood": settings.likelihood_learning_rate,
+    }
     pairs = list(zip(half.parameters(), averaged.parameters(), strict=True))
     first = [pair for pair in pairs if id(pair[0]) in linear]
     rest = [pair for pair in pairs if id(pair[0]) not in linear]
     kinds = [
         (True, 0.0, first),
-        (False, decay, [pair for pair in rest if pair[0].ndim > 1]),
+        (False, settings.weight_decay, [pair for pair in rest if pair[0].ndim > 1]),
         (False, 0.0, [pair for pair in rest if pair[0].ndim <= 1]),
     ]
     return [
@@ -311,7 +319,7 @@ def _groups(
             FlatParameters([follower for _, follower in members]),
             linear=is_linear,
             waits=bool(first),
-            rate=rate,
+            rate=rates[name],
             decay=own_decay,
         )
         for is_linear, own_decay, members in kinds
