@@ -1,0 +1,165 @@
+"""Rehearsal: the posterior learns from the likelihood network, which it leaves as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pymc as pm
+import pytest
+import torch
+
+import jana_pymc as jana
+from jana_pymc.architecture import NetworkSettings
+from jana_pymc.flows import FlowSettings
+from jana_pymc.likelihoods import VectorSettings
+from jana_pymc.networks import FlatSummarySettings
+from jana_pymc.posterior import PosteriorSettings
+from jana_pymc.training import SimulationRounds, TrainingHistory
+from jana_pymc.training.batches import to_batch
+from jana_pymc.training.rehearsal import _Surrogate
+
+DIM = 4
+NETWORK = NetworkSettings(
+    PosteriorSettings(
+        FlatSummarySettings(), FlowSettings(transform="autoregressive", n_layers=1, hidden=(64,))
+    ),
+    VectorSettings(n_layers=1, hidden=(), conditioner_hidden=4, n_bins=4),
+)
+
+
+def linear() -> jana.GenerativeModel:
+    """y ~ Normal(θ, 0.3²), θ ~ Normal(0, 1), four of each."""
+    with pm.Model() as prior:
+        pm.Normal("theta", shape=DIM)
+
+    def simulator(rng, theta):
+        return {
+            f"y{j}": theta[..., j] + 0.3 * rng.standard_normal(theta.shape[:-1]) for j in range(DIM)
+        }
+
+    return jana.GenerativeModel(
+        prior,
+        simulator,
+        observables={f"y{j}": jana.Continuous() for j in range(DIM)},
+        structure="vector",
+    )
+
+
+def settings(rehearsal_steps: int, n_steps: int = 300) -> jana.TrainingSettings:
+    return jana.TrainingSettings(
+        n_steps=n_steps,
+        batch_size=64,
+        linear_steps=100,
+        weight_average=0.95,
+        n_validations=10,
+        patience=None,
+        validation_fraction=0.2,
+        rehearsal_steps=rehearsal_steps,
+    )
+
+
+def fitted(rehearsal_steps: int, checkpoint: Path | None = None) -> jana.JointApproximator:
+    return jana.fit(
+        linear(),
+        n_simulations=400,
+        network=NETWORK,
+        training=settings(rehearsal_steps),
+        random_seed=1,
+        checkpoint=checkpoint,
+        progressbar=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def alone() -> jana.JointApproximator:
+    return fitted(0)
+
+
+def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    other = second.state_dict()
+    return all(torch.equal(value, other[name]) for name, value in first.state_dict().items())
+
+
+def test_from_an_exact_likelihood_comes_the_exact_posterior(alone, monkeypatch) -> None:
+    def exact_likelihood(self, parameters, n_obs, conditions=None, generator=None):
+        noise = torch.randn((len(parameters), n_obs, DIM), generator=generator)
+        return parameters[:, None] + 0.3 * noise
+
+    monkeypatch.setattr("jana_pymc.likelihoods.VectorLikelihood.sample", exact_likelihood)
+    rehearsed = fitted(600)
+    test = linear().simulate(2_000, random_seed=2, progressbar=False)
+    before, after = (
+        each.posterior.log_prob(test.parameters[:, None], test.batch()).mean()
+        for each in (alone, rehearsed)
+    )
+    # θ | y is normal with variance 0.09 / 1.09 in each component.
+    exact = -0.5 * DIM * np.log(2.0 * np.pi * np.e * 0.09 / 1.09)
+    assert before < exact - 0.2  # 400 simulations are few
+    assert after == pytest.approx(exact, abs=0.04)
+    assert same(rehearsed.network.likelihood, alone.network.likelihood)
+    history = rehearsed.history
+    assert history.step[-1] == 900
+    assert np.all(np.diff(history.step) > 0)
+    assert np.all(np.diff(history.seconds) > 0)
+    assert history.validation_likelihood[-1] == pytest.approx(history.best_likelihood)
+
+
+def test_a_bad_likelihood_does_no_harm(alone, monkeypatch) -> None:
+    def noise(self, parameters, n_obs, conditions=None, generator=None):
+        return torch.randn((len(parameters), n_obs, DIM), generator=generator)
+
+    monkeypatch.setattr("jana_pymc.likelihoods.VectorLikelihood.sample", noise)
+    assert same(fitted(200).network.posterior, alone.network.posterior)
+
+
+def test_an_interrupted_rehearsal_goes_on(tmp_path, monkeypatch) -> None:
+    whole = fitted(200)
+    batch = SimulationRounds.batch
+
+    def interrupted(self, step):
+        if step == 110:
+            raise KeyboardInterrupt
+        return batch(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SimulationRounds, "batch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fitted(200, tmp_path / "run.ckpt")
+    resumed = fitted(200, tmp_path / "run.ckpt")
+    assert same(resumed.network, whole.network)
+    assert resumed.history.step == whole.history.step
+
+
+def test_parameters_come_from_the_prior_or_from_where_simulations_succeeded(alone) -> None:
+    model = linear()
+    made = model.simulate(50, random_seed=3, progressbar=False)
+    simulated = to_batch(made, model.prior, torch.device("cpu"))
+    for prior, expected in ((model.prior, False), (None, True)):
+        surrogate = _Surrogate(alone.network, simulated, prior, 16, (1, 1), 1)
+        first, other = surrogate(0)[0], surrogate(1)[0]
+        assert first.observables.shape == (16 * 40, 1, DIM)
+        known = {tuple(row) for row in simulated.parameters.tolist()}
+        assert all(tuple(row) in known for row in first.parameters.tolist()) is expected
+        torch.testing.assert_close(first.parameters, first.unconstrained)
+        assert not torch.equal(first.observables, other.observables)
+        assert torch.equal(first.observables, surrogate(0)[0].observables)
+        # The likelihood was trained on 320 sets: its spread is known to some percent.
+        spread = (first.observables[:, 0] - first.parameters).std()
+        assert spread == pytest.approx(0.3, rel=0.25)
+
+
+def test_histories_follow_one_another() -> None:
+    first = TrainingHistory([10, 20], [1.0, 2.0], [3.0, 2.0], [1.0, 1.0], [3.0, 2.5], [1.0, 0.9])
+    second = TrainingHistory([5], [0.5], [1.0], [0.9], [2.0], [0.9])
+    both = first.followed_by(second)
+    assert both.step == [10, 20, 25]
+    assert both.seconds == [1.0, 2.0, 2.5]
+    assert both.validation_posterior == [3.0, 2.5, 2.0]
+    assert TrainingHistory().followed_by(second).step == [5]
+
+
+@pytest.mark.parametrize("steps", [-1, 1.5, True])
+def test_steps_are_checked(steps) -> None:
+    with pytest.raises(ValueError, match="rehearsal_steps"):
+        jana.TrainingSettings(rehearsal_steps=steps)
