@@ -40,6 +40,7 @@ AnySimulations: TypeAlias = Simulations | SimulationStore
 
 MINIMUM_SIMULATIONS = 20
 
+FEW_COMPONENTS = 4
 MANY_COMPONENTS = 32
 """Vectors of so many components are searched for such as do not depend on the parameters."""
 
@@ -120,7 +121,9 @@ def fit(
     if network is None:
         informative = _informative(sets[0])
         network = default_settings(model.schema, model.prior.n_unconstrained, informative)
-    training = training or default_training(network, model.prior.n_unconstrained)
+    training = training or default_training(
+        network, model.prior.n_unconstrained, model.schema.n_components
+    )
     positive = [
         isinstance(kind, Continuous) and bool(np.nanmin(sets[0].batch().observables[..., i]) > 0.0)
         for i, kind in enumerate(model.schema.components.values())
@@ -219,7 +222,9 @@ def _informative(simulations: Simulations) -> tuple[int, ...] | None:
     return None if len(found) == len(kinds) else tuple(int(i) for i in found)
 
 
-def default_training(network: NetworkSettings, n_parameters: int) -> TrainingSettings:
+def default_training(
+    network: NetworkSettings, n_parameters: int, n_components: int | None = None
+) -> TrainingSettings:
     """Training that suits an architecture.
 
     Parameters
@@ -227,6 +232,8 @@ def default_training(network: NetworkSettings, n_parameters: int) -> TrainingSet
     network : NetworkSettings
     n_parameters : int
         Size of the unconstrained parameters.
+    n_components : int, optional
+        Numbers in one observation, or in one vector: of a few, the density is soon learned.
     """
     if isinstance(network.likelihood, MarkovianSettings):
         return TrainingSettings(
@@ -240,9 +247,11 @@ def default_training(network: NetworkSettings, n_parameters: int) -> TrainingSet
     if not isinstance(network.likelihood, VectorSettings):
         return TrainingSettings()
     few = n_parameters <= FEW_PARAMETERS
+    short = few and n_components is not None and n_components <= FEW_COMPONENTS
+    n_steps, rehearsal_steps = (5_000, 0) if short else (8_000 if few else 5_000, 3_000)
     rate = 5e-3 if few else 2e-3
     return TrainingSettings(
-        n_steps=5_000,
+        n_steps=n_steps,
         batch_size=256,
         learning_rate=rate,
         likelihood_learning_rate=rate,
@@ -253,7 +262,7 @@ def default_training(network: NetworkSettings, n_parameters: int) -> TrainingSet
         weight_average=0.999,
         n_validations=40,
         patience=12,
-        rehearsal_steps=3_000,
+        rehearsal_steps=rehearsal_steps,
     )
 
 

@@ -142,6 +142,12 @@ the first at position 1: -0.1.
         return scalar_components(self.observables)
 
     @property
+    def n_components(self) -> int:
+        """How many numbers one observation has, or of a sequence all of them together."""
+        length = self.n_obs[1] if self.structure == "markovian" else 1
+        return len(self.components) * length
+
+    @property
     def condition_components(self) -> dict[str, Observable]:
         """The single numbers of the conditions of one observation, by name."""
         return scalar_components(self.conditions)
