@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -40,7 +41,9 @@ AnySimulations: TypeAlias = Simulations | SimulationStore
 
 MINIMUM_SIMULATIONS = 20
 
-FEW_COMPONENTS = 4
+SMALL_DATA, LARGE_DATA = 4, 32
+"""In numbers: so few are soon learned; more take the likelihood network long to make."""
+
 MANY_COMPONENTS = 32
 """Vectors of so many components are searched for such as do not depend on the parameters."""
 
@@ -122,7 +125,7 @@ def fit(
         informative = _informative(sets[0])
         network = default_settings(model.schema, model.prior.n_unconstrained, informative)
     training = training or default_training(
-        network, model.prior.n_unconstrained, model.schema.n_components
+        network, model.prior.n_unconstrained, model.schema.max_size
     )
     positive = [
         isinstance(kind, Continuous) and bool(np.nanmin(sets[0].batch().observables[..., i]) > 0.0)
@@ -223,7 +226,7 @@ def _informative(simulations: Simulations) -> tuple[int, ...] | None:
 
 
 def default_training(
-    network: NetworkSettings, n_parameters: int, n_components: int | None = None
+    network: NetworkSettings, n_parameters: int, data_size: int | None = None
 ) -> TrainingSettings:
     """Training that suits an architecture.
 
@@ -232,8 +235,8 @@ def default_training(
     network : NetworkSettings
     n_parameters : int
         Size of the unconstrained parameters.
-    n_components : int, optional
-        Numbers in one observation, or in one vector: of a few, the density is soon learned.
+    data_size : int, optional
+        Numbers in the largest data set.
     """
     if isinstance(network.likelihood, MarkovianSettings):
         return TrainingSettings(
@@ -247,11 +250,11 @@ def default_training(
     if not isinstance(network.likelihood, VectorSettings):
         return TrainingSettings()
     few = n_parameters <= FEW_PARAMETERS
-    short = few and n_components is not None and n_components <= FEW_COMPONENTS
-    n_steps, rehearsal_steps = (5_000, 0) if short else (8_000 if few else 5_000, 3_000)
+    size = math.inf if data_size is None else data_size
+    small = few and size <= SMALL_DATA
     rate = 5e-3 if few else 2e-3
     return TrainingSettings(
-        n_steps=n_steps,
+        n_steps=5_000 if small or not few else 8_000,
         batch_size=256,
         learning_rate=rate,
         likelihood_learning_rate=rate,
@@ -262,7 +265,7 @@ def default_training(
         weight_average=0.999,
         n_validations=40,
         patience=12,
-        rehearsal_steps=rehearsal_steps,
+        rehearsal_steps=3_000 if not small and size <= LARGE_DATA else 0,
     )
 
 

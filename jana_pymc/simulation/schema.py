@@ -142,10 +142,9 @@ the first at position 1: -0.1.
         return scalar_components(self.observables)
 
     @property
-    def n_components(self) -> int:
-        """How many numbers one observation has, or of a sequence all of them together."""
-        length = self.n_obs[1] if self.structure == "markovian" else 1
-        return len(self.components) * length
+    def max_size(self) -> int:
+        """How many numbers the largest data set holds."""
+        return len(self.components) * self.n_obs[1]
 
     @property
     def condition_components(self) -> dict[str, Observable]:
