@@ -85,7 +85,8 @@ def fit(
         "auto" takes a CUDA device where there is one.
     checkpoint : str or Path, optional
         File for the state of the training, written as it goes on. If it exists, training resumes
-        and ends as an uninterrupted run would have; that takes the same `random_seed`.
+        and ends as an uninterrupted run would have; that takes the same `random_seed`. A rehearsal
+        has a file of its own beside it.
     random_seed : int, optional
         The same seed on the same machine gives the same approximator.
     progressbar : bool
