@@ -19,7 +19,7 @@ PACKAGE = "jana_pymc"
 
 # From the ground up. A room imports only from floors below its own.
 FLOORS = (
-    ("networks", "screening", "simulation", "storage"),
+    ("networks", "screening", "simulation", "storage", "tracing"),
     ("data_bounds", "flows"),
     ("likelihoods",),
     ("posterior",),
@@ -43,7 +43,15 @@ FLOORS = (
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
-TORCH_ONLY = ("networks", "data_bounds", "flows", "likelihoods", "posterior", "joint")
+TORCH_ONLY = (
+    "networks",
+    "tracing",
+    "data_bounds",
+    "flows",
+    "likelihoods",
+    "posterior",
+    "joint",
+)
 OPTIONAL = ("blackjax", "jax", "joblib", "numpyro", "nutpie", "sklearn", "threadpoolctl", "zarr")
 
 
