@@ -1,20 +1,23 @@
-"""Two moons by this package and by sbi, on the same simulations: training, and what comes after.
+"""Two moons by this package, sbi and BayesFlow, on the same simulations: training, and after.
 
-Posterior and likelihood together here, NPE and NLE one after the other there, both with their own
-defaults (neural spline flows for sbi). Amortized calls take turns, A B A B. Needs the extra
-`peers`.
+Posterior and likelihood together here; NPE and NLE one after the other in sbi, with its defaults
+and neural spline flows; the posterior alone in BayesFlow (on torch), with six spline layers.
+Amortized calls take turns, A B A B. Needs the extra `peers`; BayesFlow is left out where it is
+missing.
 
     python benchmarks/peers.py
-    python benchmarks/peers.py --n-simulations 1000     # a look around
+    python benchmarks/peers.py --n-simulations 1000 --bayesflow-epochs 5     # a look around
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +34,13 @@ except ImportError as error:
     raise SystemExit(
         f"benchmarks/peers.py needs the extra `peers`: pip install '.[peers]' ({error})"
     ) from error
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+try:
+    import bayesflow
+except ImportError:
+    bayesflow = None
+torch.set_grad_enabled(True)  # BayesFlow switches gradients off, for all
 
 Call = Callable[[], object]
 
@@ -53,11 +63,25 @@ def in_turns(calls: dict[str, Call], repeats: int) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
+def bayesflow_posterior(theta: np.ndarray, x: np.ndarray, epochs: int) -> tuple[float, Any]:
+    """Seconds of training, and BayesFlow's workflow, which samples and evaluates."""
+    workflow = bayesflow.BasicWorkflow(
+        inference_network=bayesflow.networks.CouplingFlow(transform="spline", depth=6),
+        inference_variables=["theta"],
+        inference_conditions=["x"],
+        standardize="all",
+    )
+    data = {"theta": theta, "x": x}
+    seconds, _ = clock(lambda: workflow.fit_offline(data, epochs=epochs, batch_size=128, verbose=0))
+    return seconds, workflow
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--n-simulations", type=int, default=10_000)
+    parser.add_argument("--bayesflow-epochs", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--random-seed", type=int, default=1)
     arguments = parser.parse_args()
@@ -79,8 +103,7 @@ def main() -> None:
     ours_seconds, ours = clock(
         lambda: jana.fit(model, simulations=made, random_seed=seed, progressbar=False)
     )
-    with tempfile.TemporaryDirectory() as logs, contextlib.chdir(logs):  # sbi writes where it is
-        npe, nle = NPE(prior, density_estimator="nsf"), NLE(prior, density_estimator="nsf")
+    npe, nle = NPE(prior, density_estimator="nsf"), NLE(prior, density_estimator="nsf")
     npe_seconds, q = clock(lambda: npe.append_simulations(theta, x).train())
     nle_seconds, likelihood = clock(lambda: nle.append_simulations(theta, x).train())
     posterior = npe.build_posterior(q)
@@ -101,39 +124,52 @@ def main() -> None:
     ]
     one, many = batch[:1], batch[:200]
     points = torch.as_tensor(model.prior.draw(1_000, 1), dtype=torch.float32)
-    rows = {
-        "1,000 draws of one data set": (
+    rows: dict[str, list[Call]] = {
+        "1,000 draws of one data set": [
             lambda: ours.posterior.sample(one, 1_000, 1),
             lambda: posterior.sample((1_000,), x=x_test[0], show_progress_bars=False),
-        ),
-        "100 draws of 200 data sets": (
+        ],
+        "100 draws of 200 data sets": [
             lambda: ours.posterior.sample(many, 100, 1),
             lambda: posterior.sample_batched((100,), x=x_test[:200], show_progress_bars=False),
-        ),
-        "normalised log q of 1,000 θ": (
+        ],
+        "normalised log q of 1,000 θ": [
             lambda: ours.posterior.log_prob(points.numpy()[None], one),
             lambda: posterior.log_prob(points, x=x_test[0]),
-        ),
+        ],
     }
-    table = Table("two moons", "jana_pymc", "sbi", "ratio", title=f"{len(made)} simulations")
-    table.add_row(
-        "training, s (sbi: NPE + NLE)",
-        f"{ours_seconds:.0f}",
-        f"{npe_seconds:.0f} + {nle_seconds:.0f}",
-        f"{(npe_seconds + nle_seconds) / ours_seconds:.2f}",
-    )
-    for name, first, second in zip(("log q", "log l"), mine, theirs, strict=True):
-        table.add_row(f"mean {name} of 1,000 test sets", f"{first:.3f}", f"{second:.3f}", "")
-    for name, (first, second) in rows.items():
-        times = in_turns({"ours": first, "theirs": second}, arguments.repeats)
-        table.add_row(
-            f"{name}, ms",
-            f"{times['ours']:.1f}",
-            f"{times['theirs']:.1f}",
-            f"{times['theirs'] / times['ours']:.1f}",
-        )
+    names = ["jana_pymc", "sbi"]
+    training = [f"{ours_seconds:.0f}", f"{npe_seconds:.0f} + {nle_seconds:.0f}"]
+    densities = [[f"{mine[0]:.3f}", f"{theirs[0]:.3f}"], [f"{mine[1]:.3f}", f"{theirs[1]:.3f}"]]
+    if bayesflow is not None:
+        arrays = [np.asarray(values) for values in (theta, x, theta_test, x_test, points)]
+        seconds, workflow = bayesflow_posterior(*arrays[:2], arguments.bayesflow_epochs)
+        log_q = workflow.log_prob({"theta": arrays[2], "x": arrays[3]})
+        names.append("BayesFlow")
+        training.append(f"{seconds:.0f} + –")
+        densities[0].append(f"{np.mean(log_q):.3f}")
+        densities[1].append("–")
+        repeated = np.repeat(arrays[3][:1], len(points), 0)
+        for calls, call in zip(
+            rows.values(),
+            (
+                lambda: workflow.sample(num_samples=1_000, conditions={"x": arrays[3][:1]}),
+                lambda: workflow.sample(num_samples=100, conditions={"x": arrays[3][:200]}),
+                lambda: workflow.log_prob({"theta": arrays[4], "x": repeated}),
+            ),
+            strict=True,
+        ):
+            calls.append(call)
+    table = Table("two moons", *names, title=f"{len(made)} simulations")
+    table.add_row("training (posterior + likelihood), s", *training)
+    for name, values in zip(("log q", "log l"), densities, strict=True):
+        table.add_row(f"mean {name} of 1,000 test sets", *values)
+    for name, calls in rows.items():
+        times = in_turns(dict(zip(names, calls, strict=True)), arguments.repeats)
+        table.add_row(f"{name}, ms", *(f"{times[each]:.1f}" for each in names))
     Console(width=100).print(table)
 
 
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory() as logs, contextlib.chdir(logs):  # sbi writes where it is
+        main()

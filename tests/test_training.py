@@ -110,6 +110,12 @@ def test_global_torch_state_is_left_alone() -> None:
     assert torch.get_num_threads() == threads
 
 
+def test_gradients_switched_off_by_others_are_no_obstacle() -> None:
+    with torch.no_grad():  # as BayesFlow does for the whole process
+        train_small()
+        assert not torch.is_grad_enabled()
+
+
 class Killed(Exception):
     pass
 

@@ -107,6 +107,7 @@ def train(
     look_every = 1 if device.type == "cpu" else min(LOOK_EVERY, settings.validate_every)
 
     with (
+        torch.enable_grad(),  # which some libraries switch off for all
         gradients,
         _private_rng(device),
         _progress(progressbar and parallel.rank() == 0) as bar,
