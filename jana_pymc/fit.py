@@ -186,7 +186,7 @@ def fit(
             held_out,
             training,
             history,
-            prior=None if any(s.failures.counts for s in sets) else model.prior,
+            prior=None if sets[0].failures.counts else model.prior,
             n_obs=model.schema.n_obs,
             ordered=model.schema.structure != "exchangeable",
             seed=seed,

@@ -12,8 +12,9 @@ from jana_pymc.posterior import PosteriorNetwork
 from jana_pymc.simulation import DataBatch, DataSchema, PyMCPrior
 from jana_pymc.tracing import Repeated
 
-ROWS_AT_ONCE = 10_000
-"""Draws evaluated by the flow at once: few enough for what lies between to stay in the cache."""
+ROWS_AT_ONCE = {"cpu": 10_000, "cuda": 200_000}
+"""Draws evaluated by the flow at once, which bounds the memory; on a CPU few enough for what lies
+between to stay in the cache."""
 
 
 class PosteriorApproximator:
@@ -72,7 +73,7 @@ class PosteriorApproximator:
         generator = torch.Generator(device=condition.device)
         generator.manual_seed(int(np.random.default_rng(random_seed).integers(2**63)))
         values, densities = [], []
-        for part in condition.split(max(1, ROWS_AT_ONCE // draws)):
+        for part in condition.split(_sets_at_once(draws, condition)):
             drawn, log_q = self._push(self.network.sample_latent(draws, part, generator), part)
             values.append(drawn.double().cpu().numpy())
             densities.append(log_q.double().cpu().numpy())
@@ -104,7 +105,7 @@ class PosteriorApproximator:
         condition = self._condition(batch)
         draws = unconstrained.shape[1]
         values = torch.as_tensor(unconstrained, dtype=condition.dtype, device=condition.device)
-        size = max(1, ROWS_AT_ONCE // draws)
+        size = _sets_at_once(draws, condition)
         parts = [
             self._log_prob(u, c[:, None])
             for u, c in zip(values.split(size), condition.split(size), strict=True)
@@ -128,6 +129,10 @@ class PosteriorApproximator:
 
     def _condition(self, batch: DataBatch) -> torch.Tensor:
         return self.network.condition(*self._summary(batch))
+
+
+def _sets_at_once(draws: int, condition: Tensor) -> int:
+    return max(1, ROWS_AT_ONCE.get(condition.device.type, ROWS_AT_ONCE["cuda"]) // draws)
 
 
 class _Method(nn.Module):

@@ -229,7 +229,8 @@ def _n_threads(gradients: Gradients, settings: TrainingSettings, source: BatchSo
         gradients.use_threads(n)
         return lambda: gradients(*pair)
 
-    return fastest_threads(once, most=cores() // (2 if gradients.side_by_side else 1))
+    sharing = parallel.n_processes() * (2 if gradients.side_by_side else 1)
+    return fastest_threads(once, most=cores() // sharing)
 
 
 @contextmanager

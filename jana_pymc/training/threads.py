@@ -29,6 +29,9 @@ def fastest_threads(prepare: Callable[[int], Callable[[], object]], most: int) -
     most : int
         Try no more than so many.
     """
+    if most < 2:  # nothing to measure
+        prepare(1)
+        return 1
     best, seconds = 1, float("inf")
     n = 1
     while n <= most:
