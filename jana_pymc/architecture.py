@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 
 from jana_pymc.data_bounds import DataBound
@@ -117,6 +118,7 @@ class NetworkSettings:
         posterior = PosteriorSettings(
             **{
                 "data_bounds": False,  # files of before there were any
+                "normal_scores": False,
                 **values["posterior"],
                 "summary": summary_kind(**_with_parts(summary)),
                 "flow": FlowSettings(**values["posterior"]["flow"]),
@@ -206,6 +208,8 @@ def build_network(
         Initial weights, rotations and permutations; torch's global state is left as it was.
     """
     n_conditions = len(schema.condition_components)
+    bounds = data_bounds(schema, prior) if settings.posterior.data_bounds else ()
+    logits = _logits(prior, bounds) if settings.posterior.normal_scores else ()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_seed)
         posterior = PosteriorNetwork(
@@ -218,7 +222,8 @@ def build_network(
             n_conditions,
             settings.posterior,
             schema.n_obs[1],
-            bounds=data_bounds(schema, prior) if settings.posterior.data_bounds else (),
+            bounds=bounds,
+            logits=logits,
         )
         likelihood = _build_likelihood(schema, prior.layout, settings.likelihood)
     return JointNetwork(posterior, likelihood)
@@ -242,6 +247,16 @@ def data_bounds(schema: DataSchema, prior: PyMCPrior) -> tuple[DataBound, ...]:
         if interval is not None and name not in found:
             found[name] = DataBound(interval[0], tuple(components), below, *interval[1])
     return tuple(found.values())
+
+
+def _logits(prior: PyMCPrior, bounds: Sequence[DataBound]) -> tuple[int, ...]:
+    """Columns of parameters within an interval, but for those that the data bound."""
+    bounded = {bound.column for bound in bounds}
+    return tuple(
+        column
+        for column, ends in enumerate(prior.intervals())
+        if ends is not None and np.isfinite(ends).all() and column not in bounded
+    )
 
 
 def _name_of(settings: Any, kinds: Mapping[str, type]) -> str:

@@ -24,6 +24,7 @@ from jana_pymc.networks.time_series_transformer import (
     TimeSeriesTransformer,
     TimeSeriesTransformerSettings,
 )
+from jana_pymc.normal_scores import NormalScores
 
 SummarySettings: TypeAlias = (
     SetSummarySettings
@@ -55,12 +56,15 @@ class PosteriorSettings:
         Size of the summary where the summary's own settings do not say it.
     data_bounds : bool
         Keep parameters that bound an observable on their side of the data (`DataBounds`).
+    normal_scores : bool
+        Give the flow the normal scores of parameters within an interval (`NormalScores`).
     """
 
     summary: SummarySettings = field(default_factory=SetSummarySettings)
     flow: FlowSettings = field(default_factory=FlowSettings)
     n_summaries: int = 32
     data_bounds: bool = True
+    normal_scores: bool = True
 
 
 class PosteriorNetwork(nn.Module):
@@ -86,6 +90,8 @@ class PosteriorNetwork(nn.Module):
         Draws the flow's rotations.
     bounds : sequence of DataBound
         Parameters that the data bound.
+    logits : sequence of int
+        Columns that are the logit of a place in an interval, and not bounded by data.
 
     References
     ----------
@@ -110,6 +116,7 @@ class PosteriorNetwork(nn.Module):
         n_obs: int = 1,
         generator: torch.Generator | None = None,
         bounds: Sequence[DataBound] = (),
+        logits: Sequence[int] = (),
     ):
         super().__init__()
         self.components = tuple(components)
@@ -129,6 +136,7 @@ class PosteriorNetwork(nn.Module):
         n_condition = n_summaries + 1 + len(bounds)
         self.flow = conditional_flow(n_unconstrained, n_condition, settings.flow, generator)
         self.bounds = DataBounds(bounds, n_unconstrained) if bounds else None
+        self.scores = NormalScores(logits, n_unconstrained) if logits else None
         for name, size in (("feature", n_features), ("size", 1), ("parameter", n_unconstrained)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_sd", torch.ones(size))
@@ -148,12 +156,12 @@ class PosteriorNetwork(nn.Module):
         for mean, sd, values in (
             (self.feature_mean, self.feature_sd, rows),
             (self.size_mean, self.size_sd, n_obs[:, None].to(observables.dtype).log()),
-            (self.parameter_mean, self.parameter_sd, unconstrained),
+            (self.parameter_mean, self.parameter_sd, self._scored(unconstrained)[0]),
         ):
             set_moments(mean, sd, values)
         if self.bounds is not None:
             moments = self.parameter_mean, self.parameter_sd
-            inputs = (unconstrained - self.parameter_mean) / self.parameter_sd
+            inputs = (self._scored(unconstrained)[0] - self.parameter_mean) / self.parameter_sd
             self.bounds.standardize(inputs, observables, mask, *moments)
         if isinstance(self.summary, SetSummary):
             standardized = (features - self.feature_mean) / self.feature_sd
@@ -201,8 +209,9 @@ class PosteriorNetwork(nn.Module):
         self, unconstrained: Float[Tensor, "*batch u"], condition: Float[Tensor, "*#batch s1"]
     ) -> Float[Tensor, "*batch"]:
         """Log density of unconstrained parameters given `condition`."""
-        values = (unconstrained - self.parameter_mean) / self.parameter_sd
-        log_det = -self.parameter_sd.log().sum()
+        scored, log_det = self._scored(unconstrained)
+        values = (scored - self.parameter_mean) / self.parameter_sd
+        log_det = log_det - self.parameter_sd.log().sum()
         if self.bounds is not None:
             condition, bounds = self._split(condition)
             values, contribution = self.bounds(values, bounds)
@@ -240,7 +249,17 @@ class PosteriorNetwork(nn.Module):
         if self.bounds is not None and bounds is not None:
             values, contribution = self.bounds.inverse(values, bounds[:, None])
             log_prob = log_prob + contribution
-        return values * self.parameter_sd + self.parameter_mean, log_prob
+        values = values * self.parameter_sd + self.parameter_mean
+        if self.scores is not None:
+            values, contribution = self.scores.inverse(values)
+            log_prob = log_prob + contribution
+        return values, log_prob
+
+    def _scored(self, unconstrained: Tensor) -> tuple[Tensor, Tensor]:
+        """Normal scores of the parameters within intervals, and the log determinant."""
+        if self.scores is None:
+            return unconstrained, unconstrained.new_zeros(())
+        return self.scores(unconstrained)  # type: ignore[no-any-return]
 
     def _split(self, condition: Tensor) -> tuple[Tensor, Tensor]:
         """What the flow sees, and the bounds."""

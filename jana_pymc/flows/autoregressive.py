@@ -8,7 +8,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from jana_pymc.flows.spline import SplineTable, n_spline_parameters, spline_forward, spline_inverse
+from jana_pymc.flows.spline import (
+    SplineTable,
+    n_spline_parameters,
+    spline_forward,
+    spline_inverse,
+    unpacked,
+)
 from jana_pymc.networks.conditioners import ConditionerBank, LocationScaleNetwork
 
 MAX_LOG_SCALE = 5.0
@@ -139,8 +145,9 @@ def monotone_forward(
     u: Float[Tensor, "*batch"], raw: Float[Tensor, "*#batch o"], n_bins: int
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """An increasing affine map, then a spline, with the log derivative of both."""
-    log_scale = soft_clamp(raw[..., 1], MAX_LOG_STRETCH)
-    y = u * log_scale.exp() + raw[..., 0]
+    location, log_scale = unpacked(raw[..., :2])
+    log_scale = soft_clamp(log_scale, MAX_LOG_STRETCH)
+    y = u * log_scale.exp() + location
     table = SplineTable(raw[..., 2:], n_bins)
     bins = (y[..., None] >= table.knots(0)).sum(-1)
     z, log_derivative = spline_forward(y, table.lookup(bins))
@@ -154,8 +161,9 @@ def monotone_inverse(
     table = SplineTable(raw[..., 2:], n_bins)
     bins = (z[..., None] >= table.knots(2)).sum(-1)
     y, log_derivative = spline_inverse(z, table.lookup(bins))
-    log_scale = soft_clamp(raw[..., 1], MAX_LOG_STRETCH)
-    return (y - raw[..., 0]) * (-log_scale).exp(), log_derivative - log_scale
+    location, log_scale = unpacked(raw[..., :2])
+    log_scale = soft_clamp(log_scale, MAX_LOG_STRETCH)
+    return (y - location) * (-log_scale).exp(), log_derivative - log_scale
 
 
 def soft_clamp(x: Tensor, bound: float) -> Tensor:

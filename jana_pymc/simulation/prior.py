@@ -171,46 +171,37 @@ class PyMCPrior:
         """
         return self._apply("log_abs_det_jacobian", u, self.n_unconstrained)[..., 0]
 
-    def interval(self, name: str) -> tuple[int, tuple[float, float]] | None:
-        """Tell where a scalar parameter lies, if its transform is one of the elementwise ones.
-
-        Parameters
-        ----------
-        name : str
-            A scalar parameter.
+    def intervals(self) -> tuple[tuple[float, float] | None, ...]:
+        """Tell where the parameter behind each unconstrained value lies.
 
         Returns
         -------
-        column : int
-            Its position in the unconstrained space.
-        (lower, upper) : tuple of float
-            Ends of its support, infinite for none. The unconstrained value is then the parameter
-            itself, the logarithm of its distance from the one finite end, or the logit of its
-            place between two.
-        None
-            Instead, if the transform is another, or depends on other parameters.
+        tuple, of length n_unconstrained
+            Ends of the parameter's support, infinite for none, if its transform is one of the
+            elementwise ones: the unconstrained value is then the parameter itself, the logarithm of
+            its distance from the one finite end, or the logit of its place between two. None if the
+            transform is another, or depends on other parameters.
         """
+        u = np.sin(1.0 + np.arange(8 * self.n_unconstrained)).reshape(8, -1)
+        u[0], u[1] = -_FAR, _FAR
+        values = self.constrain(u)
+        found: list[tuple[float, float] | None] = []
+        for name, shape in zip(self.layout.names, self._graph.value_shapes, strict=True):
+            first, size = self.layout.slices[name].start, int(np.prod(shape))
+            alike = self.layout.shapes[name] == tuple(shape)
+            for i in range(size):
+                inner = u[:, len(found)]
+                found.append(_interval(inner, values[:, first + i]) if alike else None)
+        return tuple(found)
+
+    def interval(self, name: str) -> tuple[int, tuple[float, float]] | None:
+        """Tell where a scalar parameter lies: its unconstrained column, and its of `intervals`."""
         number = self.layout.names.index(name)
         if self._graph.shapes[number] or self._graph.value_shapes[number]:
             return None
         column = sum(int(np.prod(shape)) for shape in self._graph.value_shapes[:number])
-        at = self.layout.slices[name].start
-        u = np.sin(1.0 + np.arange(8 * self.n_unconstrained)).reshape(8, -1)
-        u[[0, 1], column] = -_FAR, _FAR
-        values = self.constrain(u)[:, at]
-        lower, upper = sorted(values[:2])
-        inner, between = u[2:, column], values[2:]
-        with np.errstate(all="ignore"):
-            forms = (
-                ((-np.inf, np.inf), inner),
-                ((lower, np.inf), lower + np.exp(inner)),
-                ((-np.inf, upper), upper - np.exp(inner)),
-                ((lower, upper), lower + (upper - lower) / (1.0 + np.exp(-inner))),
-            )
-        for ends, expected in forms:
-            if np.allclose(between, expected, rtol=1e-9, atol=1e-12):
-                return column, (float(ends[0]), float(ends[1]))
-        return None
+        ends = self.intervals()[column]
+        return None if ends is None else (column, ends)
 
     def fingerprint(self) -> list[float]:
         """Log densities at fixed unconstrained points, by which to recognise the same prior."""
@@ -253,6 +244,22 @@ class PyMCPrior:
             "support of its transform; take a distribution with that support, or leave the "
             "transform out."
         )
+
+
+def _interval(u: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Ends of the support, by values at the first two points, far out, and at others between."""
+    lower, upper = (float(end) for end in sorted(values[:2]))
+    with np.errstate(all="ignore"):
+        forms = (
+            ((-np.inf, np.inf), u),
+            ((lower, np.inf), lower + np.exp(u)),
+            ((-np.inf, upper), upper - np.exp(u)),
+            ((lower, upper), lower + (upper - lower) / (1.0 + np.exp(-u))),
+        )
+    for ends, expected in forms:
+        if np.allclose(values[2:], expected[2:], rtol=1e-9, atol=1e-12):
+            return ends
+    return None
 
 
 def _check_model(model: Any) -> None:
