@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 import jana_pymc as jana
-from jana_pymc.architecture import build_network, default_settings
-from jana_pymc.fit import default_training, standardize
+from jana_pymc.architecture import build_network
+from jana_pymc.fitting import default_settings, default_training, standardize
 from jana_pymc.simulation import GenerativeModel
 from jana_pymc.tasks import TASKS, task
 from jana_pymc.tasks.ddm import ddm

@@ -23,8 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jana_pymc as jana
-from jana_pymc.architecture import default_settings
-from jana_pymc.fit import default_training
+from jana_pymc.fitting import default_settings, default_training
 from jana_pymc.importance import pareto_smooth
 from jana_pymc.tasks.sir import TIMES, infected_share, log_likelihood, simulator, sir
 

@@ -7,8 +7,8 @@ from jana_pymc.approximators import (
     from_torch,
     load,
 )
-from jana_pymc.architecture import NetworkSettings, default_settings
-from jana_pymc.fit import fit
+from jana_pymc.architecture import NetworkSettings
+from jana_pymc.fitting import default_settings, fit
 from jana_pymc.flows import FlowSettings
 from jana_pymc.inference_data import save_inference_data, select_dataset
 from jana_pymc.initial_values import initvals

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from jana_pymc.data_bounds import DataBound
 from jana_pymc.flows.flow import FlowSettings
 from jana_pymc.joint import JointNetwork
 from jana_pymc.likelihoods import (
@@ -39,6 +38,7 @@ from jana_pymc.networks import (
     TimeSeriesTransformerSettings,
 )
 from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings, SummarySettings
+from jana_pymc.posterior.data_bounds import DataBound
 from jana_pymc.simulation import (
     Categorical,
     Continuous,
@@ -77,12 +77,6 @@ _PARTS: dict[str, type] = {
     "flow": FlowSettings,
 }
 """Settings within settings."""
-
-SHORT_SEQUENCE = 64
-"""Sequences of one length and at most so many numbers are modelled as one vector."""
-
-FEW_PARAMETERS = 5
-"""With more parameters than this there is more to overfit: smaller networks, weights that decay."""
 
 
 @dataclass(frozen=True)
@@ -131,59 +125,6 @@ class NetworkSettings:
 
 def _with_parts(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _PARTS[name](**v) if name in _PARTS else v for name, v in values.items()}
-
-
-def default_settings(
-    schema: DataSchema, n_parameters: int, informative: Sequence[int] | None = None
-) -> NetworkSettings:
-    """Architecture that structure and dimensions of the data imply.
-
-    Exchangeable observations of at most one continuous component, as reaction times and choices,
-    have `AutoregressiveLikelihood`, whose work is shared among observations. All others, counts,
-    and short sequences of one length have `VectorLikelihood`; long sequences, those of differing
-    length, and those of both discrete and continuous observables have `MarkovianLikelihood` with a
-    recurrent memory.
-
-    Parameters
-    ----------
-    schema : DataSchema
-    n_parameters : int
-        Size of the unconstrained parameters.
-    informative : sequence of int, optional
-        Of a vector, the components on which the parameters have an influence; None for all.
-    """
-    kinds = list(schema.components.values())
-    n_continuous = sum(isinstance(kind, Continuous) for kind in kinds)
-    has_counts = any(isinstance(kind, Count) for kind in kinds)
-    layers = 3 if n_parameters <= 3 else 2 if n_parameters <= 5 else 1
-    hidden = (256, 256) if n_parameters <= FEW_PARAMETERS else (128, 128)
-    flow = FlowSettings(transform="autoregressive", n_layers=layers, hidden=hidden)
-    if schema.structure == "exchangeable":
-        # A regression's observations share nothing that could be computed once for all of them.
-        alike = n_continuous <= 1 and not has_counts and not schema.conditions
-        likelihood = AutoregressiveSettings() if alike else VectorSettings(hidden=hidden)
-        if alike:
-            return NetworkSettings(PosteriorSettings(), likelihood)
-        summary = SetSummarySettings(n_summaries=16, hidden=hidden, means=True)
-        return NetworkSettings(PosteriorSettings(summary, flow), likelihood)
-    if schema.structure == "markovian" and not _is_one_vector(schema):
-        windows = MarkovianSettings()
-        if schema.order is not None:
-            # Without any past, time alone can tell one observation from the next.
-            windows = MarkovianSettings(order=schema.order, memory=0, clock=schema.order == 0)
-        return NetworkSettings(PosteriorSettings(TimeSeriesSettings(), flow), windows)
-    return NetworkSettings(
-        PosteriorSettings(FlatSummarySettings(informative=informative), flow),
-        VectorSettings(hidden=hidden, informative=informative, order=schema.order),
-    )
-
-
-def _is_one_vector(schema: DataSchema) -> bool:
-    """Whether a sequence can be modelled as one vector in the order of time."""
-    kinds = list(schema.components.values())
-    of_one_kind = len({isinstance(kind, Continuous) for kind in kinds}) == 1
-    length = schema.n_obs[1]
-    return of_one_kind and schema.n_obs[0] == length and length * len(kinds) <= SHORT_SEQUENCE
 
 
 def build_network(

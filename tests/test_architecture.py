@@ -20,7 +20,7 @@ PACKAGE = "jana_pymc"
 # From the ground up. A room imports only from floors below its own.
 FLOORS = (
     ("networks", "screening", "simulation", "storage", "tracing"),
-    ("data_bounds", "flows"),
+    ("flows",),
     ("likelihoods",),
     ("posterior",),
     ("joint",),
@@ -36,7 +36,7 @@ FLOORS = (
     ),
     ("refinement",),
     ("approximators",),
-    ("fit", "plots"),
+    ("fitting", "plots"),
     ("workflow",),
     ("tasks",),
     ("cli",),
@@ -46,7 +46,6 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 TORCH_ONLY = (
     "networks",
     "tracing",
-    "data_bounds",
     "flows",
     "likelihoods",
     "posterior",

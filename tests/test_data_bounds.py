@@ -11,7 +11,7 @@ import torch
 
 import jana_pymc as jana
 from jana_pymc.architecture import data_bounds
-from jana_pymc.data_bounds import DataBound, DataBounds
+from jana_pymc.posterior.data_bounds import DataBound, DataBounds
 from jana_pymc.simulation import Continuous, DataSchema, GenerativeModel, PyMCPrior
 
 SUPPORTS = ((-np.inf, np.inf), (0.0, np.inf), (-np.inf, 2.0), (0.0, 2.0))

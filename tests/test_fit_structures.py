@@ -5,7 +5,8 @@ import pymc as pm
 import pytest
 
 import jana_pymc as jana
-from jana_pymc.architecture import NetworkSettings, default_settings
+from jana_pymc.architecture import NetworkSettings
+from jana_pymc.fitting import default_settings
 from jana_pymc.likelihoods import AutoregressiveSettings, MarkovianSettings, VectorSettings
 from jana_pymc.networks import FlatSummarySettings, TimeSeriesSettings
 from jana_pymc.simulation import DataSchema

@@ -173,6 +173,20 @@ def test_verify_grad_on_the_op_itself() -> None:
     verify_grad(rows, [theta, x[:, 0]], rng=np.random.default_rng(0), mode=PYTHON)
 
 
+def test_op_is_impossible_and_flat_outside_the_trained_region() -> None:
+    approximator = LIKELIHOODS["lower bound a parameter"]
+    theta, data = pt.dmatrix("theta"), np.array([[1.2, 0.0]] * 3)
+    logp = LogDensity(approximator)(pt.constant(data), theta, np.zeros((3, 0)))
+    run = pytensor.function([theta], [logp, pytensor.grad(logp[:1].sum(), theta)], mode=PYTHON)
+    points = np.array([[0.85, 0.15], [HIGH + 1e-6, 0.15], [0.85, LOW - 0.5]])
+    values, slopes = run(points)
+    assert np.isfinite(values).tolist() == [True, False, False]
+    run = pytensor.function([theta], pytensor.grad(logp.sum(), theta), mode=PYTHON)
+    np.testing.assert_array_equal(run(points)[1:], 0.0)
+    assert (run(points)[0] != 0.0).all()
+    np.testing.assert_array_equal(run(points)[0], slopes[0])
+
+
 @pytest.fixture(scope="module")
 def both_gradients():
     """Values, and gradients to (v, u), of both backends at one row."""

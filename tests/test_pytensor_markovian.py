@@ -36,6 +36,7 @@ class Frozen:
 
     content_hash: str
     network: MarkovianLikelihood
+    region: np.ndarray
 
     def __hash__(self) -> int:
         return hash(self.content_hash)
@@ -123,8 +124,9 @@ def test_op_gives_what_torch_gives(components: str, settings: str) -> None:
     group = torch.tensor([0, 1]).repeat_interleave(5)
     theta = theta[:2]
     cotangent = np.array([0.7, -1.3])
+    everywhere = np.array([[-np.inf], [np.inf]]) * np.ones(theta.shape[1])
     x, parameters = pt.dtensor3(), pt.dmatrix()
-    logp = LogDensity(Frozen("one", network))(x, parameters, known_sets.numpy())
+    logp = LogDensity(Frozen("one", network, everywhere))(x, parameters, known_sets.numpy())
     slopes = pytensor.grad(logp @ cotangent, [parameters, x])
     run = pytensor.function([x, parameters], [logp, *slopes], mode=REWRITTEN)
     weights = torch.tensor(cotangent).repeat_interleave(5)

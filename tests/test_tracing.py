@@ -11,7 +11,8 @@ from conjugate import normal_mean
 from torch import nn
 
 from jana_pymc.approximators import PosteriorApproximator
-from jana_pymc.architecture import build_network, default_settings
+from jana_pymc.architecture import build_network
+from jana_pymc.fitting import default_settings
 from jana_pymc.tracing import CALLS_BEFORE_TRACING, MOST_TRACES, Repeated
 
 

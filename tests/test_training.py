@@ -12,7 +12,7 @@ import torch
 from conjugate import exact_posterior, normal_mean
 
 from jana_pymc.architecture import NetworkSettings
-from jana_pymc.fit import fit
+from jana_pymc.fitting import fit
 from jana_pymc.flows import FlowSettings
 from jana_pymc.joint import maximum_mean_discrepancy
 from jana_pymc.likelihoods import AutoregressiveSettings, VectorSettings

@@ -9,8 +9,8 @@ import pytest
 import torch
 from conjugate import normal_mean
 
-from jana_pymc.architecture import NetworkSettings, build_network, default_settings
-from jana_pymc.fit import default_training, standardize
+from jana_pymc.architecture import NetworkSettings, build_network
+from jana_pymc.fitting import default_settings, default_training, standardize
 from jana_pymc.flows import FlowSettings
 from jana_pymc.joint import Batch
 from jana_pymc.likelihoods import VectorSettings

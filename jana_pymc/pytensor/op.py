@@ -36,6 +36,8 @@ class FrozenNetwork(Protocol):
 
     content_hash: str
     network: LikelihoodNetwork
+    region: np.ndarray
+    """Smallest and largest value of each parameter trained on, shape (2, parameters)."""
 
 
 class _Batched(Op):
@@ -89,7 +91,14 @@ class _Batched(Op):
         raise NotImplementedError
 
     def _log_prob(self, observables: Tensor, parameters: Tensor, conditions: Tensor) -> Tensor:
-        """Log density of each row or sequence."""
+        """Log density of each row or sequence, −inf outside the trained region."""
+        low, high = torch.from_numpy(self.frozen.region)
+        inside = ((parameters >= low) & (parameters <= high)).all(-1)
+        # At the region's edge instead of outside, where slopes need not be finite.
+        log_prob = self._in_region(observables, parameters.clamp(low, high), conditions)
+        return torch.where(inside, log_prob, -math.inf)
+
+    def _in_region(self, observables: Tensor, parameters: Tensor, conditions: Tensor) -> Tensor:
         known = conditions if conditions.shape[-1] else None
         network = self.frozen.network
         if observables.ndim == 3:
@@ -108,7 +117,8 @@ class LogDensity(_Batched):
 
     Inputs, float64: observables (rows, components), parameters (rows, parameters), conditions
     (rows, conditions); of sequences, observables (sets, obs, components), parameters
-    (sets, parameters), conditions (sets, obs, conditions). Output: (rows,) or (sets,).
+    (sets, parameters), conditions (sets, obs, conditions). Output: (rows,) or (sets,), −inf for
+    parameters outside the trained region, where the slopes are zero.
     """
 
     def _evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:

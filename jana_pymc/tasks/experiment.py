@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jana_pymc.approximators import JointApproximator, load
-from jana_pymc.fit import fit
+from jana_pymc.fitting import fit
 from jana_pymc.plots import plot_history, plot_posterior_pairs, plot_ranks_ecdf
 from jana_pymc.tasks.benchmark import Task
 from jana_pymc.tasks.c2st import scikit_learn

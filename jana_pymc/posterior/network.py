@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from jana_pymc.data_bounds import DataBound, DataBounds
 from jana_pymc.flows.flow import FlowSettings, conditional_flow
 from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.networks.conditioners import compress
@@ -24,7 +23,8 @@ from jana_pymc.networks.time_series_transformer import (
     TimeSeriesTransformer,
     TimeSeriesTransformerSettings,
 )
-from jana_pymc.normal_scores import NormalScores
+from jana_pymc.posterior.data_bounds import DataBound, DataBounds
+from jana_pymc.posterior.normal_scores import NormalScores
 
 SummarySettings: TypeAlias = (
     SetSummarySettings
@@ -259,7 +259,7 @@ class PosteriorNetwork(nn.Module):
         """Normal scores of the parameters within intervals, and the log determinant."""
         if self.scores is None:
             return unconstrained, unconstrained.new_zeros(())
-        return self.scores(unconstrained)  # type: ignore[no-any-return]
+        return self.scores(unconstrained)
 
     def _split(self, condition: Tensor) -> tuple[Tensor, Tensor]:
         """What the flow sees, and the bounds."""

@@ -1,0 +1,138 @@
+"""What a user gets who chooses nothing: networks and training by structure and dimensions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from jana_pymc.architecture import NetworkSettings
+from jana_pymc.flows.flow import FlowSettings
+from jana_pymc.likelihoods import AutoregressiveSettings, MarkovianSettings, VectorSettings
+from jana_pymc.networks import FlatSummarySettings, SetSummarySettings, TimeSeriesSettings
+from jana_pymc.posterior import PosteriorSettings
+from jana_pymc.screening import informative_components
+from jana_pymc.simulation import Continuous, Count, DataSchema, Simulations
+from jana_pymc.training import TrainingSettings
+
+SHORT_SEQUENCE = 64
+"""Sequences of one length and at most so many numbers are modelled as one vector."""
+
+FEW_PARAMETERS = 5
+"""With more parameters than this there is more to overfit: smaller networks, weights that decay."""
+
+SMALL_DATA, LARGE_DATA = 4, 32
+"""In numbers: so few are soon learned; more take the likelihood network long to make."""
+
+MANY_COMPONENTS = 32
+"""Vectors of so many components are searched for such as do not depend on the parameters."""
+
+
+def default_settings(
+    schema: DataSchema, n_parameters: int, informative: Sequence[int] | None = None
+) -> NetworkSettings:
+    """Architecture that structure and dimensions of the data imply.
+
+    Exchangeable observations of at most one continuous component, as reaction times and choices,
+    have `AutoregressiveLikelihood`, whose work is shared among observations. All others, counts,
+    and short sequences of one length have `VectorLikelihood`; long sequences, those of differing
+    length, and those of both discrete and continuous observables have `MarkovianLikelihood` with a
+    recurrent memory.
+
+    Parameters
+    ----------
+    schema : DataSchema
+    n_parameters : int
+        Size of the unconstrained parameters.
+    informative : sequence of int, optional
+        Of a vector, the components on which the parameters have an influence; None for all.
+    """
+    kinds = list(schema.components.values())
+    n_continuous = sum(isinstance(kind, Continuous) for kind in kinds)
+    has_counts = any(isinstance(kind, Count) for kind in kinds)
+    layers = 3 if n_parameters <= 3 else 2 if n_parameters <= 5 else 1
+    hidden = (256, 256) if n_parameters <= FEW_PARAMETERS else (128, 128)
+    flow = FlowSettings(transform="autoregressive", n_layers=layers, hidden=hidden)
+    if schema.structure == "exchangeable":
+        # A regression's observations share nothing that could be computed once for all of them.
+        alike = n_continuous <= 1 and not has_counts and not schema.conditions
+        likelihood = AutoregressiveSettings() if alike else VectorSettings(hidden=hidden)
+        if alike:
+            return NetworkSettings(PosteriorSettings(), likelihood)
+        summary = SetSummarySettings(n_summaries=16, hidden=hidden, means=True)
+        return NetworkSettings(PosteriorSettings(summary, flow), likelihood)
+    if schema.structure == "markovian" and not _is_one_vector(schema):
+        windows = MarkovianSettings()
+        if schema.order is not None:
+            # Without any past, time alone can tell one observation from the next.
+            windows = MarkovianSettings(order=schema.order, memory=0, clock=schema.order == 0)
+        return NetworkSettings(PosteriorSettings(TimeSeriesSettings(), flow), windows)
+    return NetworkSettings(
+        PosteriorSettings(FlatSummarySettings(informative=informative), flow),
+        VectorSettings(hidden=hidden, informative=informative, order=schema.order),
+    )
+
+
+def _is_one_vector(schema: DataSchema) -> bool:
+    """Whether a sequence can be modelled as one vector in the order of time."""
+    kinds = list(schema.components.values())
+    of_one_kind = len({isinstance(kind, Continuous) for kind in kinds}) == 1
+    length = schema.n_obs[1]
+    return of_one_kind and schema.n_obs[0] == length and length * len(kinds) <= SHORT_SEQUENCE
+
+
+def default_training(
+    network: NetworkSettings, n_parameters: int, data_size: int | None = None
+) -> TrainingSettings:
+    """Training that suits an architecture.
+
+    Parameters
+    ----------
+    network : NetworkSettings
+    n_parameters : int
+        Size of the unconstrained parameters.
+    data_size : int, optional
+        Numbers in the largest data set.
+    """
+    if isinstance(network.likelihood, MarkovianSettings):
+        return TrainingSettings(
+            n_steps=5_000,
+            batch_size=64,
+            likelihood_learning_rate=5e-3,
+            likelihood_obs=None,
+            weight_average=0.998,
+            n_validations=40,
+        )
+    if not isinstance(network.likelihood, VectorSettings):
+        return TrainingSettings()
+    few = n_parameters <= FEW_PARAMETERS
+    size = math.inf if data_size is None else data_size
+    small = few and size <= SMALL_DATA
+    rate = 5e-3 if few else 2e-3
+    return TrainingSettings(
+        n_steps=5_000 if small or not few else 8_000,
+        batch_size=256,
+        learning_rate=rate,
+        likelihood_learning_rate=rate,
+        likelihood_obs=8,
+        optimizer="adamw",
+        weight_decay=0.0 if few else 0.3,
+        linear_steps=600,
+        weight_average=0.999,
+        n_validations=40,
+        patience=12,
+        rehearsal_steps=3_000 if not small and size <= LARGE_DATA else 0,
+    )
+
+
+def informative(simulations: Simulations) -> tuple[int, ...] | None:
+    """Components of long vectors that depend on the parameters; None for all."""
+    kinds = list(simulations.schema.components.values())
+    plain = all(isinstance(k, Continuous) and k.lower is k.upper is None for k in kinds)
+    if simulations.schema.structure != "vector" or len(kinds) < MANY_COMPONENTS or not plain:
+        return None
+    first = slice(0, 20_000)
+    observables = simulations.batch().observables[first, 0]
+    if (observables > 0).all(0).any():  # such components enter twice, as their logarithms too
+        return None
+    found = informative_components(simulations.parameters[first], observables)
+    return None if len(found) == len(kinds) else tuple(int(i) for i in found)

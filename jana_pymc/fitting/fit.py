@@ -1,0 +1,254 @@
+"""Simulate, build, train: from a generative model to an approximator."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from jana_pymc.approximators import JointApproximator
+from jana_pymc.architecture import NetworkSettings, build_network
+from jana_pymc.fitting.defaults import default_settings, default_training, informative
+from jana_pymc.fitting.sources import (
+    AnySimulations,
+    fingerprint,
+    simulated_online,
+    simulations_in_memory,
+    stores_and_first_chunks,
+    streamed,
+)
+from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.refinement import learn_pool_weight
+from jana_pymc.simulation import Continuous, GenerativeModel, Simulations, SimulationStore
+from jana_pymc.training import (
+    BatchSource,
+    SimulationRounds,
+    StoredSimulations,
+    TrainingSettings,
+    rehearse,
+    resolve_device,
+    to_batch,
+    train,
+)
+
+
+def fit(
+    model: GenerativeModel,
+    *,
+    n_simulations: int = 10_000,
+    simulations: AnySimulations | Sequence[AnySimulations] | None = None,
+    online: bool = False,
+    network: NetworkSettings | None = None,
+    training: TrainingSettings | None = None,
+    executor: Executor | None = None,
+    device: str = "auto",
+    checkpoint: str | Path | None = None,
+    random_seed: int | None = None,
+    progressbar: bool = True,
+) -> JointApproximator:
+    """Train posterior and likelihood jointly (Eq. 9 of the paper).
+
+    Parameters
+    ----------
+    model : GenerativeModel
+    n_simulations : int
+        Data sets to simulate from the prior, and as many from the proposal if the model has one.
+        Online, that many are made anew for each round.
+    simulations : Simulations or SimulationStore, or a sequence of either, optional
+        Train on these instead: from the prior, and from the proposal if there is one. Stores are
+        streamed from disk in shuffled chunks; their first chunk is for validation and scales.
+    online : bool
+        Keep simulating while training: each round of simulations is seen about once.
+    network : NetworkSettings, optional
+        By default what structure and dimensions of the data imply (`default_settings`).
+    training : TrainingSettings, optional
+        By default what the networks need (`default_training`).
+    executor : concurrent.futures.Executor, optional
+        Runs the simulator; the result does not depend on it.
+    device : str
+        "auto" takes a CUDA device where there is one.
+    checkpoint : str or Path, optional
+        File for the state of the training, written as it goes on. If it exists, training resumes
+        and ends as an uninterrupted run would have; that takes the same `random_seed`. A rehearsal
+        has a file of its own beside it.
+    random_seed : int, optional
+        The same seed on the same machine gives the same approximator.
+    progressbar : bool
+
+    Returns
+    -------
+    JointApproximator
+
+    Raises
+    ------
+    ValueError
+        If there are too few simulations, or they belong to another model.
+    SimulationError
+        If every simulation failed.
+    TrainingError
+        If the loss is no longer finite.
+
+    References
+    ----------
+    .. [1] Radev, S. T., et al. (2023). JANA: Jointly amortized neural approximation of complex
+       Bayesian models. UAI.
+    """
+    _check_arguments(model, network, training, checkpoint, random_seed)
+    seed = int(np.random.SeedSequence(random_seed).generate_state(1)[0])
+    torch_device = resolve_device(device)
+    stores, in_memory = stores_and_first_chunks(model, simulations)
+    sets = simulations_in_memory(model, in_memory, n_simulations, executor, seed, progressbar)
+    if network is None:
+        network = default_settings(model.schema, model.prior.n_unconstrained, informative(sets[0]))
+    training = training or default_training(
+        network, model.prior.n_unconstrained, model.schema.max_size
+    )
+    positive = _positive(sets[0])
+    joint = build_network(model.schema, model.prior, positive, network, seed)
+    joint.to(torch_device)
+    batches = [to_batch(s, model.prior, torch_device) for s in sets]
+    _check_unconstrained(batches[0])
+    if not online and training.n_steps * training.batch_size < len(batches[0]):
+        warnings.warn(
+            f"n_steps={training.n_steps} of {training.batch_size} data sets are less than one pass "
+            f"over {len(batches[0])} simulations: the networks will be half-trained.",
+            UserWarning,
+            stacklevel=2,
+        )
+    n_validation = max(1, round(training.validation_fraction * len(batches[0])))
+    validation = [b.rows(slice(0, n_validation)) for b in batches]
+    stored = [b.rows(slice(n_validation, None)) for b in batches]
+    standardize(joint, stored)
+    source: BatchSource = StoredSimulations(
+        stored[0],
+        stored[1] if len(stored) > 1 else None,
+        batch_size=training.batch_size,
+        n_obs=model.schema.n_obs,
+        seed=seed,
+        ordered=model.schema.structure != "exchangeable",
+    )
+    if online:
+        source = simulated_online(model, n_simulations, training, torch_device, seed, executor)
+    elif stores:
+        source = streamed(model, stores, training, torch_device, seed)
+    held_out = validation[0], validation[1] if len(validation) > 1 else None
+    path = None if checkpoint is None else Path(checkpoint)
+    data = "" if checkpoint is None else fingerprint(sets, sum(map(len, stores)))
+    try:
+        history = train(
+            joint,
+            source,
+            held_out,
+            training,
+            seed=seed,
+            checkpoint=path,
+            data=data,
+            progressbar=progressbar,
+        )
+    finally:
+        if isinstance(source, SimulationRounds):
+            source.close()
+    if training.rehearsal_steps:
+        history = rehearse(
+            joint,
+            stored[0],
+            held_out,
+            training,
+            history,
+            prior=None if sets[0].failures.counts else model.prior,
+            n_obs=model.schema.n_obs,
+            ordered=model.schema.structure != "exchangeable",
+            seed=seed,
+            checkpoint=None
+            if path is None
+            else path.with_name(f"{path.stem}-rehearsal{path.suffix}"),
+            data=data,
+            progressbar=progressbar,
+        )
+    approximator = JointApproximator(
+        joint,
+        settings=network,
+        prior=model.prior,
+        schema=model.schema,
+        region=trained_region(stores or sets),
+        positive=positive,
+        history=history,
+        model=model,
+    )
+    approximator.pool_weight = learn_pool_weight(
+        approximator, sets[0][:n_validation], random_seed=np.random.default_rng((seed, 30))
+    )
+    return approximator
+
+
+def trained_region(simulations: Sequence[AnySimulations]) -> np.ndarray:
+    """Smallest and largest value of each parameter over all simulations, shape (2, size)."""
+    edges = [
+        s.region
+        if isinstance(s, SimulationStore)
+        else np.stack([s.parameters.min(0), s.parameters.max(0)])
+        for s in simulations
+    ]
+    return np.stack([np.min(edges, 0)[0], np.max(edges, 0)[1]])
+
+
+def standardize(network: JointNetwork, batches: Sequence[Batch]) -> None:
+    """Set both networks' input and output scales from simulations."""
+    first = batches[0].rows(slice(0, 5_000))
+    network.posterior.standardize(
+        first.unconstrained, first.observables, first.n_obs, first.conditions
+    )
+    sequences = getattr(network.likelihood, "is_sequential", False)
+    n_rows = 1 if sequences else first.observables.shape[1]
+    observables, parameters, conditions = [], [], []
+    for batch in batches:
+        part = batch.rows(slice(0, 5_000))
+        parameters.append(part.parameters.repeat_interleave(n_rows, 0))
+        observables.append(part.observables if sequences else part.observables.flatten(0, 1))
+        if part.conditions is not None:
+            conditions.append(part.conditions if sequences else part.conditions.flatten(0, 1))
+    network.likelihood.standardize(
+        torch.cat(observables),
+        torch.cat(parameters),
+        torch.cat(conditions) if conditions else None,
+    )
+
+
+def _check_arguments(
+    model: GenerativeModel,
+    network: NetworkSettings | None,
+    training: TrainingSettings | None,
+    checkpoint: str | Path | None,
+    random_seed: int | None,
+) -> None:
+    for argument, value, kind in (
+        ("model", model, GenerativeModel),
+        ("network", network, NetworkSettings),
+        ("training", training, TrainingSettings),
+    ):
+        if not isinstance(value, kind) and not (value is None and argument != "model"):
+            raise TypeError(f"{argument} is {type(value).__name__}; expected {kind.__name__}.")
+    if checkpoint is not None and random_seed is None:
+        raise ValueError("checkpoint needs random_seed: a resumed run must repeat its batches.")
+
+
+def _positive(simulations: Simulations) -> list[bool]:
+    """For each component of an observation, whether it is continuous and always positive."""
+    observables = simulations.batch().observables
+    return [
+        isinstance(kind, Continuous) and bool(np.nanmin(observables[..., i]) > 0.0)
+        for i, kind in enumerate(simulations.schema.components.values())
+    ]
+
+
+def _check_unconstrained(batch: Batch) -> None:
+    outside = int((~torch.isfinite(batch.unconstrained).all(-1)).sum())
+    if outside:
+        raise ValueError(
+            f"simulations: {outside} of {len(batch)} parameter vectors lie outside the support of "
+            "the model's prior; they were not drawn from it."
+        )

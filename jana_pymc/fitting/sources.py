@@ -1,0 +1,159 @@
+"""Where the simulations come from that networks learn: memory, disk, or the simulator itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+
+from jana_pymc.joint import Batch
+from jana_pymc.simulation import GenerativeModel, Simulations, SimulationStore
+from jana_pymc.training import ChunkRounds, SimulationRounds, TrainingSettings, to_batch
+
+AnySimulations: TypeAlias = Simulations | SimulationStore
+
+MINIMUM_SIMULATIONS = 20
+
+
+def simulations_in_memory(
+    model: GenerativeModel,
+    simulations: Simulations | Sequence[Simulations] | None,
+    n_simulations: int,
+    executor: Executor | None,
+    seed: int,
+    progressbar: bool,
+) -> list[Simulations]:
+    """Simulations from the prior, and from the proposal if there is one."""
+    if simulations is None:
+        sets = [
+            model.simulate(
+                n_simulations,
+                source=source,
+                random_seed=np.random.default_rng((seed, i)),
+                executor=executor,
+                progressbar=progressbar,
+            )
+            for i, source in enumerate(_sources(model))
+        ]
+    else:
+        sets = [simulations] if isinstance(simulations, Simulations) else list(simulations)
+        if not all(isinstance(each, Simulations) for each in sets):
+            raise TypeError(
+                f"simulations is {type(simulations).__name__}; expected what model.simulate or "
+                "Simulations.load returns, or a sequence of these."
+            )
+        sets.sort(key=lambda s: s.source != "prior")
+    if not sets or sets[0].source != "prior":
+        raise ValueError("simulations: the posterior needs some that were drawn from the prior.")
+    for s in sets:
+        if s.schema != model.schema or s.layout.names != model.layout.names:
+            raise ValueError("simulations belong to another model: schema or parameters differ.")
+        if len(s) < MINIMUM_SIMULATIONS:
+            raise ValueError(
+                f"{len(s)} simulations from the {s.source} are too few to train on; expected at "
+                f"least {MINIMUM_SIMULATIONS}."
+            )
+    return sets
+
+
+def stores_and_first_chunks(
+    model: GenerativeModel, simulations: Any
+) -> tuple[list[SimulationStore], Any]:
+    """Stores to be streamed, and what stands for them in memory: their first chunks."""
+    given = list(simulations) if isinstance(simulations, (list, tuple)) else [simulations]
+    stores = [each for each in given if isinstance(each, SimulationStore)]
+    if not stores:
+        return [], simulations
+    if len(stores) < len(given):
+        raise TypeError("simulations: give either stores or what is in memory, not both.")
+    stores.sort(key=lambda store: store.source != "prior")
+    for store in stores:
+        if store.schema != model.schema or store.layout.names != model.layout.names:
+            raise ValueError(f"{store!r} belongs to another model: schema or parameters differ.")
+        if not store.chunks:
+            raise ValueError(f"{store!r} is empty.")
+    if all(len(store.chunks) == 1 for store in stores):
+        return [], [store.load(0) for store in stores]
+    if any(len(store.chunks) == 1 for store in stores):
+        raise ValueError(
+            "one of the stores has a single chunk, which is held out for validation: none is left "
+            "to train on. Make it again with a smaller chunk_size."
+        )
+    return stores, [store.load(0) for store in stores]
+
+
+def streamed(
+    model: GenerativeModel,
+    stores: Sequence[SimulationStore],
+    training: TrainingSettings,
+    device: torch.device,
+    seed: int,
+) -> SimulationRounds:
+    """A round for each chunk on disk, in shuffled order."""
+    rounds = [ChunkRounds(store, seed + i) for i, store in enumerate(stores)]
+
+    def get(number: int) -> tuple[Batch, Batch | None]:
+        batches = [to_batch(each.load(number), model.prior, device) for each in rounds]
+        return batches[0], batches[1] if len(batches) > 1 else None
+
+    return SimulationRounds(
+        get,
+        batch_size=training.batch_size,
+        steps_per_round=max(1, rounds[0].n_simulations // training.batch_size),
+        n_obs=model.schema.n_obs,
+        seed=seed,
+        ordered=model.schema.structure != "exchangeable",
+    )
+
+
+def fingerprint(sets: Sequence[Simulations], n_streamed: int) -> str:
+    """Hash of all parameters in memory, of the first data sets, and of how many are on disk."""
+    digest = hashlib.sha256(str(n_streamed).encode() if n_streamed else b"")
+    for each in sets:
+        digest.update(np.ascontiguousarray(each.parameters).tobytes())
+        first = each.batch()
+        digest.update(np.ascontiguousarray(first.observables[:1_000]).tobytes())
+    return digest.hexdigest()
+
+
+def _sources(model: GenerativeModel) -> tuple[Literal["prior", "proposal"], ...]:
+    """From where its parameters are drawn."""
+    return ("prior",) if model.proposal is None else ("prior", "proposal")
+
+
+def simulated_online(
+    model: GenerativeModel,
+    n_simulations: int,
+    training: TrainingSettings,
+    device: torch.device,
+    seed: int,
+    executor: Executor | None,
+) -> SimulationRounds:
+    """Rounds that are simulated in the background, each seen about once."""
+
+    def simulate(number: int) -> tuple[Batch, Batch | None]:
+        batches = []
+        for i, source in enumerate(_sources(model)):
+            rng = np.random.default_rng((seed, 10 + i, number))
+            made = model.simulate(
+                n_simulations,
+                source=source,
+                random_seed=rng,
+                executor=executor,
+                progressbar=False,
+            )
+            batches.append(to_batch(made, model.prior, device))
+        return batches[0], batches[1] if len(batches) > 1 else None
+
+    return SimulationRounds(
+        simulate,
+        batch_size=training.batch_size,
+        steps_per_round=max(1, n_simulations // training.batch_size),
+        n_obs=model.schema.n_obs,
+        seed=seed,
+        ordered=model.schema.structure != "exchangeable",
+    )

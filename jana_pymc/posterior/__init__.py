@@ -1,0 +1,14 @@
+"""The posterior network: a summary network, and a flow over unconstrained parameters."""
+
+from jana_pymc.posterior.data_bounds import DataBound, DataBounds
+from jana_pymc.posterior.network import PosteriorNetwork, PosteriorSettings, SummarySettings
+from jana_pymc.posterior.normal_scores import NormalScores
+
+__all__ = [
+    "DataBound",
+    "DataBounds",
+    "NormalScores",
+    "PosteriorNetwork",
+    "PosteriorSettings",
+    "SummarySettings",
+]
