@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -83,6 +84,7 @@ class Repeated:
         self.module = module
         self._calls: OrderedDict[Any, int] = OrderedDict()
         self._traces: dict[Any, Callable[..., Any]] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, *tensors: Tensor) -> Any:
         """Evaluate."""
@@ -94,14 +96,16 @@ class Repeated:
 
     def _look(self, key: Any, tensors: Sequence[Tensor]) -> Callable[..., Any]:
         """Count the call, and trace if it is time."""
-        self._calls[key] = calls = self._calls.pop(key, 0) + 1
-        while len(self._calls) > MOST_TRACES:
-            oldest, _ = self._calls.popitem(last=False)
-            self._traces.pop(oldest, None)
-        if calls <= CALLS_BEFORE_TRACING:
-            return self.module
-        self._traces[key] = trace = traced(self.module, tensors) or self.module
-        return trace
+        with self._lock:
+            self._calls[key] = calls = self._calls.pop(key, 0) + 1
+            while len(self._calls) > MOST_TRACES:
+                oldest, _ = self._calls.popitem(last=False)
+                self._traces.pop(oldest, None)
+            if calls <= CALLS_BEFORE_TRACING:
+                return self.module
+            if key not in self._traces:
+                self._traces[key] = traced(self.module, tensors) or self.module
+            return self._traces[key]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"module": self.module}

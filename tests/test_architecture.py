@@ -19,7 +19,7 @@ PACKAGE = "jana_pymc"
 
 # From the ground up. A room imports only from floors below its own.
 FLOORS = (
-    ("networks", "screening", "simulation", "storage", "tracing"),
+    ("networks", "screening", "simulation", "storage", "threads", "tracing"),
     ("flows",),
     ("likelihoods",),
     ("posterior",),
@@ -45,6 +45,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 TORCH_ONLY = (
     "networks",
+    "threads",
     "tracing",
     "flows",
     "likelihoods",

@@ -13,6 +13,7 @@ import pymc as pm
 import pytensor.tensor as pt
 import torch
 from pytensor.tensor.variable import TensorVariable
+from torch import Tensor
 
 from jana_pymc.approximators import arguments
 from jana_pymc.approximators import observed as observed_data
@@ -22,6 +23,7 @@ from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.missing_values import MissingValues
 from jana_pymc.pytensor import Contaminant, Truncation, failure
 from jana_pymc.simulation import DataSchema, ParameterLayout
+from jana_pymc.threads import one_thread, side_by_side
 from jana_pymc.trained_region import Leaning, leaning, warn_of_leaning
 
 ROWS_AT_ONCE = 200_000
@@ -317,17 +319,20 @@ class LikelihoodApproximator:
         known = None if conditions is None else torch.tensor(conditions)
         theta = torch.tensor(np.asarray(parameters, dtype=float))
         network = self.network.to(self.device)
-        parts = []
-        for part in theta.split(max(1, NUMBERS_AT_ONCE // max(1, rows.numel()))):
+
+        def evaluate(part: Tensor) -> np.ndarray:
             n = len(part)
-            values = network.log_prob(
+            values: Tensor = network.log_prob(
                 rows.expand(n, -1, -1).to(self.device),
                 part.to(self.device),
                 None if known is None else known.expand(n, -1, -1).to(self.device),
             )
-            parts.append(values.detach().cpu().numpy())
+            return values.detach().cpu().numpy()
+
+        parts = theta.split(max(1, NUMBERS_AT_ONCE // max(1, rows.numel())))
+        log_prob = np.concatenate(side_by_side(evaluate, [(part,) for part in parts]))
         self.network.to("cpu")
-        return np.concatenate(parts)
+        return log_prob
 
     def simulate(
         self,
@@ -429,7 +434,8 @@ class LikelihoodApproximator:
             if conditions is not None:
                 known = torch.tensor(np.asarray(conditions[start : start + size], dtype=float))
             part = theta[start : start + size]
-            parts.append(self.network.sample(part, n_obs, known, generator).numpy())
+            with one_thread():
+                parts.append(self.network.sample(part, n_obs, known, generator).numpy())
         return np.concatenate(parts)
 
     def check_reachable(self, observed: Any) -> None:

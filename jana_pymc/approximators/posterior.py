@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from jana_pymc.posterior import PosteriorNetwork
 from jana_pymc.simulation import DataBatch, DataSchema, PyMCPrior
+from jana_pymc.threads import one_thread, side_by_side
 from jana_pymc.tracing import Repeated
 
 ROWS_AT_ONCE = {"cpu": 10_000, "cuda": 200_000}
@@ -72,11 +73,11 @@ class PosteriorApproximator:
         condition = self._condition(batch)
         generator = torch.Generator(device=condition.device)
         generator.manual_seed(int(np.random.default_rng(random_seed).integers(2**63)))
-        values, densities = [], []
-        for part in condition.split(_sets_at_once(draws, condition)):
-            drawn, log_q = self._push(self.network.sample_latent(draws, part, generator), part)
-            values.append(drawn.double().cpu().numpy())
-            densities.append(log_q.double().cpu().numpy())
+        latents = [
+            (self.network.sample_latent(draws, part, generator), part)
+            for part in condition.split(_sets_at_once(draws, condition))
+        ]
+        values, densities = zip(*side_by_side(self._pushed, latents), strict=True)
         return np.concatenate(values), np.concatenate(densities)
 
     def log_prob(self, parameters: np.ndarray, batch: DataBatch) -> np.ndarray:
@@ -106,11 +107,18 @@ class PosteriorApproximator:
         draws = unconstrained.shape[1]
         values = torch.as_tensor(unconstrained, dtype=condition.dtype, device=condition.device)
         size = _sets_at_once(draws, condition)
-        parts = [
-            self._log_prob(u, c[:, None])
-            for u, c in zip(values.split(size), condition.split(size), strict=True)
-        ]
-        return torch.cat(parts).double().cpu().numpy()
+        parts = list(zip(values.split(size), condition.split(size), strict=True))
+        return np.concatenate(side_by_side(self._densities, parts))
+
+    @torch.inference_mode()
+    def _pushed(self, latent: Tensor, condition: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        values, log_q = self._push(latent, condition)
+        return values.double().cpu().numpy(), log_q.double().cpu().numpy()
+
+    @torch.inference_mode()
+    def _densities(self, unconstrained: Tensor, condition: Tensor) -> np.ndarray:
+        log_q: Tensor = self._log_prob(unconstrained, condition[:, None])
+        return log_q.double().cpu().numpy()
 
     @torch.inference_mode()
     def summarize(self, batch: DataBatch) -> np.ndarray:
@@ -128,7 +136,8 @@ class PosteriorApproximator:
         return self.network.summarize(observables, n_obs, conditions), observables, n_obs
 
     def _condition(self, batch: DataBatch) -> torch.Tensor:
-        return self.network.condition(*self._summary(batch))
+        with one_thread():
+            return self.network.condition(*self._summary(batch))
 
 
 def _sets_at_once(draws: int, condition: Tensor) -> int:

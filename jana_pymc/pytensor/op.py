@@ -6,8 +6,6 @@ import contextlib
 import math
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +21,7 @@ from torch import Tensor
 
 from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.pytensor._compat import infer_shape_arguments, runs_in_object_mode, with_gradient
+from jana_pymc.threads import one_thread
 
 ROWS_AT_ONCE = 100_000
 """Observations evaluated at once, which bounds the memory."""
@@ -229,17 +228,3 @@ def _keep(frozen: FrozenNetwork, error: Exception) -> bool:
                 stacklevel=2,
             )
     return True
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One torch thread inside, which a forked sampler needs; the setting as it was afterwards."""
-    before = torch.get_num_threads()
-    if before == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
