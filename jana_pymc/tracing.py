@@ -89,23 +89,19 @@ class Repeated:
     def __call__(self, *tensors: Tensor) -> Any:
         """Evaluate."""
         key = tuple((t.shape, t.stride(), t.dtype, t.device) for t in tensors)
-        trace = self._traces.get(key)
-        if trace is None:
-            trace = self._look(key, tensors)
-        return trace(*tensors)
+        with self._lock:
+            function = self._look(key, tensors)
+        return function(*tensors)
 
     def _look(self, key: Any, tensors: Sequence[Tensor]) -> Callable[..., Any]:
-        """Count the call, and trace if it is time."""
-        with self._lock:
-            self._calls[key] = calls = self._calls.pop(key, 0) + 1
-            while len(self._calls) > MOST_TRACES:
-                oldest, _ = self._calls.popitem(last=False)
-                self._traces.pop(oldest, None)
-            if calls <= CALLS_BEFORE_TRACING:
-                return self.module
-            if key not in self._traces:
-                self._traces[key] = traced(self.module, tensors) or self.module
-            return self._traces[key]
+        """Count the call, trace if it is time, and forget the shapes that were not seen longest."""
+        self._calls[key] = calls = self._calls.pop(key, 0) + 1
+        while len(self._calls) > MOST_TRACES:
+            oldest, _ = self._calls.popitem(last=False)
+            self._traces.pop(oldest, None)
+        if calls > CALLS_BEFORE_TRACING and key not in self._traces:
+            self._traces[key] = traced(self.module, tensors) or self.module
+        return self._traces.get(key, self.module)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"module": self.module}

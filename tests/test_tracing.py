@@ -71,6 +71,19 @@ def test_traces_are_few_and_do_not_travel() -> None:
         assert torch.equal(other(torch.ones(1, 2)), repeated(torch.ones(1, 2)))
 
 
+def test_a_shape_in_use_stays_traced_while_others_come_and_go() -> None:
+    module = Counted()
+    repeated = Repeated(module)
+    x = torch.ones(1, 2)
+    for _ in range(CALLS_BEFORE_TRACING + 1):
+        repeated(x)
+    for n in range(2, 2 * MOST_TRACES):
+        repeated(torch.ones(n, 2))
+        before = module.calls
+        repeated(x)
+        assert module.calls == before
+
+
 def test_amortized_draws_do_not_depend_on_how_often_one_asks() -> None:
     model = normal_mean()
     network = build_network(model.schema, model.prior, (False,), default_settings(model.schema, 1))
