@@ -7,8 +7,10 @@ Training does not know that (0, 0) will be asked for; sequential methods spend a
 
     python examples/experiment2_two_moons.py --output experiment2
     python examples/experiment2_two_moons.py --output experiment2 --repetitions 1 --budgets 2000
+    python examples/experiment2_two_moons.py --output experiment2 --peers SNPE-C ABC-SMC
 
-What is finished stays in the folder; a run that was cut short goes on.
+Peers are run live, from the extra `peers`: sbi's sequential methods and pyABC's. What is finished
+stays in the folder; a run that was cut short goes on.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from two_moons_peers import NEURAL, available, posterior_draws
 
 import jana_pymc as jana
 from jana_pymc.tasks.mmd import maximum_mean_discrepancy as mmd
@@ -94,10 +97,26 @@ def repetition(budget: int, seed: int, path: Path) -> dict[str, dict[str, float]
         "seconds": {"training": seconds},
     }
     np.savez(path.with_suffix(".npz"), reference=reference, **theta)
+    _write(path, result)
+    return result
+
+
+def peer(method: str, budgets: list[int], seed: int, path: Path) -> dict[str, dict[str, float]]:
+    """MMD of another package's posterior draws, and its seconds, at each budget; from the file."""
+    if path.exists():
+        return json.loads(path.read_text())
+    result: dict[str, dict[str, float]] = {}
+    for budget, theta, seconds in posterior_draws(method, simulate, OBSERVED, budgets, DRAWS, seed):
+        reference = exact_draws(np.random.default_rng((seed, budget)))
+        result[str(budget)] = {"posterior": mmd(theta, reference), "seconds": seconds}
+    _write(path, result)
+    return result
+
+
+def _write(path: Path, result: dict) -> None:
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(result, indent=2))
     temporary.replace(path)
-    return result
 
 
 def table(
@@ -152,7 +171,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of results")
     parser.add_argument("--repetitions", type=int, default=10)
     parser.add_argument("--budgets", type=int, nargs="+", choices=BUDGETS, default=list(BUDGETS))
+    parser.add_argument(
+        "--peers", nargs="+", choices=(*NEURAL, "ABC-SMC"), default=[], help="to be run live"
+    )
     arguments = parser.parse_args()
+    missing = set(arguments.peers) - set(available())
+    if missing:
+        parser.error(f"{', '.join(sorted(missing))}: pip install '.[peers]'")
     arguments.output.mkdir(parents=True, exist_ok=True)
     budgets = sorted(arguments.budgets)
     console = Console()
@@ -173,6 +198,18 @@ def main() -> None:
         }
         for kind, names in OURS.items()
     }
+    for method in arguments.peers:
+        results = [
+            peer(method, budgets, seed, arguments.output / f"{method}_{seed}_{max(budgets)}.json")
+            for seed in range(1, arguments.repetitions + 1)
+        ]
+        scores["posterior"][f"{method}, live"] = [
+            (float(np.mean(values)), float(np.std(values)))
+            for budget in budgets
+            for values in [[each[str(budget)]["posterior"] for each in results]]
+        ]
+        took = [each[str(max(budgets))]["seconds"] for each in results]
+        console.print(f"{method}: {np.mean(took):.0f} s to {max(budgets):,} simulations")
     if budgets == list(BUDGETS):
         for kind, published in (("posterior", POSTERIOR_MMD), ("predictive", PREDICTIVE_MMD)):
             console.print(table(f"MMD, {kind}: mean (sd)", published, scores[kind]))
