@@ -1,137 +1,174 @@
-"""Parameters as users pass them to a likelihood, checked and in order."""
+"""What users pass to a likelihood, checked against what it was trained on."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pymc as pm
 import pytensor.tensor as pt
-from pytensor.tensor.variable import TensorConstant, TensorVariable
+from pytensor.tensor.variable import TensorVariable
 
-from jana_pymc.simulation import ParameterLayout
+from jana_pymc.approximators import observed as observed_data
+from jana_pymc.approximators.parameters import ordered_parameters
+from jana_pymc.approximators.parameters import probability as lapse_probability
+from jana_pymc.distribution import is_sequence
+from jana_pymc.pytensor import Contaminant, Truncation
+from jana_pymc.simulation import DataSchema, ParameterLayout
+
+FAR = 8.0
+"""Standard deviations of the simulated conditions beyond which a condition is unheard of."""
 
 
-def ordered_parameters(
-    layout: ParameterLayout,
-    region: np.ndarray,
-    given: Mapping[str, Any],
-    batch: tuple[int | None, ...] | None = None,
-    each: str = "observation",
-) -> list[TensorVariable]:
-    """Tensors of all parameters in the order of the layout.
+@dataclass(frozen=True)
+class Arguments:
+    """Checks of the arguments of one likelihood.
 
     Parameters
     ----------
+    network : LikelihoodNetwork
     layout : ParameterLayout
-    region : ndarray, shape (2, size)
-        Trained on; numbers outside it are warned of.
-    given : mapping of str to number, array or tensor
-        A scalar or array of the parameter's shape, after any dimensions of the batch.
-    batch : tuple of int or None, optional
-        Sizes, where they are known, along which parameters may differ; None if nothing is known.
-    each : str
-        What a parameter may differ for: an observation, or a data set.
-
-    Raises
-    ------
-    TypeError
-        If a parameter is missing, unknown, or no number.
-    ValueError
-        If a parameter is NaN or does not have its shape.
+    schema : DataSchema
+    region : ndarray, shape (2, parameters)
+        As of `LikelihoodApproximator`.
     """
-    missing = [n for n in layout.names if n not in given]
-    unknown = [n for n in given if n not in layout.names]
-    if missing or unknown:
-        parts = [f"missing: {', '.join(missing)}"] if missing else []
-        parts += [f"unknown: {', '.join(unknown)}"] if unknown else []
-        raise TypeError(
-            f"the likelihood takes the parameters {', '.join(layout.names)}; {'; '.join(parts)}."
-        )
-    values = []
-    for name in layout.names:
-        value = _tensor(name, given[name])
-        _check_shape(name, value, layout.shapes[name], batch, each)
-        if isinstance(value, TensorConstant):
-            _check_numbers(name, value.data, region[:, layout.slices[name]])
-        values.append(value)
-    return values
+
+    network: Any
+    layout: ParameterLayout
+    schema: DataSchema
+    region: np.ndarray
+
+    def check_reachable(self, observed: Any) -> None:
+        """Refuse data that no trained value of a bounding parameter can explain."""
+        observed_data.check_reachable(self.schema, self.layout, self.region, observed)
+
+    def batch(self, observed: Any) -> tuple[int | None, ...] | None:
+        """Sizes along which parameters may differ; None without data."""
+        if observed is None:
+            return None
+        shape = observed.shape if isinstance(observed, np.ndarray) else observed.type.shape
+        return tuple(shape[: len(shape) - observed_data.EVENT_DIMS[self.schema.structure]])
+
+    def parameters(self, given: Mapping[str, Any], observed: Any = None) -> list[TensorVariable]:
+        """Tensors in the order of the layout, see `ordered_parameters`."""
+        each = "observation" if self.schema.structure == "exchangeable" else "data set"
+        batch = self.batch(observed)
+        return ordered_parameters(self.layout, self.region, given, batch, each)
+
+    def data(self, observed: Any, conditions: Any) -> tuple[Any, TensorVariable | None]:
+        """Observables and conditions, which may come together or apart, as arrays."""
+        observed, conditions = observed_data.split_conditions(self.schema, observed, conditions)
+        data = observed_data.as_array(self.schema, observed)
+        known = self.conditions(conditions)
+        ours, theirs = ((None,) if v is None else _static_shape(v)[:-1] for v in (data, known))
+        for n_obs, n_known in zip(reversed(ours), reversed(theirs), strict=False):
+            if None not in (n_obs, n_known) and n_obs != n_known:
+                raise ValueError(
+                    f"conditions are given for {n_known} observations, but the data have {n_obs}."
+                )
+        return data, known
+
+    def conditions(self, conditions: Any) -> TensorVariable | None:
+        """Known conditions as a tensor; there must be some exactly if they were trained with."""
+        kinds = self.schema.conditions
+        if not kinds:
+            if conditions is not None:
+                raise TypeError("the likelihood was trained without conditions; pass none.")
+            return None
+        if conditions is None:
+            raise TypeError(f"the likelihood needs the conditions {', '.join(kinds)}.")
+        values = observed_data.as_array(self.schema, conditions, conditions=True)
+        self._warn_of_far(values)
+        return pt.as_tensor_variable(values)
+
+    def _warn_of_far(self, conditions: Any) -> None:
+        """Say which conditions are farther out than any that were simulated, if known."""
+        names = list(self.schema.condition_components)
+        if not isinstance(conditions, np.ndarray) or not hasattr(self.network, "condition_mean"):
+            return
+        mean, sd = self.network.condition_mean.numpy(), self.network.condition_sd.numpy()
+        if len(mean) != len(names):  # a network of whole sequences
+            return
+        flat = conditions.reshape(-1, len(names))
+        distance = np.abs(flat - mean) / sd
+        for i, name in enumerate(names):
+            worst = distance[:, i].argmax()
+            if distance[worst, i] > FAR:
+                warnings.warn(
+                    f"the condition {name!r} reaches {flat[worst, i]:.4g}, but was "
+                    f"{mean[i]:.4g} ± {sd[i]:.4g} in training: the likelihood "
+                    "extrapolates there.",
+                    UserWarning,
+                    stacklevel=4,
+                )
+
+    def truncation(self, window: Any, observed: Any = None) -> Truncation | None:
+        """Refuse a window that is not known exactly, and data outside."""
+        if window is None:
+            return None
+        truncation = Truncation.over(self.network, self.schema, window)
+        if isinstance(observed, np.ndarray):
+            outside = int((~truncation.holds(observed)).sum())
+            if outside:
+                raise ValueError(
+                    f"{outside} observations lie outside truncation={window!r}, where by "
+                    "declaration nothing is recorded."
+                )
+        return truncation
+
+    def check_explained(self, observed: Any, contamination: Any, contaminant: Any) -> None:
+        """Refuse data that neither the likelihood nor a lapse can explain."""
+        if contamination is None:
+            self.check_reachable(observed)
+        elif isinstance(observed, np.ndarray):
+            lapses = Contaminant.over(self.schema, contaminant or {})
+            observed = np.atleast_2d(observed)
+            inside = ((observed >= lapses.low) & (observed <= lapses.high)).all(axis=1)
+            self.check_reachable(observed[~inside])
+
+    def contamination(
+        self,
+        contamination: Any,
+        contaminant: Mapping[str, tuple[float, float]] | None,
+        observed: Any = None,
+    ) -> tuple[TensorVariable | None, Contaminant | None]:
+        """Probability of a lapse, and the law of its observations; None without lapses."""
+        if contamination is None:
+            if contaminant is not None:
+                raise TypeError("contaminant needs contamination, the probability of a lapse.")
+            return None, None
+        if is_sequence(self.schema):
+            raise TypeError(
+                "contamination mixes single observations with lapses, but those of a sequence "
+                "depend on one another; leave it out."
+            )
+        batch = self.batch(observed)
+        n_obs = batch[-1] if batch else None
+        probability = lapse_probability("contamination", contamination, n_obs)
+        return probability, Contaminant.over(self.schema, contaminant or {})
+
+    def check_dims(self, parameters: Mapping[str, Any], observed: Any) -> None:
+        """Refuse a group parameter without its index, whose length only the model knows."""
+        batch, layout = self.batch(observed), self.layout
+        n_obs = batch[-1] if batch else None
+        model = pm.modelcontext(None)
+        for name, value in parameters.items():
+            dims = model.named_vars_to_dims.get(getattr(value, "name", None) or "")
+            if n_obs is None or not dims or name not in layout.names:
+                continue
+            if len(dims) != 1 + len(layout.shapes[name]) or model.coords.get(dims[0]) is None:
+                continue
+            n_groups = len(model.coords[dims[0]])
+            if n_groups not in (1, n_obs):
+                raise ValueError(
+                    f"parameter {name!r} has {n_groups} values, one for each {dims[0]}, but there "
+                    f"are {n_obs} observations; index it by observation, {value.name}[{dims[0]}]."
+                )
 
 
-def probability(name: str, value: Any, n_obs: int | None = None) -> TensorVariable:
-    """Tensor of a probability, a scalar or one value an observation.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is no number, or a number outside 0 to 1.
-    """
-    tensor = _tensor(name, value)
-    if isinstance(tensor, TensorConstant) and not ((tensor.data >= 0) & (tensor.data <= 1)).all():
-        raise ValueError(f"{name}={value!r}: expected a probability between 0 and 1.")
-    if tensor.ndim > 1:
-        raise ValueError(f"{name} has {tensor.ndim} dimensions; expected a scalar or (n_obs,).")
-    if tensor.ndim and n_obs is not None and tensor.type.shape[0] not in (None, 1, n_obs):
-        raise ValueError(f"{name} has {tensor.type.shape[0]} values for {n_obs} observations.")
-    return tensor
-
-
-def _tensor(name: str, value: Any) -> TensorVariable:
-    wrong = f"{name!r} is {type(value).__name__}; expected a number, array or tensor."
-    if value is None or isinstance(value, str | bytes):
-        raise TypeError(wrong)
-    try:
-        tensor = pt.as_tensor_variable(value)
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise TypeError(wrong) from error
-    if tensor.dtype.startswith(("str", "complex", "object")):
-        raise TypeError(wrong)
-    return tensor
-
-
-def _check_shape(
-    name: str,
-    value: TensorVariable,
-    shape: tuple[int, ...],
-    batch: tuple[int | None, ...] | None,
-    each: str,
-) -> None:
-    if value.ndim < len(shape):
-        raise ValueError(
-            f"parameter {name!r} has {value.ndim} dimensions; expected {len(shape)}, of "
-            f"shape {shape}, after those of the {each}s."
-        )
-    n_batch = value.ndim - len(shape)
-    known = value.type.shape
-    own = known[n_batch:]
-    if any(size is not None and size != s for size, s in zip(own, shape, strict=True)):
-        raise ValueError(f"parameter {name!r} has shape {own}; expected {shape}.")
-    if batch is None:
-        return
-    if n_batch > len(batch):
-        more = f", or one more for the {each}s" if batch else ": there is one data set"
-        raise ValueError(
-            f"parameter {name!r} has {value.ndim} dimensions; expected {len(shape)}{more}."
-        )
-    if n_batch and batch[-1] is not None and known[n_batch - 1] not in (None, 1, batch[-1]):
-        raise ValueError(
-            f"parameter {name!r} has {known[n_batch - 1]} values for {batch[-1]} {each}s; "
-            f"expected one for each {each}, or one for all."
-        )
-
-
-def _check_numbers(name: str, value: np.ndarray, region: np.ndarray) -> None:
-    if not np.isfinite(value).all():
-        raise ValueError(f"parameter {name!r} is NaN or infinite.")
-    flat = np.asarray(value, dtype=float).reshape(-1, region.shape[1])
-    outside = (flat < region[0]) | (flat > region[1])
-    if outside.any():
-        column = int(np.argwhere(outside)[0, 1])
-        low, high = region[:, column]
-        warnings.warn(
-            f"parameter {name!r} is {flat[outside][0]:.4g}, outside the trained region from "
-            f"{low:.4g} to {high:.4g}: the density is zero there.",
-            UserWarning,
-            stacklevel=4,
-        )
+def _static_shape(values: Any) -> tuple[int | None, ...]:
+    """Sizes that are known before the graph runs."""
+    return values.shape if isinstance(values, np.ndarray) else values.type.shape

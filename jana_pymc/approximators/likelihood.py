@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,13 +14,13 @@ import torch
 from pytensor.tensor.variable import TensorVariable
 from torch import Tensor
 
-from jana_pymc.approximators import arguments
 from jana_pymc.approximators import observed as observed_data
+from jana_pymc.approximators.arguments import Arguments
 from jana_pymc.distribution import Backend, NeuralLikelihood, is_sequence, log_density
 from jana_pymc.inference_data import ArviZData, to_groups
 from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.missing_values import MissingValues
-from jana_pymc.pytensor import Contaminant, Truncation, failure
+from jana_pymc.pytensor import failure
 from jana_pymc.simulation import DataSchema, ParameterLayout
 from jana_pymc.threads import one_thread, side_by_side
 from jana_pymc.trained_region import Leaning, leaning, warn_of_leaning
@@ -29,9 +28,6 @@ from jana_pymc.trained_region import Leaning, leaning, warn_of_leaning
 ROWS_AT_ONCE = 200_000
 NUMBERS_AT_ONCE = 400_000
 """Draws times observations evaluated at once, which bounds the memory."""
-
-FAR = 8.0
-"""Standard deviations of the simulated conditions beyond which a condition is unheard of."""
 
 
 class LikelihoodApproximator:
@@ -147,9 +143,9 @@ class LikelihoodApproximator:
         UserWarning
             If a parameter given as a number lies outside the trained region.
         """
-        missing, n_obs = None, None
+        missing, n_obs, checked = None, None, self._arguments
         if observed is None:
-            known = self._conditions(conditions)
+            known = checked.conditions(conditions)
             if is_sequence(self.schema) and known is None:
                 raise TypeError(
                     "the number of observations of a sequence is that of observed=, or of its "
@@ -159,12 +155,12 @@ class LikelihoodApproximator:
         else:
             observed, conditions = observed_data.split_conditions(self.schema, observed, conditions)
             observed, missing = observed_data.fill_missing(self.schema, observed)
-            observed, known = self._data(observed, conditions)
-            self._check_explained(observed, contamination, contaminant)
+            observed, known = checked.data(observed, conditions)
+            checked.check_explained(observed, contamination, contaminant)
             n_obs = observed.shape[-2] if is_sequence(self.schema) else None
-        _check_dims(parameters, self.layout, self._batch(observed))
-        values = self._parameters(parameters, observed)
-        window = self._truncation(truncation, observed)
+        checked.check_dims(parameters, observed)
+        values = checked.parameters(parameters, observed)
+        window = checked.truncation(truncation, observed)
         if dims is not None:
             dims = (dims,) if isinstance(dims, str) else tuple(dims)
             n_dims = observed_data.DATA_DIMS[self.schema.structure]
@@ -183,7 +179,7 @@ class LikelihoodApproximator:
             backend,
             values,
             known,
-            *self._contamination(contamination, contaminant, observed),
+            *checked.contamination(contamination, contaminant, observed),
             window,
             n_obs,
             observed=observed,
@@ -221,16 +217,17 @@ class LikelihoodApproximator:
         conditions, contamination, contaminant, truncation, backend, **parameters
             As for calling the approximator.
         """
-        known = self._conditions(conditions)
+        checked = self._arguments
+        known = checked.conditions(conditions)
         if n_obs is None and is_sequence(self.schema):
             n_obs = self.schema.n_obs[1] if known is None else known.shape[-2]
         return NeuralLikelihood.dist(
             self,
             backend,
-            self._parameters(parameters),
+            checked.parameters(parameters),
             known,
-            *self._contamination(contamination, contaminant),
-            self._truncation(truncation),
+            *checked.contamination(contamination, contaminant),
+            checked.truncation(truncation),
             n_obs,
             size=size,
         )
@@ -251,10 +248,11 @@ class LikelihoodApproximator:
         Of a vector or sequence, one for the data set, shape (), or (sets,) of many. Arguments as
         for calling the approximator.
         """
-        data, known = self._data(observed, conditions)
-        value, values = pt.as_tensor_variable(data), self._parameters(parameters, data)
-        lapses = self._contamination(contamination, contaminant, data)
-        window = self._truncation(truncation, data)
+        checked = self._arguments
+        data, known = checked.data(observed, conditions)
+        value, values = pt.as_tensor_variable(data), checked.parameters(parameters, data)
+        lapses = checked.contamination(contamination, contaminant, data)
+        window = checked.truncation(truncation, data)
         return log_density(self, backend, value, values, known, *lapses, window)
 
     def log_prob(
@@ -280,7 +278,7 @@ class LikelihoodApproximator:
         """
         if isinstance(parameters, Mapping):
             parameters = self.layout.flatten(parameters)
-        numbers, given = self._data(observed, conditions)
+        numbers, given = self._arguments.data(observed, conditions)
         data = np.atleast_2d(numbers)
         if data.ndim != 2:
             raise ValueError(f"{len(data)} sequences; expected one data set.")
@@ -440,134 +438,11 @@ class LikelihoodApproximator:
 
     def check_reachable(self, observed: Any) -> None:
         """Refuse data that no trained value of a bounding parameter can explain."""
-        observed_data.check_reachable(self.schema, self.layout, self.region, observed)
+        self._arguments.check_reachable(observed)
 
-    def _batch(self, observed: Any) -> tuple[int | None, ...] | None:
-        """Sizes along which parameters may differ; None without data."""
-        if observed is None:
-            return None
-        shape = observed.shape if isinstance(observed, np.ndarray) else observed.type.shape
-        return tuple(shape[: len(shape) - observed_data.EVENT_DIMS[self.schema.structure]])
-
-    def _parameters(self, given: Mapping[str, Any], observed: Any = None) -> list[TensorVariable]:
-        each = "observation" if self.schema.structure == "exchangeable" else "data set"
-        batch = self._batch(observed)
-        return arguments.ordered_parameters(self.layout, self.region, given, batch, each)
-
-    def _data(self, observed: Any, conditions: Any) -> tuple[Any, TensorVariable | None]:
-        """Observables and conditions, which may come together or apart, as arrays."""
-        observed, conditions = observed_data.split_conditions(self.schema, observed, conditions)
-        data = observed_data.as_array(self.schema, observed)
-        known = self._conditions(conditions)
-        ours, theirs = ((None,) if v is None else _static_shape(v)[:-1] for v in (data, known))
-        for n_obs, n_known in zip(reversed(ours), reversed(theirs), strict=False):
-            if None not in (n_obs, n_known) and n_obs != n_known:
-                raise ValueError(
-                    f"conditions are given for {n_known} observations, but the data have {n_obs}."
-                )
-        return data, known
-
-    def _conditions(self, conditions: Any) -> TensorVariable | None:
-        kinds = self.schema.conditions
-        if not kinds:
-            if conditions is not None:
-                raise TypeError("the likelihood was trained without conditions; pass none.")
-            return None
-        if conditions is None:
-            raise TypeError(f"the likelihood needs the conditions {', '.join(kinds)}.")
-        values = observed_data.as_array(self.schema, conditions, conditions=True)
-        self._warn_of_far(values)
-        return pt.as_tensor_variable(values)
-
-    def _warn_of_far(self, conditions: Any) -> None:
-        """Say which conditions are farther out than any that were simulated, if known."""
-        names = list(self.schema.condition_components)
-        if not isinstance(conditions, np.ndarray) or not hasattr(self.network, "condition_mean"):
-            return
-        mean, sd = self.network.condition_mean.numpy(), self.network.condition_sd.numpy()
-        if len(mean) != len(names):  # a network of whole sequences
-            return
-        flat = conditions.reshape(-1, len(names))
-        distance = np.abs(flat - mean) / sd
-        for i, name in enumerate(names):
-            worst = distance[:, i].argmax()
-            if distance[worst, i] > FAR:
-                warnings.warn(
-                    f"the condition {name!r} reaches {flat[worst, i]:.4g}, but was "
-                    f"{mean[i]:.4g} ± {sd[i]:.4g} in training: the likelihood "
-                    "extrapolates there.",
-                    UserWarning,
-                    stacklevel=4,
-                )
-
-    def _truncation(self, window: Any, observed: Any = None) -> Truncation | None:
-        """Refuse a window that is not known exactly, and data outside."""
-        if window is None:
-            return None
-        truncation = Truncation.over(self.network, self.schema, window)
-        if isinstance(observed, np.ndarray):
-            outside = int((~truncation.holds(observed)).sum())
-            if outside:
-                raise ValueError(
-                    f"{outside} observations lie outside truncation={window!r}, where by "
-                    "declaration nothing is recorded."
-                )
-        return truncation
-
-    def _check_explained(self, observed: Any, contamination: Any, contaminant: Any) -> None:
-        """Refuse data that neither the likelihood nor a lapse can explain."""
-        if contamination is None:
-            self.check_reachable(observed)
-        elif isinstance(observed, np.ndarray):
-            lapses = Contaminant.over(self.schema, contaminant or {})
-            observed = np.atleast_2d(observed)
-            inside = ((observed >= lapses.low) & (observed <= lapses.high)).all(axis=1)
-            self.check_reachable(observed[~inside])
-
-    def _contamination(
-        self,
-        contamination: Any,
-        contaminant: Mapping[str, tuple[float, float]] | None,
-        observed: Any = None,
-    ) -> tuple[TensorVariable | None, Contaminant | None]:
-        if contamination is None:
-            if contaminant is not None:
-                raise TypeError("contaminant needs contamination, the probability of a lapse.")
-            return None, None
-        if is_sequence(self.schema):
-            raise TypeError(
-                "contamination mixes single observations with lapses, but those of a sequence "
-                "depend on one another; leave it out."
-            )
-        batch = self._batch(observed)
-        n_obs = batch[-1] if batch else None
-        probability = arguments.probability("contamination", contamination, n_obs)
-        return probability, Contaminant.over(self.schema, contaminant or {})
-
-
-def _check_dims(
-    parameters: Mapping[str, Any], layout: ParameterLayout, batch: tuple[int | None, ...] | None
-) -> None:
-    """Refuse a group parameter without its index, whose length only the model knows."""
-    n_obs = batch[-1] if batch else None
-    model = pm.modelcontext(None)
-    for name, value in parameters.items():
-        dims = model.named_vars_to_dims.get(getattr(value, "name", None) or "")
-        if n_obs is None or not dims or name not in layout.names:
-            continue
-        if len(dims) != 1 + len(layout.shapes[name]) or model.coords.get(dims[0]) is None:
-            continue
-        n_groups = len(model.coords[dims[0]])
-        if n_groups not in (1, n_obs):
-            raise ValueError(
-                f"parameter {name!r} has {n_groups} values, one for each {dims[0]}, but there are "
-                f"{n_obs} observations; index it by observation, {value.name}[{dims[0]}]."
-            )
-
-
-def _static_shape(values: Any) -> tuple[int | None, ...]:
-    """Sizes that are known before the graph runs."""
-    return values.shape if isinstance(values, np.ndarray) else values.type.shape
+    @property
+    def _arguments(self) -> Arguments:
+        return Arguments(self.network, self.layout, self.schema, self.region)
 
 
 def _content_hash(

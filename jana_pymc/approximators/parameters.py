@@ -1,0 +1,137 @@
+"""Parameters as users pass them to a likelihood, checked and in order."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor.tensor.variable import TensorConstant, TensorVariable
+
+from jana_pymc.simulation import ParameterLayout
+
+
+def ordered_parameters(
+    layout: ParameterLayout,
+    region: np.ndarray,
+    given: Mapping[str, Any],
+    batch: tuple[int | None, ...] | None = None,
+    each: str = "observation",
+) -> list[TensorVariable]:
+    """Tensors of all parameters in the order of the layout.
+
+    Parameters
+    ----------
+    layout : ParameterLayout
+    region : ndarray, shape (2, size)
+        Trained on; numbers outside it are warned of.
+    given : mapping of str to number, array or tensor
+        A scalar or array of the parameter's shape, after any dimensions of the batch.
+    batch : tuple of int or None, optional
+        Sizes, where they are known, along which parameters may differ; None if nothing is known.
+    each : str
+        What a parameter may differ for: an observation, or a data set.
+
+    Raises
+    ------
+    TypeError
+        If a parameter is missing, unknown, or no number.
+    ValueError
+        If a parameter is NaN or does not have its shape.
+    """
+    missing = [n for n in layout.names if n not in given]
+    unknown = [n for n in given if n not in layout.names]
+    if missing or unknown:
+        parts = [f"missing: {', '.join(missing)}"] if missing else []
+        parts += [f"unknown: {', '.join(unknown)}"] if unknown else []
+        raise TypeError(
+            f"the likelihood takes the parameters {', '.join(layout.names)}; {'; '.join(parts)}."
+        )
+    values = []
+    for name in layout.names:
+        value = _tensor(name, given[name])
+        _check_shape(name, value, layout.shapes[name], batch, each)
+        if isinstance(value, TensorConstant):
+            _check_numbers(name, value.data, region[:, layout.slices[name]])
+        values.append(value)
+    return values
+
+
+def probability(name: str, value: Any, n_obs: int | None = None) -> TensorVariable:
+    """Tensor of a probability, a scalar or one value an observation.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no number, or a number outside 0 to 1.
+    """
+    tensor = _tensor(name, value)
+    if isinstance(tensor, TensorConstant) and not ((tensor.data >= 0) & (tensor.data <= 1)).all():
+        raise ValueError(f"{name}={value!r}: expected a probability between 0 and 1.")
+    if tensor.ndim > 1:
+        raise ValueError(f"{name} has {tensor.ndim} dimensions; expected a scalar or (n_obs,).")
+    if tensor.ndim and n_obs is not None and tensor.type.shape[0] not in (None, 1, n_obs):
+        raise ValueError(f"{name} has {tensor.type.shape[0]} values for {n_obs} observations.")
+    return tensor
+
+
+def _tensor(name: str, value: Any) -> TensorVariable:
+    wrong = f"{name!r} is {type(value).__name__}; expected a number, array or tensor."
+    if value is None or isinstance(value, str | bytes):
+        raise TypeError(wrong)
+    try:
+        tensor = pt.as_tensor_variable(value)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise TypeError(wrong) from error
+    if tensor.dtype.startswith(("str", "complex", "object")):
+        raise TypeError(wrong)
+    return tensor
+
+
+def _check_shape(
+    name: str,
+    value: TensorVariable,
+    shape: tuple[int, ...],
+    batch: tuple[int | None, ...] | None,
+    each: str,
+) -> None:
+    if value.ndim < len(shape):
+        raise ValueError(
+            f"parameter {name!r} has {value.ndim} dimensions; expected {len(shape)}, of "
+            f"shape {shape}, after those of the {each}s."
+        )
+    n_batch = value.ndim - len(shape)
+    known = value.type.shape
+    own = known[n_batch:]
+    if any(size is not None and size != s for size, s in zip(own, shape, strict=True)):
+        raise ValueError(f"parameter {name!r} has shape {own}; expected {shape}.")
+    if batch is None:
+        return
+    if n_batch > len(batch):
+        more = f", or one more for the {each}s" if batch else ": there is one data set"
+        raise ValueError(
+            f"parameter {name!r} has {value.ndim} dimensions; expected {len(shape)}{more}."
+        )
+    if n_batch and batch[-1] is not None and known[n_batch - 1] not in (None, 1, batch[-1]):
+        raise ValueError(
+            f"parameter {name!r} has {known[n_batch - 1]} values for {batch[-1]} {each}s; "
+            f"expected one for each {each}, or one for all."
+        )
+
+
+def _check_numbers(name: str, value: np.ndarray, region: np.ndarray) -> None:
+    if not np.isfinite(value).all():
+        raise ValueError(f"parameter {name!r} is NaN or infinite.")
+    flat = np.asarray(value, dtype=float).reshape(-1, region.shape[1])
+    outside = (flat < region[0]) | (flat > region[1])
+    if outside.any():
+        column = int(np.argwhere(outside)[0, 1])
+        low, high = region[:, column]
+        warnings.warn(
+            f"parameter {name!r} is {flat[outside][0]:.4g}, outside the trained region from "
+            f"{low:.4g} to {high:.4g}: the density is zero there.",
+            UserWarning,
+            stacklevel=4,
+        )
