@@ -108,8 +108,9 @@ def default_training(
     size = math.inf if data_size is None else data_size
     small = few and size <= SMALL_DATA
     rate = 5e-3 if few else 2e-3
+    rehearsal_steps = 1_500 if small else 3_000
     return TrainingSettings(
-        n_steps=5_000 if small or not few else 8_000,
+        n_steps=4_500 if small else 8_000 if few else 5_000,
         batch_size=256,
         learning_rate=rate,
         likelihood_learning_rate=rate,
@@ -120,7 +121,7 @@ def default_training(
         weight_average=0.999,
         n_validations=40,
         patience=12,
-        rehearsal_steps=3_000 if not small and size <= LARGE_DATA else 0,
+        rehearsal_steps=rehearsal_steps if size <= LARGE_DATA else 0,
     )
 
 
