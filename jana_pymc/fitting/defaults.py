@@ -106,6 +106,8 @@ def default_training(
         return TrainingSettings()
     few = n_parameters <= FEW_PARAMETERS
     size = math.inf if data_size is None else data_size
+    if network.likelihood.informative is not None:
+        size = len(network.likelihood.informative)
     small = few and size <= SMALL_DATA
     rate = 5e-3 if few else 2e-3
     rehearsal_steps = 1_500 if small else 3_000
