@@ -43,8 +43,8 @@ def simulations_in_memory(
         sets = [simulations] if isinstance(simulations, Simulations) else list(simulations)
         if not all(isinstance(each, Simulations) for each in sets):
             raise TypeError(
-                f"simulations is {type(simulations).__name__}; expected what model.simulate or "
-                "Simulations.load returns, or a sequence of these."
+                f"simulations is {type(simulations).__name__}; expected what model.simulate, "
+                "Simulations.load or SimulationStore returns, or a sequence of these."
             )
         sets.sort(key=lambda s: s.source != "prior")
     if not sets or sets[0].source != "prior":

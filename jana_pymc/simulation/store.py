@@ -175,9 +175,10 @@ def fill_store(
         existing = SimulationStore(path)
         if existing.options != options:
             differing = sorted(k for k in options if existing.options.get(k) != options[k])
+            parts = [f"{k}={existing.options.get(k)!r}, not {options[k]!r}" for k in differing]
             raise ValueError(
-                f"{str(path)!r} holds a store with other options ({', '.join(differing)}): "
-                f"{existing.options}, not {options}. Choose another folder, or the same options."
+                f"{str(path)!r} holds a store with other options: {'; '.join(parts)}. Choose "
+                "another folder, or the same options."
             )
         chunks = existing.chunks
     elif path.exists() and any(path.iterdir()):
