@@ -336,7 +336,7 @@ def _distinct(
         for p, s in zip(parameters, layout.shapes.values(), strict=True)
     ]
     if all(scalar):
-        if not any(layout.shapes.values()):  # a graph of fewer Operations, quicker to compile
+        if not any(layout.shapes.values()):  # fewer Ops, quicker to compile
             return pt.stack([p.squeeze() for p in parameters])[None], None
         return pt.concatenate([p.reshape((1, -1)) for p in parameters], axis=1), None
     index = _common_index(layout, parameters, scalar) if n_batch == 1 else None
