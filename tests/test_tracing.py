@@ -11,6 +11,7 @@ from conjugate import normal_mean
 from torch import nn
 
 from jana_pymc.approximators import PosteriorApproximator
+from jana_pymc.approximators.posterior import ROWS_AT_ONCE
 from jana_pymc.architecture import build_network
 from jana_pymc.fitting import default_settings
 from jana_pymc.tracing import CALLS_BEFORE_TRACING, MOST_TRACES, Repeated
@@ -96,3 +97,16 @@ def test_amortized_draws_do_not_depend_on_how_often_one_asks() -> None:
         np.testing.assert_array_equal(posterior.log_prob(first, batch), density)
     assert posterior._push._traces
     np.testing.assert_array_equal(copy.deepcopy(posterior).sample(batch, 7, random_seed=2), first)
+
+
+def test_parts_make_no_difference(monkeypatch) -> None:
+    model = normal_mean()
+    network = build_network(model.schema, model.prior, (False,), default_settings(model.schema, 1))
+    posterior = PosteriorApproximator(network.posterior, model.prior, model.schema)
+    batch = model.simulate(3, random_seed=1, progressbar=False).batch()
+    whole = posterior.sample(batch, 11, random_seed=2)
+    density = posterior.log_prob(whole, batch)
+    for rows in (4, 11, 22):  # pieces of one data set's draws, one data set, two
+        monkeypatch.setitem(ROWS_AT_ONCE, "cpu", rows)
+        np.testing.assert_allclose(posterior.sample(batch, 11, random_seed=2), whole, rtol=1e-5)
+        np.testing.assert_allclose(posterior.log_prob(whole, batch), density, rtol=1e-4, atol=1e-4)

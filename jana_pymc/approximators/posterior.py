@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from jana_pymc.posterior import PosteriorNetwork
@@ -73,12 +75,9 @@ class PosteriorApproximator:
         condition = self._condition(batch)
         generator = torch.Generator(device=condition.device)
         generator.manual_seed(int(np.random.default_rng(random_seed).integers(2**63)))
-        latents = [
-            (self.network.sample_latent(draws, part, generator), part)
-            for part in condition.split(_sets_at_once(draws, condition))
-        ]
-        values, densities = zip(*side_by_side(self._pushed, latents), strict=True)
-        return np.concatenate(values), np.concatenate(densities)
+        latent = self.network.sample_latent(draws, condition, generator)
+        values, log_q = _in_parts(self._pushed, latent, condition)
+        return values, log_q
 
     def log_prob(self, parameters: np.ndarray, batch: DataBatch) -> np.ndarray:
         """Log density of constrained parameters.
@@ -97,18 +96,18 @@ class PosteriorApproximator:
         unconstrained = self.prior.unconstrain(parameters)
         inside = np.asarray(np.isfinite(unconstrained).all(-1))
         unconstrained = np.where(inside[..., None], unconstrained, 0.0)
-        log_prob = self.log_prob_unconstrained(unconstrained, batch)
-        return np.where(inside, log_prob - self.prior.log_abs_det_jacobian(unconstrained), -np.inf)
+        log_det = self.prior.log_abs_det_jacobian(unconstrained)
+        return np.where(
+            inside, self.log_prob_unconstrained(unconstrained, batch) - log_det, -np.inf
+        )
 
     @torch.inference_mode()
     def log_prob_unconstrained(self, unconstrained: np.ndarray, batch: DataBatch) -> np.ndarray:
         """Log density in the unconstrained space; shapes as in `log_prob`."""
         condition = self._condition(batch)
-        draws = unconstrained.shape[1]
         values = torch.as_tensor(unconstrained, dtype=condition.dtype, device=condition.device)
-        size = _sets_at_once(draws, condition)
-        parts = list(zip(values.split(size), condition.split(size), strict=True))
-        return np.concatenate(side_by_side(self._densities, parts))
+        (log_q,) = _in_parts(self._densities, values, condition)
+        return log_q
 
     @torch.inference_mode()
     def _pushed(self, latent: Tensor, condition: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -116,9 +115,9 @@ class PosteriorApproximator:
         return values.double().cpu().numpy(), log_q.double().cpu().numpy()
 
     @torch.inference_mode()
-    def _densities(self, unconstrained: Tensor, condition: Tensor) -> np.ndarray:
+    def _densities(self, unconstrained: Tensor, condition: Tensor) -> tuple[np.ndarray]:
         log_q: Tensor = self._log_prob(unconstrained, condition[:, None])
-        return log_q.double().cpu().numpy()
+        return (log_q.double().cpu().numpy(),)
 
     @torch.inference_mode()
     def summarize(self, batch: DataBatch) -> np.ndarray:
@@ -140,8 +139,29 @@ class PosteriorApproximator:
             return self.network.condition(*self._summary(batch))
 
 
-def _sets_at_once(draws: int, condition: Tensor) -> int:
-    return max(1, ROWS_AT_ONCE.get(condition.device.type, ROWS_AT_ONCE["cuda"]) // draws)
+def _in_parts(
+    function: Callable[[Tensor, Tensor], tuple[np.ndarray, ...]],
+    points: Float[Tensor, "sets draws u"],
+    condition: Float[Tensor, "sets s"],
+) -> list[np.ndarray]:
+    """Outputs, shape (sets, draws, ...), computed in parts that bound the memory."""
+    draws = points.shape[1]
+    on_cpu = condition.device.type == "cpu"
+    most = ROWS_AT_ONCE["cpu" if on_cpu else "cuda"]
+    sets, size = max(1, most // draws), min(most, draws)
+    parts = [
+        (piece, given)
+        for some, given in zip(points.split(sets), condition.split(sets), strict=True)
+        for piece in some.split(size, 1)
+    ]
+    results = side_by_side(function, parts) if on_cpu else [function(*part) for part in parts]
+    pieces = -(-draws // size)
+    return [
+        np.concatenate(
+            [np.concatenate(arrays[i : i + pieces], 1) for i in range(0, len(arrays), pieces)]
+        )
+        for arrays in zip(*results, strict=True)
+    ]
 
 
 class _Method(nn.Module):
