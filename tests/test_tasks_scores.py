@@ -355,6 +355,7 @@ def test_the_command_explains_what_is_wrong(capsys, tmp_path, reference_file):
     assert "--output" in refused(capsys, "slcp")
 
 
+@pytest.mark.filterwarnings("ignore:half-trained")
 def test_the_command_runs_both_definitions_at_once_where_they_are_one_model(
     capsys, tmp_path, monkeypatch
 ):

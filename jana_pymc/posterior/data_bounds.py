@@ -154,7 +154,7 @@ class DataBounds(nn.Module):
         """`DataBound.log_distance` of all bounds."""
         return torch.cat([bound.log_distance(observables, mask) for bound in self.bounds], -1)
 
-    def features(self, bounds: Float[Tensor, "sets k"]) -> Float[Tensor, "sets k"]:
+    def features(self, bounds: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch k"]:
         """The bounds, finite: none is felt beyond the largest parameter in the simulations."""
         return torch.minimum(bounds, self.highest)
 
