@@ -173,8 +173,10 @@ def spline_forward(
     slope = height / width
     rest = 1.0 - xi
     product = xi * rest
-    denominator = slope + (d_left + d_right - 2.0 * slope) * product
-    z = y_bottom + height * (slope * xi**2 + d_left * product) / denominator
+    bend = torch.sub(d_left + d_right, slope, alpha=2.0)
+    denominator = torch.addcmul(slope, bend, product)
+    rise = torch.addcmul(d_left * product, slope, xi**2) / denominator
+    z = torch.addcmul(y_bottom, height, rise)
     return z, _log_derivative(xi, rest, product, slope, denominator, d_left, d_right)
 
 
@@ -191,19 +193,19 @@ def spline_inverse(
     x_left, width, y_bottom, height, d_left, d_right = unpacked(fields)
     slope = height / width
     rise = z - y_bottom
-    bend = d_left + d_right - 2.0 * slope
+    bend = torch.sub(d_left + d_right, slope, alpha=2.0)
     curvature = rise * bend
-    a = height * (slope - d_left) + curvature
+    a = torch.addcmul(curvature, height, slope - d_left)
     b = height * d_left - curvature
-    c = -slope * rise
-    # The form 2c / (-b - sqrt(.)) of the root does not cancel when a is near zero.
-    discriminant = (b**2 - 4.0 * a * c).clamp(min=0.0)
-    xi = 2.0 * c / (-b - torch.sqrt(discriminant))
+    c = slope * rise
+    # The form 2c / (b + sqrt(.)) of the root does not cancel when a is near zero.
+    discriminant = torch.addcmul(b**2, a, c, value=4.0).clamp(min=0.0)
+    xi = 2.0 * c / (b + torch.sqrt(discriminant))
     rest = 1.0 - xi
     product = xi * rest
-    denominator = slope + bend * product
+    denominator = torch.addcmul(slope, bend, product)
     log_derivative = _log_derivative(xi, rest, product, slope, denominator, d_left, d_right)
-    return x_left + xi * width, -log_derivative
+    return torch.addcmul(x_left, xi, width), -log_derivative
 
 
 def _log_derivative(
@@ -216,5 +218,6 @@ def _log_derivative(
     d_right: Tensor,
 ) -> Tensor:
     """Of z by x; all terms of the numerator are positive, so that none cancels another."""
-    numerator = d_right * xi**2 + 2.0 * slope * product + d_left * rest**2
+    ends = torch.addcmul(d_right * xi**2, d_left, rest**2)
+    numerator = torch.addcmul(ends, slope, product, value=2.0)
     return torch.log(numerator * (slope / denominator) ** 2)

@@ -58,6 +58,6 @@ class NormalScores(nn.Module):
 
     def _log_det(self, logit: Tensor, score: Tensor) -> Tensor:
         """Of σ'(u) / φ(z), which is constant in the other columns."""
-        logistic = logsigmoid(logit) + logsigmoid(-logit)
-        log_det = logistic + 0.5 * score**2 + 0.5 * math.log(2.0 * math.pi)
+        logistic = logsigmoid(logit) + logsigmoid(-logit) + 0.5 * math.log(2.0 * math.pi)
+        log_det = torch.add(logistic, score**2, alpha=0.5)
         return torch.where(self.is_logit, log_det, 0.0).sum(-1)
