@@ -111,7 +111,11 @@ def test_transforms_are_inverse(make):
     assert np.isfinite(u).all()
     np.testing.assert_allclose(prior.constrain(u), theta, rtol=1e-9, atol=1e-12)
     u = np.random.default_rng(2).normal(size=u.shape)
-    np.testing.assert_allclose(prior.unconstrain(prior.constrain(u)), u, rtol=1e-7, atol=1e-9)
+    theta = prior.constrain(u)
+    np.testing.assert_allclose(prior.unconstrain(theta), u, rtol=1e-7, atol=1e-9)
+    unconstrained, log_det = prior.unconstrain_with_jacobian(theta)
+    np.testing.assert_array_equal(unconstrained, prior.unconstrain(theta))
+    np.testing.assert_allclose(log_det, prior.log_abs_det_jacobian(u), rtol=1e-7, atol=1e-7)
 
 
 @no_blas
@@ -404,7 +408,15 @@ def test_a_transform_that_the_draws_do_not_respect():
 
 
 @pytest.mark.parametrize(
-    "name", ["unconstrain", "constrain", "log_prob", "log_prob_constrained", "log_abs_det_jacobian"]
+    "name",
+    [
+        "unconstrain",
+        "unconstrain_with_jacobian",
+        "constrain",
+        "log_prob",
+        "log_prob_constrained",
+        "log_abs_det_jacobian",
+    ],
 )
 def test_wrong_shapes(name):
     for wrong in (np.zeros(3), 0.0, np.zeros((4, 2))):

@@ -35,6 +35,7 @@ class PosteriorApproximator:
         self.network = network
         self.prior = prior
         self.schema = schema
+        self._condition_on = Repeated(_Conditioner(network))
         self._push = Repeated(_Method(network, "push"))
         self._log_prob = Repeated(_Method(network, "log_prob"))
 
@@ -93,13 +94,11 @@ class PosteriorApproximator:
             With respect to the constrained parameters, as the prior's density is; −inf outside
             its support.
         """
-        unconstrained = self.prior.unconstrain(parameters)
+        unconstrained, log_det = self.prior.unconstrain_with_jacobian(parameters)
         inside = np.asarray(np.isfinite(unconstrained).all(-1))
         unconstrained = np.where(inside[..., None], unconstrained, 0.0)
-        log_det = self.prior.log_abs_det_jacobian(unconstrained)
-        return np.where(
-            inside, self.log_prob_unconstrained(unconstrained, batch) - log_det, -np.inf
-        )
+        log_q = self.log_prob_unconstrained(unconstrained, batch)
+        return np.subtract(log_q, log_det, out=np.full_like(log_q, -np.inf), where=inside)
 
     @torch.inference_mode()
     def log_prob_unconstrained(self, unconstrained: np.ndarray, batch: DataBatch) -> np.ndarray:
@@ -122,21 +121,25 @@ class PosteriorApproximator:
     @torch.inference_mode()
     def summarize(self, batch: DataBatch) -> np.ndarray:
         """Learned summary statistics, shape (sets, summaries)."""
-        return self._summary(batch)[0].cpu().numpy()
-
-    def _summary(self, batch: DataBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The summary, and observables and sizes as tensors."""
-        like = self.network.parameter_mean
-        observables = torch.as_tensor(batch.observables).to(like)
-        n_obs = torch.as_tensor(batch.n_obs, device=like.device)
-        conditions = (
-            torch.as_tensor(batch.conditions).to(like) if batch.conditions.shape[-1] else None
-        )
-        return self.network.summarize(observables, n_obs, conditions), observables, n_obs
-
-    def _condition(self, batch: DataBatch) -> torch.Tensor:
         with one_thread():
-            return self.network.condition(*self._summary(batch))
+            observables, n_obs, *conditions = self._tensors(batch)
+            return self.network.summarize(observables, n_obs, *conditions).cpu().numpy()
+
+    def _condition(self, batch: DataBatch) -> Tensor:
+        with one_thread():
+            condition: Tensor = self._condition_on(*self._tensors(batch))
+            return condition
+
+    def _tensors(self, batch: DataBatch) -> list[Tensor]:
+        """Observables, sizes, and conditions if there are any."""
+        like = self.network.parameter_mean
+        tensors = [
+            torch.as_tensor(batch.observables).to(like),
+            torch.as_tensor(batch.n_obs, device=like.device),
+        ]
+        if batch.conditions.shape[-1]:
+            tensors.append(torch.as_tensor(batch.conditions).to(like))
+        return tensors
 
 
 def _in_parts(
@@ -174,3 +177,15 @@ class _Method(nn.Module):
 
     def forward(self, *tensors: Tensor) -> Any:
         return getattr(self.network, self.name)(*tensors)
+
+
+class _Conditioner(nn.Module):
+    """From data sets to what the density is conditioned on."""
+
+    def __init__(self, network: PosteriorNetwork):
+        super().__init__()
+        self.network = network
+
+    def forward(self, observables: Tensor, n_obs: Tensor, *conditions: Tensor) -> Tensor:
+        summary = self.network.summarize(observables, n_obs, *conditions)
+        return self.network.condition(summary, observables, n_obs)

@@ -115,6 +115,24 @@ class PyMCPrior:
         """
         return self._apply("unconstrain", theta, self.layout.size)
 
+    def unconstrain_with_jacobian(
+        self, theta: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """:meth:`unconstrain` and :meth:`log_abs_det_jacobian` at its result, in one call.
+
+        Parameters
+        ----------
+        theta : array_like, shape (..., layout.size)
+
+        Returns
+        -------
+        unconstrained : ndarray, shape (..., n_unconstrained)
+        log_abs_det_jacobian : ndarray, shape (...)
+            Anything where a value is not finite.
+        """
+        both = self._apply("unconstrain_with_jacobian", theta, self.layout.size)
+        return both[..., :-1], both[..., -1]
+
     def constrain(self, u: ArrayLike) -> NDArray[np.float64]:
         """Map unconstrained values to parameters; the inverse of :meth:`unconstrain`.
 

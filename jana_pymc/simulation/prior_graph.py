@@ -23,7 +23,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.op import Op
-from pytensor.graph.replace import clone_replace, vectorize_graph
+from pytensor.graph.replace import clone_replace, graph_replace, vectorize_graph
 from pytensor.graph.rewriting.basic import in2out, node_rewriter
 from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pytensor.graph.traversal import ancestors, graph_inputs
@@ -140,12 +140,7 @@ class PriorGraph:
 
     def log_abs_det_jacobian(self) -> RowFunction:
         """Log absolute determinant of the derivative of :meth:`constrain`."""
-        terms = [
-            transform.log_jac_det(value, *rv.owner.inputs).sum()
-            for rv, value, transform in self._triples()
-            if transform is not None
-        ]
-        return _row_sum(self._replace_rvs(terms), self.values, self.value_shapes)
+        return _row_sum(self._log_jac_dets(), self.values, self.value_shapes)
 
     def constrain(self) -> RowFunction:
         """Unconstrained to constrained rows."""
@@ -154,11 +149,24 @@ class PriorGraph:
 
     def unconstrain(self) -> RowFunction:
         """Constrained to unconstrained rows."""
-        unconstrained = [
-            rv if transform is None else transform.forward(rv, *rv.owner.inputs)
-            for rv, _, transform in self._triples()
-        ]
-        return _row_function(unconstrained, self.value_shapes, self.rvs, self.shapes)
+        return _row_function(self._unconstrained(), self.value_shapes, self.rvs, self.shapes)
+
+    def unconstrain_with_jacobian(self) -> RowFunction:
+        """Constrained to unconstrained rows, and after these :meth:`log_abs_det_jacobian` there."""
+        values = self._unconstrained()
+        terms = self._log_jac_dets()
+        there = graph_replace(terms, dict(zip(self.values, values, strict=True)), strict=False)
+        function = _row_function(
+            [*values, *there], [*self.value_shapes, *(() for _ in there)], self.rvs, self.shapes
+        )
+        n_values = sum(int(np.prod(shape)) for shape in self.value_shapes)
+
+        def rows_with_sum(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+            found = function(rows)
+            log_det = found[:, n_values:].sum(axis=1, keepdims=True)
+            return np.concatenate([found[:, :n_values], log_det], axis=1)
+
+        return rows_with_sum
 
     def draw(self) -> DrawFunction:
         """Draw a block from the prior, at once if every distribution can, else one by one."""
@@ -179,6 +187,20 @@ class PriorGraph:
             rvs_to_transforms=dict(zip(self.rvs, transforms, strict=True)),
         )
         return _row_sum(_checks_to_switches([term.sum() for term in terms]), values, shapes)
+
+    def _unconstrained(self) -> list[Variable]:
+        return [
+            rv if transform is None else transform.forward(rv, *rv.owner.inputs)
+            for rv, _, transform in self._triples()
+        ]
+
+    def _log_jac_dets(self) -> list[Variable]:
+        terms = [
+            transform.log_jac_det(value, *rv.owner.inputs).sum()
+            for rv, value, transform in self._triples()
+            if transform is not None
+        ]
+        return self._replace_rvs(terms)
 
     def _replace_rvs(self, graphs: Sequence[Variable]) -> list[Variable]:
         if not graphs:
