@@ -74,13 +74,13 @@ class AutoregressiveTransform(nn.Module):
         self, x: Float[Tensor, "*batch d"], condition: Float[Tensor, "*#batch c"]
     ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch"]]:
         """Carry x to z, with the log determinant."""
-        batch = x.shape[:-1]
         if x.ndim == 3 and condition.shape[1] < x.shape[1]:
             z, log_derivative = self._shared(x, condition)
-        else:
-            condition = condition.expand(*batch, condition.shape[-1])
-            rows, given = x.reshape(-1, self.dim), condition.reshape(-1, condition.shape[-1])
-            z, log_derivative = self.components(rows, given)
+            return z, log_derivative.sum(-1)
+        batch = x.shape[:-1]
+        condition = condition.expand(*batch, condition.shape[-1])
+        rows, given = x.reshape(-1, self.dim), condition.reshape(-1, condition.shape[-1])
+        z, log_derivative = self.components(rows, given)
         return z.reshape(x.shape), log_derivative.sum(-1).reshape(batch)
 
     def _shared(
@@ -135,7 +135,7 @@ class Reverse(nn.Module):
     """The components in reverse order: the next transform takes the last one first."""
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x.flip(-1), x.new_zeros(x.shape[:-1])
+        return x.flip(-1), x.new_zeros(())
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.forward(z, condition)

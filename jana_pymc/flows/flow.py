@@ -124,7 +124,7 @@ class ConditionalFlow(nn.Module):
         self, x: Float[Tensor, "*batch d"], condition: Float[Tensor, "*#batch c"] | None = None
     ) -> Float[Tensor, "*batch"]:
         """Log density of x given the condition, which may be shared along an axis of size one."""
-        log_det = x.new_zeros(x.shape[:-1])
+        log_det = x.new_zeros(())
         for transform in self.transforms:
             x, contribution = transform(x, condition)
             log_det = log_det + contribution

@@ -118,7 +118,7 @@ class SplineTable:
         # Of all, and then cut: what is cut first has gaps in memory, and takes ten times as long.
         positive = torch.cat([raw[..., :2], softplus(raw)[..., 2:]], dim=-1)
         fields = linear(positive, matrix.T, offset)
-        self.fields = fields.reshape(*raw.shape[:-1], n_bins + 2, N_FIELDS)
+        self.fields = fields.unflatten(-1, (n_bins + 2, N_FIELDS))
 
     @property
     def n_rows(self) -> int:
@@ -131,9 +131,7 @@ class SplineTable:
 
     def lookup(self, bins: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch 6"]:
         """Fields of one bin for each input; splines broadcast against the inputs."""
-        index = bins[..., None, None].expand(*bins.shape, 1, N_FIELDS)
-        fields = self.fields.expand(*bins.shape, *self.fields.shape[-2:])
-        return torch.gather(fields, -2, index)[..., 0, :]
+        return torch.take_along_dim(self.fields, bins[..., None, None], -2).squeeze(-2)
 
     def lookup_grouped(
         self, x: Float[Tensor, " rows"], group: Int[Tensor, " rows"], field: int = 0

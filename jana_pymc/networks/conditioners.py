@@ -160,9 +160,9 @@ class ConditionerBank(nn.Module):
 
 def compress(x: Tensor) -> Tensor:
     """The identity within ±`FAR`, logarithmic beyond: no outlier drives a network to infinity."""
-    beyond = x.abs() - FAR
-    far = x.sign() * (FAR + torch.log1p(beyond.clamp_min(0.0)))
-    return torch.where(beyond > 0.0, far, x)
+    near = x.clamp(-FAR, FAR)
+    beyond = x - near
+    return near + torch.log1p(beyond.abs()).copysign(beyond)
 
 
 def _uniform(*shape: int) -> Tensor:
