@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
 
+def pytest_configure() -> None:
+    """ArviZ 0.23 keeps the day of its last warning in a file; first here, for workers collide."""
+    importlib.import_module("arviz")
+
+
 @pytest.fixture(scope="session")
 def reference() -> Path:
     """The folder of reference data sets and weights that lies beside the repository."""
@@ -52,3 +58,11 @@ def one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def torch_random_state() -> Iterator[None]:
+    """Weights begin the same whatever was tested before, and the state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        yield
