@@ -43,6 +43,8 @@ class AutoregressiveTransform(nn.Module):
         Inner bins of each spline.
     hidden : tuple of int
         Hidden layers of the network behind m and s; empty leaves both out.
+    residual : bool
+        Residual connections between these.
     conditioner_hidden : int
         Width of the networks h.
     sees : Tensor of bool, shape (dim, dim), optional
@@ -56,12 +58,15 @@ class AutoregressiveTransform(nn.Module):
         *,
         n_bins: int = 8,
         hidden: tuple[int, ...] = (128, 128),
+        residual: bool = False,
         conditioner_hidden: int = 64,
         sees: Bool[Tensor, "d d"] | None = None,
     ):
         super().__init__()
         self.dim, self.n_bins = dim, n_bins
-        self.location_scale = LocationScaleNetwork(n_condition, dim, hidden) if hidden else None
+        self.location_scale = (
+            LocationScaleNetwork(n_condition, dim, hidden, residual) if hidden else None
+        )
         self.conditioners = ConditionerBank(
             dim,
             n_condition,

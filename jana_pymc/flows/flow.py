@@ -194,6 +194,7 @@ def _autoregressive(dim: int, n_condition: int, settings: FlowSettings) -> list[
                 n_condition,
                 n_bins=settings.n_bins,
                 hidden=() if layer else tuple(settings.hidden),
+                residual=settings.residual,
                 conditioner_hidden=settings.conditioner_hidden,
             )
         )

@@ -42,6 +42,8 @@ class DiscreteAutoregressive(nn.Module):
         Inner bins of the splines of counts.
     hidden : tuple of int
         Hidden layers of the network that standardises counts.
+    residual : bool
+        Residual connections between these.
     conditioner_hidden : int
         Width of each component's own network.
     sees : Tensor of bool, shape (dim, dim), optional
@@ -58,6 +60,7 @@ class DiscreteAutoregressive(nn.Module):
         *,
         n_bins: int = 4,
         hidden: tuple[int, ...] = (128, 128),
+        residual: bool = False,
         conditioner_hidden: int = 64,
         sees: Bool[Tensor, "d d"] | None = None,
     ):
@@ -67,7 +70,7 @@ class DiscreteAutoregressive(nn.Module):
         n_outputs = max(
             c if isinstance(c, int) else 2 + n_spline_parameters(n_bins) for c in self.components
         )
-        self.location_scale = LocationScaleNetwork(n_context, dim, hidden)
+        self.location_scale = LocationScaleNetwork(n_context, dim, hidden, residual)
         self.conditioners = ConditionerBank(
             dim, n_context, n_outputs, hidden=conditioner_hidden, sees=sees
         )

@@ -38,6 +38,8 @@ class VectorSettings:
         for up to five and 1 for more, and 1 for sequences, whose layer must follow time.
     hidden : tuple of int
         Hidden layers of the network that standardises the components.
+    residual : bool
+        Residual connections between these.
     conditioner_hidden : int
         Width of each component's own network.
     n_bins : int
@@ -55,6 +57,7 @@ class VectorSettings:
 
     n_layers: int | None = None
     hidden: Sequence[int] = (256, 256)
+    residual: bool = False
     conditioner_hidden: int = 64
     n_bins: int = 8
     informative: Sequence[int] | None = None
@@ -171,6 +174,7 @@ class VectorLikelihood(nn.Module):
                 n_context,
                 n_bins=max(2, settings.n_bins // 2),
                 hidden=hidden,
+                residual=settings.residual,
                 conditioner_hidden=width,
                 sees=sees,
             )
@@ -186,6 +190,7 @@ class VectorLikelihood(nn.Module):
                         n_context + len(discrete),
                         n_bins=settings.n_bins,
                         hidden=() if layer else hidden,
+                        residual=settings.residual,
                         conditioner_hidden=width,
                         sees=sees,
                     )

@@ -27,7 +27,8 @@ class LocationScaleNetwork(nn.Module):
         Sizes of the context and of what is standardised.
     hidden : tuple of int
         Hidden layers.
-    activation : {"relu", "silu", "tanh"}
+    residual : bool
+        Residual connections between them.
     """
 
     def __init__(
@@ -35,11 +36,11 @@ class LocationScaleNetwork(nn.Module):
         n_context: int,
         dim: int,
         hidden: tuple[int, ...] = (128, 128),
-        activation: str = "silu",
+        residual: bool = False,
     ):
         super().__init__()
         self.dense = DenseNetwork(
-            n_context, 2 * dim, hidden=hidden, activation=activation, zero_output=True
+            n_context, 2 * dim, hidden=hidden, residual=residual, zero_output=True
         )
         self.linear = nn.Linear(n_context, dim, bias=False)
         nn.init.zeros_(self.linear.weight)

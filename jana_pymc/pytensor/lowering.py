@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import singledispatch
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 from jana_pymc.flows.spline import N_FIELDS, spline_layout
 from jana_pymc.likelihoods import AutoregressiveLikelihood, Support
 from jana_pymc.likelihoods.support import Bound
+from jana_pymc.networks.dense import Residual
 
 KEY_RANGE = 1e3
 """Knots and values are told apart within ± this range; tails beyond are straight lines anyway."""
@@ -187,29 +189,31 @@ def _dense(network: Any, x: TensorVariable, mean: np.ndarray, sd: np.ndarray) ->
     A single row goes through the hidden layers twice: where no BLAS is linked, a product of
     matrices costs a third of what that of a vector with a matrix costs to call.
     """
-    first, single = True, x.type.shape[0] == 1
-    for layer in network.layers:
+    first, *others = network.layers
+    single = x.type.shape[0] == 1
+    weight = _numpy(first.weight).T / sd[:, None]
+    bias = _numpy(first.bias) - mean @ weight
+    if single and len(weight) <= SHORT:
+        x = (x.reshape((-1, 1)) * pt.constant(weight)).sum(axis=0, keepdims=True)
+    else:
+        x = x @ pt.constant(weight)
+    x = pt.concatenate([x, x]) if single else x
+    x = _layers(others, x + pt.constant(bias))
+    return x[:1] if single else x
+
+
+def _layers(layers: Iterable[nn.Module], x: TensorVariable) -> TensorVariable:
+    """Layers of a `DenseNetwork`, one after the other."""
+    for layer in layers:
         if isinstance(layer, nn.Linear):
-            weight, bias = _numpy(layer.weight).T, _numpy(layer.bias)
-            if first:
-                weight = weight / sd[:, None]
-                bias = bias - mean @ weight
-                first = False
-                if single and len(weight) <= SHORT:
-                    x = (x.reshape((-1, 1)) * pt.constant(weight)).sum(axis=0, keepdims=True)
-                else:
-                    x = x @ pt.constant(weight)
-                x = pt.concatenate([x, x]) if single else x
-            else:
-                x = x @ pt.constant(weight)
-            x = x + pt.constant(bias)
-        elif isinstance(layer, nn.Dropout):
-            continue  # off at evaluation
+            x = x @ pt.constant(_numpy(layer.weight).T) + pt.constant(_numpy(layer.bias))
+        elif isinstance(layer, Residual):
+            x = x + _layers(layer, x)
         elif type(layer) in ACTIVATIONS:
             x = ACTIVATIONS[type(layer)](x)
-        else:
+        elif not isinstance(layer, nn.Dropout):  # which is off at evaluation
             raise NoLowering(f"{type(layer).__name__} has no PyTensor version.")
-    return x[:1] if single else x
+    return x
 
 
 def _table(
