@@ -87,6 +87,25 @@ def test_two_processes_do_what_one_does(tmp_path) -> None:
     assert train(60, tmp_path / "two").history.step == alone.history.step
 
 
+@pytest.mark.parametrize(
+    ("seeds", "chosen", "agreed"),
+    [((5, 6), (0, 0), 5), ((5, 5), (1, 1), 5), ((5, 6), (1, 1), None), ((5, 5), (1, 0), None)],
+)
+def test_processes_agree_on_a_seed(seeds, chosen, agreed, monkeypatch) -> None:
+    def all_gather(found, own):
+        for tensor, seed, choice in zip(found, seeds, chosen, strict=True):
+            tensor.copy_(torch.tensor([seed, choice]))
+
+    monkeypatch.setattr(parallel, "n_processes", lambda: 2)
+    monkeypatch.setattr(parallel.dist, "get_backend", lambda: "gloo")
+    monkeypatch.setattr(parallel.dist, "all_gather", all_gather)
+    if agreed is None:
+        with pytest.raises(ValueError, match="random_seed differs among the 2 processes"):
+            parallel.agreed_seed(seeds[0], chosen=bool(chosen[0]))
+    else:
+        assert parallel.agreed_seed(seeds[1], chosen=bool(chosen[1])) == agreed
+
+
 def test_what_cannot_be_shared_equally_is_refused(monkeypatch) -> None:
     monkeypatch.setattr(parallel, "n_processes", lambda: 2)
     monkeypatch.setattr(parallel, "rank", lambda: 1)

@@ -247,6 +247,12 @@ def set_where(name, value):
     return how
 
 
+def exit_where(output, where):
+    if np.any(where):
+        raise SystemExit("no more")
+    return output
+
+
 def raise_where(output, where):
     if np.any(where):
         raise FloatingPointError("the solver diverged")
@@ -267,6 +273,7 @@ def shorten_where(output, where):
         (set_where("hit", 3), "outside the support", r"integers 0 to 2\), as 3"),
         (set_where("hit", 0.5), "outside the support", r"as 0.5"),
         (raise_where, "exception in the simulator", "FloatingPointError: the solver diverged"),
+        (exit_where, "exception in the simulator", "SystemExit: no more"),
     ],
 )
 def test_failures_are_counted_and_the_good_are_kept(how, kind, message, vectorized):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
+import pymc as pm
 import pytest
 from conjugate import exact_posterior, normal_mean
 
@@ -77,12 +80,48 @@ def test_other_options_and_foreign_folders_are_refused(whole, tmp_path) -> None:
         jana.SimulationStore(tmp_path)
     with pytest.raises(TypeError, match="random_seed=None: expected an integer"):
         model.simulate_to(tmp_path / "new", 10, random_seed=None)
+    with pytest.raises(ValueError, match="n_simulations=True: expected a positive integer"):
+        model.simulate_to(tmp_path / "new", True, random_seed=1)
+    with pytest.raises(ValueError, match="is a file; expected a folder"):
+        model.simulate_to(tmp_path / "notes.txt", 10, random_seed=1)
     with pytest.raises(ValueError, match="chunk_size=0: expected a positive integer"):
         model.simulate_to(tmp_path / "new", 10, random_seed=1, chunk_size=0)
     index = (whole.path / INDEX).read_text()
     (tmp_path / INDEX).write_text(index.replace('"version": 1', '"version": 99'))
     with pytest.raises(ValueError, match="install a newer one"):
         jana.SimulationStore(tmp_path)
+
+
+def test_damage_is_noticed_and_mended(whole, tmp_path) -> None:
+    model = normal_mean()
+    store = model.simulate_to(tmp_path / "store", 150, **OPTIONS)
+    file = chunk_file(store.path, 1)
+    next(path for path in sorted(file.glob("mu/*")) if path.name[0].isdigit()).unlink()
+    with pytest.raises(ValueError, match=r"chunk-000001.zarr' is not what was written there"):
+        store.load(1)
+    shutil.rmtree(file)
+    with pytest.raises(ValueError, match=r"chunk 1 of .* call GenerativeModel.simulate_to again"):
+        store.load(1)
+    mended = model.simulate_to(store.path, 150, **OPTIONS)
+    np.testing.assert_array_equal(parameters(mended), parameters(whole)[:150])
+    with pytest.raises(IndexError, match="has no chunk -1"):
+        store.load(-1)
+    (store.path / INDEX).write_text('{"format"')
+    with pytest.raises(ValueError, match=r"index.json', the index .* is damaged"):
+        model.simulate_to(store.path, 150, **OPTIONS)
+
+
+def test_simulations_of_another_prior_are_refused(whole) -> None:
+    with pm.Model() as wider:
+        pm.Normal("mu", 0.0, 3.0)
+    model = normal_mean()
+    other = jana.GenerativeModel(
+        wider, model.simulator, observables=model.schema.observables, n_obs=(5, 15), vectorized=True
+    )
+    with pytest.raises(ValueError, match="other options: prior="):
+        other.simulate_to(whole.path, 300, **OPTIONS)
+    with pytest.raises(ValueError, match="its prior has another density"):
+        jana.fit(other, simulations=whole, random_seed=1, progressbar=False)
 
 
 def test_an_epoch_visits_every_chunk_but_the_first_once(whole) -> None:

@@ -214,6 +214,25 @@ def test_too_few_simulations_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"random_seed": "a"}, TypeError, "random_seed='a': expected an integer or None"),
+        ({"random_seed": -1}, ValueError, "random_seed=-1: expected 0 or more"),
+        ({"checkpoint": 5}, TypeError, "checkpoint=5: expected the path of a file"),
+        (
+            {"training": TrainingSettings(validation_fraction=0.999)},
+            ValueError,
+            "validation_fraction=0.999 leaves 0 of 100 simulations to train on",
+        ),
+    ],
+)
+def test_bad_arguments_are_named(options, error, message) -> None:
+    options = {"random_seed": 1, "progressbar": False, **options}
+    with pytest.raises(error, match=message):
+        fit(normal_mean(), n_simulations=100, **options)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"n_steps": 0}, "n_steps=0"),
@@ -266,6 +285,9 @@ def test_a_loss_that_still_falls_is_seen(losses: list[float], found: tuple[str, 
         ({"batch_size": "a"}, TypeError, "batch_size='a': expected an integer"),
         ({"learning_rate": -1.0}, ValueError, "learning_rate=-1.0: expected a positive"),
         ({"learning_rate": float("nan")}, ValueError, "learning_rate=nan"),
+        ({"learning_rate": "a"}, TypeError, "learning_rate='a': expected a number"),
+        ({"patience": 0}, ValueError, "patience=0: expected a positive integer, or None"),
+        ({"likelihood_obs": 0}, ValueError, "likelihood_obs=0: expected a positive integer"),
         ({"mmd_weight": -1.0}, ValueError, "mmd_weight=-1.0: expected 0 or more"),
     ],
 )

@@ -14,6 +14,7 @@ CASES = {
     "regression": ([2, Support()], {"n_conditions": 3}, {}),
     "discrete": ([3, CountRange(6), CountRange(), 2], {}, {}),
     "mixed": ([CountRange(4), *REAL], {}, {}),
+    "residual": ([CountRange(4), *REAL[:2]], {}, {"hidden": (6, 6, 6), "residual": True}),
     "distractors": ([Support()] * 5, {}, {"informative": (1, 4)}),
     "sequence": (REAL[:2] * 3, {"n_steps": 3}, {}),
     "an angle": ([CountRange(4), Support()], {}, {"angles": (0,)}),
@@ -24,7 +25,7 @@ CASES = {
 def random_vector_likelihood(case: str) -> VectorLikelihood:
     components, options, settings = CASES[case]
     network = VectorLikelihood(
-        components, 2, settings=VectorSettings(**SMALL, **settings), **options
+        components, 2, settings=VectorSettings(**{**SMALL, **settings}), **options
     )
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -42,6 +42,9 @@ def simulate(
             f"{layout.size}) or ({layout.size},), for {', '.join(layout.component_names)}."
         )
     theta = theta.reshape(-1, layout.size)
+    if not np.isfinite(theta).all():
+        wrong = layout.component_names[int(np.argmax(~np.isfinite(theta).all(0)))]
+        raise ValueError(f"parameters: {wrong!r} is NaN or infinite in some of the vectors.")
     if (conditions is None) != (not schema.conditions):
         wanted = ", ".join(schema.conditions) or "none"
         raise TypeError(f"conditions do not fit: the likelihood was trained with {wanted}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -14,6 +15,7 @@ from jana_pymc.approximators import JointApproximator
 from jana_pymc.architecture import NetworkSettings, build_network
 from jana_pymc.fitting.defaults import default_settings, default_training, informative
 from jana_pymc.fitting.sources import (
+    MINIMUM_SIMULATIONS,
     AnySimulations,
     fingerprint,
     simulated_online,
@@ -29,6 +31,7 @@ from jana_pymc.training import (
     SimulationRounds,
     StoredSimulations,
     TrainingSettings,
+    agreed_seed,
     rehearse,
     resolve_device,
     to_batch,
@@ -62,7 +65,8 @@ def fit(
         Train on these instead: from the prior, and from the proposal if there is one. Stores are
         streamed from disk in shuffled chunks; their first chunk is for validation and scales.
     online : bool
-        Keep simulating while training: each round of simulations is seen about once.
+        Keep simulating while training: each round of simulations is seen about once. What is given
+        or made first is for validation and scales.
     network : NetworkSettings, optional
         By default what structure and dimensions of the data imply (`default_settings`).
     training : TrainingSettings, optional
@@ -76,7 +80,8 @@ def fit(
         and ends as an uninterrupted run would have; that takes the same `random_seed`. A rehearsal
         has a file of its own beside it.
     random_seed : int, optional
-        The same seed on the same machine gives the same approximator.
+        The same seed on the same machine gives the same approximator. Processes that train
+        together take the first one's if there is none, and must not have different ones.
     progressbar : bool
 
     Returns
@@ -99,6 +104,7 @@ def fit(
     """
     _check_arguments(model, network, training, checkpoint, random_seed)
     seed = int(np.random.SeedSequence(random_seed).generate_state(1)[0])
+    seed = agreed_seed(seed, chosen=random_seed is not None)
     torch_device = resolve_device(device)
     stores, in_memory = stores_and_first_chunks(model, simulations)
     sets = simulations_in_memory(model, in_memory, n_simulations, executor, seed, progressbar)
@@ -120,6 +126,11 @@ def fit(
             stacklevel=2,
         )
     n_validation = max(1, round(training.validation_fraction * len(batches[0])))
+    if len(batches[0]) - n_validation < MINIMUM_SIMULATIONS // 2:
+        raise ValueError(
+            f"validation_fraction={training.validation_fraction} leaves "
+            f"{len(batches[0]) - n_validation} of {len(batches[0])} simulations to train on."
+        )
     validation = [b.rows(slice(0, n_validation)) for b in batches]
     stored = [b.rows(slice(n_validation, None)) for b in batches]
     standardize(joint, stored)
@@ -232,6 +243,14 @@ def _check_arguments(
     ):
         if not isinstance(value, kind) and not (value is None and argument != "model"):
             raise TypeError(f"{argument} is {type(value).__name__}; expected {kind.__name__}.")
+    if random_seed is not None and (
+        not isinstance(random_seed, (int, np.integer)) or isinstance(random_seed, bool)
+    ):
+        raise TypeError(f"random_seed={random_seed!r}: expected an integer or None.")
+    if random_seed is not None and random_seed < 0:
+        raise ValueError(f"random_seed={random_seed}: expected 0 or more.")
+    if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
+        raise TypeError(f"checkpoint={checkpoint!r}: expected the path of a file.")
     if checkpoint is not None and random_seed is None:
         raise ValueError("checkpoint needs random_seed: a resumed run must repeat its batches.")
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from jana_pymc.joint import Batch
-from jana_pymc.simulation import GenerativeModel, Simulations, SimulationStore
+from jana_pymc.simulation import GenerativeModel, SimulationError, Simulations, SimulationStore
 from jana_pymc.training import ChunkRounds, SimulationRounds, TrainingSettings, to_batch
 
 AnySimulations: TypeAlias = Simulations | SimulationStore
@@ -74,6 +74,9 @@ def stores_and_first_chunks(
     for store in stores:
         if store.schema != model.schema or store.layout.names != model.layout.names:
             raise ValueError(f"{store!r} belongs to another model: schema or parameters differ.")
+        prior = store.options.get("prior")
+        if store.source == "prior" and prior not in (None, model.prior.digest()):
+            raise ValueError(f"{store!r} belongs to another model: its prior has another density.")
         if not store.chunks:
             raise ValueError(f"{store!r} is empty.")
     if all(len(store.chunks) == 1 for store in stores):
@@ -139,13 +142,20 @@ def simulated_online(
         batches = []
         for i, source in enumerate(_sources(model)):
             rng = np.random.default_rng((seed, 10 + i, number))
-            made = model.simulate(
-                n_simulations,
-                source=source,
-                random_seed=rng,
-                executor=executor,
-                progressbar=False,
-            )
+            try:
+                made = model.simulate(
+                    n_simulations,
+                    source=source,
+                    random_seed=rng,
+                    executor=executor,
+                    progressbar=False,
+                )
+            except SimulationError as error:
+                error.add_note(
+                    f"This was round {number} of online training; with checkpoint= it can go on "
+                    "from its last validation."
+                )
+                raise
             batches.append(to_batch(made, model.prior, device))
         return batches[0], batches[1] if len(batches) > 1 else None
 

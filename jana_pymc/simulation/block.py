@@ -162,7 +162,7 @@ def _simulate_rows(
     arguments |= {name: values[rows].copy() for name, values in result.conditions.items()}
     try:
         output = job.simulator(rng, **arguments, **job.sizes)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a library's way out must not end the whole run
         if record:
             result.record(Failure.EXCEPTION, np.atleast_1d(rows), _describe(error))
         return False
@@ -253,7 +253,7 @@ def _as_numbers(values: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any] | Non
     return array, ""
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"line {place.lineno} of {Path(place.filename).name}"
     return f"{type(error).__name__}: {error} ({where})"

@@ -240,7 +240,8 @@ class GenerativeModel:
         """Simulate to disk, chunk by chunk, as many data sets as the disk holds.
 
         A run that was cut short goes on with the chunk that it was at, and gives what an
-        uninterrupted one would have; with a larger `n_simulations` a store grows.
+        uninterrupted one would have; with a larger `n_simulations` a store grows. A chunk whose
+        folder was deleted is made again. Another prior is noticed, another simulator is not.
 
         Parameters
         ----------
@@ -269,13 +270,14 @@ class GenerativeModel:
         ValueError
             If the folder holds something else, or a store with other options.
         """
-        if not isinstance(random_seed, (int, np.integer)) or isinstance(random_seed, bool):
+        whole = (int, np.integer)
+        if not isinstance(random_seed, whole) or isinstance(random_seed, bool) or random_seed < 0:
             raise TypeError(
-                f"random_seed={random_seed!r}: expected an integer, by which a run that was cut "
-                "short goes on."
+                f"random_seed={random_seed!r}: expected an integer of at least 0, by which a run "
+                "that was cut short goes on."
             )
         for name, value in (("n_simulations", n_simulations), ("chunk_size", chunk_size)):
-            if not isinstance(value, (int, np.integer)) or value < 1:
+            if not isinstance(value, whole) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name}={value!r}: expected a positive integer.")
         options = {
             "source": source,
@@ -283,6 +285,7 @@ class GenerativeModel:
             "chunk_size": int(chunk_size),
             "schema": self.schema.to_dict(),
             "layout": self.layout.to_dict(),
+            "prior": self.prior.digest(),
         }
         n_chunks = -(-n_simulations // chunk_size)
         with simulation_progress(progressbar) as progress:

@@ -226,6 +226,10 @@ class PyMCPrior:
         points = np.arange(3)[:, None] * np.sin(1.0 + np.arange(self.n_unconstrained))
         return [float(value) for value in self.log_prob(points)]
 
+    def digest(self) -> list[str]:
+        """The fingerprint in few digits, which rounding on other machines does not change."""
+        return [f"{value:.6g}" for value in self.fingerprint()]
+
     def _apply(self, name: str, values: ArrayLike, size: int) -> NDArray[np.float64]:
         array = np.asarray(values, dtype=np.float64)
         if array.ndim == 0 or array.shape[-1] != size:

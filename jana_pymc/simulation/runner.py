@@ -136,7 +136,7 @@ def _run_tasks(job: Job, tasks: Sequence[Sequence[Block]], executor: Executor | 
     for number, result in results:
         if number == 0 and np.isin(result.failure, (Failure.EXCEPTION, Failure.SHAPE)).all():
             report = _report(result)
-            raise SimulationError(f"gave up after the first simulations: {report}")
+            raise SimulationError(f"gave up after the first of these simulations: {report}")
         yield number, result
 
 

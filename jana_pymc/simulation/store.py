@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from jana_pymc.simulation.simulations import Simulations
 INDEX = "index.json"
 FORMAT = "jana_pymc simulation store"
 VERSION = 1
+REPAIR = "Delete that folder and call GenerativeModel.simulate_to again: it makes the chunk anew."
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,22 @@ class Chunk:
     low, high : tuple of float
         Smallest and largest value of each parameter, flattened.
     failures : FailureReport
+    digest : str or None
+        Of all values, by which damage is noticed; None in stores of earlier versions.
     """
 
     n_simulations: int
     low: tuple[float, ...]
     high: tuple[float, ...]
     failures: FailureReport
+    digest: str | None = None
 
     @classmethod
     def of(cls, simulations: Simulations) -> Chunk:
         """Describe simulations."""
         theta = simulations.parameters
         low, high = (tuple(float(v) for v in f(theta, axis=0)) for f in (np.min, np.max))
-        return cls(len(simulations), low, high, simulations.failures)
+        return cls(len(simulations), low, high, simulations.failures, _digest(simulations))
 
 
 class SimulationStore:
@@ -81,8 +86,15 @@ class SimulationStore:
                 f"{str(self.path)!r} holds no simulation store; GenerativeModel.simulate_to makes "
                 "one."
             )
-        index = json.loads((self.path / INDEX).read_text())
-        if index.get("format") != FORMAT:
+        try:
+            index = json.loads((self.path / INDEX).read_text())
+            is_store = index["format"] == FORMAT
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{str(self.path / INDEX)!r}, the index of a simulation store, is damaged "
+                f"({error}); delete the folder and simulate again."
+            ) from error
+        if not is_store:
             raise ValueError(f"{str(self.path)!r} holds no simulation store.")
         if index["version"] > VERSION:
             raise ValueError(
@@ -98,6 +110,7 @@ class SimulationStore:
                 tuple(each["low"]),
                 tuple(each["high"]),
                 FailureReport.from_dict(each["failures"]),
+                each.get("digest"),
             )
             for each in index["chunks"]
         ]
@@ -130,15 +143,32 @@ class SimulationStore:
         )
 
     def load(self, *numbers: int) -> Simulations:
-        """Read chunks into memory, joined in the order of the numbers."""
-        return Simulations.concat([Simulations.load(self._file(number)) for number in numbers])
+        """Read chunks into memory, joined in the order of the numbers.
+
+        Raises
+        ------
+        IndexError
+            If there is no chunk of that number.
+        ValueError
+            If a chunk is missing, or is not what was written.
+        """
+        return Simulations.concat([self._load(number) for number in numbers])
+
+    def _load(self, number: int) -> Simulations:
+        if not 0 <= number < len(self.chunks):
+            raise IndexError(f"{self!r} has no chunk {number}.")
+        file, expected = chunk_file(self.path, number), self.chunks[number].digest
+        try:
+            loaded = Simulations.load(file)
+        except (FileNotFoundError, ValueError) as error:
+            raise ValueError(f"chunk {number} of {self!r}: {error} {REPAIR}") from error
+        if expected is not None and _digest(loaded) != expected:
+            raise ValueError(f"{str(file)!r} is not what was written there. {REPAIR}")
+        return loaded
 
     def __iter__(self) -> Iterator[Simulations]:
         """One chunk after the other."""
         return (self.load(number) for number in range(len(self.chunks)))
-
-    def _file(self, number: int) -> Path:
-        return chunk_file(self.path, number)
 
 
 def chunk_file(path: Path, number: int) -> Path:
@@ -181,11 +211,16 @@ def fill_store(
                 "another folder, or the same options."
             )
         chunks = existing.chunks
+    elif path.exists() and not path.is_dir():
+        raise ValueError(f"{str(path)!r} is a file; expected a folder for the store.")
     elif path.exists() and any(path.iterdir()):
         raise ValueError(f"{str(path)!r} is not empty and holds no simulation store.")
     else:
         path.mkdir(parents=True, exist_ok=True)
         chunks = []
+    for number in range(min(len(chunks), len(sizes))):
+        if not chunk_file(path, number).exists():
+            simulate(number, sizes[number]).save(chunk_file(path, number))
     for number in range(len(chunks), len(sizes)):
         file = chunk_file(path, number)
         if file.exists():  # complete, but killed before the index knew of it: made again alike
@@ -212,6 +247,7 @@ def _write_index(
                 "low": chunk.low,
                 "high": chunk.high,
                 "failures": chunk.failures.to_dict(),
+                "digest": chunk.digest,
             }
             for chunk in chunks
         ],
@@ -219,6 +255,15 @@ def _write_index(
     temporary = path / f".{INDEX}.{uuid.uuid4().hex}.part"
     temporary.write_text(json.dumps(index))
     os.replace(temporary, path / INDEX)
+
+
+def _digest(simulations: Simulations) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(map(str, simulations.dataset.data_vars)):
+        values = np.ascontiguousarray(simulations.dataset[name].values)
+        digest.update(f"{name}{values.shape}".encode())
+        digest.update(values.view(np.uint8).data if values.size else b"")
+    return digest.hexdigest()
 
 
 def require_zarr() -> None:

@@ -3,6 +3,7 @@
 from jana_pymc.training.batches import BatchSource, SimulationRounds, StoredSimulations, to_batch
 from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.loop import TrainingError, train
+from jana_pymc.training.parallel import agreed_seed
 from jana_pymc.training.rehearsal import rehearse
 from jana_pymc.training.settings import TrainingSettings, resolve_device
 from jana_pymc.training.streaming import ChunkRounds
@@ -15,6 +16,7 @@ __all__ = [
     "TrainingError",
     "TrainingHistory",
     "TrainingSettings",
+    "agreed_seed",
     "rehearse",
     "resolve_device",
     "to_batch",

@@ -35,6 +35,29 @@ def local_device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 
 
+def agreed_seed(seed: int, *, chosen: bool) -> int:
+    """The seed of all processes that train together: that of the first, if none was chosen.
+
+    Raises
+    ------
+    ValueError
+        If seeds were chosen and are not the same: each process would train networks of its own.
+    """
+    n = n_processes()
+    if n == 1:
+        return seed
+    device = local_device() if dist.get_backend() == "nccl" else torch.device("cpu")
+    own = torch.tensor([seed, int(chosen)], device=device)
+    all_of_them = [torch.empty_like(own) for _ in range(n)]
+    dist.all_gather(all_of_them, own)
+    seeds, choices = torch.stack(all_of_them).T.tolist()
+    if any(choices) and len({*zip(seeds, choices, strict=True)}) > 1:
+        raise ValueError(
+            f"random_seed differs among the {n} processes that train together; give all the same."
+        )
+    return int(seeds[0])
+
+
 def share(batch: Batch) -> Batch:
     """The rows of a batch that this process learns from.
 

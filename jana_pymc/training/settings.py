@@ -88,7 +88,13 @@ class TrainingSettings:
                 raise TypeError(f"{name}={value!r}: expected an integer.")
             if value < 1:
                 raise ValueError(f"{name}={value}: expected at least 1.")
+        for name in ("patience", "likelihood_obs"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name}={value!r}: expected a positive integer, or None.")
         for name in ("learning_rate", "likelihood_learning_rate", "gradient_clip"):
+            if not isinstance(getattr(self, name), (int, float)):
+                raise TypeError(f"{name}={getattr(self, name)!r}: expected a number.")
             if not 0.0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)}: expected a positive number.")
         steps = self.rehearsal_steps
