@@ -159,6 +159,7 @@ def test_surrogates_are_simulations(approximator) -> None:
     ("arguments", "options", "message"),
     [
         (([[1.0, 2.0]],), {}, r"\(1, 2\) when flattened"),
+        (([[np.nan]],), {}, "'mu' is NaN or infinite"),
         (([[1.0]], 0), {}, "n_obs=0"),
         (([[1.0]], [3, 4]), {}, "one for each data set"),
         (([[1.0]],), {"conditions": {"z": [1.0]}}, "trained with none"),
