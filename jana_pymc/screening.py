@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
-ERROR_RATE = 0.01
+ERROR_RATE = 0.001
 """Share of the components without influence that are kept all the same."""
 
 
