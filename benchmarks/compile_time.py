@@ -27,12 +27,14 @@ def first_draw(backend: str, sampler: str, n_trials: int) -> float:
     import torch  # noqa: PLC0415
 
     import jana_pymc as jana  # noqa: PLC0415
-    from jana_pymc.architecture import NetworkSettings, build_network  # noqa: PLC0415
+    from jana_pymc.architecture import build_network  # noqa: PLC0415
+    from jana_pymc.fitting import default_settings  # noqa: PLC0415
     from jana_pymc.tasks.ddm import ddm, prior, simulator  # noqa: PLC0415
 
     model = ddm()
     torch.manual_seed(1)
-    network = build_network(model.schema, model.prior, (True, False), NetworkSettings())
+    settings = default_settings(model.schema, model.prior.n_unconstrained)
+    network = build_network(model.schema, model.prior, (True, False), settings)
     region = np.array([[-5.5, 0.4, 0.1, 0.28], [5.5, 3.1, 1.1, 0.72]])
     likelihood = jana.LikelihoodApproximator(network.likelihood, model.layout, model.schema, region)
     data = simulator(np.random.default_rng(1), 1.0, 1.5, 0.5, 0.5, n_trials)

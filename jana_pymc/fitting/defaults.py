@@ -61,7 +61,8 @@ def default_settings(
     if schema.structure == "exchangeable":
         # A regression's observations share nothing that could be computed once for all of them.
         if n_continuous <= 1 and not has_counts and not schema.conditions:
-            return NetworkSettings(PosteriorSettings(), AutoregressiveSettings())
+            deep = AutoregressiveSettings(hidden=(64,) * 5, residual=True)
+            return NetworkSettings(PosteriorSettings(), deep)
         wide = (256, 256) if few else (128, 128)
         summary = SetSummarySettings(n_summaries=16, hidden=wide, means=True)
         return NetworkSettings(PosteriorSettings(summary, flow), vector)

@@ -36,11 +36,14 @@ class AutoregressiveSettings:
         A smooth one keeps gradients for NUTS smooth.
     n_bins : int
         Inner bins of each spline.
+    residual : bool
+        Residual connections between the hidden layers.
     """
 
     hidden: Sequence[int] = (64, 64)
     activation: Literal["relu", "silu", "tanh"] = "silu"
     n_bins: int = 12
+    residual: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
@@ -135,7 +138,12 @@ class AutoregressiveLikelihood(nn.Module):
     def _network(self, n_in: int, n_out: int) -> DenseNetwork:
         settings = self.settings
         return DenseNetwork(
-            n_in, n_out, hidden=settings.hidden, activation=settings.activation, zero_output=True
+            n_in,
+            n_out,
+            hidden=settings.hidden,
+            activation=settings.activation,
+            residual=settings.residual,
+            zero_output=True,
         )
 
     @torch.no_grad()
