@@ -97,7 +97,7 @@ def test_shifted_data_are_found_alone_and_together() -> None:
 def test_detection_checks_its_input() -> None:
     with pytest.raises(ValueError, match="200 at least"):
         detect(ExactPair(), exact_data(2, 1), n_simulations=100)
-    with pytest.raises(ValueError, match="level is 0"):
+    with pytest.raises(ValueError, match="level=0: expected"):
         detect(ExactPair(), exact_data(2, 1), level=0)
     with pytest.raises(ValueError, match="pass simulations="):
         detect(ExactPair(model=None), exact_data(2, 1))
@@ -271,7 +271,7 @@ def test_analysis_without_a_model_and_bad_settings(approximator, tmp_path) -> No
     result = jana.analyze(loaded, data, random_seed=1, progressbar=False)
     assert len(result) == 1
     assert 0 < result.table["p_value"][0] <= 1
-    with pytest.raises(ValueError, match="min_effective_share is 2"):
+    with pytest.raises(ValueError, match="min_effective_share=2: expected"):
         jana.analyze(loaded, data, min_effective_share=2)
-    with pytest.raises(ValueError, match="both must be at least 1"):
+    with pytest.raises(ValueError, match="draws=0: expected at least 1"):
         jana.analyze(loaded, data, draws=0)

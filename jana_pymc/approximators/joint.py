@@ -20,6 +20,7 @@ from jana_pymc.approximators.likelihood import LikelihoodApproximator
 from jana_pymc.approximators.novelty import Familiar, warn_if_unfamiliar
 from jana_pymc.approximators.posterior import PosteriorApproximator
 from jana_pymc.architecture import NetworkSettings, build_network
+from jana_pymc.checks import check_count
 from jana_pymc.joint import JointNetwork
 from jana_pymc.refinement import CANDIDATES, Refinement, warn_unreliable
 from jana_pymc.refinement import refine as refined_draws
@@ -30,6 +31,7 @@ from jana_pymc.simulation import (
     ParameterLayout,
     PyMCPrior,
     Simulations,
+    random_generator,
 )
 from jana_pymc.trained_region import warn_of_outside
 from jana_pymc.training import TrainingHistory, resolve_device
@@ -243,11 +245,8 @@ class JointApproximator:
         """
         if isinstance(groups, str):
             raise TypeError(f"groups={groups!r}: expected a sequence of names, ({groups!r},).")
-        for name, number in (("draws", draws), ("chains", chains)):
-            if not isinstance(number, (int, np.integer)) or isinstance(number, bool):
-                raise TypeError(f"{name}={number!r}: expected an integer.")
-            if number < 1:
-                raise ValueError(f"{name}={number}: expected at least 1.")
+        check_count("draws", draws)
+        check_count("chains", chains)
         unknown = sorted(set(groups) - set(GROUPS))
         if unknown:
             raise ValueError(f"groups={unknown} are unknown; choose from {list(GROUPS)}.")
@@ -255,7 +254,7 @@ class JointApproximator:
             raise ValueError(
                 f"observed_name={observed_name!r} is the name of a parameter; choose another."
             )
-        rng = np.random.default_rng(random_seed)
+        rng = random_generator(random_seed)
         batch = self.schema.batch(data)
         self.likelihood.check_reachable(batch.observables)
         if self._familiar is not None:

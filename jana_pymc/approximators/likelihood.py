@@ -21,7 +21,7 @@ from jana_pymc.inference_data import ArviZData, to_groups
 from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.missing_values import MissingValues
 from jana_pymc.pytensor import failure
-from jana_pymc.simulation import DataSchema, ParameterLayout
+from jana_pymc.simulation import DataSchema, ParameterLayout, random_generator
 from jana_pymc.threads import one_thread, side_by_side
 from jana_pymc.trained_region import Leaning, leaning, warn_of_leaning
 
@@ -422,7 +422,7 @@ class LikelihoodApproximator:
         random_seed: int | np.random.Generator | None,
     ) -> np.ndarray:
         generator = torch.Generator().manual_seed(
-            int(np.random.default_rng(random_seed).integers(2**63))
+            int(random_generator(random_seed).integers(2**63))
         )
         theta = torch.tensor(parameters)
         size = max(1, ROWS_AT_ONCE // n_obs)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from jana_pymc.posterior import PosteriorNetwork
-from jana_pymc.simulation import DataBatch, DataSchema, PyMCPrior
+from jana_pymc.simulation import DataBatch, DataSchema, PyMCPrior, random_generator
 from jana_pymc.threads import one_thread, side_by_side
 from jana_pymc.tracing import Repeated
 
@@ -75,7 +75,7 @@ class PosteriorApproximator:
         """
         condition = self._condition(batch)
         generator = torch.Generator(device=condition.device)
-        generator.manual_seed(int(np.random.default_rng(random_seed).integers(2**63)))
+        generator.manual_seed(int(random_generator(random_seed).integers(2**63)))
         latent = self.network.sample_latent(draws, condition, generator)
         values, log_q = _in_parts(self._pushed, latent, condition)
         return values, log_q

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jana_pymc import inference_data
+from jana_pymc.checks import check_count
 from jana_pymc.simulation import (
     DataBatch,
     DataSchema,
     Observable,
     Simulations,
+    random_generator,
     split_components,
 )
 from jana_pymc.simulation.failures import FailureReport
@@ -32,7 +34,7 @@ def simulate(
     random_seed: int | np.random.Generator | None = None,
 ) -> Simulations:
     """See `JointApproximator.simulate`."""
-    rng = np.random.default_rng(random_seed)
+    rng = random_generator(random_seed)
     layout, schema = approximator.layout, approximator.schema
     flat = layout.flatten(parameters) if isinstance(parameters, Mapping) else parameters
     theta = np.asarray(flat, dtype=float)
@@ -75,9 +77,8 @@ def prior_predictive(
     random_seed: int | np.random.Generator | None = None,
 ) -> inference_data.ArviZData:
     """See `JointApproximator.prior_predictive`."""
-    if draws < 1:
-        raise ValueError(f"draws={draws}; it must be at least 1.")
-    rng = np.random.default_rng(random_seed)
+    check_count("draws", draws)
+    rng = random_generator(random_seed)
     theta = approximator.prior.draw(draws, rng)
     made = simulate(approximator, theta, n_obs, conditions=conditions, random_seed=rng)
     observables = made.batch().observables[None]

@@ -43,8 +43,8 @@ def plot_analysis(
             table["effective_share"][chosen], height[chosen], s=12, color=colour, alpha=0.6,
             linewidths=0, label=rung,
         )  # fmt: skip
-        given[1].barh(rung, counts[rung], color=colour)
-        given[1].annotate(f" {counts[rung]}", (counts[rung], rung), va="center", fontsize=8)
+        bars = given[1].barh(rung, counts[rung], color=colour)
+        given[1].bar_label(bars, padding=3, fontsize=8)
     marked = table["misspecified"]
     given[0].scatter(
         table["effective_share"][marked], height[marked], s=40, facecolors="none",

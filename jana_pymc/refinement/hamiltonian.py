@@ -10,7 +10,7 @@ from pymc.model.fgraph import clone_model
 from pymc.step_methods.hmc.quadpotential import QuadPotentialFull
 
 from jana_pymc.refinement.refined import RefinedDraws
-from jana_pymc.simulation import DataBatch, PyMCPrior
+from jana_pymc.simulation import DataBatch, PyMCPrior, random_generator
 from jana_pymc.trained_region import leaning, warn_of_leaning
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def nuts(
     ValueError
         If draws are no multiple of chains, or variables were observed in the prior's model.
     """
-    rng = np.random.default_rng(random_seed)
+    rng = random_generator(random_seed)
     draws = starts.unconstrained.shape[1]
     if draws % chains:
         raise ValueError(f"{draws} draws cannot be laid out as {chains} chains of equal length.")

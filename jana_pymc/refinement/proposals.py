@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jana_pymc.importance import ImportanceWeights, pareto_smooth
-from jana_pymc.simulation import DataBatch
+from jana_pymc.simulation import DataBatch, random_generator
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -66,7 +66,7 @@ def propose(
     -------
     Proposed
     """
-    rng = np.random.default_rng(random_seed)
+    rng = random_generator(random_seed)
     unconstrained, log_q = approximator.posterior.sample_unconstrained(batch, draws, rng)
     parameters = approximator.prior.constrain(unconstrained)
     log_prior = approximator.prior.log_prob(unconstrained)

@@ -10,7 +10,7 @@ from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.refinement.hamiltonian import nuts
 from jana_pymc.refinement.refined import RefinedDraws
 from jana_pymc.refinement.resampling import CANDIDATES, psis
-from jana_pymc.simulation import DataBatch
+from jana_pymc.simulation import DataBatch, random_generator
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -51,7 +51,7 @@ def refine(
     """
     if method not in REFINEMENTS:
         raise ValueError(f"refine={method!r} is unknown; choose from {list(REFINEMENTS)}.")
-    rng = np.random.default_rng(random_seed)
+    rng = random_generator(random_seed)
     if method == "none":
         return _amortized(approximator, batch, draws, rng)
     weight = _pool_weight(approximator) if method == "pooled" else 1.0

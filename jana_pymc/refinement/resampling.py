@@ -12,7 +12,7 @@ from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.refinement.defence import defend
 from jana_pymc.refinement.proposals import propose
 from jana_pymc.refinement.refined import RefinedDraws, concatenate
-from jana_pymc.simulation import DataBatch
+from jana_pymc.simulation import DataBatch, random_generator
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -54,7 +54,7 @@ def psis(
     -------
     RefinedDraws
     """
-    rng = np.random.default_rng(random_seed)
+    rng = random_generator(random_seed)
     parts = []
     for part in _parts(len(batch), CANDIDATES * draws):
         proposed = propose(

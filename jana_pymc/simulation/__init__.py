@@ -15,7 +15,7 @@ from jana_pymc.simulation.observables import (
     split_components,
 )
 from jana_pymc.simulation.prior import PyMCPrior
-from jana_pymc.simulation.randomness import RandomSeed, seed_sequence
+from jana_pymc.simulation.randomness import RandomSeed, random_generator, seed_sequence
 from jana_pymc.simulation.schema import DataBatch, DataSchema
 from jana_pymc.simulation.simulations import Simulations
 from jana_pymc.simulation.store import SimulationStore
@@ -36,6 +36,7 @@ __all__ = [
     "SimulationStore",
     "Simulations",
     "observable_from_dict",
+    "random_generator",
     "scalar_components",
     "seed_sequence",
     "split_components",

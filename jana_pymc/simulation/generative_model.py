@@ -14,6 +14,7 @@ import numpy as np
 import pymc as pm
 from numpy.typing import ArrayLike, NDArray
 
+from jana_pymc.checks import check_count
 from jana_pymc.simulation.block import Job
 from jana_pymc.simulation.failures import Failure, FailureReport, SimulationError
 from jana_pymc.simulation.layout import ParameterLayout
@@ -276,9 +277,8 @@ class GenerativeModel:
                 f"random_seed={random_seed!r}: expected an integer of at least 0, by which a run "
                 "that was cut short goes on."
             )
-        for name, value in (("n_simulations", n_simulations), ("chunk_size", chunk_size)):
-            if not isinstance(value, whole) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}={value!r}: expected a positive integer.")
+        check_count("n_simulations", n_simulations)
+        check_count("chunk_size", chunk_size)
         options = {
             "source": source,
             "random_seed": int(random_seed),
@@ -311,15 +311,14 @@ class GenerativeModel:
     def _draw(
         self, n_simulations: int | None, source: str, seed: np.random.SeedSequence
     ) -> NDArray[np.float64]:
-        if not isinstance(n_simulations, (int, np.integer)) or n_simulations < 1:
-            raise ValueError(f"n_simulations must be a positive integer, got {n_simulations!r}.")
+        number = check_count("n_simulations", n_simulations)
         if source not in ("prior", "proposal"):
             raise ValueError(f"source must be 'prior' or 'proposal', got {source!r}.")
         if source == "prior":
-            return self.prior.draw(int(n_simulations), seed)
+            return self.prior.draw(number, seed)
         if self.proposal is None:
             raise ValueError("source='proposal', but the model was given no proposal.")
-        draws = self.proposal.draw(int(n_simulations), seed)
+        draws = self.proposal.draw(number, seed)
         return self.layout.flatten(self.proposal.layout.unflatten(draws))  # the order may differ
 
     def _given(

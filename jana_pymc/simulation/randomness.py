@@ -36,3 +36,16 @@ def seed_sequence(random_seed: RandomSeed) -> np.random.SeedSequence:
     if random_seed is not None and random_seed < 0:
         raise ValueError(f"random_seed must be >= 0, got {random_seed}.")
     return np.random.SeedSequence(None if random_seed is None else int(random_seed))
+
+
+def random_generator(random_seed: RandomSeed) -> np.random.Generator:
+    """Turn any accepted seed into a Generator: a given one is used, and advanced, itself.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `seed_sequence`.
+    """
+    if isinstance(random_seed, np.random.Generator):
+        return random_seed
+    return np.random.default_rng(seed_sequence(random_seed))

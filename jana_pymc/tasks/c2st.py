@@ -19,6 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from jana_pymc.simulation import random_generator
+
 __all__ = ["c2st", "scikit_learn"]
 
 N_FOLDS = 5
@@ -81,7 +83,7 @@ def c2st(
     if n_jobs < 1:
         raise ValueError(f"n_jobs={n_jobs}: expected at least 1.")
     if n_draws is not None:
-        rng = np.random.default_rng(random_seed)
+        rng = random_generator(random_seed)
         first, second = (_some(each, n_draws, rng) for each in (first, second))
     mean, sd = first.mean(axis=0), first.std(axis=0, ddof=1)
     if not (sd > 0).all():

@@ -27,7 +27,7 @@ from scipy.special import logsumexp
 
 from jana_pymc.approximators import JointApproximator
 from jana_pymc.refinement import log_importance_ratios, log_likelihood_of
-from jana_pymc.simulation import DataBatch
+from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.tasks.benchmark import Task
 
 __all__ = ["Loss", "Losses", "losses"]
@@ -143,7 +143,7 @@ def _log_evidence(
     random_seed: int | np.random.Generator | None,
 ) -> NDArray[np.float64]:
     """Two estimates of the log evidence, too small and too large on average, shape (2, sets)."""
-    rng = np.random.default_rng(random_seed)
+    rng = random_generator(random_seed)
     step = max(1, _VALUES_AT_ONCE // draws)
     sums = []
     for start in range(0, len(x), step):

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.progress import Progress
 
+from jana_pymc.checks import check_count, check_share
 from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.inference_data import (
     ArviZData,
@@ -27,7 +28,7 @@ from jana_pymc.refinement import (
     propose,
     psis,
 )
-from jana_pymc.simulation import DataBatch, ParameterLayout
+from jana_pymc.simulation import DataBatch, ParameterLayout, random_generator
 from jana_pymc.workflow.misspecification import Misspecification, detect_misspecification
 from jana_pymc.workflow.result import Result
 
@@ -158,13 +159,11 @@ def analyze(
     ValueError
         If the data do not fit the declared observables, or a setting is out of range.
     """
-    if draws < 1 or chains < 1:
-        raise ValueError(f"draws={draws}, chains={chains}: both must be at least 1.")
-    if not 0 < min_effective_share <= 1:
-        raise ValueError(
-            f"min_effective_share is {min_effective_share}; it must be above 0, and 1 at most."
-        )
-    rng = np.random.default_rng(random_seed)
+    check_count("draws", draws)
+    check_count("chains", chains)
+    check_share("min_effective_share", min_effective_share, one=True)
+    check_share("level", level)
+    rng = random_generator(random_seed)
     batch = approximator.schema.batch(data)
     check = _check(approximator, batch, simulations, level, rng)
     ladder = _Ladder(approximator, batch, draws * chains, chains, min_effective_share)

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from jana_pymc.simulation import random_generator
+
 MAX_POINTS = 1000
 """Points at which an ECDF is held against its band; more would only cost time."""
 
@@ -150,7 +152,7 @@ def randomized_pit(
     ndarray, shape of `ranks`
     """
     ranks = _checked_ranks(ranks, draws)
-    return (ranks + np.random.default_rng(random_seed).random(ranks.shape)) / (draws + 1)
+    return (ranks + random_generator(random_seed).random(ranks.shape)) / (draws + 1)
 
 
 def _points(draws: int) -> np.ndarray:

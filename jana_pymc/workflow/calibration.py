@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike
 from rich.progress import track
 
 from jana_pymc.approximators.surrogate import surrogate_batch
+from jana_pymc.checks import check_count
 from jana_pymc.inference_data import ArviZData, named_dataset, to_inference_data
 from jana_pymc.plots.accuracy import plot_contraction, plot_coverage, plot_ranks_histogram
 from jana_pymc.plots.calibration import plot_ranks_ecdf, plot_recovery
-from jana_pymc.simulation import DataBatch, ParameterLayout
+from jana_pymc.simulation import DataBatch, ParameterLayout, random_generator
 from jana_pymc.workflow.bands import (
     EcdfBand,
     ecdf_band,
@@ -307,9 +308,8 @@ def calibration(
     .. [2] Radev, Schmitt, Pratz, Picchini, Köthe & Bürkner (2023). JANA: Jointly amortized
        neural approximation of complex Bayesian models. UAI. Section 2.5.
     """
-    if draws < 1:
-        raise ValueError(f"draws is {draws}; it must be at least 1.")
-    for_model, for_data, for_posterior = np.random.default_rng(random_seed).spawn(3)
+    check_count("draws", draws)
+    for_model, for_data, for_posterior = random_generator(random_seed).spawn(3)
     if simulations is None:
         simulations = simulated(approximator, n_simulations, for_model, progressbar)
     parameters, batch = np.asarray(simulations.parameters), simulations.batch()

@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from jana_pymc.approximators.summary_space import SummarySpace
+from jana_pymc.checks import check_count, check_share
 from jana_pymc.plots.misspecification import plot_criticism
+from jana_pymc.simulation import random_generator
 from jana_pymc.workflow.mmd import kernel_widths, single_sample_mmd
 from jana_pymc.workflow.result import Result
 from jana_pymc.workflow.sources import simulated
@@ -110,8 +112,8 @@ def criticize(
     ValueError
         If there is more than one parameter vector, or no model to simulate from.
     """
-    if not 0 <= share < 1:
-        raise ValueError(f"share is {share}; it must be at least 0 and below 1.")
+    check_share("share", share, zero=True)
+    check_count("n_simulations", n_simulations, least=2, why="to compare one with the others")
     layout = approximator.layout
     flat = layout.flatten(parameters) if isinstance(parameters, Mapping) else parameters
     theta = np.atleast_2d(np.asarray(flat, dtype=float))
@@ -120,7 +122,7 @@ def criticize(
             f"parameters have shape {theta.shape} when flattened; expected one vector of "
             f"{layout.size}: data sets are compared at the same parameters."
         )
-    rng = np.random.default_rng(random_seed)
+    rng = random_generator(random_seed)
     if simulations is None:
         repeated = np.repeat(theta, n_simulations, axis=0)
         simulations = simulated(approximator, n_simulations, rng, progressbar, parameters=repeated)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jana_pymc.simulation import DataBatch
+from jana_pymc.checks import check_count
+from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.workflow.cross_validation_result import (
     Correction,
     CrossValidation,
@@ -78,12 +79,13 @@ def kfold(
     random_seed: int | np.random.Generator | None = None,
 ) -> CrossValidation:
     """K-fold cross-validation over random folds of equal size; otherwise as `loo`."""
-    rng = np.random.default_rng(random_seed)
+    rng = random_generator(random_seed)
     batch = approximator.schema.batch(data)
-    if k < 2 or k > int(batch.n_obs.min()):
+    check_count("k", k, least=2)
+    if k > batch.n_obs.min():
         raise ValueError(
-            f"k={k}: expected at least 2 folds, and no more than the {int(batch.n_obs.min())} "
-            "observations of the smallest data set."
+            f"k={k}: expected no more folds than the {int(batch.n_obs.min())} observations of the "
+            "smallest data set."
         )
     folds = [rng.permutation(np.arange(n) % k) for n in batch.n_obs]
     return _cross_validate(approximator, batch, folds, "kfold", correction, draws, rng)
@@ -192,11 +194,12 @@ def _cross_validate(
     moment_match: bool = False,
 ) -> CrossValidation:
     check_correction(correction)
-    approximator.likelihood.check_reachable(batch.observables)
-    _check_folds(approximator, batch, folds, correction)
-    rng = np.random.default_rng(random_seed)
     if draws is None:
         draws = POOLED_DRAWS if correction == "psis" else FOLD_DRAWS
+    check_count("draws", draws)
+    approximator.likelihood.check_reachable(batch.observables)
+    _check_folds(approximator, batch, folds, correction)
+    rng = random_generator(random_seed)
     results = []
     for i, fold in enumerate(folds):
         one = Folds(approximator, batch[i : i + 1], fold, joint=kind == "group")

@@ -11,6 +11,7 @@ import xarray as xr
 
 from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.inference_data import ArviZData, to_groups, to_inference_data
+from jana_pymc.simulation import random_generator
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -109,7 +110,7 @@ class AmortizedRefit(az.SamplingWrapper):
             **dict(zip(approximator.schema.conditions, batch.conditions[0].T, strict=True)),
         }
         self.sample_kwargs = {"draws": draws, "chains": chains, "refine": refine}
-        self.random_generator = np.random.default_rng(random_seed)
+        self.random_generator = random_generator(random_seed)
 
     def sel_observations(self, idx: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Split the data into those without and those with the given positions."""

@@ -12,9 +12,11 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.special import logsumexp
 
+from jana_pymc.checks import check_count
 from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.plots.evidence import plot_log_marginal_likelihood
 from jana_pymc.refinement import propose
+from jana_pymc.simulation import random_generator
 from jana_pymc.workflow.result import Result
 
 if TYPE_CHECKING:
@@ -168,9 +170,8 @@ def log_marginal_likelihood(
         errors, for some data sets: the amortized posterior is then far from the one that
         likelihood network and prior imply.
     """
-    if draws < 2:
-        raise ValueError(f"draws={draws}: at least 2 are needed to see how far they agree.")
-    rng = np.random.default_rng(random_seed)
+    check_count("draws", draws, least=2, why="to see how far they agree")
+    rng = random_generator(random_seed)
     batch = approximator.schema.batch(data)
     approximator.likelihood.check_reachable(batch.observables)
     size = max(1, DRAWS_AT_ONCE // draws)

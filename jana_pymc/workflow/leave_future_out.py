@@ -10,10 +10,11 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from jana_pymc.checks import check_count
 from jana_pymc.importance import pareto_k_threshold, pareto_smooth
 from jana_pymc.plots.leave_future_out import plot_leave_future_out
 from jana_pymc.refinement import log_importance_ratios, log_likelihood_of
-from jana_pymc.simulation import DataBatch
+from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.workflow.cross_validation import POOLED_DRAWS
 from jana_pymc.workflow.cross_validation_result import (
     Correction,
@@ -115,10 +116,13 @@ def leave_future_out(
        Simulation, 90(14), 2499-2523.
     """
     check_correction(correction)
+    check_count("start", start)
+    check_count("ahead", ahead)
+    check_count("draws", draws)
     batch = approximator.schema.batch(data)
     approximator.likelihood.check_reachable(batch.observables)
     _check_lengths(approximator, batch, start, ahead, correction)
-    rng = np.random.default_rng(random_seed)
+    rng = random_generator(random_seed)
     results = []
     for i in range(len(batch)):
         one = _OneSequence(approximator, batch[i : i + 1], start, ahead, draws, rng)
@@ -241,8 +245,6 @@ def _check_lengths(
     schema = approximator.schema
     if schema.structure == "vector":
         raise ValueError("the data are declared 'vector', which has no order in time to predict.")
-    if start < 1 or ahead < 1:
-        raise ValueError(f"start={start}, ahead={ahead}: both must be at least 1.")
     short = np.flatnonzero(batch.n_obs < start + ahead)
     if len(short):
         raise ValueError(

@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 
 from jana_pymc.approximators.novelty import summary_distances
 from jana_pymc.approximators.summary_space import KINDS, SummarySpace, data_summaries
+from jana_pymc.checks import check_share
 from jana_pymc.plots.misspecification import plot_misspecification
+from jana_pymc.simulation import random_generator
 from jana_pymc.workflow.mmd import kernel_widths, mmd_test
 from jana_pymc.workflow.result import Result
 from jana_pymc.workflow.sources import resized, simulated
@@ -167,9 +169,8 @@ def detect_misspecification(
     .. [1] Schmitt, M., Bürkner, P.-C., Köthe, U., & Radev, S. T. (2023). Detecting model
        misspecification in amortized Bayesian inference with neural networks. GCPR.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; it must lie between 0 and 1.")
-    rng = np.random.default_rng(random_seed)
+    check_share("level", level)
+    rng = random_generator(random_seed)
     observed = data.batch(pad=True) if hasattr(data, "batch") else approximator.schema.batch(data)
     if simulations is None:
         simulations = simulated(approximator, n_simulations, rng, progressbar)

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from jana_pymc.simulation import random_generator
+
 SQUARED_WIDTHS = tuple(float(2.0**k) for k in range(-4, 5))
 """Of the Gaussian kernels that are averaged, in units of the median squared distance."""
 
@@ -81,7 +83,7 @@ def mmd_test(
     ----------
     .. [1] Gretton, A., et al. (2012). A kernel two-sample test. JMLR, 13, 723-773.
     """
-    rng = np.random.default_rng(random_seed)
+    rng = random_generator(random_seed)
     pooled = np.concatenate([x, simulated])
     gram = kernel(pooled, pooled, widths)
     weights = np.full((len(pooled), 1 + n_permutations), -1.0 / len(simulated))

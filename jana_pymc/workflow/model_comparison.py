@@ -11,7 +11,9 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
+from jana_pymc.checks import check_count
 from jana_pymc.plots.evidence import plot_model_comparison, plot_model_recovery
+from jana_pymc.simulation import random_generator
 from jana_pymc.workflow.evidence import log_marginal_likelihood, posterior_probabilities
 from jana_pymc.workflow.result import Result
 
@@ -229,7 +231,7 @@ def compare_models(
     """
     names = _checked_names(approximators)
     prior = _prior_probabilities(names, prior_probabilities)
-    rng = np.random.default_rng(random_seed)
+    rng = random_generator(random_seed)
     results = [
         log_marginal_likelihood(approximators[name], data, draws=draws, random_seed=rng)
         for name in names
@@ -270,13 +272,14 @@ def model_recovery(
     ModelRecovery
     """
     names = _checked_names(approximators)
+    check_count("n_simulations", n_simulations)
     without = [name for name in names if approximators[name].model is None]
     if without:
         raise ValueError(
             f"{', '.join(without)} has no simulator: load it with its GenerativeModel rather than "
             "with the prior alone."
         )
-    rng = np.random.default_rng(random_seed)
+    rng = random_generator(random_seed)
     parts, true_model = [], []
     for i, name in enumerate(names):
         model: Any = approximators[name].model

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jana_pymc.approximators.surrogate import surrogate_batch
-from jana_pymc.simulation import DataBatch
+from jana_pymc.checks import check_count
+from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.workflow.calibration import Calibration, ranked
 from jana_pymc.workflow.sources import simulated
 
@@ -65,6 +66,10 @@ def posterior_calibration(
     .. [1] Säilynoja, T., Schmitt, M., Bürkner, P.-C., & Vehtari, A. (2025). Posterior SBC:
        Simulation-based calibration checking conditional on data. arXiv:2502.03279.
     """
+    check_count("n_simulations", n_simulations)
+    check_count("draws", draws)
+    if n_replicate is not None:
+        check_count("n_replicate", n_replicate)
     observed = approximator.schema.batch(data)
     if len(observed) != 1:
         raise ValueError(f"there are {len(observed)} data sets; posterior calibration takes one.")
@@ -76,7 +81,7 @@ def posterior_calibration(
             "there is no room for a replicate. Train with a larger n_obs, or pass a part of the "
             "data."
         )
-    rng = np.random.default_rng(random_seed)
+    rng = random_generator(random_seed)
     repeated = observed[np.zeros(n_simulations, dtype=int)]
     parameters = approximator.posterior.sample(observed, n_simulations, random_seed=rng)[0]
     if joint or approximator.schema.conditions:

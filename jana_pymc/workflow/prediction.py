@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from jana_pymc.checks import check_count
 from jana_pymc.plots.prediction import plot_prediction
 from jana_pymc.refinement import log_likelihood_of, propose
+from jana_pymc.simulation import random_generator
 from jana_pymc.workflow.cross_validation_result import Correction, check_correction
 from jana_pymc.workflow.log_averages import standard_error_of, weighted
 from jana_pymc.workflow.result import Result
@@ -82,7 +84,8 @@ def elpd(
        Bayesian models. UAI. Equation 12.
     """
     check_correction(correction)
-    rng = np.random.default_rng(random_seed)
+    check_count("draws", draws)
+    rng = random_generator(random_seed)
     batch = approximator.schema.batch(data)
     new = approximator.schema.batch(new_data, check_n_obs=False)
     if len(batch) != len(new):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jana_pymc.checks import check_count
 from jana_pymc.simulation import DataBatch
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def simulated(
     ValueError
         If the approximator has no model.
     """
+    check_count("n_simulations", n_simulations)
     if approximator.model is None:
         raise ValueError(
             "the approximator has no model to simulate from: pass simulations=, made by the "

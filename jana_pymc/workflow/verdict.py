@@ -13,9 +13,10 @@ from scipy import special
 
 from jana_pymc.approximators.summary_space import fixed_summaries
 from jana_pymc.approximators.surrogate import surrogate_batch
+from jana_pymc.checks import check_count, check_share
 from jana_pymc.inference_data import ArviZData, to_groups, to_inference_data
 from jana_pymc.plots.calibration import plot_ranks_ecdf
-from jana_pymc.simulation import DataBatch
+from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.workflow.bands import uniformity_p_value
 from jana_pymc.workflow.calibration import Calibration, ranked
 from jana_pymc.workflow.exchangeability import data_features, standardized, swap_p_values
@@ -165,9 +166,9 @@ def verdict(
        Simulation-based calibration checking for Bayesian computation: The choice of test
        quantities shapes sensitivity. Bayesian Analysis.
     """
-    if not 0 < error_rate < 1:
-        raise ValueError(f"error_rate is {error_rate}; it must lie between 0 and 1.")
-    rng = np.random.default_rng(random_seed)
+    check_share("error_rate", error_rate)
+    check_count("draws", draws)
+    rng = random_generator(random_seed)
     if simulations is None:
         simulations = simulated(approximator, n_simulations, rng, progressbar)
     parameters, batch = np.asarray(simulations.parameters), simulations.batch()

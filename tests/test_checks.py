@@ -1,0 +1,91 @@
+"""Settings that are no sensible numbers: every part of the workflow names them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from exact_pair import ExactPair, data_sets
+
+import jana_pymc as jana
+from jana_pymc.checks import check_count, check_share
+
+pytestmark = pytest.mark.arviz
+
+PAIR = ExactPair()
+ONE = data_sets(12)[0]
+THETA = {"mu": 0.0}
+
+CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    "log_marginal_likelihood": (jana.log_marginal_likelihood, (ONE,)),
+    "elpd": (jana.elpd, (ONE, ONE)),
+    "loo": (jana.loo, (ONE,)),
+    "kfold": (jana.kfold, (ONE,)),
+    "loo_approximate_posterior": (jana.loo_approximate_posterior, (ONE,)),
+    "calibration": (jana.calibration, ()),
+    "posterior_calibration": (jana.posterior_calibration, (ONE,)),
+    "verdict": (jana.verdict, ()),
+    "detect_misspecification": (jana.detect_misspecification, (ONE,)),
+    "criticize": (jana.criticize, (THETA,)),
+    "analyze": (jana.analyze, (ONE,)),
+}
+COUNTS = {
+    "draws": set(CALLS) - {"detect_misspecification", "criticize"},
+    "n_simulations": {
+        "calibration",
+        "posterior_calibration",
+        "verdict",
+        "detect_misspecification",
+        "criticize",
+    },
+    "k": {"kfold"},
+    "chains": {"analyze"},
+}
+SHARES = {
+    "level": {"detect_misspecification", "analyze"},
+    "error_rate": {"verdict"},
+    "share": {"criticize"},
+    "min_effective_share": {"analyze"},
+}
+
+
+def call(name: str, **settings: object) -> None:
+    function, data = CALLS[name]
+    function(PAIR, *data, **settings)
+
+
+@pytest.mark.parametrize(
+    ("setting", "name"), [(s, name) for s, names in COUNTS.items() for name in sorted(names)]
+)
+@pytest.mark.parametrize("value", [0, -1, 2.5, "many", True])
+def test_counts(setting: str, name: str, value: object) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"{setting}={value!r}: expected"):
+        call(name, **{setting: value})
+
+
+@pytest.mark.parametrize(
+    ("setting", "name"), [(s, name) for s, names in SHARES.items() for name in sorted(names)]
+)
+@pytest.mark.parametrize("value", [-0.1, 1.5, np.nan, "much", True])
+def test_shares(setting: str, name: str, value: object) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"{setting}={value!r}: expected"):
+        call(name, **{setting: value})
+
+
+@pytest.mark.parametrize("name", sorted(CALLS))
+def test_random_seeds(name: str) -> None:
+    with pytest.raises(ValueError, match="random_seed must be >= 0, got -1"):
+        call(name, random_seed=-1)
+    with pytest.raises(TypeError, match=r"random_seed must be an integer, .* got 'today'"):
+        call(name, random_seed="today")
+
+
+def test_what_is_allowed() -> None:
+    assert check_count("draws", np.int64(3)) == 3
+    with pytest.raises(ValueError, match="draws=1: expected at least 2 to see how far they agree"):
+        check_count("draws", 1, least=2, why="to see how far they agree")
+    check_share("level", 1, one=True)
+    check_share("share", 0, zero=True)
+    check_share("share", np.float32(0.5))
