@@ -19,6 +19,7 @@ PACKAGE = "jana_pymc"
 
 # From the ground up. A room imports only from floors below its own.
 FLOORS = (
+    ("checks",),
     ("networks", "screening", "simulation", "storage", "threads", "tracing"),
     ("flows",),
     ("likelihoods",),
