@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from jana_pymc.flows import FlowSettings
 from jana_pymc.flows.autoregressive import AutoregressiveTransform
 from jana_pymc.likelihoods import (
     Bound,
@@ -39,8 +40,11 @@ def shaken(network: torch.nn.Module, scale: float = 0.3, seed: int = 0) -> torch
     return network.double()
 
 
-def test_autoregressive_transform_has_its_jacobian_and_inverse() -> None:
-    transform = shaken(AutoregressiveTransform(3, 2, hidden=(8,), conditioner_hidden=8))
+@pytest.mark.parametrize("layers", [2, 4])
+def test_autoregressive_transform_has_its_jacobian_and_inverse(layers: int) -> None:
+    transform = shaken(
+        AutoregressiveTransform(3, 2, hidden=(8,), conditioner_hidden=8, conditioner_layers=layers)
+    )
     x = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     condition = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     z, log_det = transform(x, condition)
@@ -53,6 +57,16 @@ def test_autoregressive_transform_has_its_jacobian_and_inverse() -> None:
     back, inverse_log_det = transform.inverse(z, condition)
     torch.testing.assert_close(back, x, rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(inverse_log_det, -log_det, rtol=1e-8, atol=1e-8)
+    # Points that share a condition take the same networks by another way.
+    shared = transform(x[:, None].expand(5, 3, 3), condition[:, None])
+    torch.testing.assert_close(shared[0], z[:, None].expand(5, 3, 3), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(shared[1], log_det[:, None].expand(5, 3), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("settings", [FlowSettings, VectorSettings])
+def test_conditioners_have_two_layers_at_least(settings: type) -> None:
+    with pytest.raises(ValueError, match="conditioner_layers=1: expected at least 2"):
+        settings(conditioner_layers=1)
 
 
 def test_probabilities_of_discrete_components_sum_to_one() -> None:

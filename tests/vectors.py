@@ -14,7 +14,11 @@ CASES = {
     "regression": ([2, Support()], {"n_conditions": 3}, {}),
     "discrete": ([3, CountRange(6), CountRange(), 2], {}, {}),
     "mixed": ([CountRange(4), *REAL], {}, {}),
-    "residual": ([CountRange(4), *REAL[:2]], {}, {"hidden": (6, 6, 6), "residual": True}),
+    "residual": (
+        [CountRange(4), *REAL[:2]],
+        {},
+        {"hidden": (6, 6, 6), "residual": True, "conditioner_layers": 4},
+    ),
     "distractors": ([Support()] * 5, {}, {"informative": (1, 4)}),
     "sequence": (REAL[:2] * 3, {"n_steps": 3}, {}),
     "an angle": ([CountRange(4), Support()], {}, {"angles": (0,)}),

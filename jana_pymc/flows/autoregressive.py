@@ -45,8 +45,8 @@ class AutoregressiveTransform(nn.Module):
         Hidden layers of the network behind m and s; empty leaves both out.
     residual : bool
         Residual connections between these.
-    conditioner_hidden : int
-        Width of the networks h.
+    conditioner_hidden, conditioner_layers : int
+        Width and number of hidden layers of the networks h.
     sees : Tensor of bool, shape (dim, dim), optional
         Which of the components before its own each network sees; all by default.
     """
@@ -60,6 +60,7 @@ class AutoregressiveTransform(nn.Module):
         hidden: tuple[int, ...] = (128, 128),
         residual: bool = False,
         conditioner_hidden: int = 64,
+        conditioner_layers: int = 2,
         sees: Bool[Tensor, "d d"] | None = None,
     ):
         super().__init__()
@@ -72,6 +73,7 @@ class AutoregressiveTransform(nn.Module):
             n_condition,
             2 + n_spline_parameters(n_bins),
             hidden=conditioner_hidden,
+            n_layers=conditioner_layers,
             sees=sees,
         )
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from jana_pymc.checks import check_count
 from jana_pymc.flows.autoregressive import AutoregressiveTransform, Reverse
 from jana_pymc.flows.coupling import AffineElementwise, Coupling, SplineElementwise
 from jana_pymc.flows.latents import (
@@ -38,8 +39,9 @@ class FlowSettings:
     hidden, activation, dropout
         The conditioning networks, see `DenseNetwork`; of an autoregressive flow, the network that
         standardises by the condition.
-    conditioner_hidden : int
-        Width of each component's own network in an autoregressive flow.
+    conditioner_hidden, conditioner_layers : int
+        Width and number of hidden layers of each component's own network in an autoregressive
+        flow. Its first two layers are plain, further ones residual.
     n_bins : int
         Inner bins of the splines.
     degrees_of_freedom : float, optional
@@ -62,6 +64,7 @@ class FlowSettings:
     activation: Literal["relu", "silu", "tanh"] = "silu"
     dropout: float = 0.0
     conditioner_hidden: int = 64
+    conditioner_layers: int = 2
     n_bins: int = 8
     degrees_of_freedom: float | None = None
     latent: Literal["gaussian", "student_t", "mixture"] | None = None
@@ -79,6 +82,7 @@ class FlowSettings:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {allowed}.")
         if self.n_layers < 1:
             raise ValueError(f"n_layers={self.n_layers}: a flow needs at least one layer.")
+        check_count("conditioner_layers", self.conditioner_layers, least=2)
         if self.degrees_of_freedom is not None:
             if self.latent not in (None, "student_t"):
                 raise ValueError(
@@ -196,6 +200,7 @@ def _autoregressive(dim: int, n_condition: int, settings: FlowSettings) -> list[
                 hidden=() if layer else tuple(settings.hidden),
                 residual=settings.residual,
                 conditioner_hidden=settings.conditioner_hidden,
+                conditioner_layers=settings.conditioner_layers,
             )
         )
     return transforms

@@ -44,8 +44,8 @@ class DiscreteAutoregressive(nn.Module):
         Hidden layers of the network that standardises counts.
     residual : bool
         Residual connections between these.
-    conditioner_hidden : int
-        Width of each component's own network.
+    conditioner_hidden, conditioner_layers : int
+        Width and number of hidden layers of each component's own network.
     sees : Tensor of bool, shape (dim, dim), optional
         Which of the components before its own each depends on; all by default.
     """
@@ -62,6 +62,7 @@ class DiscreteAutoregressive(nn.Module):
         hidden: tuple[int, ...] = (128, 128),
         residual: bool = False,
         conditioner_hidden: int = 64,
+        conditioner_layers: int = 2,
         sees: Bool[Tensor, "d d"] | None = None,
     ):
         super().__init__()
@@ -72,7 +73,12 @@ class DiscreteAutoregressive(nn.Module):
         )
         self.location_scale = LocationScaleNetwork(n_context, dim, hidden, residual)
         self.conditioners = ConditionerBank(
-            dim, n_context, n_outputs, hidden=conditioner_hidden, sees=sees
+            dim,
+            n_context,
+            n_outputs,
+            hidden=conditioner_hidden,
+            n_layers=conditioner_layers,
+            sees=sees,
         )
         self.register_buffer("code_mean", torch.zeros(dim))
         self.register_buffer("code_sd", torch.ones(dim))

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from jana_pymc.checks import check_count
 from jana_pymc.flows.autoregressive import AutoregressiveTransform, Reverse
 from jana_pymc.flows.flow import ConditionalFlow
 from jana_pymc.flows.latents import GaussianLatent
@@ -40,8 +41,9 @@ class VectorSettings:
         Hidden layers of the network that standardises the components.
     residual : bool
         Residual connections between these.
-    conditioner_hidden : int
-        Width of each component's own network.
+    conditioner_hidden, conditioner_layers : int
+        Width and number of hidden layers of each component's own network, whose layers are
+        residual from the third.
     n_bins : int
         Inner bins of the splines of continuous components; counts have half as many.
     informative : tuple of int, optional
@@ -59,12 +61,14 @@ class VectorSettings:
     hidden: Sequence[int] = (256, 256)
     residual: bool = False
     conditioner_hidden: int = 64
+    conditioner_layers: int = 2
     n_bins: int = 8
     informative: Sequence[int] | None = None
     order: int | None = None
     angles: Sequence[int] = ()
 
     def __post_init__(self) -> None:
+        check_count("conditioner_layers", self.conditioner_layers, least=2)
         object.__setattr__(self, "hidden", tuple(self.hidden))
         object.__setattr__(self, "angles", tuple(self.angles))
         if self.informative is not None:
@@ -166,6 +170,7 @@ class VectorLikelihood(nn.Module):
         self.n_products = n_products if n_products <= MAX_PRODUCTS else 0
         n_context = n_entering + n_conditions + self.n_products
         hidden, width = tuple(settings.hidden), settings.conditioner_hidden
+        depth = settings.conditioner_layers
         sees = _past(len(self.components), n_steps, settings.order)
         self.discrete_part = None
         if discrete:
@@ -176,6 +181,7 @@ class VectorLikelihood(nn.Module):
                 hidden=hidden,
                 residual=settings.residual,
                 conditioner_hidden=width,
+                conditioner_layers=depth,
                 sees=sees,
             )
         self.flow = None
@@ -192,6 +198,7 @@ class VectorLikelihood(nn.Module):
                         hidden=() if layer else hidden,
                         residual=settings.residual,
                         conditioner_hidden=width,
+                        conditioner_layers=depth,
                         sees=sees,
                     )
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Bool, Float
@@ -59,15 +60,17 @@ class LocationScaleNetwork(nn.Module):
 class ConditionerBank(nn.Module):
     """As many networks as there are components, the j-th seeing the context and components < j.
 
-    The networks share no weights, but their work: all are evaluated by three batched products. One
-    output of each, the shift, has a linear part beside the network.
+    The networks share no weights, but their work: all are evaluated by a batched product a layer.
+    One output of each, the shift, has a linear part beside the network.
 
     Parameters
     ----------
     dim, n_context, n_outputs : int
         Number of networks, size of the context, outputs of each network.
     hidden : int
-        Width of the two hidden layers.
+        Width of the hidden layers.
+    n_layers : int
+        Number of hidden layers, at least 2; those after the second are residual.
     shift : int
         Which output has the linear part.
     sees : Tensor of bool, shape (dim, dim), optional
@@ -83,6 +86,7 @@ class ConditionerBank(nn.Module):
         n_outputs: int,
         *,
         hidden: int = 64,
+        n_layers: int = 2,
         shift: int = 0,
         sees: Bool[Tensor, "d d"] | None = None,
     ):
@@ -100,6 +104,12 @@ class ConditionerBank(nn.Module):
         self.bias_in = nn.Parameter(_uniform(dim, hidden) * bound)
         self.weight = nn.Parameter(_uniform(dim, hidden, hidden) / math.sqrt(hidden))
         self.bias = nn.Parameter(_uniform(dim, hidden) / math.sqrt(hidden))
+        self.residual_weights = nn.ParameterList(
+            _uniform(dim, hidden, hidden) / math.sqrt(hidden) for _ in range(n_layers - 2)
+        )
+        self.residual_biases = nn.ParameterList(
+            _uniform(dim, hidden) / math.sqrt(hidden) for _ in range(n_layers - 2)
+        )
         self.weight_out = nn.Parameter(torch.zeros(dim, hidden, n_outputs))
         self.bias_out = nn.Parameter(torch.zeros(dim, n_outputs))
         self.linear = nn.Parameter(torch.zeros(dim, n_in))
@@ -116,6 +126,8 @@ class ConditionerBank(nn.Module):
         h = torch.einsum("bi,jih->jbh", x, self.weight_in * self.mask[..., None])
         h = silu(h + self.bias_in[:, None])
         h = silu(torch.baddbmm(self.bias[:, None], h, self.weight))
+        for weight, bias in self._residual_layers():
+            h = h + silu(torch.baddbmm(bias[:, None], h, weight))
         raw = torch.baddbmm(self.bias_out[:, None], h, self.weight_out).transpose(0, 1)
         return self._add(raw, x @ (self.linear * self.mask).T)
 
@@ -136,6 +148,8 @@ class ConditionerBank(nn.Module):
             h = h + x @ (self.weight_in[j, c : c + j] * seen[:, None])
             shift = shift + x @ (self.linear[j, c : c + j] * seen)
         h = silu(linear(silu(h), self.weight[j].T, self.bias[j]))
+        for weight, bias in self._residual_layers():
+            h = h + silu(linear(h, weight[j].T, bias[j]))
         return self._add(linear(h, self.weight_out[j].T, self.bias_out[j]), shift)
 
     def after_first(
@@ -149,10 +163,15 @@ class ConditionerBank(nn.Module):
         h = (x @ weight).reshape(n_sets, n, dim - 1, -1) + shared[:, None]
         h = silu(h).flatten(0, 1).transpose(0, 1)
         h = silu(torch.baddbmm(self.bias[1:, None], h, self.weight[1:]))
+        for weight, bias in self._residual_layers():
+            h = h + silu(torch.baddbmm(bias[1:, None], h, weight[1:]))
         raw = torch.baddbmm(self.bias_out[1:, None], h, self.weight_out[1:]).transpose(0, 1)
         weight = (self.linear * self.mask)[1:]
         shift = (x @ weight[:, c:].T).reshape(n_sets, n, -1) + (context @ weight[:, :c].T)[:, None]
         return self._add(raw.reshape(n_sets, n, dim - 1, -1), shift)
+
+    def _residual_layers(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(self.residual_weights, self.residual_biases, strict=True)
 
     def _add(self, raw: Tensor, shift: Tensor) -> Tensor:
         before, own, after = raw.tensor_split((self.shift, self.shift + 1), -1)

@@ -210,6 +210,8 @@ def _bank(
     h = x @ pt.constant(first.reshape(first.shape[0], -1)) + _numpy(bank.bias_in).ravel()
     h = _silu(h).reshape((-1, bank.dim, hidden)).transpose(1, 0, 2)
     h = _silu(h @ pt.constant(_numpy(bank.weight)) + _numpy(bank.bias)[:, None])
+    for weight, bias in zip(bank.residual_weights, bank.residual_biases, strict=True):
+        h = h + _silu(h @ pt.constant(_numpy(weight)) + _numpy(bias)[:, None])
     raw = h @ pt.constant(_numpy(bank.weight_out)) + _numpy(bank.bias_out)[:, None]
     shift = x @ pt.constant((_numpy(bank.linear) * mask).T)
     own = np.zeros(raw.type.shape[2] or bank.bias_out.shape[1])
