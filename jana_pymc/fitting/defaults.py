@@ -55,6 +55,9 @@ def default_settings(
     few = n_parameters <= FEW_PARAMETERS
     hidden = (128,) * 6 if few else (128, 128)
     flow = FlowSettings(transform="autoregressive", n_layers=layers, hidden=hidden, residual=few)
+    if few:  # three layers can be narrower than two, and are no slower for it than shallow ones
+        width = 32 if layers == 3 else 64
+        flow = replace(flow, conditioner_hidden=width, conditioner_layers=6, n_bins=16)
     # What has no past has its location and scale from one network, and needs little of its own.
     own = 8 if schema.order == 0 else VectorSettings.conditioner_hidden
     vector = VectorSettings(hidden=hidden, residual=few, conditioner_hidden=own, order=schema.order)

@@ -131,7 +131,10 @@ class SplineTable:
 
     def lookup(self, bins: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch 6"]:
         """Fields of one bin for each input; splines broadcast against the inputs."""
-        return torch.take_along_dim(self.fields, bins[..., None, None], -2).squeeze(-2)
+        shape = torch.broadcast_shapes(self.fields.shape[:-2], bins.shape)
+        fields = self.fields.expand(*shape, *self.fields.shape[-2:])
+        index = bins[..., None, None].expand(*shape, 1, N_FIELDS)
+        return torch.gather(fields, -2, index).squeeze(-2)
 
     def lookup_grouped(
         self, x: Float[Tensor, " rows"], group: Int[Tensor, " rows"], field: int = 0
