@@ -36,7 +36,9 @@ class ValuesAsked(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def traced(module: nn.Module, tensors: Sequence[Tensor]) -> Callable[..., Any] | None:
+def traced(
+    module: nn.Module, tensors: Sequence[Tensor], *, frozen: bool = False
+) -> Callable[..., Any] | None:
     """What does the same for tensors of the same shapes, or None if there is no such thing.
 
     The same operations in the same order: results are equal to the last bit.
@@ -47,6 +49,8 @@ def traced(module: nn.Module, tensors: Sequence[Tensor]) -> Callable[..., Any] |
         Its parameters stay variables; all else that it holds becomes constant.
     tensors : sequence of Tensor
         Its arguments.
+    frozen : bool
+        Make the parameters constants too, and compute once what depends on them alone.
     """
     with torch.random.fork_rng(devices=[]):
         with torch.no_grad(), ValuesAsked() as asked:
@@ -59,6 +63,8 @@ def traced(module: nn.Module, tensors: Sequence[Tensor]) -> Callable[..., Any] |
                 # tracer, leaves no gradients.
                 warnings.simplefilter("ignore")
                 trace = torch.jit.trace(module, tuple(tensors), check_trace=False)
+                if frozen:
+                    trace = torch.jit.freeze(trace.eval(), optimize_numerics=False)
         except RuntimeError:  # whatever the tracer does not take
             return None
 
@@ -72,7 +78,8 @@ def traced(module: nn.Module, tensors: Sequence[Tensor]) -> Callable[..., Any] |
 class Repeated:
     """A module that is traced for those shapes with which it is called again and again.
 
-    Pickles and copies without the traces.
+    Its weights are constants of a trace, which is made anew if they have been changed. Pickles and
+    copies without the traces.
 
     Parameters
     ----------
@@ -82,13 +89,15 @@ class Repeated:
 
     def __init__(self, module: nn.Module):
         self.module = module
+        self._weights = list(module.parameters())
         self._calls: OrderedDict[Any, int] = OrderedDict()
         self._traces: dict[Any, Callable[..., Any]] = {}
         self._lock = threading.Lock()
 
     def __call__(self, *tensors: Tensor) -> Any:
         """Evaluate."""
-        key = tuple((t.shape, t.stride(), t.dtype, t.device) for t in tensors)
+        shapes = tuple((t.shape, t.stride(), t.dtype, t.device) for t in tensors)
+        key = shapes, tuple((p._version, p.data_ptr()) for p in self._weights)
         with self._lock:
             function = self._look(key, tensors)
         return function(*tensors)
@@ -100,7 +109,7 @@ class Repeated:
             oldest, _ = self._calls.popitem(last=False)
             self._traces.pop(oldest, None)
         if calls > CALLS_BEFORE_TRACING and key not in self._traces:
-            self._traces[key] = traced(self.module, tensors) or self.module
+            self._traces[key] = traced(self.module, tensors, frozen=True) or self.module
         return self._traces.get(key, self.module)
 
     def __getstate__(self) -> dict[str, Any]:

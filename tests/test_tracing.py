@@ -6,6 +6,7 @@ import copy
 import pickle
 
 import numpy as np
+import pytest
 import torch
 from conjugate import normal_mean
 from torch import nn
@@ -46,11 +47,28 @@ def test_shapes_that_come_again_are_traced() -> None:
     calls = module.calls
     assert torch.equal(repeated(2.0 * x), torch.tanh(module.layer(2.0 * x)))
     assert module.calls == calls  # without Python
-    with torch.no_grad():
-        module.layer.weight.mul_(2.0)  # weights stay variables
-    assert torch.equal(repeated(x), torch.tanh(module.layer(x)))
     assert torch.equal(repeated(x[:3]), torch.tanh(module.layer(x[:3])))
     assert module.calls == calls + 1  # another shape
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_weights_that_change_are_noticed(in_place: bool) -> None:
+    module = Counted()
+    repeated = Repeated(module)
+    x = torch.randn(5, 2, generator=torch.Generator().manual_seed(1))
+    for _ in range(CALLS_BEFORE_TRACING + 1):
+        repeated(x)
+    with torch.no_grad():
+        if in_place:
+            module.layer.weight.mul_(2.0)
+        else:
+            module.layer.weight.data = 2.0 * module.layer.weight
+    expected = torch.tanh(module.layer(x))
+    for _ in range(CALLS_BEFORE_TRACING + 1):
+        assert torch.equal(repeated(x), expected)
+    calls = module.calls
+    assert torch.equal(repeated(x), expected)
+    assert module.calls == calls  # traced again
 
 
 def test_what_depends_on_values_stays_with_python() -> None:
