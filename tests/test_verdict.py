@@ -103,7 +103,7 @@ def test_data_features_see_what_depends_on_parameters() -> None:
 
 
 def test_bad_error_rate() -> None:
-    with pytest.raises(ValueError, match=r"error_rate is 1.5"):
+    with pytest.raises(ValueError, match=r"error_rate=1\.5: expected"):
         judge(ExactPair(), error_rate=1.5)
 
 
