@@ -22,6 +22,10 @@ FEW_PARAMETERS = 5
 """With more parameters than this there is more to overfit: shallow networks, weights that decay.
 With fewer, six residual layers follow what they determine far better than two wider ones do."""
 
+FEWEST_PARAMETERS = 3
+"""So few are worth networks as deep between the posterior's components: ten thousand simulations show
+sharp edges of one parameter that move with another, and of more parameters they show too little."""
+
 SMALL_DATA, LARGE_DATA = 4, 32
 """In numbers: so few are soon learned; more take the likelihood network long to make."""
 
@@ -51,13 +55,12 @@ def default_settings(
     kinds = list(schema.components.values())
     n_continuous = sum(isinstance(kind, Continuous) for kind in kinds)
     has_counts = any(isinstance(kind, Count) for kind in kinds)
-    layers = 3 if n_parameters <= 3 else 2 if n_parameters <= 5 else 1
+    layers = 3 if n_parameters <= FEWEST_PARAMETERS else 2 if n_parameters <= FEW_PARAMETERS else 1
     few = n_parameters <= FEW_PARAMETERS
     hidden = (128,) * 6 if few else (128, 128)
     flow = FlowSettings(transform="autoregressive", n_layers=layers, hidden=hidden, residual=few)
-    if few:  # three layers can be narrower than two, and are no slower for it than shallow ones
-        width = 32 if layers == 3 else 64
-        flow = replace(flow, conditioner_hidden=width, conditioner_layers=6, n_bins=16)
+    if n_parameters <= FEWEST_PARAMETERS:
+        flow = replace(flow, conditioner_hidden=32, conditioner_layers=6, n_bins=16)
     # What has no past has its location and scale from one network, and needs little of its own.
     own = 8 if schema.order == 0 else VectorSettings.conditioner_hidden
     vector = VectorSettings(hidden=hidden, residual=few, conditioner_hidden=own, order=schema.order)
