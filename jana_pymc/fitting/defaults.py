@@ -23,8 +23,8 @@ FEW_PARAMETERS = 5
 With fewer, six residual layers follow what they determine far better than two wider ones do."""
 
 FEWEST_PARAMETERS = 3
-"""So few are worth networks as deep between the posterior's components: ten thousand simulations show
-sharp edges of one parameter that move with another, and of more parameters they show too little."""
+"""So few are worth networks as deep between the posterior's components: these follow sharp edges of
+one parameter that move with another. For more parameters, ten thousand simulations are too few."""
 
 SMALL_DATA, LARGE_DATA = 4, 32
 """In numbers: so few are soon learned; more take the likelihood network long to make."""
