@@ -113,7 +113,7 @@ def test_amortized_draws_do_not_depend_on_how_often_one_asks() -> None:
     for _ in range(CALLS_BEFORE_TRACING + 2):
         np.testing.assert_array_equal(posterior.sample(batch, 7, random_seed=2), first)
         np.testing.assert_array_equal(posterior.log_prob(first, batch), density)
-    assert posterior._push._traces
+    assert posterior._draw._traces
     np.testing.assert_array_equal(copy.deepcopy(posterior).sample(batch, 7, random_seed=2), first)
 
 

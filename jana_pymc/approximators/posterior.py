@@ -36,6 +36,7 @@ class PosteriorApproximator:
         self.prior = prior
         self.schema = schema
         self._condition_on = Repeated(_Conditioner(network))
+        self._draw = Repeated(_Method(network, "draw"))
         self._push = Repeated(_Method(network, "push"))
         self._log_prob = Repeated(_Method(network, "log_prob"))
 
@@ -56,9 +57,9 @@ class PosteriorApproximator:
         ndarray, shape (sets, draws, parameters)
             Constrained; always inside the prior's support.
         """
-        return self.prior.constrain(self.sample_unconstrained(batch, draws, random_seed)[0])
+        (values,) = _in_parts(self._drawn, *self._latent(batch, draws, random_seed))
+        return self.prior.constrain(values)
 
-    @torch.inference_mode()
     def sample_unconstrained(
         self,
         batch: DataBatch,
@@ -73,11 +74,7 @@ class PosteriorApproximator:
         log_q : ndarray, shape (sets, draws)
             Normalised log density of each draw, in the same space.
         """
-        condition = self._condition(batch)
-        generator = torch.Generator(device=condition.device)
-        generator.manual_seed(int(random_generator(random_seed).integers(2**63)))
-        latent = self.network.sample_latent(draws, condition, generator)
-        values, log_q = _in_parts(self._pushed, latent, condition)
+        values, log_q = _in_parts(self._pushed, *self._latent(batch, draws, random_seed))
         return values, log_q
 
     def log_prob(self, parameters: np.ndarray, batch: DataBatch) -> np.ndarray:
@@ -107,6 +104,22 @@ class PosteriorApproximator:
         values = torch.as_tensor(unconstrained, dtype=condition.dtype, device=condition.device)
         (log_q,) = _in_parts(self._densities, values, condition)
         return log_q
+
+    @torch.inference_mode()
+    def _latent(
+        self, batch: DataBatch, draws: int, random_seed: int | np.random.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Latent points for each data set, and what the density is conditioned on."""
+        condition = self._condition(batch)
+        generator = torch.Generator(device=condition.device)
+        generator.manual_seed(int(random_generator(random_seed).integers(2**63)))
+        return self.network.sample_latent(draws, condition, generator), condition
+
+    @torch.inference_mode()
+    def _drawn(self, latent: Tensor, condition: Tensor) -> tuple[np.ndarray]:
+        """Draws alone: what is traced then leaves out what only the density needs."""
+        values: Tensor = self._draw(latent, condition)
+        return (values.double().cpu().numpy(),)
 
     @torch.inference_mode()
     def _pushed(self, latent: Tensor, condition: Tensor) -> tuple[np.ndarray, np.ndarray]:

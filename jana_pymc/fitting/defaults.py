@@ -55,12 +55,12 @@ def default_settings(
     kinds = list(schema.components.values())
     n_continuous = sum(isinstance(kind, Continuous) for kind in kinds)
     has_counts = any(isinstance(kind, Count) for kind in kinds)
-    layers = 3 if n_parameters <= FEWEST_PARAMETERS else 2 if n_parameters <= FEW_PARAMETERS else 1
     few = n_parameters <= FEW_PARAMETERS
+    layers = 2 if few else 1
     hidden = (128,) * 6 if few else (128, 128)
     flow = FlowSettings(transform="autoregressive", n_layers=layers, hidden=hidden, residual=few)
     if n_parameters <= FEWEST_PARAMETERS:
-        flow = replace(flow, conditioner_hidden=32, conditioner_layers=6, n_bins=16)
+        flow = replace(flow, conditioner_hidden=32, conditioner_layers=8, n_bins=16)
     # What has no past has its location and scale from one network, and needs little of its own.
     own = 8 if schema.order == 0 else VectorSettings.conditioner_hidden
     vector = VectorSettings(hidden=hidden, residual=few, conditioner_hidden=own, order=schema.order)

@@ -226,7 +226,7 @@ class PosteriorNetwork(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "sets n u"]:
         """Draw n unconstrained parameter vectors for each data set."""
-        return self.push(self.sample_latent(n, condition, generator), condition)[0]
+        return self.draw(self.sample_latent(n, condition, generator), condition)
 
     def sample_latent(
         self,
@@ -236,6 +236,12 @@ class PosteriorNetwork(nn.Module):
     ) -> Float[Tensor, "sets n u"]:
         """Draw what `push` carries to the posterior."""
         return self.flow.latent.sample((len(condition), n), generator, condition)
+
+    def draw(
+        self, z: Float[Tensor, "sets n u"], condition: Float[Tensor, "sets s1"]
+    ) -> Float[Tensor, "sets n u"]:
+        """Carry latent points to unconstrained parameters."""
+        return self.push(z, condition)[0]
 
     def push(
         self, z: Float[Tensor, "sets n u"], condition: Float[Tensor, "sets s1"]
