@@ -115,7 +115,7 @@ class NetworkSettings:
                 "normal_scores": False,
                 **values["posterior"],
                 "summary": summary_kind(**_with_parts(summary)),
-                "flow": FlowSettings(**values["posterior"]["flow"]),
+                "flow": _flow_settings(values["posterior"]["flow"]),
             }
         )
         likelihood = dict(values["likelihood"])
@@ -124,7 +124,17 @@ class NetworkSettings:
 
 
 def _with_parts(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _PARTS[name](**v) if name in _PARTS else v for name, v in values.items()}
+    return {name: _part(name, v) if name in _PARTS else v for name, v in values.items()}
+
+
+def _part(name: str, values: Mapping[str, Any]) -> Any:
+    return _flow_settings(values) if name == "flow" else _PARTS[name](**values)
+
+
+def _flow_settings(values: Mapping[str, Any]) -> FlowSettings:
+    if values["transform"] == "autoregressive" and "n_waves" not in values:
+        values = {**values, "linear": "reversal"}  # files of before there was a choice
+    return FlowSettings(**values)
 
 
 def build_network(

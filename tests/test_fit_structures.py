@@ -145,3 +145,11 @@ def test_settings_that_do_not_fit_the_data_are_refused() -> None:
     model = linear_gaussian()
     with pytest.raises(ValueError, match="use VectorSettings"):
         jana.fit(model, n_simulations=50, network=NetworkSettings(), progressbar=False)
+
+
+def test_older_autoregressive_flows_reverse_their_components() -> None:
+    flow = jana.FlowSettings(transform="autoregressive", linear="rotation")
+    values = jana.NetworkSettings(jana.PosteriorSettings(flow=flow)).to_dict()
+    assert jana.NetworkSettings.from_dict(values).posterior.flow.linear == "rotation"
+    del values["posterior"]["flow"]["n_waves"]
+    assert jana.NetworkSettings.from_dict(values).posterior.flow.linear == "reversal"

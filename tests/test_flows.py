@@ -19,15 +19,16 @@ from jana_pymc.flows import (
     conditional_flow,
 )
 from jana_pymc.flows.spline import SplineTable, n_spline_parameters, spline_forward, spline_inverse
+from jana_pymc.networks.conditioners import ConditionerBank
 
-TRANSFORMS = ("affine", "spline", "interleaved")
+TRANSFORMS = ("affine", "spline", "interleaved", "autoregressive")
 N_CONDITION = 3
 
 
 def perturbed_flow(dim: int, noise: float = 0.1, **settings: object) -> ConditionalFlow:
     """A flow away from the identity, in double precision."""
     generator = torch.Generator().manual_seed(dim)
-    small = FlowSettings(**{"hidden": (16, 16), **settings})
+    small = FlowSettings(**{"hidden": (16, 16), "n_waves": 2, **settings})
     flow = conditional_flow(dim, N_CONDITION, small, generator).double()
     for parameter in flow.parameters():
         parameter.data += noise * torch.randn(parameter.shape, generator=generator)
@@ -42,7 +43,7 @@ def forward(flow: ConditionalFlow, x: torch.Tensor, condition: torch.Tensor):
     return x, log_det
 
 
-@pytest.mark.parametrize("linear", ["rotation", "permutation"])
+@pytest.mark.parametrize("linear", ["rotation", "permutation", "reversal"])
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("dim", [1, 2, 5])
 def test_log_det_is_that_of_the_jacobian(dim: int, transform: str, linear: str) -> None:
@@ -95,6 +96,26 @@ def test_draws_follow_the_density(transform: str) -> None:
     with torch.no_grad():
         z, _ = forward(flow, draws, condition.expand(5_000, -1))
     assert stats.kstest(z[:, 0].numpy(), "norm").pvalue > 0.01
+
+
+def test_waves_keep_the_order_of_components() -> None:
+    """Outputs of network j do not depend on components from j on, and one by one they are equal."""
+    generator = torch.Generator().manual_seed(3)
+    bank = ConditionerBank(3, 2, 4, hidden=8, n_waves=2).double()
+    for parameter in bank.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    context = torch.randn(2, generator=generator, dtype=torch.float64)
+    components = torch.randn(3, generator=generator, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda x: bank(context[None], x[None])[0], components
+    )
+    depends = jacobian.abs().amax(1) > 0
+    assert torch.equal(depends, torch.ones(3, 3, dtype=torch.bool).tril(-1))
+    together = bank(context[None], components[None])[0]
+    shared = bank.after_first(context[None], components[None, None])[0, 0]
+    torch.testing.assert_close(shared, together[1:])
+    for j in range(3):
+        torch.testing.assert_close(bank.one(j, context, components[:j]), together[j])
 
 
 def test_draws_repeat_with_the_seed_and_leave_the_global_state() -> None:

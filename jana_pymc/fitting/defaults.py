@@ -24,7 +24,8 @@ With fewer, six residual layers follow what they determine far better than two w
 
 FEWEST_PARAMETERS = 3
 """So few are worth networks as deep between the posterior's components: these follow sharp edges of
-one parameter that move with another. For more parameters, ten thousand simulations are too few."""
+one parameter that move with another, and see waves of what comes before and rotated components. For
+more parameters, ten thousand simulations are too few."""
 
 SMALL_DATA, LARGE_DATA = 4, 32
 """In numbers: so few are soon learned; more take the likelihood network long to make."""
@@ -60,7 +61,9 @@ def default_settings(
     hidden = (128,) * 6 if few else (128, 128)
     flow = FlowSettings(transform="autoregressive", n_layers=layers, hidden=hidden, residual=few)
     if n_parameters <= FEWEST_PARAMETERS:
-        flow = replace(flow, conditioner_hidden=32, conditioner_layers=8, n_bins=16)
+        flow = replace(flow, conditioner_hidden=32, conditioner_layers=8, n_bins=16, n_waves=5)
+    else:
+        flow = replace(flow, linear="reversal")
     # What has no past has its location and scale from one network, and needs little of its own.
     own = 8 if schema.order == 0 else VectorSettings.conditioner_hidden
     vector = VectorSettings(hidden=hidden, residual=few, conditioner_hidden=own, order=schema.order)
@@ -122,9 +125,9 @@ def default_training(
         size = len(network.likelihood.informative)
     small = few and size <= SMALL_DATA
     rate = 5e-3 if few else 2e-3
-    rehearsal_steps = 1_500 if small else 5_000 if few else 3_000
+    rehearsal_steps = 5_000 if few and not small else 3_000
     return TrainingSettings(
-        n_steps=4_500 if small else 8_000 if few else 5_000,
+        n_steps=3_500 if small else 8_000 if few else 5_000,
         batch_size=256,
         learning_rate=rate,
         likelihood_learning_rate=rate,
@@ -136,6 +139,7 @@ def default_training(
         n_validations=40,
         patience=12,
         rehearsal_steps=rehearsal_steps if size <= LARGE_DATA else 0,
+        rehearsal_learning_rate=5e-3 if small else 2e-3,
     )
 
 

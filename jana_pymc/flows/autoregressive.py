@@ -47,6 +47,8 @@ class AutoregressiveTransform(nn.Module):
         Residual connections between these.
     conditioner_hidden, conditioner_layers : int
         Width and number of hidden layers of the networks h.
+    n_waves : int
+        Sines and cosines of each residual that these see beside it.
     sees : Tensor of bool, shape (dim, dim), optional
         Which of the components before its own each network sees; all by default.
     """
@@ -61,6 +63,7 @@ class AutoregressiveTransform(nn.Module):
         residual: bool = False,
         conditioner_hidden: int = 64,
         conditioner_layers: int = 2,
+        n_waves: int = 0,
         sees: Bool[Tensor, "d d"] | None = None,
     ):
         super().__init__()
@@ -74,6 +77,7 @@ class AutoregressiveTransform(nn.Module):
             2 + n_spline_parameters(n_bins),
             hidden=conditioner_hidden,
             n_layers=conditioner_layers,
+            n_waves=n_waves,
             sees=sees,
         )
 
@@ -136,16 +140,6 @@ class AutoregressiveTransform(nn.Module):
         location, log_scale = self.location_scale(condition)
         log_scale = soft_clamp(log_scale, MAX_LOG_SCALE)
         return (x - location) * (-log_scale).exp(), log_scale
-
-
-class Reverse(nn.Module):
-    """The components in reverse order: the next transform takes the last one first."""
-
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x.flip(-1), x.new_zeros(())
-
-    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.forward(z, condition)
 
 
 def monotone_forward(

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from jana_pymc.checks import check_count
-from jana_pymc.flows.autoregressive import AutoregressiveTransform, Reverse
+from jana_pymc.flows.autoregressive import AutoregressiveTransform
 from jana_pymc.flows.coupling import AffineElementwise, Coupling, SplineElementwise
 from jana_pymc.flows.latents import (
     GaussianLatent,
@@ -19,7 +19,7 @@ from jana_pymc.flows.latents import (
     Latent,
     StudentTLatent,
 )
-from jana_pymc.flows.linear import ActNorm, Permutation, Rotation
+from jana_pymc.flows.linear import ActNorm, Permutation, Reversal, Rotation
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,21 @@ class FlowSettings:
     ----------
     n_layers : int
         Number of coupling layers, each preceded by ActNorm and a linear map; or of autoregressive
-        layers, each in the reverse order of the one before.
+        layers, with a linear map between them.
     transform : {"spline", "affine", "interleaved", "autoregressive"}
         Elementwise family of coupling layers, "interleaved" alternates, affine first; or
         autoregressive splines, see `AutoregressiveTransform`.
-    linear : {"rotation", "permutation"}
-        Learned rotation or fixed random permutation between layers.
+    linear : {"rotation", "permutation", "reversal"}
+        Learned rotation, fixed random permutation or reversed order between layers.
     hidden, activation, dropout
         The conditioning networks, see `DenseNetwork`; of an autoregressive flow, the network that
         standardises by the condition.
     conditioner_hidden, conditioner_layers : int
         Width and number of hidden layers of each component's own network in an autoregressive
         flow. Its first two layers are plain, further ones residual.
+    n_waves : int
+        Sines and cosines of each earlier component that these networks see beside it: what changes
+        fast with it, as the edges of narrow curved posteriors do, is learned sooner.
     n_bins : int
         Inner bins of the splines.
     degrees_of_freedom : float, optional
@@ -59,12 +62,13 @@ class FlowSettings:
 
     n_layers: int = 3
     transform: Literal["spline", "affine", "interleaved", "autoregressive"] = "spline"
-    linear: Literal["rotation", "permutation"] = "rotation"
+    linear: Literal["rotation", "permutation", "reversal"] = "rotation"
     hidden: Sequence[int] = (128, 128)
     activation: Literal["relu", "silu", "tanh"] = "silu"
     dropout: float = 0.0
     conditioner_hidden: int = 64
     conditioner_layers: int = 2
+    n_waves: int = 0
     n_bins: int = 8
     degrees_of_freedom: float | None = None
     latent: Literal["gaussian", "student_t", "mixture"] | None = None
@@ -75,7 +79,7 @@ class FlowSettings:
     def __post_init__(self) -> None:
         for name, allowed in (
             ("transform", ("spline", "affine", "interleaved", "autoregressive")),
-            ("linear", ("rotation", "permutation")),
+            ("linear", ("rotation", "permutation", "reversal")),
             ("latent", (None, "gaussian", "student_t", "mixture")),
         ):
             if getattr(self, name) not in allowed:
@@ -83,6 +87,7 @@ class FlowSettings:
         if self.n_layers < 1:
             raise ValueError(f"n_layers={self.n_layers}: a flow needs at least one layer.")
         check_count("conditioner_layers", self.conditioner_layers, least=2)
+        check_count("n_waves", self.n_waves, least=0)
         if self.degrees_of_freedom is not None:
             if self.latent not in (None, "student_t"):
                 raise ValueError(
@@ -184,14 +189,27 @@ def conditional_flow(
     """
     latent = settings.build_latent(dim)
     if settings.transform == "autoregressive":
-        return ConditionalFlow(_autoregressive(dim, n_condition, settings), latent)
+        return ConditionalFlow(_autoregressive(dim, n_condition, settings, generator), latent)
     return ConditionalFlow(_coupling(dim, n_condition, settings, generator), latent)
 
 
-def _autoregressive(dim: int, n_condition: int, settings: FlowSettings) -> list[nn.Module]:
+def linear_map(dim: int, kind: str, generator: torch.Generator | None = None) -> list[nn.Module]:
+    """The "rotation", "permutation" or "reversal" before a layer; none in one dimension."""
+    if dim == 1:
+        return []
+    if kind == "rotation":
+        return [Rotation(dim, generator)]
+    if kind == "reversal":
+        return [Reversal()]
+    return [Permutation(torch.randperm(dim, generator=generator))]
+
+
+def _autoregressive(
+    dim: int, n_condition: int, settings: FlowSettings, generator: torch.Generator | None
+) -> list[nn.Module]:
     transforms: list[nn.Module] = []
     for layer in range(settings.n_layers):
-        transforms += [Reverse()] if layer else []
+        transforms += linear_map(dim, settings.linear, generator) if layer else []
         transforms.append(
             AutoregressiveTransform(
                 dim,
@@ -201,6 +219,7 @@ def _autoregressive(dim: int, n_condition: int, settings: FlowSettings) -> list[
                 residual=settings.residual,
                 conditioner_hidden=settings.conditioner_hidden,
                 conditioner_layers=settings.conditioner_layers,
+                n_waves=settings.n_waves,
             )
         )
     return transforms
@@ -215,10 +234,7 @@ def _coupling(
             settings.transform == "interleaved" and layer % 2 == 0
         )
         transforms.append(ActNorm(dim))
-        if dim > 1 and settings.linear == "rotation":
-            transforms.append(Rotation(dim, generator))
-        elif dim > 1:
-            transforms.append(Permutation(torch.randperm(dim, generator=generator)))
+        transforms += linear_map(dim, settings.linear, generator)
         transforms.append(
             Coupling(
                 dim,

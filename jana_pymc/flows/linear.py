@@ -62,6 +62,16 @@ class Permutation(nn.Module):
         return z.index_select(-1, self.inverse_order), z.new_zeros(z.shape[:-1])
 
 
+class Reversal(nn.Module):
+    """The coordinates in reverse order: an autoregressive transform takes the last one first."""
+
+    def forward(self, x: Float[Tensor, "*batch d"], condition: Tensor | None = None) -> Transformed:
+        return x.flip(-1), x.new_zeros(x.shape[:-1])
+
+    def inverse(self, z: Float[Tensor, "*batch d"], condition: Tensor | None = None) -> Transformed:
+        return self.forward(z, condition)
+
+
 class Rotation(nn.Module):
     """A learned rotation z = x Q with the Cayley transform Q = (I + S)⁻¹ (I − S), S = A − Aᵀ.
 

@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from jana_pymc.checks import check_count
-from jana_pymc.flows.autoregressive import AutoregressiveTransform, Reverse
+from jana_pymc.flows.autoregressive import AutoregressiveTransform
 from jana_pymc.flows.flow import ConditionalFlow
 from jana_pymc.flows.latents import GaussianLatent
+from jana_pymc.flows.linear import Reversal
 from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.likelihoods.discrete import DiscreteAutoregressive
 from jana_pymc.likelihoods.distractors import DistractorFlow
@@ -189,7 +190,7 @@ class VectorLikelihood(nn.Module):
             dim = len(self.supports)
             transforms: list[nn.Module] = []
             for layer in range(settings.layers(dim, n_steps)):
-                transforms += [Reverse()] if layer else []
+                transforms += [Reversal()] if layer else []
                 transforms.append(
                     AutoregressiveTransform(
                         dim,

@@ -15,6 +15,9 @@ from jana_pymc.networks.dense import DenseNetwork
 FAR = 8.0
 """Standardised values beyond this are outliers."""
 
+LONGEST_WAVE = 8.0
+"""Length of the longest wave in standardised units; each further one is half as long."""
+
 
 class LocationScaleNetwork(nn.Module):
     """Location and log scale of each component given the context.
@@ -73,11 +76,20 @@ class ConditionerBank(nn.Module):
         Number of hidden layers, at least 2; those after the second are residual.
     shift : int
         Which output has the linear part.
+    n_waves : int
+        So many sines and cosines of each component are seen beside it. Networks are slow to learn
+        what changes fast; of waves as short, they need only take a part [1]_.
     sees : Tensor of bool, shape (dim, dim), optional
         Which of the components before its own each network sees; all by default.
+
+    References
+    ----------
+    .. [1] Tancik, M., et al. (2020). Fourier features let networks learn high frequency functions
+       in low dimensional domains. NeurIPS.
     """
 
     mask: Tensor
+    frequencies: Tensor
 
     def __init__(
         self,
@@ -88,17 +100,20 @@ class ConditionerBank(nn.Module):
         hidden: int = 64,
         n_layers: int = 2,
         shift: int = 0,
+        n_waves: int = 0,
         sees: Bool[Tensor, "d d"] | None = None,
     ):
         super().__init__()
         self.dim, self.n_context, self.shift = dim, n_context, shift
-        n_in = n_context + dim
-        mask = torch.zeros(dim, n_in)
-        for j in range(dim):
-            mask[j, : n_context + j] = 1.0
+        self.n_features = 1 + 2 * n_waves
+        n_in = n_context + dim * self.n_features
+        earlier = torch.ones(dim, dim).tril(-1)
         if sees is not None:
-            mask[:, n_context:] *= sees
+            earlier *= sees
+        mask = torch.cat([torch.ones(dim, n_context), earlier.repeat(1, self.n_features)], 1)
         self.register_buffer("mask", mask, persistent=False)
+        frequencies = 2.0 * math.pi / LONGEST_WAVE * 2.0 ** torch.arange(n_waves)
+        self.register_buffer("frequencies", frequencies, persistent=False)
         bound = mask.sum(1).clamp_min(1.0).rsqrt()[:, None]
         self.weight_in = nn.Parameter(_uniform(dim, n_in, hidden) * bound[..., None])
         self.bias_in = nn.Parameter(_uniform(dim, hidden) * bound)
@@ -122,7 +137,7 @@ class ConditionerBank(nn.Module):
         self, context: Float[Tensor, "rows c"], components: Float[Tensor, "rows d"]
     ) -> Float[Tensor, "rows d o"]:
         """Outputs of all networks, for components that are all known."""
-        x = torch.cat([context, compress(components)], -1)
+        x = torch.cat([context, self._features(components)], -1)
         h = torch.einsum("bi,jih->jbh", x, self.weight_in * self.mask[..., None])
         h = silu(h + self.bias_in[:, None])
         h = silu(torch.baddbmm(self.bias[:, None], h, self.weight))
@@ -143,10 +158,10 @@ class ConditionerBank(nn.Module):
         h = context @ self.weight_in[j, :c] + self.bias_in[j]
         shift = context @ self.linear[j, :c]
         if j:
-            x = compress(earlier)
-            seen = self.mask[j, c : c + j]
-            h = h + x @ (self.weight_in[j, c : c + j] * seen[:, None])
-            shift = shift + x @ (self.linear[j, c : c + j] * seen)
+            x = self._features(earlier)
+            seen = self._of_earlier(self.mask[j], j)
+            h = h + x @ (self._of_earlier(self.weight_in[j], j) * seen[:, None])
+            shift = shift + x @ (self._of_earlier(self.linear[j], j) * seen)
         h = silu(linear(silu(h), self.weight[j].T, self.bias[j]))
         for weight, bias in self._residual_layers():
             h = h + silu(linear(h, weight[j].T, bias[j]))
@@ -157,7 +172,7 @@ class ConditionerBank(nn.Module):
     ) -> Float[Tensor, "sets n d1 o"]:
         """Outputs of all networks but the first, for points that share their context."""
         c, n_sets, n, dim = self.n_context, *components.shape[:2], self.dim
-        x = compress(components).flatten(0, 1)
+        x = self._features(components).flatten(0, 1)
         weight = (self.weight_in * self.mask[..., None])[1:, c:].transpose(0, 1).flatten(1)
         shared = torch.einsum("sc,jch->sjh", context, self.weight_in[1:, :c]) + self.bias_in[1:]
         h = (x @ weight).reshape(n_sets, n, dim - 1, -1) + shared[:, None]
@@ -169,6 +184,19 @@ class ConditionerBank(nn.Module):
         weight = (self.linear * self.mask)[1:]
         shift = (x @ weight[:, c:].T).reshape(n_sets, n, -1) + (context @ weight[:, :c].T)[:, None]
         return self._add(raw.reshape(n_sets, n, dim - 1, -1), shift)
+
+    def _features(self, components: Float[Tensor, "*batch j"]) -> Float[Tensor, "*batch jf"]:
+        """What networks see of components: these, then all their sines and cosines."""
+        x = compress(components)
+        if self.n_features == 1:
+            return x
+        angles = x[..., None, :] * self.frequencies[:, None]
+        return torch.cat([x, angles.sin().flatten(-2), angles.cos().flatten(-2)], -1)
+
+    def _of_earlier(self, weights: Float[Tensor, "n_in ..."], j: int) -> Tensor:
+        """The part of weights that belongs to features of the first j components."""
+        by_feature = weights[self.n_context :].unflatten(0, (self.n_features, self.dim))
+        return by_feature[:, :j].flatten(0, 1)
 
     def _residual_layers(self) -> Iterator[tuple[Tensor, Tensor]]:
         return zip(self.residual_weights, self.residual_biases, strict=True)

@@ -22,8 +22,6 @@ from jana_pymc.training.loop import TrainingError, train
 from jana_pymc.training.settings import TrainingSettings
 
 BATCHES_PER_ROUND = 40
-LEARNING_RATE = 2e-3
-"""Peak rate, if that of the joint training is not lower still."""
 
 
 def rehearse(
@@ -70,7 +68,7 @@ def rehearse(
     own = replace(
         settings,
         n_steps=settings.rehearsal_steps,
-        learning_rate=min(settings.learning_rate, LEARNING_RATE),
+        learning_rate=settings.rehearsal_learning_rate,
         linear_steps=0,
         weight_decay=0.0,  # there is nothing to overfit
         patience=None,

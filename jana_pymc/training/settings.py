@@ -56,6 +56,8 @@ class TrainingSettings:
         So many steps more in which the posterior alone learns, from data that the likelihood
         network makes for ever new parameters: it overfits a few simulations long before that
         does. Weights are kept only if they are better on held-out simulations.
+    rehearsal_learning_rate : float
+        Peak learning rate of these.
     execution : {"graph", "compile", "eager"}
         "graph": on a CPU the losses are traced once and run without Python, the two networks side
         by side; on a CUDA device the whole step is captured as a graph and replayed, unless several
@@ -79,6 +81,7 @@ class TrainingSettings:
     patience: int | None = 15
     n_threads: int | Literal["auto"] | None = "auto"
     rehearsal_steps: int = 0
+    rehearsal_learning_rate: float = 2e-3
     execution: Literal["graph", "compile", "eager"] = "graph"
 
     def __post_init__(self) -> None:
@@ -92,7 +95,8 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name}={value!r}: expected a positive integer, or None.")
-        for name in ("learning_rate", "likelihood_learning_rate", "gradient_clip"):
+        rates = ("learning_rate", "likelihood_learning_rate", "rehearsal_learning_rate")
+        for name in (*rates, "gradient_clip"):
             if not isinstance(getattr(self, name), (int, float)):
                 raise TypeError(f"{name}={getattr(self, name)!r}: expected a number.")
             if not 0.0 < getattr(self, name) < math.inf:
