@@ -14,6 +14,7 @@ from scipy import stats
 from jana_pymc.simulation import (
     Categorical,
     Continuous,
+    Count,
     GenerativeModel,
     SimulationError,
     runner,
@@ -125,6 +126,47 @@ def test_conditions_reach_the_simulator_and_the_dataset():
         np.testing.assert_allclose(data["x"], expected.transpose("simulation", "obs"))
         assert stats.kstest(data["dose"].values.ravel(), "norm").pvalue > 0.001
         assert simulations.batch().conditions.shape == (200, 10, 2)
+
+
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_conditions_may_come_from_the_simulator(vectorized):
+    """As in a staircase, where the next dose depends on what was answered before."""
+
+    def adaptive(rng, mu, low, n_obs):
+        sets = (len(mu),) if vectorized else ()
+        hit = rng.integers(0, 2, (*sets, n_obs))
+        dose = np.cumsum(hit, axis=-1) - hit  # how many hits before
+        return {"x": low + np.exp(dose), "hit": hit, "dose": dose}
+
+    options = {"conditions": {"dose": Count(upper=9)}, "design": "simulator"}
+    simulations = simulate(adaptive, 200, vectorized=vectorized, **options)
+    data = simulations.dataset
+    np.testing.assert_array_equal(data["dose"] + data["hit"], data["hit"].cumsum("obs"))
+    expected = data["low"] + np.exp(data["dose"].astype(float))
+    np.testing.assert_allclose(data["x"], expected.transpose("simulation", "obs"))
+    assert data["dose"].dtype == np.int8
+    np.testing.assert_array_equal(simulations.batch().conditions[..., 0], data["dose"])
+
+
+@pytest.mark.parametrize(
+    ("dose", "match"),
+    [
+        (lambda n: np.full(n, np.nan), r"conditions\['dose'\] has 10 values not finite, as nan"),
+        (lambda n: np.full(n, -1.0), r"conditions\['dose'\] has 10 values outside the declared"),
+        (lambda n: np.ones(n + 1), r"conditions\['dose'\] has shape \(11,\); expected \(10,\)"),
+    ],
+)
+def test_wrong_conditions_of_a_simulator_are_failures(dose, match):
+    def simulator(rng, mu, low, n_obs):
+        wrong = rng.random() < 0.5
+        return one(rng, mu, low, n_obs) | {"dose": dose(n_obs) if wrong else np.ones(n_obs)}
+
+    options = {"conditions": {"dose": Continuous(lower=0.0)}, "design": "simulator"}
+    with pytest.warns(UserWarning, match=match):
+        simulations = simulate(simulator, 40, **options)
+    assert 0 < len(simulations) < 40
+    with pytest.raises(ValueError, match="returned x, hit; expected x, hit, dose"):
+        simulate(one, **options)
 
 
 def test_given_parameters():

@@ -382,6 +382,33 @@ def test_model_simulates_without_failures() -> None:
     assert pickle.loads(pickle.dumps(model.simulator)).keywords["original"]
 
 
+def test_standardized_series_have_their_scale_as_conditions() -> None:
+    plain, standardized = (
+        task.epidemic(T, standardized=flag).simulate(50, random_seed=1, progressbar=False).dataset
+        for flag in (False, True)
+    )
+    again = task.restored_reports(standardized)
+    for name in task.OBSERVABLES:
+        values = plain[name].values / 1e3
+        mean, sd = values.mean(1), values.std(1)
+        seen = standardized[name].values
+        np.testing.assert_allclose(seen.mean(1), 0.0, atol=1e-9)
+        np.testing.assert_allclose(seen.std(1), np.where(sd > 0.0, 1.0, 0.0), atol=1e-9)
+        for statistic, value in (("mean", mean), ("sd", sd)):
+            condition = standardized[f"log2_{statistic}_{name}"].values
+            np.testing.assert_allclose(condition, np.log2(1.0 + value)[:, None] + np.zeros(T))
+        np.testing.assert_allclose(again[name], 1e3 * values, rtol=1e-9, atol=1e-6)
+
+
+def test_standardized_series_have_one_length_and_all_columns() -> None:
+    with pytest.raises(ValueError, match="one length"):
+        task.epidemic((70, T), standardized=True)
+    with pytest.raises(ValueError, match="lack recoveries, deaths"):
+        task.standardized_reports({"cases": np.ones(3)})
+    constant = {name: np.zeros(4) for name in task.OBSERVABLES}
+    assert not any(values.any() for values in task.standardized_reports(constant).values())
+
+
 def test_five_thousand_epidemics_a_second() -> None:
     p = draws(1024)
     seconds = []

@@ -25,7 +25,8 @@ class Job:
     Parameters
     ----------
     simulator, design : callable
-        As given to the generative model.
+        As given to the generative model. Declared conditions without a design are returned by the
+        simulator.
     schema : DataSchema
     vectorized : bool
     """
@@ -50,6 +51,12 @@ class Job:
         """What simulator and design are told besides parameters and conditions."""
         return {} if self.is_vector else {"n_obs": self.n_obs}
 
+    @property
+    def returned(self) -> dict[str, Observable]:
+        """What the simulator returns."""
+        conditions = self.schema.conditions if self.design is None else {}
+        return {**self.schema.observables, **conditions}
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of an observable or condition in one data set."""
         return self.schema.array_shape(name, self.n_obs)
@@ -73,6 +80,10 @@ class BlockResult:
     conditions: Arrays
     failure: NDArray[np.int8]
     first: dict[Failure, tuple[int, str]] = field(default_factory=dict)
+
+    def group(self, name: str) -> str:
+        """Where a variable is: "observables" or "conditions"."""
+        return "observables" if name in self.observables else "conditions"
 
     def record(self, kind: Failure, rows: NDArray[np.intp], message: str) -> None:
         """Mark sets as failed."""
@@ -109,8 +120,9 @@ def run_block(job: Job, parameters: Arrays, seed: np.random.SeedSequence) -> Blo
     result.record(Failure.PARAMETERS, np.nonzero(~finite)[0], "parameters are NaN or infinite")
     _simulate(job, result, parameters, np.nonzero(finite)[0], simulator_seed, retry_seed)
     _check_values(job, result, parameters)
-    for name, kind in job.schema.observables.items():
-        result.observables[name] = compact(kind, result.observables[name])
+    for group in (result.observables, result.conditions):
+        for name in group.keys() & job.returned.keys():
+            group[name] = compact(job.returned[name], group[name])
     return result
 
 
@@ -159,28 +171,31 @@ def _simulate_rows(
     arguments = {name: values[rows].copy() for name, values in parameters.items()}
     if job.vectorized and not job.is_vector:
         arguments = {name: values[:, None] for name, values in arguments.items()}
-    arguments |= {name: values[rows].copy() for name, values in result.conditions.items()}
+    if job.design is not None:
+        arguments |= {name: values[rows].copy() for name, values in result.conditions.items()}
     try:
         output = job.simulator(rng, **arguments, **job.sizes)
     except (Exception, SystemExit) as error:  # a library's way out must not end the whole run
         if record:
             result.record(Failure.EXCEPTION, np.atleast_1d(rows), _describe(error))
         return False
-    _check_names("the simulator", output, job.schema.observables)
-    for name in job.schema.observables:
+    _check_names("the simulator", output, job.returned)
+    for name in job.returned:
         shape = (len(rows), *job.shape(name)) if job.vectorized else job.shape(name)
         array, problem = _as_numbers(output[name], shape)
+        group = result.group(name)
         if array is None:
-            message = f"observables[{name!r}] {problem}"
+            message = f"{group}[{name!r}] {problem}"
             result.record(Failure.SHAPE, np.atleast_1d(rows), message)
             break
-        result.observables[name][rows] = array
+        getattr(result, group)[name][rows] = array
     return True
 
 
 def _check_values(job: Job, result: BlockResult, parameters: Arrays) -> None:
-    for name, kind in job.schema.observables.items():
-        values = result.observables[name]
+    for name, kind in job.returned.items():
+        group = result.group(name)
+        values = getattr(result, group)[name]
         within = (-1, *(1,) * (values.ndim - 1))
         bounds = {bound: parameters[bound].reshape(within) for bound in kind.bound_parameters}
         outside = f"outside the declared support ({kind.support})"
@@ -193,14 +208,14 @@ def _check_values(job: Job, result: BlockResult, parameters: Arrays) -> None:
             if rows.size:
                 bad = values[rows[0]][wrong[rows[0]]]
                 count = f"{bad.size} {'value' if bad.size == 1 else 'values'}"
-                message = f"observables[{name!r}] has {count} {problem}, as {bad[0]:g}"
+                message = f"{group}[{name!r}] has {count} {problem}, as {bad[0]:g}"
                 result.record(failure, rows, message)
 
 
 def _draw_conditions(job: Job, n_sets: int, rng: np.random.Generator) -> Arrays:
     declared = job.schema.conditions
     if job.design is None:
-        return {}
+        return {name: np.full((n_sets, *job.shape(name)), np.nan) for name in declared}
     conditions = {name: np.empty((n_sets, *job.shape(name))) for name in declared}
     for row in range(n_sets):
         try:

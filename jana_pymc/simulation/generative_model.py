@@ -52,9 +52,11 @@ class GenerativeModel:
         deterministic system that is observed with independent noise, None for all or if unknown.
     conditions : dict of str to Continuous, Categorical or Count, optional
         Covariates known for each observation.
-    design : callable, optional
+    design : callable or "simulator", optional
         ``design(rng, n_obs)`` returns a dict with one array (n_obs, *shape) for each condition:
-        those of one data set to simulate; ``design(rng)`` for vectors.
+        those of one data set to simulate; ``design(rng)`` for vectors. Conditions that come about
+        with the data, as in an adaptive experiment, are returned by the simulator beside the
+        observables, and not given to it: ``design="simulator"``.
     proposal : pymc.Model, optional
         Another distribution of the same parameters, wider than the prior. The likelihood is
         trained on it, and so holds in hierarchical models and under other priors.
@@ -111,7 +113,7 @@ class GenerativeModel:
         n_obs: int | tuple[int, int] | None = None,
         order: int | None = None,
         conditions: Mapping[str, Observable] | None = None,
-        design: Callable[..., Mapping[str, Any]] | None = None,
+        design: Callable[..., Mapping[str, Any]] | Literal["simulator"] | None = None,
         proposal: pm.Model | None = None,
         vectorized: bool = False,
     ):
@@ -127,7 +129,8 @@ class GenerativeModel:
         self.schema = DataSchema(observables, conditions or {}, structure, n_obs, order)  # type: ignore[arg-type]
         self.layout = self.prior.layout
         self.simulator = simulator
-        self.design = design
+        # Declared conditions that no design draws are the simulator's own.
+        self.design = None if design == "simulator" else design
         self.vectorized = vectorized
         _check_names(self.layout, self.schema)
         _check_bounds(self.layout, self.schema)
@@ -136,11 +139,10 @@ class GenerativeModel:
         if (design is None) != (not self.schema.conditions):
             raise ValueError("conditions and design belong together: give both, or neither.")
         sizes = [] if structure == "vector" else ["n_obs"]
-        _check_signature(
-            "simulator", simulator, [*self.layout.names, *self.schema.conditions, *sizes]
-        )
-        if design is not None:
-            _check_signature("design", design, sizes)
+        given = [] if self.design is None else list(self.schema.conditions)
+        _check_signature("simulator", simulator, [*self.layout.names, *given, *sizes])
+        if self.design is not None:
+            _check_signature("design", self.design, sizes)
 
     def __repr__(self) -> str:
         simulator = getattr(self.simulator, "__name__", type(self.simulator).__name__)

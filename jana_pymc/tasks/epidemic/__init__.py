@@ -4,7 +4,8 @@ The model of Experiment 4 of [2]_, which is that of [1]_ for the first wave of C
 34 parameters, 81 days. :mod:`~jana_pymc.tasks.epidemic.simulator` holds the equations,
 :mod:`~jana_pymc.tasks.epidemic.prior` the parameters, :mod:`~jana_pymc.tasks.epidemic.timing` the
 distribution of interventions that do not overlap, and :mod:`~jana_pymc.tasks.epidemic.exact` the
-likelihood, which has a closed form, and :mod:`~jana_pymc.tasks.epidemic.reports` reads data.
+likelihood, which has a closed form. :mod:`~jana_pymc.tasks.epidemic.reports` reads data, and
+:mod:`~jana_pymc.tasks.epidemic.standardized` brings them into the paper's form.
 
 References
 ----------
@@ -30,11 +31,18 @@ from jana_pymc.tasks.epidemic.simulator import (
     expected_reports,
     simulator,
 )
+from jana_pymc.tasks.epidemic.standardized import (
+    SCALES,
+    restored_reports,
+    standardized_reports,
+    standardized_simulator,
+)
 
 __all__ = [
     "N_PEOPLE",
     "OBSERVABLES",
     "PARAMETERS",
+    "SCALES",
     "TEASER",
     "compartments",
     "contact_rates",
@@ -43,7 +51,9 @@ __all__ = [
     "load_reports",
     "log_likelihood",
     "prior",
+    "restored_reports",
     "simulator",
+    "standardized_reports",
 ]
 
 
@@ -53,6 +63,7 @@ def epidemic(
     n_people: float = N_PEOPLE,
     original: bool = False,
     whole: bool = False,
+    standardized: bool = False,
 ) -> GenerativeModel:
     """Build the model.
 
@@ -70,6 +81,11 @@ def epidemic(
         Round reports to whole people, as real ones are. They are then counts, and no reports on a
         day has a probability; by default they are real numbers, of which zero alone has one that
         no density can give.
+    standardized : bool
+        The paper's form of the data
+        (:func:`~jana_pymc.tasks.epidemic.standardized.standardized_reports`): series standardised
+        by their own mean and standard deviation, which are conditions. The likelihood is then no
+        p(x | θ), for it is told the scale of what it is to predict, and gives no evidence.
 
     Returns
     -------
@@ -79,7 +95,8 @@ def epidemic(
     Raises
     ------
     ValueError
-        If so few days leave no room for the interventions.
+        If so few days leave no room for the interventions; if `standardized` series are to have
+        more than one length, since the beginning of one is not standardised.
 
     Examples
     --------
@@ -91,11 +108,25 @@ def epidemic(
     (100, 81)
     """
     horizon = n_obs if isinstance(n_obs, int) else n_obs[1]
+    options = {"n_people": n_people, "original": original, "whole": whole}
+    if not standardized:
+        return GenerativeModel(
+            prior(horizon),
+            partial(simulator, **options),
+            observables={name: Count() if whole else Continuous() for name in OBSERVABLES},
+            structure="markovian",
+            n_obs=n_obs,
+            vectorized=True,
+        )
+    if not isinstance(n_obs, int):
+        raise ValueError(f"n_obs={n_obs}: standardized series have one length; give an integer.")
     return GenerativeModel(
         prior(horizon),
-        partial(simulator, n_people=n_people, original=original, whole=whole),
-        observables={name: Count() if whole else Continuous() for name in OBSERVABLES},
+        partial(standardized_simulator, **options),
+        observables={name: Continuous() for name in OBSERVABLES},
         structure="markovian",
         n_obs=n_obs,
+        conditions={name: Continuous() for name in SCALES},
+        design="simulator",
         vectorized=True,
     )
