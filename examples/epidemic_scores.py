@@ -11,7 +11,12 @@ from scipy.spatial.distance import cdist
 
 import jana_pymc as jana
 from jana_pymc.plots.style import COLOURS, DATA, panels
-from jana_pymc.tasks.epidemic import OBSERVABLES, PARAMETERS, log_likelihood
+from jana_pymc.tasks.epidemic import (
+    OBSERVABLES,
+    PARAMETERS,
+    log_likelihood,
+    restored_reports,
+)
 
 SPLITS = 200
 
@@ -83,6 +88,14 @@ def energy_distance(
     return EnergyDistance(float(2 * between - within), null)
 
 
+def reported(simulations: jana.Simulations) -> np.ndarray:
+    """People reported a day, shape (sets, days, series), whichever form the data have."""
+    data = {name: each.values for name, each in simulations.dataset.data_vars.items()}
+    if simulations.schema.conditions:
+        data = restored_reports(data)
+    return np.stack([np.asarray(data[name], dtype=float) for name in OBSERVABLES], -1)
+
+
 def exact_log_likelihood(simulations: jana.Simulations, *, original: bool = False) -> np.ndarray:
     """Of each day in each data set, shape (sets, days)."""
     parameters = np.asarray(simulations.parameters)
@@ -96,10 +109,11 @@ def neural_log_likelihood(
 ) -> np.ndarray:
     """The same of the likelihood network."""
     batch, parameters = simulations.batch(), np.asarray(simulations.parameters)
+    known = batch.conditions if batch.conditions.shape[-1] else [None] * len(parameters)
     return np.concatenate(
         [
-            approximator.likelihood.pointwise(data, theta[None])
-            for data, theta in zip(batch.observables, parameters, strict=True)
+            approximator.likelihood.pointwise(data, theta[None], conditions)
+            for data, theta, conditions in zip(batch.observables, parameters, known, strict=True)
         ]
     )
 

@@ -10,7 +10,8 @@ Training does not know that (0, 0) will be asked for; sequential methods spend a
     python examples/experiment2_two_moons.py --output experiment2 --peers SNPE-C ABC-SMC
 
 Peers are run live, from the extra `peers`: sbi's sequential methods and pyABC's. What is finished
-stays in the folder; a run that was cut short goes on.
+stays in the folder; a run that was cut short goes on. Repetitions of other defaults than today's
+are made anew.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,6 +30,7 @@ from rich.table import Table
 from two_moons_peers import NEURAL, available, posterior_draws
 
 import jana_pymc as jana
+from jana_pymc.fitting.defaults import default_settings, default_training
 from jana_pymc.tasks.mmd import maximum_mean_discrepancy as mmd
 from jana_pymc.tasks.two_moons import DEFINITIONS, sample_posterior, simulator, two_moons
 
@@ -49,10 +53,11 @@ PREDICTIVE_MMD = {
     "SNPLA": ((0.173, 0.007), (0.122, 0.010), (0.121, 0.008)),
     "JANA (paper)": ((0.158, 0.017), (0.137, 0.011), (0.137, 0.010)),
 }
-OURS = {
-    "posterior": ("jana_pymc, amortized", "jana_pymc, pooled", "exact draws"),
-    "predictive": ("jana_pymc, amortized", "jana_pymc, pooled", "exact draws"),
-}
+SECONDS = {"SNPE-C": 409.8, "SNRE-B": 376.6, "SNL": 1276.9, "SNPLA": 821.1}
+"""Median training time at 10,000, on the authors' machine."""
+
+OURS = ("jana_pymc, amortized", "jana_pymc, pooled", "exact draws")
+Moments = tuple[float, float]
 
 
 def exact_draws(rng: np.random.Generator) -> np.ndarray:
@@ -64,14 +69,21 @@ def simulate(rng: np.random.Generator, theta: np.ndarray) -> np.ndarray:
     return simulator(rng, theta, constants=CONSTANTS)["x"]
 
 
-def repetition(budget: int, seed: int, path: Path) -> dict[str, dict[str, float]]:
+def defaults(model: jana.GenerativeModel) -> dict[str, Any]:
+    """What the package chooses for the task today, by which finished repetitions are known."""
+    size = model.prior.n_unconstrained
+    network = default_settings(model.schema, size)
+    training = default_training(network, size, model.schema.max_size)
+    return json.loads(json.dumps({"network": network.to_dict(), "training": asdict(training)}))
+
+
+def repetition(model: jana.GenerativeModel, budget: int, seed: int, path: Path) -> dict[str, Any]:
     """Train once, and hold draws against exact ones; from the file if it was done before."""
-    if path.exists():
-        return json.loads(path.read_text())
+    settings = defaults(model)
+    if (done := _finished(path)) is not None and done.get("defaults") == settings:
+        return done
     start = time.perf_counter()
-    approximator = jana.fit(
-        two_moons("wiqvist").model, n_simulations=budget, random_seed=seed, progressbar=False
-    )
+    approximator = jana.fit(model, n_simulations=budget, random_seed=seed, progressbar=False)
     seconds = time.perf_counter() - start
     rng = np.random.default_rng((seed, budget))
     reference = exact_draws(rng)
@@ -94,45 +106,77 @@ def repetition(budget: int, seed: int, path: Path) -> dict[str, dict[str, float]
     result = {
         "posterior": {name: mmd(draws, reference) for name, draws in theta.items()},
         "predictive": {name: mmd(draws, predicted) for name, draws in predictive.items()},
-        "seconds": {"training": seconds},
+        "seconds": seconds,
+        "defaults": settings,
     }
-    np.savez(path.with_suffix(".npz"), reference=reference, **theta)
+    _write_draws(path, {"reference": reference, **theta}, {"reference": predicted, **predictive})
     _write(path, result)
     return result
 
 
 def peer(method: str, budgets: list[int], seed: int, path: Path) -> dict[str, dict[str, float]]:
     """MMD of another package's posterior draws, and its seconds, at each budget; from the file."""
-    if path.exists():
-        return json.loads(path.read_text())
+    if (done := _finished(path)) is not None:
+        return done
     result: dict[str, dict[str, float]] = {}
     for budget, theta, seconds in posterior_draws(method, simulate, OBSERVED, budgets, DRAWS, seed):
         reference = exact_draws(np.random.default_rng((seed, budget)))
         result[str(budget)] = {"posterior": mmd(theta, reference), "seconds": seconds}
+        _write_draws(path.with_stem(f"{path.stem}_at_{budget}"), {f"{method}, live": theta}, {})
     _write(path, result)
     return result
 
 
+def _finished(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
 def _write(path: Path, result: dict) -> None:
+    """All of the file, or none of it."""
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(result, indent=2))
     temporary.replace(path)
 
 
-def table(
-    title: str, published: dict[str, tuple], ours: dict[str, list[tuple[float, float]]]
-) -> Table:
+def _write_draws(path: Path, theta: dict[str, np.ndarray], x: dict[str, np.ndarray]) -> None:
+    arrays = {
+        f"{kind}/{name}": draws
+        for kind, each in (("posterior", theta), ("predictive", x))
+        for name, draws in each.items()
+    }
+    np.savez(path.with_suffix(".npz"), **arrays)
+
+
+def moments(values: list[float]) -> Moments:
+    return float(np.mean(values)), float(np.std(values))
+
+
+def table(title: str, budgets: list[int], published: dict, ours: dict[str, list[Moments]]) -> Table:
     """Mean and standard deviation of each method at each budget."""
-    budgets = len(next(iter(ours.values())))
     result = Table(title=title)
-    for column in ("method", *(f"{b:,}" for b in BUDGETS[:budgets])):
+    for column in ("method", *(f"{b:,}" for b in budgets)):
         result.add_column(column)
-    for name, values in {**published, **ours}.items():
-        result.add_row(name, *(f"{mean:.3f} ({sd:.3f})" for mean, sd in values[:budgets]))
+    known = {
+        name: [values[BUDGETS.index(b)] for b in budgets] for name, values in published.items()
+    }
+    for name, values in {**known, **ours}.items():
+        result.add_row(name, *(f"{mean:.3f} ({sd:.3f})" for mean, sd in values))
     return result
 
 
-def plot_mmd(scores: dict[str, dict[str, list[tuple[float, float]]]], budgets: list[int]):
+def table_of_seconds(budgets: list[int], ours: dict[str, list[float]]) -> Table:
+    """Wall times, published ones of another machine."""
+    result = Table(title="seconds of training (published: median, another machine)")
+    for column in ("method", *(f"{b:,}" for b in budgets)):
+        result.add_column(column)
+    for name, seconds in SECONDS.items():
+        result.add_row(name, *(f"{seconds:.0f}" if b == BUDGETS[-1] else "" for b in budgets))
+    for name, values in ours.items():
+        result.add_row(name, *(f"{each:.0f}" for each in values))
+    return result
+
+
+def plot_mmd(scores: dict[str, dict[str, list[Moments]]], budgets: list[int]):
     """MMD against the budget, published and ours: Figure 5."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
     for axis, kind, published in zip(
@@ -150,77 +194,104 @@ def plot_mmd(scores: dict[str, dict[str, list[tuple[float, float]]]], budgets: l
     return figure
 
 
-def plot_draws(path: Path):
-    """Draws at (0, 0) beside exact ones: Figures 4 and 17."""
-    with np.load(path) as arrays:
-        draws = dict(arrays)
+def plot_draws(folder: Path, kind: str, budgets: list[int]):
+    """Draws of the first repetition at each budget beside exact ones: Figures 4 and 17."""
+    rows = []
+    for budget in budgets:
+        draws: dict[str, np.ndarray] = {}
+        for path in [folder / f"{budget}_1.npz", *sorted(folder.glob(f"*_1_*_at_{budget}.npz"))]:
+            with np.load(path) as arrays:
+                found = {name: arrays[name] for name in arrays.files}
+            for name, values in found.items():
+                if name.startswith(f"{kind}/"):
+                    draws[name.removeprefix(f"{kind}/")] = values
+        rows.append(draws)
+    n_columns = max(map(len, rows))
     figure, axes = plt.subplots(
-        1, len(draws), figsize=(3 * len(draws), 3), sharex=True, sharey=True, layout="constrained"
+        *(len(rows), n_columns),
+        figsize=(2.6 * n_columns, 2.6 * len(rows)),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
-    for axis, (name, theta) in zip(axes, draws.items(), strict=True):
-        axis.scatter(*theta.T, s=2, alpha=0.5)
-        axis.set(title=name, xlabel="θ₁", aspect="equal")
-    axes[0].set_ylabel("θ₂")
+    for row, draws, budget in zip(axes, rows, budgets, strict=True):
+        for axis, (name, values) in zip(row, draws.items(), strict=False):
+            axis.scatter(*values.T, s=2, alpha=0.5)
+            axis.set_title(name, fontsize=9)
+            axis.set_aspect("equal")
+        row[0].set_ylabel(f"{budget:,} simulations")
     return figure
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder of results")
+    parser.add_argument("--output", type=Path, default=Path("output/experiment2"))
     parser.add_argument("--repetitions", type=int, default=10)
     parser.add_argument("--budgets", type=int, nargs="+", choices=BUDGETS, default=list(BUDGETS))
     parser.add_argument(
         "--peers", nargs="+", choices=(*NEURAL, "ABC-SMC"), default=[], help="to be run live"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     missing = set(arguments.peers) - set(available())
     if missing:
         parser.error(f"{', '.join(sorted(missing))}: pip install '.[peers]'")
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    budgets = sorted(arguments.budgets)
+    if arguments.repetitions < 1:
+        parser.error("--repetitions: expected 1 or more.")
+    folder = arguments.output
+    folder.mkdir(parents=True, exist_ok=True)
+    budgets = sorted(set(arguments.budgets))
+    seeds = range(1, arguments.repetitions + 1)
     console = Console()
-    found: dict[int, list] = {budget: [] for budget in budgets}
-    for seed in range(1, arguments.repetitions + 1):
+    model = two_moons("wiqvist").model
+    found: dict[int, list[dict[str, Any]]] = {budget: [] for budget in budgets}
+    for seed in seeds:
         for budget in budgets:
-            result = repetition(budget, seed, arguments.output / f"{budget}_{seed}.json")
+            result = repetition(model, budget, seed, folder / f"{budget}_{seed}.json")
             found[budget].append(result)
-            console.print(f"{budget:,} simulations, repetition {seed}:", result)
-    scores: dict[str, dict[str, list[tuple[float, float]]]] = {
+            console.print(
+                f"{budget:,} simulations, repetition {seed}, {result['seconds']:.0f} s:",
+                {kind: result[kind] for kind in ("posterior", "predictive")},
+            )
+    scores: dict[str, dict[str, list[Moments]]] = {
         kind: {
-            name: [
-                (float(np.mean(values)), float(np.std(values)))
-                for budget in budgets
-                for values in [[each[kind][name] for each in found[budget]]]
-            ]
-            for name in names
+            name: [moments([each[kind][name] for each in found[budget]]) for budget in budgets]
+            for name in OURS
         }
-        for kind, names in OURS.items()
+        for kind in ("posterior", "predictive")
+    }
+    seconds = {
+        "jana_pymc, both networks": [
+            float(np.mean([each["seconds"] for each in found[budget]])) for budget in budgets
+        ]
     }
     for method in arguments.peers:
         results = [
-            peer(method, budgets, seed, arguments.output / f"{method}_{seed}_{max(budgets)}.json")
-            for seed in range(1, arguments.repetitions + 1)
+            peer(method, budgets, seed, folder / f"{method}_{seed}_{max(budgets)}.json")
+            for seed in seeds
         ]
+        of_budget = [[each[str(budget)] for each in results] for budget in budgets]
         scores["posterior"][f"{method}, live"] = [
-            (float(np.mean(values)), float(np.std(values)))
-            for budget in budgets
-            for values in [[each[str(budget)]["posterior"] for each in results]]
+            moments([each["posterior"] for each in all_of_one]) for all_of_one in of_budget
         ]
-        took = [each[str(max(budgets))]["seconds"] for each in results]
-        console.print(f"{method}: {np.mean(took):.0f} s to {max(budgets):,} simulations")
-    if budgets == list(BUDGETS):
-        for kind, published in (("posterior", POSTERIOR_MMD), ("predictive", PREDICTIVE_MMD)):
-            console.print(table(f"MMD, {kind}: mean (sd)", published, scores[kind]))
-    plot_mmd(scores, budgets).savefig(arguments.output / "mmd.png", dpi=150)
-    plot_draws(arguments.output / f"{budgets[-1]}_1.npz").savefig(
-        arguments.output / "draws.png", dpi=150
-    )
-    seconds = {b: [each["seconds"]["training"] for each in found[b]] for b in budgets}
-    console.print("training, seconds:", seconds)
-    (arguments.output / "scores.json").write_text(
-        json.dumps({"budgets": budgets, "scores": scores, "seconds": seconds}, indent=2)
+        seconds[f"{method}, live"] = [
+            float(np.mean([each["seconds"] for each in all_of_one])) for all_of_one in of_budget
+        ]
+    for kind, published in (("posterior", POSTERIOR_MMD), ("predictive", PREDICTIVE_MMD)):
+        console.print(table(f"MMD, {kind}: mean (sd)", budgets, published, scores[kind]))
+        plot_draws(folder, kind, budgets).savefig(folder / f"draws_{kind}.png", dpi=150)
+    console.print(table_of_seconds(budgets, seconds))
+    plot_mmd(scores, budgets).savefig(folder / "mmd.png", dpi=150)
+    _write(
+        folder / "scores.json",
+        {
+            "budgets": budgets,
+            "repetitions": arguments.repetitions,
+            "scores": scores,
+            "seconds": seconds,
+        },
     )
 
 

@@ -47,8 +47,9 @@ def test_energy_distance_of_two_points_is_twice_their_distance(scores: ModuleTyp
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*outside the trained region")
+@pytest.mark.parametrize("conditioning", [(), ("--original-conditioning",)])
 def test_all_stages_in_miniature(
-    scores: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scores: ModuleType, tmp_path: Path, conditioning: tuple[str, ...]
 ) -> None:
     example = import_module("experiment4_epidemic")
     reports = runs(1, 4)[0]
@@ -63,12 +64,13 @@ def test_all_stages_in_miniature(
         *("--tiny", "--no-progress", "--device", "cpu", "--n-steps", "12"),
         *("--simulations-per-round", "500", "--output", str(tmp_path / "out")),
         *("--csv", str(table), "--columns", "a", "b", "c"),
+        *conditioning,
     ]
     example.main(arguments)
     written = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert set(written["sbc_inside"]) == set(written["jsbc_inside"]) == set(PARAMETERS)
     assert written["parameters"][0] == pytest.approx(dict(TEASER))
-    assert written["kl_per_day"] > 0.0
+    assert written["kl_per_day"] > 0.0 if not conditioning else "kl_per_day" not in written
     assert set(written["reports"]["median"]) == set(PARAMETERS)
     assert len(written["energy"]) == 2
     for name in ("figure2", "figure22", "calibration", "critic", "misspecification", "reports"):

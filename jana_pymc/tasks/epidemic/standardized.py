@@ -22,9 +22,7 @@ Values = NDArray[np.float64]
 THOUSAND = 1e3
 """The paper counts thousands of people."""
 
-SCALES = tuple(
-    f"log2_{statistic}_{name}" for statistic in ("mean", "sd") for name in OBSERVABLES
-)
+SCALES = tuple(f"log2_{statistic}_{name}" for statistic in ("mean", "sd") for name in OBSERVABLES)
 """Names of the conditions, in the order of the paper."""
 
 
@@ -105,7 +103,5 @@ def standardized_simulator(
 ) -> dict[str, Values]:
     """Simulate, and take the scale out; parameters are those of the simulator."""
     return standardized_reports(
-        simulator(
-            rng, n_obs=n_obs, n_people=n_people, original=original, whole=whole, **parameters
-        )
+        simulator(rng, n_obs=n_obs, n_people=n_people, original=original, whole=whole, **parameters)
     )

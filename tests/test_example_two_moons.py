@@ -1,0 +1,58 @@
+"""Experiment 2's example in miniature: what is finished is not done again."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jana_pymc as jana
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*half-trained")
+def test_repetitions_are_made_once_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    example = import_module("experiment2_two_moons")
+    fit, made = jana.fit, []
+
+    def quickly(model: jana.GenerativeModel, **options: Any) -> jana.JointApproximator:
+        made.append((options["n_simulations"], options["random_seed"]))
+        return fit(model, **options, training=jana.TrainingSettings(n_steps=20, n_validations=2))
+
+    def peer_draws(method: str, simulate: Any, observed: Any, budgets: Any, draws: int, seed: int):
+        made.append((method, seed))
+        for budget in budgets:
+            yield budget, example.exact_draws(example.np.random.default_rng(seed)), 1.0
+
+    monkeypatch.setattr(jana, "fit", quickly)
+    monkeypatch.setattr(example, "posterior_draws", peer_draws)
+    monkeypatch.setattr(example, "available", lambda: ("SNL",))
+    arguments = ["--output", str(tmp_path), "--repetitions", "2", "--budgets", "2000"]
+    arguments += ["--peers", "SNL"]
+    example.main(arguments)
+    expected = [(2000, 1), (2000, 2), ("SNL", 1), ("SNL", 2)]
+    assert made == expected
+    for name in ("mmd", "draws_posterior", "draws_predictive"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 1_000
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    # Twice exact draws: the noise floor, here of "SNL" too.
+    for name in ("exact draws", "SNL, live"):
+        assert max(mean for mean, _ in scores["scores"]["posterior"][name]) < 0.3
+    assert min(m for m, _ in scores["scores"]["posterior"]["jana_pymc, amortized"]) > 0.3
+
+    example.main(arguments)
+    assert made == expected
+    assert json.loads((tmp_path / "scores.json").read_text()) == scores
+    # Other defaults than those of the file: that repetition alone is made anew.
+    path = tmp_path / "2000_2.json"
+    path.write_text(path.read_text().replace('"n_steps":', '"n_steps_of_before":'))
+    example.main(arguments)
+    assert made == [*expected, (2000, 2)]
