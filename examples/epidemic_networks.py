@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import jana_pymc as jana
 from jana_pymc.flows import FlowSettings
-from jana_pymc.likelihoods import ConditionalSettings, MarkovianSettings, VectorSettings
+from jana_pymc.likelihoods import ConditionalSettings, MarkovianSettings, TrajectorySettings
 from jana_pymc.networks import FlatSummarySettings, TimeSeriesSettings
 from jana_pymc.posterior import PosteriorSettings
 from jana_pymc.tasks.epidemic import PARAMETERS
 
-ANGLES = tuple(i for i, name in enumerate(PARAMETERS) if name.startswith("phi"))
+DECLARED = {
+    "angles": [i for i, name in enumerate(PARAMETERS) if name.startswith("phi")],
+    "rounded": [
+        i
+        for i, name in enumerate(PARAMETERS)
+        if name in ("t1", "t2", "t3", "t4") or name.startswith(("dt", "L_"))
+    ],
+}
+"""Positions of the phases, and of times, durations and delays in whole days."""
 
 LIKELIHOODS = {
     "trajectory": (
-        VectorSettings(hidden=(256, 256), conditioner_hidden=16, order=14, angles=ANGLES),
-        VectorSettings(hidden=(1024, 1024), conditioner_hidden=32, order=14, angles=ANGLES),
+        TrajectorySettings(hidden=(256,) * 6, law_hidden=(64, 64), order=14, **DECLARED),
+        TrajectorySettings(hidden=(1024,) * 8, law_hidden=(128, 128), order=14, **DECLARED),
     ),
     "independent": (
-        VectorSettings(hidden=(256, 256), conditioner_hidden=16, order=0, angles=ANGLES),
-        VectorSettings(hidden=(1024, 1024), conditioner_hidden=32, order=0, angles=ANGLES),
+        TrajectorySettings(hidden=(256,) * 6, order=0, **DECLARED),
+        TrajectorySettings(hidden=(1024,) * 8, law_hidden=(64, 64), order=0, **DECLARED),
     ),
     "windows": (
         MarkovianSettings(
@@ -82,7 +90,7 @@ def training(*, quick: bool, n_steps: int | None) -> jana.TrainingSettings:
             batch_size=64,
             learning_rate=1e-3,
             likelihood_learning_rate=2e-3,
-            likelihood_obs=None,
+            likelihood_obs=20,
             weight_average=0.998,
             mmd_weight=1.0,
             linear_steps=min(300, (n_steps or 6_000) // 10),

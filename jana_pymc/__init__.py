@@ -18,6 +18,7 @@ from jana_pymc.likelihoods import (
     MarkovianSettings,
     SignedCouplingSettings,
     SoftFlowSettings,
+    TrajectorySettings,
     VectorSettings,
 )
 from jana_pymc.networks import (
@@ -119,6 +120,7 @@ __all__ = [
     "TrainingError",
     "TrainingHistory",
     "TrainingSettings",
+    "TrajectorySettings",
     "VectorSettings",
     "Verdict",
     "analyze",

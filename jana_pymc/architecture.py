@@ -25,6 +25,8 @@ from jana_pymc.likelihoods import (
     SoftFlowLikelihood,
     SoftFlowSettings,
     Support,
+    TrajectoryLikelihood,
+    TrajectorySettings,
     VectorLikelihood,
     VectorSettings,
 )
@@ -53,6 +55,7 @@ LikelihoodSettings: TypeAlias = (
     | SignedCouplingSettings
     | VectorSettings
     | MarkovianSettings
+    | TrajectorySettings
     | SoftFlowSettings
 )
 
@@ -61,6 +64,7 @@ _LIKELIHOODS: dict[str, type[LikelihoodSettings]] = {
     "signed_coupling": SignedCouplingSettings,
     "vector": VectorSettings,
     "markovian": MarkovianSettings,
+    "trajectory": TrajectorySettings,
     "soft_flow": SoftFlowSettings,
 }
 _SUMMARIES: dict[str, type[SummarySettings]] = {
@@ -87,8 +91,8 @@ class NetworkSettings:
     ----------
     posterior : PosteriorSettings
     likelihood : settings of a likelihood
-        `AutoregressiveSettings`, `VectorSettings`, `MarkovianSettings`, `SoftFlowSettings` or
-        `SignedCouplingSettings`.
+        `AutoregressiveSettings`, `VectorSettings`, `MarkovianSettings`, `TrajectorySettings`,
+        `SoftFlowSettings` or `SignedCouplingSettings`.
     """
 
     posterior: PosteriorSettings = field(default_factory=PosteriorSettings)
@@ -230,6 +234,13 @@ def _build_likelihood(
     n_conditions = len(schema.condition_components)
     if isinstance(settings, MarkovianSettings):
         return MarkovianLikelihood(components, layout.size, n_conditions, settings)
+    if isinstance(settings, TrajectorySettings):
+        if schema.structure != "markovian" or n_conditions:
+            raise ValueError(
+                "TrajectorySettings model sequences without conditions; use MarkovianSettings or "
+                "VectorSettings."
+            )
+        return TrajectoryLikelihood(components, layout.size, schema.n_obs[1], settings)
     if isinstance(settings, VectorSettings):
         n_steps = schema.n_obs[1] if schema.structure == "markovian" else 1
         if n_steps > 1 and schema.n_obs[0] != n_steps:

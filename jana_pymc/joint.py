@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from jana_pymc.likelihoods import LikelihoodNetwork
@@ -149,15 +149,33 @@ class JointNetwork(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, ""]:
         """The term of the likelihood network."""
-        if getattr(self.likelihood, "is_sequential", False):
-            max_obs = None  # the past of every observation is needed
         wider = batch if proposal_batch is None else _concatenate(batch, proposal_batch)
+        if getattr(self.likelihood, "is_sequential", False):
+            at = getattr(self.likelihood, "log_prob_at", None)
+            if at is not None and max_obs is not None and max_obs < wider.observables.shape[1]:
+                times = _some_times(wider.parameters, int(wider.observables.shape[1]), max_obs)
+                return -at(times, wider.observables, wider.parameters).mean()
+            max_obs = None  # the past of every observation is needed
         return -self.likelihood.training_log_prob(
             wider.observables[:, :max_obs],
             wider.parameters,
             None if wider.conditions is None else wider.conditions[:, :max_obs],
             generator,
         ).mean()
+
+
+def _some_times(
+    parameters: Float[Tensor, "sets p"], n_obs: int, n_chosen: int
+) -> Int[Tensor, " chosen"]:
+    """Time points at even distances, from one that the batch itself chooses.
+
+    Random numbers would have an order, which two networks that learn side by side do not keep; and
+    a trace has no step to count. The parameters of a batch are random numbers already.
+    """
+    digits = (parameters / parameters.std(0, correction=0).clamp_min(1e-6)).sum() * 1e3
+    begin = digits.abs().remainder(n_obs).long()
+    steps = torch.arange(n_chosen, device=parameters.device) * n_obs // n_chosen
+    return (begin + steps).remainder(n_obs)
 
 
 def _concatenate(first: Batch, second: Batch) -> Batch:

@@ -8,6 +8,7 @@ from jana_pymc.likelihoods.markovian import MarkovianLikelihood, MarkovianSettin
 from jana_pymc.likelihoods.soft_flow import SoftFlowLikelihood, SoftFlowSettings
 from jana_pymc.likelihoods.support import Bound, Support
 from jana_pymc.likelihoods.time_point import ConditionalSettings
+from jana_pymc.likelihoods.trajectory import TrajectoryLikelihood, TrajectorySettings
 from jana_pymc.likelihoods.vector import VectorLikelihood, VectorSettings
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "SoftFlowLikelihood",
     "SoftFlowSettings",
     "Support",
+    "TrajectoryLikelihood",
+    "TrajectorySettings",
     "VectorLikelihood",
     "VectorSettings",
 ]

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from jana_pymc.likelihoods.sequences import shifted, within_groups
 from jana_pymc.likelihoods.time_point import Component, ConditionalSettings, TimePointDensity
 from jana_pymc.networks.moments import set_moments
 
@@ -190,11 +191,11 @@ class MarkovianLikelihood(nn.Module):
         context = self._context(parameters, n_obs, conditions)
         time = torch.arange(n_obs, device=rows.device)
         # The last `order` observations; what comes before the first is zero and not there.
-        lags = [_shifted(features, j + 1) for j in range(self.settings.order)]
-        there = [_shifted(present[..., None], j + 1) for j in range(self.n_flags)]
+        lags = [shifted(features, j + 1) for j in range(self.settings.order)]
+        there = [shifted(present[..., None], j + 1) for j in range(self.n_flags)]
         memory = None
         if self.gru is not None:
-            read = [_shifted(features, 1), _shifted(present[..., None], 1), context]
+            read = [shifted(features, 1), shifted(present[..., None], 1), context]
             memory, _ = self.gru(_joined(read, context))
         inputs = self._inputs(context, lags, there, memory, time)
         log_prob = self.density.log_prob(rows, encoded, *(i.flatten(0, 1) for i in inputs))
@@ -222,22 +223,7 @@ class MarkovianLikelihood(nn.Module):
         -------
         Tensor, shape (rows,)
         """
-        if not len(group):
-            return observables.new_zeros(0)
-        begins = torch.ones_like(group, dtype=torch.bool)
-        begins[1:] = group[1:] != group[:-1]
-        sequence = begins.cumsum(0) - 1
-        first = begins.nonzero()[:, 0]
-        time = torch.arange(len(group), device=group.device) - first[sequence]
-        shape = (len(first), int(time.max()) + 1)
-
-        def padded(rows: Tensor) -> Tensor:
-            full = rows.new_full((*shape, rows.shape[-1]), torch.nan)
-            return full.index_put((sequence, time), rows)
-
-        known = None if conditions is None else padded(conditions)
-        log_prob = self.log_prob(padded(observables), parameters[group[first]], known)
-        return log_prob[sequence, time]
+        return within_groups(self.log_prob, observables, parameters, group, conditions)
 
     @torch.no_grad()
     def sample(
@@ -297,7 +283,7 @@ class MarkovianLikelihood(nn.Module):
         present = torch.ones_like(features[..., :1], dtype=torch.bool)
         state = None
         if self.gru is not None and begin:
-            read = [_shifted(features, 1), _shifted(present, 1), context]
+            read = [shifted(features, 1), shifted(present, 1), context]
             _, state = self.gru(_joined(read, context))
         ends = range(begin - 1, begin - 1 - self.n_flags, -1)
         nothing = parameters.new_zeros(n_sets, 1, self.density.n_features)
@@ -352,13 +338,6 @@ class MarkovianLikelihood(nn.Module):
             _joined([*lags, *read], context),
             _joined([*bounded, *read], context),
         )
-
-
-def _shifted(values: Tensor, steps: int) -> Tensor:
-    """Values of some steps before, zero (or false) before the beginning."""
-    n = max(values.shape[1] - steps, 0)
-    start = torch.zeros_like(values[:, : values.shape[1] - n])
-    return torch.cat([start, values[:, :n]], 1)
 
 
 def _joined(parts: list[Tensor], like: Tensor) -> Tensor:

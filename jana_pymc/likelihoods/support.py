@@ -25,7 +25,7 @@ class Bound:
     value: float = 0.0
     column: int | None = None
 
-    def of(self, parameters: Float[Tensor, "rows p"]) -> Float[Tensor, " rows"]:
+    def of(self, parameters: Float[Tensor, "*rows p"]) -> Float[Tensor, "*rows"]:
         """Value of the bound for each row."""
         if self.column is None:
             return parameters.new_full(parameters.shape[:-1], self.value)
@@ -48,8 +48,8 @@ class Support:
     upper: Bound | None = None
 
     def to_real(
-        self, x: Float[Tensor, " rows"], parameters: Float[Tensor, "rows p"]
-    ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"], Bool[Tensor, " rows"]]:
+        self, x: Float[Tensor, "*rows"], parameters: Float[Tensor, "*rows p"]
+    ) -> tuple[Float[Tensor, "*rows"], Float[Tensor, "*rows"], Bool[Tensor, "*rows"]]:
         """Map observations to the real line.
 
         Returns
@@ -79,8 +79,8 @@ class Support:
         return log_above - log_below, log_range - log_above - log_below, inside
 
     def from_real(
-        self, y: Float[Tensor, " rows"], parameters: Float[Tensor, "rows p"]
-    ) -> Float[Tensor, " rows"]:
+        self, y: Float[Tensor, "*rows"], parameters: Float[Tensor, "*rows p"]
+    ) -> Float[Tensor, "*rows"]:
         """Map real values back to the support."""
         if self.lower is None and self.upper is None:
             return y

@@ -1,0 +1,235 @@
+"""Likelihoods around a trajectory: proper, causal, true to their own simulations, learned."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pymc as pm
+import pytest
+import torch
+from scipy import stats
+from sequences import draw_parameters, generator, randomize
+
+import jana_pymc as jana
+from jana_pymc.likelihoods import (
+    Bound,
+    CountRange,
+    LikelihoodNetwork,
+    Support,
+    TrajectoryLikelihood,
+    TrajectorySettings,
+)
+from jana_pymc.likelihoods.entering import EnteringParameters
+
+N_OBS = 6
+COMPONENTS = {
+    "real": (Support(),),
+    "bounded by a parameter": (Support(lower=Bound(column=0)), Support(Bound(-9.0), Bound(9.0))),
+    "counts": (CountRange(), CountRange(upper=5)),
+    "few counts": (CountRange(upper=7), CountRange(upper=5)),
+    "mixed": (Support(), CountRange(), Support(lower=Bound(value=-3.0))),
+}
+SMALL = {"hidden": (8, 8), "law_hidden": (6, 6), "n_features": 1}
+ORDERS = pytest.mark.parametrize("order", [0, 2])
+
+
+def random_likelihood(components: str, order: int, seed: int = 0) -> TrajectoryLikelihood:
+    settings = TrajectorySettings(order=order, **SMALL)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = TrajectoryLikelihood(COMPONENTS[components], 2, N_OBS, settings).double()
+        theta = draw_parameters(200, seed)
+        network.standardize(network.sample(theta, N_OBS, None, generator(seed)), theta)
+        randomize(network, 0.1)
+    return network.eval().requires_grad_(False)
+
+
+@ORDERS
+@pytest.mark.parametrize("components", COMPONENTS)
+def test_simulations_follow_the_density(components: str, order: int) -> None:
+    # Under draws from p, the mean of p'/p is one for any density p' on the same support.
+    network = random_likelihood(components, order)
+    assert isinstance(network, LikelihoodNetwork)
+    other = copy.deepcopy(network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        randomize(other, 0.01)
+    theta = draw_parameters(3000, 3)
+    x = network.sample(theta, N_OBS, None, generator(5))
+    here, there = (n.log_prob(x, theta).sum(1) for n in (network, other))
+    assert torch.isfinite(here).all()
+    ratio = torch.exp(there - here)
+    assert ratio.std() > 0.01
+    assert abs(float((ratio.mean() - 1) / (ratio.std() / math.sqrt(len(ratio))))) < 4
+
+
+@ORDERS
+def test_terms_sum_to_one_given_the_past(order: int) -> None:
+    network = random_likelihood("few counts", order)
+    theta = draw_parameters(1, 3)
+    x = network.sample(theta, N_OBS, None, generator(5))
+    first, second = torch.meshgrid(
+        torch.arange(8.0).double(), torch.arange(6.0).double(), indexing="ij"
+    )
+    every = x.repeat(first.numel(), 1, 1)
+    every[:, 3, 0], every[:, 3, 1] = first.flatten(), second.flatten()
+    log_prob = network.log_prob(every, theta.expand(len(every), -1))[:, 3]
+    assert float(log_prob.exp().sum()) == pytest.approx(1.0, abs=1e-9)
+
+
+@ORDERS
+def test_density_integrates_to_one_given_the_past(order: int) -> None:
+    network = random_likelihood("real", order)
+    theta = draw_parameters(1, 3)
+    x = network.sample(theta, N_OBS, None, generator(5))
+    grid = torch.linspace(-40.0, 40.0, 40_001, dtype=torch.float64)
+    every = x.repeat(len(grid), 1, 1)
+    every[:, 3, 0] = grid
+    density = network.log_prob(every, theta.expand(len(every), -1))[:, 3].exp()
+    assert float(torch.trapezoid(density, grid)) == pytest.approx(1.0, abs=1e-4)
+
+
+@ORDERS
+def test_the_past_matters_as_far_as_declared(order: int) -> None:
+    network = random_likelihood("mixed", order)
+    theta = draw_parameters(3, 3)
+    x = network.sample(theta, N_OBS, None, generator(5))
+    moved = x.clone()
+    moved[:, 2] += 1.0
+    differs = (network.log_prob(moved, theta) != network.log_prob(x, theta)).any(0)
+    assert differs.tolist() == [False, False, *[True] * (1 + order), *[False] * (3 - order)]
+
+
+@ORDERS
+def test_shorter_sequences_and_rows(order: int) -> None:
+    network = random_likelihood("mixed", order)
+    theta = draw_parameters(2, 3)
+    x = network.sample(theta, N_OBS, None, generator(5))
+    whole = network.log_prob(x, theta)
+    short = x.clone()
+    short[0, 4:] = torch.nan
+    padded = network.log_prob(short, theta)
+    torch.testing.assert_close(padded[0], torch.cat([whole[0, :4], torch.zeros(2).double()]))
+    torch.testing.assert_close(padded[1], whole[1])
+    torch.testing.assert_close(network.log_prob(x[:, :3], theta), whole[:, :3])
+    times = torch.tensor([5, 1])
+    torch.testing.assert_close(network.log_prob_at(times, x, theta), whole[:, times])
+    rows = torch.cat([x[0, :4], x[1]])
+    group = torch.tensor([0] * 4 + [1] * N_OBS)
+    expected = torch.cat([whole[0, :4], whole[1]])
+    torch.testing.assert_close(network.log_prob_rows(rows, theta, group), expected)
+    assert network.sample(theta, 2, None, generator(1)).shape == (2, 2, 3)
+    with pytest.raises(ValueError, match="6 time points at most"):
+        network.sample(theta, 7)
+
+
+def test_outside_the_support() -> None:
+    network = random_likelihood("counts", 0)
+    theta = draw_parameters(2, 3)
+    x = network.sample(theta, N_OBS, None, generator(5))
+    x[0, 1, 0], x[1, 2, 1] = 0.5, 6.0
+    impossible = torch.isneginf(network.log_prob(x, theta))
+    assert impossible.nonzero().tolist() == [[0, 1], [1, 2]]
+
+
+def test_gradients_are_those_of_finite_differences() -> None:
+    network = random_likelihood("mixed", 2)
+    theta = draw_parameters(2, 3).requires_grad_()
+    x = network.sample(theta.detach(), N_OBS, None, generator(5))
+    assert torch.autograd.gradcheck(lambda p: network.log_prob(x, p).sum(), theta)
+
+
+def test_what_is_rounded_enters_as_a_whole_number_and_angles_as_a_circle() -> None:
+    entering = EnteringParameters(4, angles=(1,), rounded=(2,)).double()
+    theta = torch.tensor([[1.0, -math.pi, 2.6, 1.0], [50.0, math.pi, 3.4, 1.1]]).double()
+    entering.standardize(torch.cat([theta, theta + 0.3]))
+    first, second = entering(theta)
+    assert entering.logarithmic.tolist() == [True, False, False, False]
+    torch.testing.assert_close(first[[1, 2, 4]], second[[1, 2, 4]], atol=1e-5, rtol=0.0)
+    entering.sd.fill_(1.0), entering.mean.fill_(0.0)
+    torch.testing.assert_close(entering(theta)[:, 0], theta[:, 0].log())
+    assert entering(theta)[:, 2].tolist() == [3.0, 3.0]
+    for wrong in ({"angles": (4,)}, {"rounded": (-1,)}, {"angles": (1,), "rounded": (1,)}):
+        with pytest.raises(ValueError, match="different positions among 4"):
+            EnteringParameters(4, **wrong)
+
+
+def decay() -> jana.GenerativeModel:
+    with pm.Model() as prior:
+        pm.Uniform("start", 1.0, 5.0)
+        pm.Uniform("rate", 0.1, 1.0)
+
+    def simulator(rng, start, rate, n_obs):
+        level = start * np.exp(-rate * np.arange(n_obs))
+        return {"x": level + 0.1 * rng.standard_normal(level.shape)}
+
+    return jana.GenerativeModel(
+        prior,
+        simulator,
+        observables={"x": jana.Continuous()},
+        structure="markovian",
+        n_obs=(5, 12),
+        order=0,
+        vectorized=True,
+    )
+
+
+def test_learns_an_exponential_decay_and_is_stored(tmp_path) -> None:
+    model = decay()
+    network = jana.NetworkSettings(
+        jana.PosteriorSettings(jana.TimeSeriesSettings(n_hidden=8, width=8, n_filters=4)),
+        TrajectorySettings(hidden=(32, 32)),
+    )
+    training = jana.TrainingSettings(n_steps=600, batch_size=64, n_validations=4, linear_steps=50)
+    pair = jana.fit(
+        model,
+        n_simulations=4000,
+        network=network,
+        training=training,
+        random_seed=1,
+        progressbar=False,
+    )
+    simulations = model.simulate(300, random_seed=2, progressbar=False)
+    theta = simulations.parameters
+    level = theta[:, :1] * np.exp(-theta[:, 1:] * np.arange(12))
+    x = simulations.dataset["x"].values
+    exact = stats.norm.logpdf(x, level, 0.1)
+    neural = np.concatenate(
+        [
+            pair.likelihood.pointwise(each[:, None], row[None])
+            for each, row in zip(x, theta, strict=True)
+        ]
+    )
+    assert 0.0 < (exact - neural).mean() < 0.05
+    pair.save(tmp_path / "pair.safetensors")
+    again = jana.load(tmp_path / "pair.safetensors", model)
+    assert again.settings == network
+    np.testing.assert_array_equal(again.likelihood.pointwise(x[0][:, None], theta[:1]), neural[:1])
+    data = {"x": x[0, :7]}
+    posterior = pair.sample(data, draws=50, chains=2, random_seed=1)
+    assert posterior["log_likelihood"]["y"].shape == (2, 50, 7)
+    # Inside a PyMC model, by the Op.
+    with decay().prior.model as free:
+        pair.likelihood("y", start=free["start"], rate=free["rate"], observed=data)
+        point = free.initial_point()
+        assert np.isfinite(free.compile_logp()(point))
+        assert np.isfinite(free.compile_dlogp()(point)).all()
+
+
+def test_what_it_cannot_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="no categories"):
+        TrajectoryLikelihood((2, CountRange()), 2, N_OBS)
+    with pytest.raises(ValueError, match="order=-1"):
+        TrajectorySettings(order=-1)
+    model = decay()
+    vector = jana.GenerativeModel(
+        model.prior.model,
+        lambda rng, start, rate: {"x": start},
+        observables={"x": jana.Continuous()},
+        structure="vector",
+    )
+    network = jana.NetworkSettings(likelihood=TrajectorySettings())
+    with pytest.raises(ValueError, match="sequences without conditions"):
+        jana.fit(vector, n_simulations=100, network=network, progressbar=False)
