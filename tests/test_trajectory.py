@@ -13,6 +13,7 @@ from scipy import stats
 from sequences import draw_parameters, generator, randomize
 
 import jana_pymc as jana
+from jana_pymc.joint import _some_times
 from jana_pymc.likelihoods import (
     Bound,
     CountRange,
@@ -182,7 +183,9 @@ def test_learns_an_exponential_decay_and_is_stored(tmp_path) -> None:
         jana.PosteriorSettings(jana.TimeSeriesSettings(n_hidden=8, width=8, n_filters=4)),
         TrajectorySettings(hidden=(32, 32)),
     )
-    training = jana.TrainingSettings(n_steps=600, batch_size=64, n_validations=4, linear_steps=50)
+    training = jana.TrainingSettings(
+        n_steps=600, batch_size=64, n_validations=4, linear_steps=50, likelihood_obs=5
+    )
     pair = jana.fit(
         model,
         n_simulations=4000,
@@ -216,6 +219,19 @@ def test_learns_an_exponential_decay_and_is_stored(tmp_path) -> None:
         point = free.initial_point()
         assert np.isfinite(free.compile_logp()(point))
         assert np.isfinite(free.compile_dlogp()(point)).all()
+
+
+def test_batches_choose_time_points_at_even_distances() -> None:
+    begins = set()
+    for seed in range(40):
+        times = _some_times(draw_parameters(64, seed), 12, 4)
+        assert sorted((times - times[0]).remainder(12).tolist()) == [0, 3, 6, 9]
+        begins.add(int(times[0]))
+        again = _some_times(draw_parameters(64, seed), 12, 4)
+        assert again.tolist() == times.tolist()
+    assert len(begins) > 8 and min(begins) >= 0 and max(begins) < 12
+    uneven = _some_times(draw_parameters(64, 1), 81, 20)
+    assert len(set(uneven.tolist())) == 20
 
 
 def test_what_it_cannot_model_is_refused() -> None:

@@ -35,6 +35,8 @@ class EnteringParameters(nn.Module):
     logarithmic: Tensor
     mean: Tensor
     sd: Tensor
+    whole: Tensor
+    turning: Tensor
 
     def __init__(self, n_parameters: int, angles: Sequence[int] = (), rounded: Sequence[int] = ()):
         super().__init__()

@@ -108,11 +108,10 @@ def epidemic(
     (100, 81)
     """
     horizon = n_obs if isinstance(n_obs, int) else n_obs[1]
-    options = {"n_people": n_people, "original": original, "whole": whole}
     if not standardized:
         return GenerativeModel(
             prior(horizon),
-            partial(simulator, **options),
+            partial(simulator, n_people=n_people, original=original, whole=whole),
             observables={name: Count() if whole else Continuous() for name in OBSERVABLES},
             structure="markovian",
             n_obs=n_obs,
@@ -122,7 +121,7 @@ def epidemic(
         raise ValueError(f"n_obs={n_obs}: standardized series have one length; give an integer.")
     return GenerativeModel(
         prior(horizon),
-        partial(standardized_simulator, **options),
+        partial(standardized_simulator, n_people=n_people, original=original, whole=whole),
         observables={name: Continuous() for name in OBSERVABLES},
         structure="markovian",
         n_obs=n_obs,
