@@ -45,16 +45,24 @@ LIKELIHOODS = {
 }
 """For a look around, and of full size.
 
-``trajectory`` has location and scale of all days at once from the parameters, which make them, and
-lets each day see by how much the two weeks before departed from theirs. Given the parameters the
-reports are in truth independent: of a network that knew the epidemic without error, these would say
-nothing, and until then they tell it its error: after 2,500 steps 1.35 nats a day are missing from
-the exact log-likelihood, and 2.15 without them. But in surrogates, where nobody corrects them,
-departures carry on. ``independent`` leaves them out, and its surrogates are nearer to the
-simulator's, by energy distance, for each of eleven parameter vectors. ``windows`` is given the week
-before each day, and ``recurrent`` the memory of a recurrent network besides, which is the paper's
-likelihood but for the transform of a single day. Both learn less in the same time than
-``trajectory`` (2.00 and 2.15): all they know goes through every day anew.
+``trajectory`` has location and scale of all days at once from the parameters, which make them, one
+law of noise for all days, and lets each day see by how much the two weeks before departed from what
+was expected of them. Given the parameters the reports are in truth independent: of a network that
+knew the epidemic without error, these would say nothing, and until then they tell it its error:
+after 75 s on one core 1.10 nats a day are missing from the exact log-likelihood, and 1.41 without
+them (``independent``). But in surrogates, where nobody corrects them, departures carry on.
+
+That times, durations and delays count in whole days is declared; without, a network of two layers
+misses 2.12 instead of 1.65 in that time, for it cannot find steps in 10 of 34 parameters. Six
+residual layers in place of two: 1.47. Random time points, 20 of 81 for each step: 1.41. A network
+that runs through time misses more in that time (a gated recurrent one 3.2, one shared by all days
+2.9, convolutions over days behind the dense layers 2.2), and so do increments that are summed up
+(1.7).
+
+``windows`` is given the week before each day, and ``recurrent`` the memory of a recurrent network
+besides, which is the paper's likelihood but for the transform of a single day. All they know goes
+through every day anew: they missed 2.00 and 2.15 when a network for each day, of two layers, missed
+1.35.
 """
 
 
