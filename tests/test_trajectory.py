@@ -23,6 +23,7 @@ from jana_pymc.likelihoods import (
     TrajectorySettings,
 )
 from jana_pymc.likelihoods.entering import EnteringParameters
+from jana_pymc.likelihoods.trajectory import MAX_SHIFT
 
 N_OBS = 6
 COMPONENTS = {
@@ -124,6 +125,17 @@ def test_shorter_sequences_and_rows(order: int) -> None:
     assert network.sample(theta, 2, None, generator(1)).shape == (2, 2, 3)
     with pytest.raises(ValueError, match="6 time points at most"):
         network.sample(theta, 7)
+
+
+def test_departures_do_not_grow_without_end() -> None:
+    """Even where the law carries every departure on, and more."""
+    network = random_likelihood("real", 2)
+    network.law.layers[-1].bias[-network.n_seen :] = 3.0
+    location, log_scale, _ = network._trajectory(draw_parameters(500, 3), N_OBS)
+    x = network.sample(draw_parameters(500, 3), N_OBS, None, generator(5))
+    residual = (x - location) * (-log_scale).exp()
+    assert residual[:, -1].std() > 4.0  # most are at the bound
+    assert residual.abs().max() < MAX_SHIFT + 12.0
 
 
 def test_outside_the_support() -> None:

@@ -17,11 +17,14 @@ from jana_pymc.likelihoods.counts import CountRange, log_cell_probability
 from jana_pymc.likelihoods.entering import EnteringParameters
 from jana_pymc.likelihoods.sequences import within_groups
 from jana_pymc.likelihoods.support import Support
-from jana_pymc.networks.conditioners import compress
 from jana_pymc.networks.dense import DenseNetwork
 
 MAX_LOG_SCALE = 8.0
 """Bound on the log scale of the noise, relative to all simulations' scale."""
+
+MAX_SEEN, MAX_SHIFT = 6.0, 8.0
+"""Bounds on residuals as the law sees them, and on how far it moves the next: what is simulated may
+depart from the trajectory, but not without end."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,7 @@ class TrajectoryLikelihood(nn.Module):
         filled = torch.where(present[..., None], observables, 0.0)
         y, log_det, inside = self._to_real(filled, parameters)
         residual = (y - location) * (-log_scale).exp()
-        seen = compress(torch.where(present[..., None], residual, 0.0))
+        seen = soft_clamp(torch.where(present[..., None], residual, 0.0), MAX_SEEN)
         order = self.settings.order
         known = torch.cat([torch.zeros_like(seen[:, :1]).expand(-1, order, -1), seen], 1)
         visible = [known.index_select(1, times + k) for k in reversed(range(order + 1))]
@@ -311,7 +314,8 @@ class TrajectoryLikelihood(nn.Module):
                 owner = parameters[:, None].expand(*shape, -1)
                 x = component.from_real(y, owner)
             residual = (y - location[..., j]) * (-log_scale[..., j]).exp()
-            seen = torch.cat([seen[..., :j], compress(residual)[..., None], seen[..., j + 1 :]], -1)
+            own = soft_clamp(residual, MAX_SEEN)[..., None]
+            seen = torch.cat([seen[..., :j], own, seen[..., j + 1 :]], -1)
             columns.append(x)
         return torch.stack(columns, -1), seen
 
@@ -338,7 +342,7 @@ class TrajectoryLikelihood(nn.Module):
         seen = torch.cat([past.expand(*shape), own * self.before.to(own.dtype)], -1)
         raw = self.law(torch.cat([features, which.expand(*shape[:3], dim), seen], -1))
         raw, coefficients = raw.split([raw.shape[-1] - self.n_seen, self.n_seen], -1)
-        return raw, (coefficients * seen).sum(-1)
+        return raw, soft_clamp((coefficients * seen).sum(-1), MAX_SHIFT)
 
     def _to_real(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Observations on the real line, log derivatives, and whether they are possible."""
