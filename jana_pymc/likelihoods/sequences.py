@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 
-def shifted(values: Float[Tensor, "sets obs f"], steps: int) -> Float[Tensor, "sets obs f"]:
+def shifted(values: Shaped[Tensor, "sets obs f"], steps: int) -> Shaped[Tensor, "sets obs f"]:
     """Values of some steps before, zero (or false) before the beginning."""
     n = max(values.shape[1] - steps, 0)
     start = torch.zeros_like(values[:, : values.shape[1] - n])
