@@ -11,7 +11,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ class Frozen:
 
     content_hash: str
     network: MarkovianLikelihood
+    region: np.ndarray = field(
+        default_factory=lambda: np.array([[-np.inf] * 2, [np.inf] * 2]), compare=False
+    )
 
     def __hash__(self) -> int:
         return hash(self.content_hash)

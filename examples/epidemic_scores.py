@@ -75,7 +75,8 @@ def energy_distance(
        distances. Journal of Statistical Planning and Inference, 143(8).
     """
     n = len(surrogate)
-    both = [np.log1p(x) if logarithms else x for x in (surrogate, simulated)]
+    # Restored to their scale, standardised surrogates may be negative.
+    both = [np.log1p(np.maximum(x, 0.0)) if logarithms else x for x in (surrogate, simulated)]
     sd = 1.0 if logarithms else both[1].std(axis=0)
     scaled = [(x / np.where(sd > 0, sd, 1.0)).reshape(len(x), -1) for x in both]
     pooled = cdist(scaled[1], scaled[1])
