@@ -125,7 +125,7 @@ def default_training(
         size = len(network.likelihood.informative)
     small = few and size <= SMALL_DATA
     rate = 5e-3 if few else 2e-3
-    rehearsal_steps = 5_000 if few and not small else 3_000
+    rehearsal_steps = 2_500 if small else 5_000 if few else 3_000
     return TrainingSettings(
         n_steps=3_500 if small else 8_000 if few else 5_000,
         batch_size=256,
