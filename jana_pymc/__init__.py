@@ -6,6 +6,7 @@ from jana_pymc.approximators import (
     PosteriorApproximator,
     from_torch,
     load,
+    row_parameters,
 )
 from jana_pymc.architecture import NetworkSettings
 from jana_pymc.fitting import default_settings, fit
@@ -31,6 +32,7 @@ from jana_pymc.networks import (
     TimeSeriesTransformerSettings,
 )
 from jana_pymc.posterior import PosteriorSettings
+from jana_pymc.pytensor import ScoreCorrection
 from jana_pymc.refinement import learn_pool_weight
 from jana_pymc.simulation import (
     Categorical,
@@ -107,6 +109,7 @@ __all__ = [
     "PosteriorSettings",
     "Prediction",
     "PyMCPrior",
+    "ScoreCorrection",
     "SetSummarySettings",
     "SetTransformerSettings",
     "SignedCouplingSettings",
@@ -143,6 +146,7 @@ __all__ = [
     "loo_approximate_posterior",
     "model_recovery",
     "posterior_calibration",
+    "row_parameters",
     "save_inference_data",
     "select_dataset",
     "verdict",

@@ -20,6 +20,7 @@ from jana_pymc.pytensor import (
     Contaminant,
     LogDensity,
     NoLowering,
+    ScoreCorrection,
     Truncation,
     log_share,
     lower,
@@ -42,7 +43,15 @@ class NeuralLikelihoodRV(RandomVariable):
 
     name = "neural_likelihood"
     _print_name = ("NeuralLikelihood", "\\operatorname{NeuralLikelihood}")
-    __props__ = ("signature", "inplace", "approximator", "backend", "contaminant", "truncation")
+    __props__ = (
+        "signature",
+        "inplace",
+        "approximator",
+        "backend",
+        "contaminant",
+        "truncation",
+        "correction",
+    )
 
     def __init__(
         self,
@@ -50,6 +59,7 @@ class NeuralLikelihoodRV(RandomVariable):
         backend: Backend = "auto",
         contaminant: Contaminant | None = None,
         truncation: Truncation | None = None,
+        correction: ScoreCorrection | None = None,
         signature: str | None = None,
         inplace: bool = False,
     ):
@@ -57,6 +67,7 @@ class NeuralLikelihoodRV(RandomVariable):
         self.backend = backend
         self.contaminant = contaminant
         self.truncation = truncation
+        self.correction = correction
         signature = signature or _signature(approximator, contaminant)
         super().__init__(signature=signature, dtype="float64", inplace=inplace)
 
@@ -142,6 +153,7 @@ class NeuralLikelihood(Distribution):
         contaminant: Contaminant | None = None,
         truncation: Truncation | None = None,
         n_obs: Any = None,
+        correction: ScoreCorrection | None = None,
         **kwargs: Any,
     ) -> TensorVariable:
         """Build the variable from parameters in the layout's order (`ordered_parameters`)."""
@@ -156,6 +168,7 @@ class NeuralLikelihood(Distribution):
             backend=backend,
             contaminant=contaminant,
             truncation=truncation,
+            correction=correction,
             **kwargs,
         )
 
@@ -167,11 +180,12 @@ class NeuralLikelihood(Distribution):
         backend: Backend = "auto",
         contaminant: Contaminant | None = None,
         truncation: Truncation | None = None,
+        correction: ScoreCorrection | None = None,
         size: Any = None,
         rng: Any = None,
     ) -> TensorVariable:
         # Calling the Op differs between PyTensor 2 and 3 in what it returns; its node does not.
-        op = NeuralLikelihoodRV(approximator, backend, contaminant, truncation)
+        op = NeuralLikelihoodRV(approximator, backend, contaminant, truncation, correction)
         rng = pytensor.shared(np.random.default_rng()) if rng is None else rng
         return op.make_node(rng, size, *parameters).default_output()
 
@@ -191,6 +205,7 @@ def _neural_logprob(
         probability,
         op.contaminant,
         op.truncation,
+        op.correction,
     )
 
 
@@ -216,6 +231,7 @@ def log_density(
     probability: TensorVariable | None = None,
     contaminant: Contaminant | None = None,
     truncation: Truncation | None = None,
+    correction: ScoreCorrection | None = None,
 ) -> TensorVariable:
     """Log density over the leading dimensions of ``value``, −inf outside the trained region.
 
@@ -236,6 +252,8 @@ def log_density(
     exists, events = _possible(schema, value)
     matrix, group = _distinct(approximator.layout, parameters, batch, n_batch)
     log_prob, knows_region = _evaluate(approximator, backend, events, matrix, group, conditions)
+    if correction is not None:
+        log_prob = log_prob - correction.at(matrix, group, conditions)
     if truncation is not None:
         network = approximator.network
         log_prob = log_prob - log_share(network, truncation, events, matrix, group, conditions)

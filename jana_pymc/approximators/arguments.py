@@ -16,7 +16,7 @@ from jana_pymc.approximators import observed as observed_data
 from jana_pymc.approximators.parameters import ordered_parameters
 from jana_pymc.approximators.parameters import probability as lapse_probability
 from jana_pymc.distribution import is_sequence
-from jana_pymc.pytensor import Contaminant, Truncation
+from jana_pymc.pytensor import Contaminant, ScoreCorrection, Truncation
 from jana_pymc.simulation import DataSchema, ParameterLayout
 
 FAR = 8.0
@@ -118,6 +118,24 @@ class Arguments:
                     "declaration nothing is recorded."
                 )
         return truncation
+
+    def correction(self, correction: Any, likelihood: str, truncation: Any) -> None:
+        """Refuse the correction of another likelihood, or of observations that are truncated."""
+        if correction is None:
+            return
+        if not isinstance(correction, ScoreCorrection):
+            raise TypeError(
+                f"correction is {type(correction).__name__}; expected that of score_correction."
+            )
+        if correction.likelihood != likelihood:
+            raise ValueError(
+                "the correction was made for another likelihood; call score_correction of this one."
+            )
+        if truncation is not None:
+            raise ValueError(
+                "correction and truncation do not go together: the score was simulated without "
+                "the window. Leave one out."
+            )
 
     def check_explained(self, observed: Any, contamination: Any, contaminant: Any) -> None:
         """Refuse data that neither the likelihood nor a lapse can explain."""

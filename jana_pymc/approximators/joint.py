@@ -22,6 +22,7 @@ from jana_pymc.approximators.posterior import PosteriorApproximator
 from jana_pymc.architecture import NetworkSettings, build_network
 from jana_pymc.checks import check_count
 from jana_pymc.joint import JointNetwork
+from jana_pymc.pytensor import ScoreCorrection
 from jana_pymc.refinement import CANDIDATES, Refinement, warn_unreliable
 from jana_pymc.refinement import refine as refined_draws
 from jana_pymc.simulation import (
@@ -311,6 +312,36 @@ class JointApproximator:
         if "posterior" not in groups:
             del result["posterior"]
         return inference_data.to_inference_data(result)
+
+    def score_correction(
+        self,
+        parameters: Mapping[str, ArrayLike],
+        *,
+        n_simulations: int = 10_000,
+        random_seed: int | np.random.Generator | None = None,
+        progressbar: bool = True,
+    ) -> ScoreCorrection:
+        """Learn what the likelihood's score is wrong by, from the simulator of the pair's model.
+
+        See `LikelihoodApproximator.score_correction`, whose other arguments are the same.
+
+        Raises
+        ------
+        ValueError
+            If the pair was loaded without its `GenerativeModel`.
+        """
+        if self.model is None:
+            raise ValueError(
+                "this pair was loaded without its simulator; load it with the GenerativeModel, "
+                "jana_pymc.load(path, model)."
+            )
+        return self.likelihood.score_correction(
+            parameters,
+            self.model,
+            n_simulations=n_simulations,
+            random_seed=random_seed,
+            progressbar=progressbar,
+        )
 
     def log_prob(self, parameters: Any, data: Any) -> np.ndarray:
         """Normalised log q(θ | x) of constrained parameters.

@@ -11,17 +11,19 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import torch
+from numpy.typing import ArrayLike
 from pytensor.tensor.variable import TensorVariable
 from torch import Tensor
 
 from jana_pymc.approximators import observed as observed_data
+from jana_pymc.approximators import scores
 from jana_pymc.approximators.arguments import Arguments
 from jana_pymc.distribution import Backend, NeuralLikelihood, is_sequence, log_density
 from jana_pymc.inference_data import ArviZData, to_groups
 from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.missing_values import MissingValues
-from jana_pymc.pytensor import failure
-from jana_pymc.simulation import DataSchema, ParameterLayout, random_generator
+from jana_pymc.pytensor import ScoreCorrection, failure
+from jana_pymc.simulation import DataSchema, GenerativeModel, ParameterLayout, random_generator
 from jana_pymc.threads import one_thread, side_by_side
 from jana_pymc.trained_region import Leaning, leaning, warn_of_leaning
 
@@ -87,6 +89,7 @@ class LikelihoodApproximator:
         contamination: Any = None,
         contaminant: Mapping[str, tuple[float, float]] | None = None,
         truncation: Mapping[str, tuple[float | None, float | None]] | None = None,
+        correction: ScoreCorrection | None = None,
         backend: Backend = "auto",
         **parameters: Any,
     ) -> TensorVariable:
@@ -119,6 +122,9 @@ class LikelihoodApproximator:
             Window of the first continuous observable outside which nothing was recorded, None for
             no end: ``{"rt": (0.2, 2.0)}``. The density is divided by the probability of the
             window, which is exact: the network knows its distribution function there.
+        correction : ScoreCorrection, optional
+            Of `score_correction`: takes from the log densities what the network's score is wrong
+            by on average.
         backend : {"auto", "lowering", "op"}
             "lowering" re-expresses the network in PyTensor; "op" calls torch. "auto" takes the
             first where there is one.
@@ -161,6 +167,7 @@ class LikelihoodApproximator:
         checked.check_dims(parameters, observed)
         values = checked.parameters(parameters, observed)
         window = checked.truncation(truncation, observed)
+        checked.correction(correction, self.content_hash, truncation)
         if dims is not None:
             dims = (dims,) if isinstance(dims, str) else tuple(dims)
             n_dims = observed_data.DATA_DIMS[self.schema.structure]
@@ -182,6 +189,7 @@ class LikelihoodApproximator:
             *checked.contamination(contamination, contaminant, observed),
             window,
             n_obs,
+            correction,
             observed=observed,
             dims=dims,
             **options,
@@ -200,6 +208,7 @@ class LikelihoodApproximator:
         contamination: Any = None,
         contaminant: Mapping[str, tuple[float, float]] | None = None,
         truncation: Mapping[str, tuple[float | None, float | None]] | None = None,
+        correction: ScoreCorrection | None = None,
         backend: Backend = "auto",
         size: Any = None,
         n_obs: int | None = None,
@@ -214,10 +223,11 @@ class LikelihoodApproximator:
             the number of data sets.
         n_obs : int, optional
             Length of a sequence; without it that of its conditions, or the largest trained on.
-        conditions, contamination, contaminant, truncation, backend, **parameters
+        conditions, contamination, contaminant, truncation, correction, backend, **parameters
             As for calling the approximator.
         """
         checked = self._arguments
+        checked.correction(correction, self.content_hash, truncation)
         known = checked.conditions(conditions)
         if n_obs is None and is_sequence(self.schema):
             n_obs = self.schema.n_obs[1] if known is None else known.shape[-2]
@@ -229,6 +239,7 @@ class LikelihoodApproximator:
             *checked.contamination(contamination, contaminant),
             checked.truncation(truncation),
             n_obs,
+            correction,
             size=size,
         )
 
@@ -240,6 +251,7 @@ class LikelihoodApproximator:
         contamination: Any = None,
         contaminant: Mapping[str, tuple[float, float]] | None = None,
         truncation: Mapping[str, tuple[float | None, float | None]] | None = None,
+        correction: ScoreCorrection | None = None,
         backend: Backend = "auto",
         **parameters: Any,
     ) -> TensorVariable:
@@ -249,11 +261,12 @@ class LikelihoodApproximator:
         for calling the approximator.
         """
         checked = self._arguments
+        checked.correction(correction, self.content_hash, truncation)
         data, known = checked.data(observed, conditions)
         value, values = pt.as_tensor_variable(data), checked.parameters(parameters, data)
         lapses = checked.contamination(contamination, contaminant, data)
         window = checked.truncation(truncation, data)
-        return log_density(self, backend, value, values, known, *lapses, window)
+        return log_density(self, backend, value, values, known, *lapses, window, correction)
 
     def log_prob(
         self,
@@ -356,6 +369,61 @@ class LikelihoodApproximator:
         """
         theta = np.atleast_2d(np.asarray(parameters, dtype=float))
         return self._simulate(theta, n_obs, conditions, random_seed)
+
+    def score_correction(
+        self,
+        parameters: Mapping[str, ArrayLike],
+        model: GenerativeModel,
+        *,
+        n_simulations: int = 10_000,
+        random_seed: int | np.random.Generator | None = None,
+        progressbar: bool = True,
+    ) -> ScoreCorrection:
+        r"""Learn from the simulator what this likelihood's score is wrong by on average.
+
+        A parameter that N observations share is known √N times better than one observation tells,
+        and a small error of the network, made in each of them, then shifts its posterior. The
+        expected score of a true likelihood is zero at every θ; the network's, over data sets of
+        the *simulator*, is b(θ), and a function c(θ) with ∇c ≈ b is what ``correction=`` takes
+        from each log density. It is a quadratic function near the parameters given, or a linear
+        one if these, or the simulations, are few.
+
+        Parameters
+        ----------
+        parameters : mapping of str to array, shape (points, *shape)
+            Where posterior draws of the parameters of *single observations* lie, of a first run:
+            `jana_pymc.row_parameters`, or posterior draws or means. Conditions, if there are any,
+            stand beside them.
+        model : GenerativeModel
+            Whose simulator is called.
+        n_simulations : int
+            Data sets to simulate, M observations in all. The correction's own error shifts
+            the posterior of a shared parameter by √(N / M) of its standard deviation.
+        random_seed : int or Generator, optional
+        progressbar : bool
+
+        Returns
+        -------
+        ScoreCorrection
+            Whose `ScoreCorrection.shift` says how far it moves a posterior, and its error.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If parameters leave the trained region or do not fit, or the data are sequences.
+
+        Notes
+        -----
+        Densities are to vanish at bounds that are parameters, as the networks' own do there.
+        """
+        return scores.score_correction(
+            self,
+            parameters,
+            model,
+            n_simulations=n_simulations,
+            random_seed=random_seed,
+            progressbar=progressbar,
+        )
 
     def check_region(
         self, data: ArviZData, parameters: Mapping[str, str] | None = None

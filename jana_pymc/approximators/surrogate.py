@@ -58,8 +58,8 @@ def simulate(
     )
     return Simulations.from_arrays(
         layout.unflatten(theta),
-        _by_name(observables, schema.observables, schema.structure),
-        {} if known is None else _by_name(known, schema.conditions, schema.structure),
+        by_name(observables, schema.observables, schema.structure),
+        {} if known is None else by_name(known, schema.conditions, schema.structure),
         sizes,
         layout=layout,
         schema=schema,
@@ -147,7 +147,7 @@ def _conditions(
     return np.broadcast_to(values, (n_sets, n_obs, size))
 
 
-def _by_name(
+def by_name(
     values: NDArray[np.float64], kinds: Mapping[str, Observable], structure: str
 ) -> dict[str, NDArray[np.float64]]:
     """Arrays in their own shapes; without the axis of observations for vectors."""

@@ -6,6 +6,7 @@ from jana_pymc.pytensor.lowering import NoLowering, lower
 from jana_pymc.pytensor.lowering_markovian import lower_markovian
 from jana_pymc.pytensor.lowering_vector import lower_vector
 from jana_pymc.pytensor.op import LogDensity, LogDensityAndGradient, failure
+from jana_pymc.pytensor.score_correction import ScoreCorrection
 from jana_pymc.pytensor.truncation import Truncation, log_share
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "LogDensity",
     "LogDensityAndGradient",
     "NoLowering",
+    "ScoreCorrection",
     "Truncation",
     "failure",
     "log_share",

@@ -1,0 +1,126 @@
+"""Which parameters the single observations of a PyMC model have, under its posterior."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+from numpy.typing import NDArray
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.variable import TensorVariable
+
+from jana_pymc.checks import check_count
+from jana_pymc.distribution import NeuralLikelihoodRV, is_sequence
+from jana_pymc.inference_data import ArviZData, to_groups
+from jana_pymc.simulation import random_generator, split_components
+
+MOST_DRAWS = 200
+"""Posterior draws that rows are taken from: those of one draw are evaluated together."""
+
+
+def row_parameters(
+    data: ArviZData,
+    model: pm.Model | None = None,
+    name: str | None = None,
+    *,
+    n_rows: int = 2_000,
+    random_seed: int | np.random.Generator | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Posterior draws of the parameters of single observations, as the likelihood is given them.
+
+    Hierarchies, regressions and groups are resolved by the model itself: of each of some posterior
+    draws, random observations (data sets, for vectors) and the parameters they have in it. For
+    `JointApproximator.score_correction`.
+
+    Parameters
+    ----------
+    data : InferenceData or DataTree
+        With a group "posterior" of all free variables of the model, from any sampler.
+    model : pymc.Model, optional
+        By default the one on the context stack.
+    name : str, optional
+        The variable that the neural likelihood was given; needed where there are several.
+    n_rows : int
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    dict of str to ndarray, shape (n_rows, *shape)
+        Parameters, and conditions if there are any.
+
+    Raises
+    ------
+    ValueError
+        If there is no such likelihood, or the posterior lacks a variable.
+    """
+    check_count("n_rows", n_rows)
+    model = pm.modelcontext(model)
+    likelihood = _likelihood(model, name)
+    op, inputs = likelihood.owner.op, likelihood.owner.inputs[2:]
+    values, known, _ = op.split(inputs)
+    approximator = op.approximator
+    schema, layout = approximator.schema, approximator.layout
+    batch = tuple(likelihood.shape)[: likelihood.ndim - (2 if is_sequence(schema) else 1)]
+    columns = [
+        pt.broadcast_to(v, (*batch, *shape)).reshape((-1, int(np.prod(shape, dtype=int))))
+        for v, shape in zip(values, layout.shapes.values(), strict=True)
+    ]
+    if known is not None:
+        if is_sequence(schema):
+            raise ValueError("conditions of a sequence differ within it; rows have none of theirs.")
+        n_known = len(schema.condition_components)
+        columns.append(pt.broadcast_to(known, (*batch, n_known)).reshape((-1, n_known)))
+    rows = pt.concatenate([pt.cast(c, "float64") for c in columns], axis=1)
+    drawn = _draws(model, rows, data, n_rows, random_generator(random_seed))
+    result = layout.unflatten(drawn[:, : layout.size])
+    if known is not None:
+        result |= split_components(drawn[:, layout.size :], schema.conditions)
+    return result
+
+
+def _draws(
+    model: pm.Model, rows: TensorVariable, data: ArviZData, n_rows: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Rows of posterior draws, evenly many of each, shape (n_rows, columns)."""
+    posterior = to_groups(data)["posterior"]
+    above = set(ancestors([rows]))
+    free = [rv for rv in model.free_RVs if rv in above]
+    missing = [rv.name for rv in free if rv.name not in posterior]
+    if missing:
+        raise ValueError(f"the posterior lacks {', '.join(missing)}, which the likelihood needs.")
+    draws = {}
+    for rv in free:
+        values = posterior[rv.name].transpose("chain", "draw", ...).to_numpy()
+        draws[rv.name] = values.reshape(-1, *values.shape[2:])
+    evaluate = pytensor.function(free, rows, on_unused_input="ignore", mode="FAST_COMPILE")
+    total = len(next(iter(draws.values()))) if draws else 1
+    chosen = rng.permutation(total)[: min(total, MOST_DRAWS, n_rows)]
+    sizes = np.diff(np.linspace(0, n_rows, len(chosen) + 1).astype(int))
+    parts = []
+    for draw, size in zip(chosen, sizes, strict=True):
+        values = evaluate(*(draws[rv.name][draw].astype(rv.dtype) for rv in free))
+        # Each row as often as every other, as far as the number allows.
+        parts.append(values[np.resize(rng.permutation(len(values)), size)])
+    return np.concatenate(parts)
+
+
+def _likelihood(model: pm.Model, name: str | None) -> TensorVariable:
+    """The variable whose law is a neural likelihood, even if missing values are split off."""
+    candidates: list[Any] = [model[name]] if name is not None else list(model.observed_RVs)
+    found = {}
+    for variable in candidates:
+        for above in ancestors([variable]):
+            if above.owner is not None and isinstance(above.owner.op, NeuralLikelihoodRV):
+                found[above] = variable.name
+                break
+    if len(found) == 1:
+        return next(iter(found))
+    if not found:
+        raise ValueError(
+            f"{name or 'the model'} has no neural likelihood; name the variable that "
+            "approximator.likelihood was called with."
+        )
+    raise ValueError(f"there are several likelihoods; name one: {', '.join(found.values())}.")

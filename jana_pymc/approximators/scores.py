@@ -1,0 +1,220 @@
+"""The bias of a likelihood network's score, learned from the simulator."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from jana_pymc.approximators.surrogate import by_name
+from jana_pymc.checks import check_count
+from jana_pymc.pytensor import ScoreCorrection
+from jana_pymc.pytensor.score_correction import fitted, n_coefficients
+from jana_pymc.simulation import GenerativeModel, Simulations, seed_sequence
+from jana_pymc.threads import one_thread
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators.likelihood import LikelihoodApproximator
+
+ROWS_AT_ONCE = 100_000
+"""Observations whose scores are computed at once, which bounds the memory."""
+
+ENOUGH = 10
+"""Simulations for each coefficient of a correction of degree 2."""
+
+
+def score_correction(
+    likelihood: LikelihoodApproximator,
+    parameters: Mapping[str, ArrayLike],
+    model: GenerativeModel,
+    *,
+    n_simulations: int = 10_000,
+    random_seed: int | np.random.Generator | None = None,
+    progressbar: bool = True,
+) -> ScoreCorrection:
+    """See `LikelihoodApproximator.score_correction`."""
+    check_count("n_simulations", n_simulations)
+    _check_model(likelihood, model)
+    theta, known = _points(likelihood, parameters)
+    for_points, for_simulations = seed_sequence(random_seed).spawn(2)
+    # Whole rounds of all points, so that each counts alike; what remains is a random choice.
+    order = np.random.default_rng(for_points).permutation(len(theta))
+    chosen = np.resize(order, n_simulations)
+    simulations, given = simulate(
+        model, theta[chosen], known[chosen], for_simulations, progressbar=progressbar
+    )
+    batch = simulations.batch()
+    scores = mean_scores(likelihood, batch.observables, simulations.parameters, batch.conditions)
+    coefficients = n_coefficients(theta.shape[1], known.shape[1])
+    n_distinct = len(np.unique(np.concatenate([theta, known], 1), axis=0))
+    enough = n_distinct > coefficients and len(scores) >= ENOUGH * coefficients
+    return fitted(
+        likelihood.content_hash,
+        likelihood.layout.component_names,
+        simulations.parameters,
+        given,
+        scores,
+        n_obs=batch.observables.shape[1],
+        degree=2 if enough else 1,
+    )
+
+
+def simulate(
+    model: GenerativeModel,
+    parameters: NDArray[np.float64],
+    conditions: NDArray[np.float64],
+    random_seed: np.random.SeedSequence,
+    *,
+    progressbar: bool,
+) -> tuple[Simulations, NDArray[np.float64]]:
+    """One data set for each vector of parameters, all its observations under the same conditions.
+
+    Returns
+    -------
+    simulations : Simulations
+        Those that succeeded.
+    conditions : ndarray, shape (simulations, conditions)
+        Of each of them.
+    """
+    kinds, structure = model.schema.conditions, model.schema.structure
+    if kinds:
+        remaining = iter(conditions)
+
+        def design(rng: np.random.Generator, n_obs: int = 1) -> Mapping[str, Any]:
+            values = np.broadcast_to(next(remaining), (1, n_obs, conditions.shape[1]))
+            return {name: each[0] for name, each in by_name(values, kinds, structure).items()}
+
+        # Without an executor data sets are made one after the other, each with its own design.
+        model = copy.copy(model)
+        model.design = design
+    simulations = model.simulate(
+        parameters=parameters, random_seed=random_seed, progressbar=progressbar
+    )
+    return simulations, simulations.batch().conditions[:, 0]
+
+
+def mean_scores(
+    likelihood: LikelihoodApproximator,
+    observables: NDArray[np.float64],
+    parameters: NDArray[np.float64],
+    conditions: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Mean over each data set of ∇ log l(x | θ).
+
+    Parameters
+    ----------
+    observables : ndarray, shape (sets, n_obs, components)
+    parameters : ndarray, shape (sets, parameters)
+    conditions : ndarray, shape (sets, n_obs, conditions)
+
+    Returns
+    -------
+    ndarray, shape (sets, parameters)
+
+    Raises
+    ------
+    ValueError
+        If a simulated observation is impossible for the network.
+    """
+    sets, n_obs, _ = observables.shape
+    size = max(1, ROWS_AT_ONCE // n_obs)
+    parts = []
+    for start in range(0, sets, size):
+        part = slice(start, start + size)
+        theta = torch.tensor(parameters[part]).requires_grad_()
+        known = torch.tensor(conditions[part]).flatten(0, 1) if conditions.shape[-1] else None
+        group = torch.arange(len(theta)).repeat_interleave(n_obs)
+        with one_thread(), torch.enable_grad():
+            rows = torch.tensor(observables[part]).flatten(0, 1)
+            log_prob = likelihood.network.log_prob_rows(rows, theta, group, known)
+            impossible = int((~torch.isfinite(log_prob)).sum())
+            if impossible:
+                raise ValueError(
+                    f"{impossible} of {len(rows)} simulated observations have no density under "
+                    "the likelihood network; its score is infinite there."
+                )
+            (slope,) = torch.autograd.grad(log_prob.sum(), theta)
+        parts.append(slope.numpy() / n_obs)
+    return np.concatenate(parts)
+
+
+def _points(
+    likelihood: LikelihoodApproximator, given: Mapping[str, ArrayLike]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Parameters, shape (points, size), and conditions, (points, conditions), of the user's."""
+    layout, kinds = likelihood.layout, likelihood.schema.conditions
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"parameters is {type(given).__name__}; expected a mapping of names to arrays, as of "
+            "posterior means or as row_parameters returns it."
+        )
+    wanted = {**layout.shapes, **{name: kind.shape for name, kind in kinds.items()}}
+    missing = [name for name in wanted if name not in given]
+    unknown = [str(name) for name in given if name not in wanted]
+    if missing or unknown:
+        parts = [f"missing: {', '.join(missing)}"] if missing else []
+        parts += [f"unknown: {', '.join(unknown)}"] if unknown else []
+        raise TypeError(f"expected values of {', '.join(wanted)}; {'; '.join(parts)}.")
+    arrays = {name: np.asarray(given[name], dtype=float) for name in wanted}
+    leads = {name: arrays[name].shape[: arrays[name].ndim - len(s)] for name, s in wanted.items()}
+    try:
+        lead = np.broadcast_shapes(*leads.values())
+    except ValueError as error:
+        sizes = ", ".join(f"{name} {shape}" for name, shape in leads.items())
+        raise ValueError(f"parameters have differing numbers of values: {sizes}.") from error
+    flat = []
+    for name, shape in wanted.items():
+        if arrays[name].shape[len(leads[name]) :] != shape:
+            raise ValueError(
+                f"{name!r} has shape {arrays[name].shape}; expected to end in {shape}."
+            )
+        if not np.isfinite(arrays[name]).all():
+            raise ValueError(f"{name!r} is NaN or infinite.")
+        full = np.broadcast_to(arrays[name], (*lead, *shape))
+        flat.append(full.reshape(math.prod(lead), math.prod(shape)))
+    joined = np.concatenate(flat, axis=1)
+    theta, known = joined[:, : layout.size], joined[:, layout.size :]
+    low, high = likelihood.region
+    outside = (theta < low) | (theta > high)
+    if outside.any():
+        name = layout.component_names[int(np.argmax(outside.any(0)))]
+        raise ValueError(
+            f"parameter {name!r} leaves the trained region in {int(outside.any(1).sum())} of "
+            f"{len(theta)} vectors: the density is zero there."
+        )
+    return theta, known
+
+
+def _check_model(likelihood: LikelihoodApproximator, model: Any) -> None:
+    """The model must simulate what the likelihood is of."""
+    if not isinstance(model, GenerativeModel):
+        raise TypeError(
+            f"model is {type(model).__name__}; the correction needs the GenerativeModel, since it "
+            "is learned from the simulator. jana_pymc.load(path, model) keeps it."
+        )
+    if "markovian" in (likelihood.schema.structure, model.schema.structure):
+        raise ValueError(
+            "sequences have no score correction: their score depends on their length. "
+            "Exchangeable observations and vectors do."
+        )
+    for what, ours, theirs in (
+        ("parameters", likelihood.layout.component_names, model.layout.component_names),
+        (
+            "conditions",
+            tuple(likelihood.schema.condition_components),
+            tuple(model.schema.condition_components),
+        ),
+    ):
+        if ours != theirs:
+            raise ValueError(
+                f"the model's {what} ({', '.join(theirs) or 'none'}) are not the likelihood's "
+                f"({', '.join(ours) or 'none'})."
+            )
+    n_ours, n_theirs = (len(each.schema.components) for each in (likelihood, model))
+    if n_ours != n_theirs:
+        raise ValueError(f"the model has {n_theirs} observables, the likelihood {n_ours}.")
