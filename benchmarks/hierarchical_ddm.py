@@ -5,8 +5,8 @@ population's, non-centred. The same PyMC model is sampled with the neural likeli
 with the closed form of `jana_pymc.tasks.wiener`, and, where HSSM is installed (0.3.0, Python 3.11),
 with HSSM's closed-form likelihood, all by the same sampler and with the same seeds. The neural
 likelihood is sampled once more with a score correction learned from its first posterior, and the
-closed form with another seed, which tells what two runs of one model differ by. Posteriors are compared
-in units of their Monte-Carlo error.
+closed form with another seed, which tells what two runs of one model differ by. Posteriors are
+compared in units of their Monte-Carlo error.
 
     python benchmarks/hierarchical_ddm.py --approximator ddm.safetensors
     python benchmarks/hierarchical_ddm.py --approximator ddm.safetensors --quick

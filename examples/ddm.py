@@ -188,6 +188,13 @@ def parse_arguments() -> argparse.Namespace:
     scores.add_argument(
         "--limit", type=int, default=50, help="how many exact posteriors to compare"
     )
+    scores.add_argument(
+        "--samplers",
+        nargs="*",
+        choices=("NUTS", "slice", "nutpie"),
+        default=["NUTS"],
+        help="with which the neural likelihood is compared",
+    )
     real = parser.add_argument_group("real data")
     real.add_argument("--csv", type=Path, help="one trial a row")
     real.add_argument("--rt", default="rt", help="column of reaction times in seconds")

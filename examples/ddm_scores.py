@@ -26,8 +26,8 @@ def score(
         ``likelihood_error_sd``: standard deviation over data sets of the neural minus the exact
         summed log-likelihood at the true parameters; ``likelihood_error_mean``; ``kl_per_trial``:
         mean exact minus neural log-likelihood of a trial; ``posterior_log_prob``: mean
-        log q(θ* | x). With exact posteriors also ``amortized`` and ``nuts``: the median distance
-        of means in exact standard deviations and the median ratio of standard deviations.
+        log q(θ* | x). With exact posteriors also ``amortized`` and each of the samplers: the median
+        distance of means in exact standard deviations and the median ratio of standard deviations.
     """
     with np.load(arguments.datasets) as file:
         theta = file["theta"].astype(float)
@@ -71,7 +71,7 @@ def _compare_posteriors(
     arguments: argparse.Namespace,
     watch: Stopwatch,
 ) -> dict[str, Any]:
-    """Amortized posterior and NUTS on the neural likelihood against exact moments."""
+    """Amortized posterior and MCMC with the neural likelihood against exact moments."""
     with np.load(arguments.exact) as file:
         rows = file["dataset"][: arguments.limit]
         mean = file["posterior_mean"][: arguments.limit]
@@ -80,30 +80,72 @@ def _compare_posteriors(
     with watch("amortized posteriors"):
         batch = approximator.schema.batch(chosen)
         amortized = approximator.posterior.sample(batch, 4000, random_seed=1)
-    with watch("NUTS"):
-        nuts = np.stack([_nuts(approximator, t, arguments.random_seed) for t in chosen])
+    drawn = {"amortized": amortized}
+    for sampler in arguments.samplers:
+        with watch(sampler):
+            if sampler == "nutpie":
+                drawn[sampler] = _nutpie(approximator, chosen, arguments.random_seed)
+            else:
+                step = pm.Slice if sampler == "slice" else pm.NUTS
+                parts = [_pymc(approximator, t, step, arguments.random_seed) for t in chosen]
+                drawn[sampler] = np.stack(parts)
     return {
         name: {
             "mean_error_in_sd": np.median(np.abs(draws.mean(1) - mean) / sd, axis=0).tolist(),
             "mean_error_in_sd_all": np.median(np.abs(draws.mean(1) - mean) / sd),
             "sd_ratio": np.median(draws.std(1) / sd, axis=0).tolist(),
         }
-        for name, draws in (("amortized", amortized), ("nuts", nuts))
+        for name, draws in drawn.items()
     }
 
 
-def _nuts(
-    approximator: jana.JointApproximator, trials: dict[str, np.ndarray], random_seed: int
+def _pymc(
+    approximator: jana.JointApproximator,
+    trials: dict[str, np.ndarray],
+    step: Any,
+    random_seed: int,
 ) -> np.ndarray:
+    """Draws by one of PyMC's step methods, shape (draws, 4)."""
     with prior() as model:
         theta = {name: model[name] for name in PARAMETERS}
         approximator.likelihood("y", **theta, observed=trials)
         drawn = pm.sample(
+            draws=3000 if step is pm.Slice else 1000,
+            tune=300 if step is pm.Slice else 1000,
+            step=step(),
             chains=2,
             cores=2,
             initvals=jana.initvals(random_seed=random_seed),
-            nuts_sampler="pymc",
             random_seed=random_seed,
             progressbar=False,
+            compute_convergence_checks=False,
         )
     return np.stack([np.asarray(drawn["posterior"][n]).ravel() for n in PARAMETERS], -1)
+
+
+def _nutpie(
+    approximator: jana.JointApproximator, trials: list[dict[str, np.ndarray]], random_seed: int
+) -> np.ndarray:
+    """Draws of all data sets by one compiled model, shape (data sets, draws, 4)."""
+    import nutpie  # noqa: PLC0415
+
+    rows = [np.stack([t["rt"], t["response"]], -1).astype(float) for t in trials]
+    with prior() as model:
+        theta = {name: model[name] for name in PARAMETERS}
+        approximator.likelihood("y", **theta, observed=pm.Data("rows", rows[0]))
+    # Below the smallest reaction time of all data sets, the density of each is positive.
+    start = {"t0": 0.5 * (0.2 + min(each[:, 0].min() for each in rows))}
+    compiled = nutpie.compile_pymc_model(model, initial_points=start, jitter_rvs=set())
+    result = []
+    for each in rows:
+        drawn = nutpie.sample(
+            compiled.with_data(rows=each),
+            draws=1000,
+            tune=1000,
+            chains=2,
+            cores=2,
+            seed=random_seed,
+            progress_bar=False,
+        )
+        result.append([np.asarray(drawn["posterior"][n]).ravel() for n in PARAMETERS])
+    return np.moveaxis(np.array(result), 1, 2)

@@ -338,11 +338,12 @@ def _evaluate(
         except NoLowering:
             if backend == "lowering":
                 raise
-    n_events = events.shape[0]
-    shared = group is None
-    rows = pt.broadcast_to(matrix, (n_events, matrix.shape[1])) if shared else matrix[group]
+    n_events = events.type.shape[0]
+    if group is None:
+        n_events = events.shape[0] if n_events is None else n_events
+        matrix, group = matrix[0], pt.zeros(n_events, dtype="int64")
     known = pt.zeros((*tuple(events.shape)[:-1], 0)) if conditions is None else conditions
-    return LogDensity(approximator)(events, rows, known), True
+    return LogDensity(approximator)(events, matrix, known, group), True
 
 
 def _distinct(

@@ -5,14 +5,14 @@ from jana_pymc.pytensor.contamination import Contaminant
 from jana_pymc.pytensor.lowering import NoLowering, lower
 from jana_pymc.pytensor.lowering_markovian import lower_markovian
 from jana_pymc.pytensor.lowering_vector import lower_vector
-from jana_pymc.pytensor.op import LogDensity, LogDensityAndGradient, failure
+from jana_pymc.pytensor.op import LogDensity, LogDensityAndPullback, failure
 from jana_pymc.pytensor.score_correction import ScoreCorrection
 from jana_pymc.pytensor.truncation import Truncation, log_share
 
 __all__ = [
     "Contaminant",
     "LogDensity",
-    "LogDensityAndGradient",
+    "LogDensityAndPullback",
     "NoLowering",
     "ScoreCorrection",
     "Truncation",
