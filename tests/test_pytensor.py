@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pytensor.compile.mode import Mode
 from pytensor.gradient import verify_grad
+from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.traversal import ancestors
 from untrained import HIGH, LOW, reaction_times, untrained
 
@@ -286,6 +287,47 @@ def test_value_and_gradient_share_one_pass() -> None:
     assert ops_in(alone) == [LogDensity.__name__]
     point = np.array([0.5, 0.4])
     assert float(fused(point)[0]) == pytest.approx(float(alone(point)), rel=1e-12)
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_a_batch_of_graphs_is_one_call_with_more_groups(single: bool, monkeypatch) -> None:
+    """Values and pullbacks of many draws, each with groups of its own, are those of a loop."""
+    approximator, rng = reaction_times(), np.random.default_rng(7)
+    x = np.column_stack([rng.uniform(1.0, 2.0, 5), rng.integers(2, size=5)])
+    group = np.zeros(5, dtype=int) if single else np.array([1, 0, 2, 2, 0])
+    data, theta = pt.dmatrix("data"), pt.dvector("theta") if single else pt.dmatrix("theta")
+    logp = LogDensity(approximator)(data, theta, np.zeros((5, 0)), group)
+    outputs = [logp, *pytensor.grad((logp * np.arange(5.0)).sum(), [theta, data])]
+    draws = rng.uniform(0.3, 0.7, (4, 2) if single else (4, 3, 2))
+    many = pt.tensor("draws", shape=(None,) * draws.ndim, dtype="float64")
+    batched = vectorize_graph(outputs, {theta: many})
+    calls = []
+    evaluate = approximator.network.log_prob_rows
+
+    def counted(rows, parameters, *rest):
+        calls.append(len(parameters))
+        return evaluate(rows, parameters, *rest)
+
+    monkeypatch.setattr(approximator.network, "log_prob_rows", counted)
+    together = pytensor.function([many, data], batched, mode=PYTHON)(draws, x)
+    assert calls and set(calls) == {4 if single else 12}
+    one = pytensor.function([theta, data], outputs, mode=PYTHON)
+    for result, alone in zip(together, zip(*(one(d, x) for d in draws), strict=True), strict=True):
+        np.testing.assert_allclose(result, np.stack(alone), rtol=1e-12)
+
+
+def test_a_cotangent_that_depends_on_the_value_closes_no_circle() -> None:
+    approximator = reaction_times()
+    theta, lapse = pt.dvector("theta"), pt.dscalar("lapse")
+    rows = np.array([[1.2, 0.0], [2.0, 1.0]])
+    options = {"contamination": lapse, "contaminant": {"rt": (0.0, 5.0)}}
+    outputs = []
+    for backend in ("op", "lowering"):
+        logp = approximator.logp(rows, backend=backend, v=theta[0], t0=theta[1], **options).sum()
+        outputs += [logp, *pytensor.grad(logp, [theta, lapse])]
+    values = pytensor.function([theta, lapse], outputs, mode=REWRITTEN)(np.array([0.5, 0.4]), 0.1)
+    for op, lowered in zip(values[:3], values[3:], strict=True):
+        np.testing.assert_allclose(op, lowered, rtol=1e-6)
 
 
 def test_two_networks_stay_two_and_the_same_twice_is_one() -> None:
