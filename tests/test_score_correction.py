@@ -287,6 +287,19 @@ def test_wrong_arguments_are_named() -> None:
         likelihood.score_correction({**points, "mu": np.array([0.0, 0.0, 0.0, 99.0])}, model, **few)
     with pytest.raises(TypeError, match="needs the GenerativeModel"):
         likelihood.score_correction(points, None, **few)
+    with pm.Model() as prior:
+        pm.Normal("mu")
+        pm.Normal("log_sd")
+    adaptive = jana.GenerativeModel(
+        prior,
+        lambda rng, mu, log_sd, n_obs: {"x": np.zeros(n_obs), "dose": np.zeros(n_obs)},
+        observables={"x": jana.Continuous()},
+        conditions={"dose": jana.Continuous()},
+        design="simulator",
+        n_obs=5,
+    )
+    with pytest.raises(ValueError, match="come about in the simulator"):
+        likelihood.score_correction(points, adaptive, **few)
     correction = likelihood.score_correction(points, model, **few)
     with pytest.raises(ValueError, match="another likelihood"):
         normal(shift=0.1).logp(np.zeros(2), mu=0.0, log_sd=0.0, correction=correction)

@@ -202,6 +202,11 @@ def _check_model(likelihood: LikelihoodApproximator, model: Any) -> None:
             "sequences have no score correction: their score depends on their length. "
             "Exchangeable observations and vectors do."
         )
+    if model.schema.conditions and model.design is None:
+        raise ValueError(
+            "the model's conditions come about in the simulator, which cannot be given the "
+            "observations': there is no score correction."
+        )
     for what, ours, theirs in (
         ("parameters", likelihood.layout.component_names, model.layout.component_names),
         (
