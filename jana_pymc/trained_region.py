@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -79,6 +81,52 @@ def leaning(
             share = float((sign * (draws[:, i] - edge) <= NEAR * sd[i]).mean())
             if share > MOST_NEAR:
                 found.append(Leaning(name, float(edge), share))
+    return found
+
+
+def leaning_posterior(
+    layout: ParameterLayout,
+    region: np.ndarray,
+    posterior: Mapping[str, Any],
+    renamed: Mapping[str, str],
+) -> list[Leaning]:
+    """Find the ends of the trained region that variables of a posterior lean on.
+
+    Parameters
+    ----------
+    layout : ParameterLayout
+    region : ndarray, shape (2, size)
+    posterior : mapping of str to array, shape (chains, draws, ..., *shape)
+        Dimensions before a parameter's own are groups, each of which is looked at.
+    renamed : mapping of str to str
+        Name in the posterior of each parameter that has another name there.
+
+    Returns
+    -------
+    list of Leaning
+
+    Raises
+    ------
+    ValueError
+        If a variable has not the shape of its parameter.
+    """
+    found = []
+    for name, shape in layout.shapes.items():
+        variable = renamed.get(name, name)
+        if variable not in posterior:
+            continue
+        values = np.asarray(posterior[variable], dtype=float)
+        if values.shape[values.ndim - len(shape) :] != shape:
+            raise ValueError(
+                f"{variable!r} has shape {values.shape}; expected to end in {shape}, that of the "
+                f"parameter {name!r}."
+            )
+        own = layout.slices[name]
+        flat = values.reshape(*values.shape[:2], -1, own.stop - own.start)
+        for group in range(flat.shape[2]):
+            draws = np.full((flat.shape[0] * flat.shape[1], layout.size), np.nan)
+            draws[:, own] = flat[:, :, group].reshape(len(draws), -1)
+            found += leaning(layout, region, draws)
     return found
 
 

@@ -25,7 +25,7 @@ from jana_pymc.missing_values import MissingValues
 from jana_pymc.pytensor import ScoreCorrection, failure
 from jana_pymc.simulation import DataSchema, GenerativeModel, ParameterLayout, random_generator
 from jana_pymc.threads import one_thread, side_by_side
-from jana_pymc.trained_region import Leaning, leaning, warn_of_leaning
+from jana_pymc.trained_region import Leaning, leaning_posterior, warn_of_leaning
 
 ROWS_AT_ONCE = 200_000
 NUMBERS_AT_ONCE = 400_000
@@ -367,8 +367,18 @@ class LikelihoodApproximator:
         -------
         ndarray, shape (sets, n_obs, components)
         """
-        theta = np.atleast_2d(np.asarray(parameters, dtype=float))
-        return self._simulate(theta, n_obs, conditions, random_seed)
+        seed = int(random_generator(random_seed).integers(2**63))
+        generator = torch.Generator().manual_seed(seed)
+        theta = torch.tensor(np.atleast_2d(np.asarray(parameters, dtype=float)))
+        known = None if conditions is None else torch.tensor(np.asarray(conditions, dtype=float))
+        size = max(1, ROWS_AT_ONCE // n_obs)
+        parts = []
+        for start in range(0, len(theta), size):
+            part = slice(start, start + size)
+            given = None if known is None else known[part]
+            with one_thread():
+                parts.append(self.network.sample(theta[part], n_obs, given, generator).numpy())
+        return np.concatenate(parts)
 
     def score_correction(
         self,
@@ -462,47 +472,9 @@ class LikelihoodApproximator:
         if error is not None:
             raise error
         posterior = to_groups(data)["posterior"]
-        names = {name: (parameters or {}).get(name, name) for name in self.layout.names}
-        found = []
-        for name, shape in self.layout.shapes.items():
-            if names[name] not in posterior:
-                continue
-            values = np.asarray(posterior[names[name]], dtype=float)
-            if values.shape[values.ndim - len(shape) :] != shape:
-                raise ValueError(
-                    f"{names[name]!r} has shape {values.shape}; expected to end in {shape}, that "
-                    f"of the parameter {name!r}."
-                )
-            own = self.layout.slices[name]
-            flat = values.reshape(*values.shape[:2], -1, own.stop - own.start)
-            for group in range(flat.shape[2]):
-                draws = np.full((flat.shape[0] * flat.shape[1], self.layout.size), np.nan)
-                draws[:, own] = flat[:, :, group].reshape(len(draws), -1)
-                found += leaning(self.layout, self.region, draws)
+        found = leaning_posterior(self.layout, self.region, posterior, parameters or {})
         warn_of_leaning(found)
         return found
-
-    def _simulate(
-        self,
-        parameters: np.ndarray,
-        n_obs: int,
-        conditions: np.ndarray | None,
-        random_seed: int | np.random.Generator | None,
-    ) -> np.ndarray:
-        generator = torch.Generator().manual_seed(
-            int(random_generator(random_seed).integers(2**63))
-        )
-        theta = torch.tensor(parameters)
-        size = max(1, ROWS_AT_ONCE // n_obs)
-        parts = []
-        for start in range(0, len(theta), size):
-            known = None
-            if conditions is not None:
-                known = torch.tensor(np.asarray(conditions[start : start + size], dtype=float))
-            part = theta[start : start + size]
-            with one_thread():
-                parts.append(self.network.sample(part, n_obs, known, generator).numpy())
-        return np.concatenate(parts)
 
     def check_reachable(self, observed: Any) -> None:
         """Refuse data that no trained value of a bounding parameter can explain."""
