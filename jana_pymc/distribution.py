@@ -122,9 +122,9 @@ class NeuralLikelihoodRV(RandomVariable):
         def simulate(chosen: slice | np.ndarray) -> np.ndarray:
             theta, given = rows[chosen], None if known is None else known[chosen]
             if one_theta and known is None and schema.structure == "exchangeable":
-                drawn = approximator._simulate(theta[:1], len(theta), None, rng)
+                drawn = approximator.simulate(theta[:1], len(theta), random_seed=rng)
             else:
-                drawn = approximator._simulate(theta, n_obs, given, rng)
+                drawn = approximator.simulate(theta, n_obs, conditions=given, random_seed=rng)
             return drawn.reshape(len(theta), n_obs, -1)
 
         drawn = simulate(slice(None))

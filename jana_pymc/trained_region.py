@@ -87,7 +87,7 @@ def leaning(
 def leaning_posterior(
     layout: ParameterLayout,
     region: np.ndarray,
-    posterior: Mapping[str, Any],
+    posterior: Mapping[Any, Any],
     renamed: Mapping[str, str],
 ) -> list[Leaning]:
     """Find the ends of the trained region that variables of a posterior lean on.
