@@ -28,7 +28,8 @@ N_CONDITION = 3
 def perturbed_flow(dim: int, noise: float = 0.1, **settings: object) -> ConditionalFlow:
     """A flow away from the identity, in double precision."""
     generator = torch.Generator().manual_seed(dim)
-    small = FlowSettings(**{"hidden": (16, 16), "n_waves": 2, **settings})
+    waves = 2 if settings.get("transform") == "autoregressive" else 0
+    small = FlowSettings(**{"hidden": (16, 16), "n_waves": waves, **settings})
     flow = conditional_flow(dim, N_CONDITION, small, generator).double()
     for parameter in flow.parameters():
         parameter.data += noise * torch.randn(parameter.shape, generator=generator)
@@ -187,6 +188,13 @@ def test_linear_transforms() -> None:
         ({"transform": "planar"}, "transform='planar'"),
         ({"linear": "none"}, "linear='none'"),
         ({"n_layers": 0}, "n_layers=0"),
+        ({"n_bins": 1}, "n_bins=1"),
+        ({"hidden": (16, 0)}, "hidden=0"),
+        ({"conditioner_hidden": -3}, "conditioner_hidden=-3"),
+        ({"n_waves": 3}, "n_waves=3 is not for transform='spline'"),
+        ({"transform": "autoregressive", "n_waves": 1000}, "at most"),
+        ({"transform": "autoregressive", "dropout": 0.5}, "dropout=0.5 is not for"),
+        ({"transform": "autoregressive", "activation": "relu"}, "activation='relu' is not for"),
     ],
 )
 def test_bad_settings_are_named(

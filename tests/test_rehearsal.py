@@ -113,6 +113,17 @@ def test_a_bad_likelihood_does_no_harm(alone, monkeypatch) -> None:
     assert same(fitted(200).network.posterior, alone.network.posterior)
 
 
+def test_a_rehearsal_that_fails_does_no_harm(alone, monkeypatch) -> None:
+    def nothing(self, parameters, n_obs, conditions=None, generator=None):
+        return torch.full((len(parameters), n_obs, DIM), torch.nan)
+
+    monkeypatch.setattr("jana_pymc.likelihoods.VectorLikelihood.sample", nothing)
+    with pytest.warns(UserWarning, match=r"rehearsal of the posterior failed.*no finite data"):
+        failed = fitted(200)
+    assert same(failed.network, alone.network)
+    assert failed.history.step == alone.history.step
+
+
 def test_an_interrupted_rehearsal_goes_on(tmp_path, monkeypatch) -> None:
     whole = fitted(200)
     batch = SimulationRounds.batch
@@ -163,3 +174,9 @@ def test_histories_follow_one_another() -> None:
 def test_steps_are_checked(steps) -> None:
     with pytest.raises(ValueError, match="rehearsal_steps"):
         jana.TrainingSettings(rehearsal_steps=steps)
+
+
+@pytest.mark.parametrize(("rate", "error"), [(0.0, ValueError), (True, TypeError)])
+def test_rates_are_checked(rate, error) -> None:
+    with pytest.raises(error, match="rehearsal_learning_rate"):
+        jana.TrainingSettings(rehearsal_learning_rate=rate)

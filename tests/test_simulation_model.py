@@ -536,6 +536,19 @@ def test_proposals_that_do_not_fit():
         make_model(one).simulate(5, source="proposal")
 
 
+@pytest.mark.parametrize("design", ["simulatr", "", 3, True])
+def test_a_design_that_is_none_is_named(design, unchecked_annotations):
+    with pytest.raises(TypeError, match="expected a function design"):
+        GenerativeModel(
+            PRIOR,
+            lambda rng, mu, dose, n_obs: {"x": rng.normal(mu + dose)},
+            observables={"x": Continuous()},
+            conditions={"dose": Continuous()},
+            design=design,
+            n_obs=3,
+        )
+
+
 def test_wrong_arguments_of_simulate():
     model = make_model(one)
     for wrong in (0, -3, 2.5, None):

@@ -137,6 +137,7 @@ def test_an_epoch_visits_every_chunk_but_the_first_once(whole) -> None:
     assert len(rounds.load(0)) == 100
 
 
+@pytest.mark.filterwarnings("ignore:half-trained")
 def test_fit_streams_and_resumes(tmp_path) -> None:
     model = normal_mean()
     store = model.simulate_to(tmp_path / "store", 4_000, **{**OPTIONS, "chunk_size": 400})

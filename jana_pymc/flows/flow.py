@@ -21,6 +21,9 @@ from jana_pymc.flows.latents import (
 )
 from jana_pymc.flows.linear import ActNorm, Permutation, Reversal, Rotation
 
+MOST_WAVES = 12
+"""Shorter waves than this leaves are shorter than what single precision tells apart."""
+
 
 @dataclass(frozen=True)
 class FlowSettings:
@@ -37,8 +40,8 @@ class FlowSettings:
     linear : {"rotation", "permutation", "reversal"}
         Learned rotation, fixed random permutation or reversed order between layers.
     hidden, activation, dropout
-        The conditioning networks, see `DenseNetwork`; of an autoregressive flow, the network that
-        standardises by the condition.
+        The conditioning networks, see `DenseNetwork`. Of an autoregressive flow, ``hidden`` is for
+        the network that standardises by the condition; the other two are not for it.
     conditioner_hidden, conditioner_layers : int
         Width and number of hidden layers of each component's own network in an autoregressive
         flow. Its first two layers are plain, further ones residual.
@@ -84,10 +87,12 @@ class FlowSettings:
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {allowed}.")
-        if self.n_layers < 1:
-            raise ValueError(f"n_layers={self.n_layers}: a flow needs at least one layer.")
+        check_count("n_layers", self.n_layers)
+        check_count("n_bins", self.n_bins, least=2)
+        check_count("conditioner_hidden", self.conditioner_hidden)
         check_count("conditioner_layers", self.conditioner_layers, least=2)
         check_count("n_waves", self.n_waves, least=0)
+        self._check_transform()
         if self.degrees_of_freedom is not None:
             if self.latent not in (None, "student_t"):
                 raise ValueError(
@@ -103,6 +108,24 @@ class FlowSettings:
         if self.n_components < 2:
             raise ValueError(f"n_components={self.n_components}: a mixture needs at least two.")
         object.__setattr__(self, "hidden", tuple(self.hidden))
+        for width in self.hidden:
+            check_count("hidden", width)
+
+    def _check_transform(self) -> None:
+        """Refuse what the other kind of flow is for, which would be ignored."""
+        autoregressive = self.transform == "autoregressive"
+        others = {"activation": "silu", "dropout": 0.0} if autoregressive else {"n_waves": 0}
+        for name, unused in others.items():
+            if getattr(self, name) != unused:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is not for transform={self.transform!r}; "
+                    f"leave it out."
+                )
+        if self.n_waves > MOST_WAVES:
+            raise ValueError(
+                f"n_waves={self.n_waves}: expected at most {MOST_WAVES}; each is half as long as "
+                "the one before."
+            )
 
     def build_latent(self, dim: int) -> Latent:
         """Make the base distribution in `dim` dimensions."""

@@ -129,6 +129,11 @@ class GenerativeModel:
         self.schema = DataSchema(observables, conditions or {}, structure, n_obs, order)  # type: ignore[arg-type]
         self.layout = self.prior.layout
         self.simulator = simulator
+        if design is not None and design != "simulator" and not callable(design):
+            raise TypeError(
+                f"design={design!r}: expected a function design(rng, ...), or 'simulator' for "
+                "conditions that the simulator returns."
+            )
         # Declared conditions that no design draws are the simulator's own.
         self.design = None if design == "simulator" else design
         self.vectorized = vectorized

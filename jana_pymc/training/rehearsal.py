@@ -8,6 +8,7 @@ the posterior needs.
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,6 +96,15 @@ def rehearse(
             data=data,
             progressbar=progressbar,
         )
+    except TrainingError as error:  # what was learned before is not lost
+        network.posterior.load_state_dict(before)
+        warnings.warn(
+            f"the rehearsal of the posterior failed and is left out ({error}) Lower "
+            "TrainingSettings.rehearsal_learning_rate, or set rehearsal_steps=0.",
+            UserWarning,
+            stacklevel=3,
+        )
+        return history
     finally:
         source.close()
     if later.best_posterior >= history.best_posterior:

@@ -97,7 +97,8 @@ class TrainingSettings:
                 raise ValueError(f"{name}={value!r}: expected a positive integer, or None.")
         rates = ("learning_rate", "likelihood_learning_rate", "rehearsal_learning_rate")
         for name in (*rates, "gradient_clip"):
-            if not isinstance(getattr(self, name), (int, float)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise TypeError(f"{name}={getattr(self, name)!r}: expected a number.")
             if not 0.0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)}: expected a positive number.")
