@@ -221,6 +221,94 @@ def test_few_points_get_a_constant_bias() -> None:
     assert correction.slope[0] == pytest.approx(-d * slope, abs=0.01)
 
 
+@pytest.mark.parametrize("value", [0.2, 0.25, 0.3, 0.1])
+def test_a_constant_parameter_is_corrected(value: float) -> None:
+    """The mean of 300 times 0.2 is not 0.2: a standard deviation of 7e-15 is none."""
+    stretch, n = 0.02, 1_000
+    points = {**around(0.5, 0.0, 0.1, n=300), "log_sd": np.full(300, value)}
+    correction = normal(stretch=stretch).score_correction(
+        points, normal_model(), n_simulations=4_000, random_seed=1, progressbar=False
+    )
+    assert correction.mean[1] == value and correction.sd[1] == 1.0
+    # The score of log σ is (x − μ)² exp(−2 s) / σ² − 1, whatever σ.
+    bias, information = np.exp(-2 * stretch) - 1, 2 * np.exp(-4 * stretch)
+    error = np.sqrt(information / correction.n_observations)
+    assert correction.slope[1] == pytest.approx(bias, abs=3 * error)
+    shift = correction.shift(n).loc["log_sd"]
+    expected = -np.sqrt(n / information) * bias
+    assert shift["shift"] == pytest.approx(expected, abs=3 * shift["standard_error"])
+
+
+def test_a_selection_of_data_sets_is_refused() -> None:
+    """Of data sets with a mean above −0.15, those that are no failures, the score is positive."""
+    with pm.Model() as prior:
+        pm.Normal("mu")
+        pm.Normal("log_sd")
+
+    def failing_below(limit):
+        def simulator(rng, mu, log_sd, n_obs):
+            x = mu + np.exp(log_sd) * rng.standard_normal(n_obs)
+            return {"x": np.where(x.mean() > limit, x, np.nan)}
+
+        return jana.GenerativeModel(
+            prior, simulator, observables={"x": jana.Continuous()}, n_obs=100
+        )
+
+    given = {"n_simulations": 1_000, "random_seed": 1, "progressbar": False}
+    points = {"mu": 0.0, "log_sd": 0.0}
+    with (
+        pytest.warns(UserWarning, match="simulations failed"),
+        pytest.raises(ValueError, match="Beyond 5% the others are a selection"),
+    ):
+        normal().score_correction(points, failing_below(-0.15), **given)
+    with pytest.warns(UserWarning, match="simulations failed"):
+        few = normal().score_correction(points, failing_below(-0.25), **given)
+    assert 950 * 100 < few.n_observations < 100_000
+
+
+def test_another_model_is_refused() -> None:
+    with pm.Model() as prior:
+        pm.Normal("mu")
+        pm.Normal("log_sd", 0.0, 0.5)
+    with pm.Model() as swapped:
+        pm.Normal("log_sd", 0.0, 0.5)
+        pm.Normal("mu")
+
+    def model(prior=prior, n_obs=5, name="x", kind=jana.Continuous()):
+        def simulator(rng, mu, log_sd, n_obs):
+            return {name: rng.normal(mu, np.exp(log_sd), n_obs)}
+
+        return jana.GenerativeModel(prior, simulator, observables={name: kind}, n_obs=n_obs)
+
+    vector = jana.GenerativeModel(
+        prior,
+        lambda rng, mu, log_sd: {"x": rng.normal(mu, np.exp(log_sd))},
+        observables={"x": jana.Continuous()},
+        structure="vector",
+    )
+    likelihood = jana.fit(
+        model(),
+        n_simulations=200,
+        training=jana.TrainingSettings(n_steps=5, patience=None),
+        random_seed=1,
+        progressbar=False,
+    ).likelihood
+    points = around(0.0, 0.0, 0.1, n=4)
+    few = {"n_simulations": 20, "random_seed": 1, "progressbar": False}
+    assert likelihood.score_correction(points, model(n_obs=7), **few).n_observations == 140
+    for other, difference in (
+        (model(swapped), r"parameters \(log_sd, mu\) differ from the likelihood's \(mu, log_sd\)"),
+        (model(name="y"), r"observables \(y: .*\) differ from the likelihood's \(x: "),
+        (model(kind=jana.Continuous(lower=0.0)), r"observables \(x: Continuous\(lower=0.0"),
+        (vector, r"structures \(vector\) differ from the likelihood's \(exchangeable\)"),
+        (normal_model(dose=True), r"conditions \(dose: .*\) differ from the likelihood's \(none\)"),
+    ):
+        with pytest.raises(ValueError, match=difference):
+            likelihood.score_correction(points, other, **few)
+    # A torch function has no names of its own for what it is a density of.
+    assert normal().score_correction(points, model(name="y"), **few).n_observations == 100
+
+
 def test_conditions_are_those_of_the_rows() -> None:
     """A network that ignores half of the dose's effect is wrong in proportion to it."""
     model = normal_model(dose=True)
@@ -277,10 +365,42 @@ def test_row_parameters_are_those_of_the_model() -> None:
         jana.row_parameters(idata, other)
 
 
+def test_wrong_arguments_of_row_parameters_are_named() -> None:
+    likelihood, data = normal(), np.zeros(4)
+    data[1] = np.nan
+    with pm.Model() as model:
+        mu = pm.Normal("mu")
+        with pytest.warns(UserWarning, match="imputed"):
+            likelihood("y", mu=mu, log_sd=0.0, observed={"x": data})
+        likelihood("w", mu=mu, log_sd=0.0, observed=np.zeros(2))
+    values = {"mu": np.random.default_rng(1).normal(size=(2, 5))}
+    idata = posterior_of(values)
+    assert set(jana.row_parameters(idata, model, "y", n_rows=10)["mu"]) <= set(values["mu"].flat)
+    with pytest.raises(ValueError, match="name one: y, w"):
+        jana.row_parameters(idata, model)
+    with pytest.raises(ValueError, match="no variable 'x'; its neural likelihoods are y, w"):
+        jana.row_parameters(idata, model, "x")
+    with pytest.raises(ValueError, match=r"'mu' of the model is no neural likelihood; .* y, w"):
+        jana.row_parameters(idata, model, "mu")
+    with pytest.raises(TypeError, match="name is TensorVariable; expected the name"):
+        jana.row_parameters(idata, model, mu)
+    with pytest.raises(ValueError, match="no group 'posterior', only prior"):
+        jana.row_parameters(
+            to_inference_data({"prior": xr.Dataset({"mu": ("draw", np.zeros(3))})}), model, "y"
+        )
+    for wrong in (values, None, xr.Dataset()):
+        with pytest.raises(TypeError, match=f"data is {type(wrong).__name__}; expected Inference"):
+            jana.row_parameters(wrong, model, "y")
+    with pytest.raises(TypeError, match="data is swapped with model"):
+        jana.row_parameters(model, idata, "y")
+    with pytest.raises(TypeError, match=r"model is dict; expected a pymc\.Model"):
+        jana.row_parameters(idata, values, "y")
+
+
 def test_wrong_arguments_are_named() -> None:
     likelihood, model = normal(), normal_model()
     points = around(0.0, 0.0, 0.1, n=4)
-    few = {"n_simulations": 10, "random_seed": 1, "progressbar": False}
+    few = {"n_simulations": 20, "random_seed": 1, "progressbar": False}
     with pytest.raises(TypeError, match="missing: log_sd; unknown: sigma"):
         likelihood.score_correction({"mu": 0.0, "sigma": 1.0}, model, **few)
     with pytest.raises(ValueError, match="'mu' leaves the trained region in 1 of 4"):
@@ -298,13 +418,25 @@ def test_wrong_arguments_are_named() -> None:
         design="simulator",
         n_obs=5,
     )
-    with pytest.raises(ValueError, match="come about in the simulator"):
+    with pytest.raises(ValueError, match=r"conditions \(dose\) come about in the simulator"):
         likelihood.score_correction(points, adaptive, **few)
     correction = likelihood.score_correction(points, model, **few)
     with pytest.raises(ValueError, match="another likelihood"):
         normal(shift=0.1).logp(np.zeros(2), mu=0.0, log_sd=0.0, correction=correction)
     with pytest.raises(TypeError, match="correction is float"):
         likelihood.logp(np.zeros(2), mu=0.0, log_sd=0.0, correction=1.0)
+    with pytest.raises(ValueError, match="n_simulations=19: expected at least 20 for 2 parameters"):
+        likelihood.score_correction(points, model, **{**few, "n_simulations": 19})
+    with pytest.raises(ValueError, match=r"'mu' is empty, of shape \(0,\)"):
+        likelihood.score_correction({**points, "mu": np.zeros(0)}, model, **few)
+    with pytest.raises(ValueError, match="n_obs=0: expected at least 1"):
+        correction.shift(0)
+    with pytest.raises(TypeError, match=r"n_obs=1\.5: expected an integer"):
+        correction.shift(1.5)
+    with pytest.raises(ValueError, match="do not go together"):
+        likelihood.logp(
+            np.zeros(2), mu=0.0, log_sd=0.0, correction=correction, truncation={"x": (-1.0, 1.0)}
+        )
 
 
 def test_it_compares_by_its_content_and_pickles() -> None:

@@ -124,7 +124,8 @@ class LikelihoodApproximator:
             window, which is exact: the network knows its distribution function there.
         correction : ScoreCorrection, optional
             Of `score_correction`: takes from the log densities what the network's score is wrong
-            by on average.
+            by on average. Not together with truncation, of which its simulations know nothing;
+            with contamination it is taken from the network's density alone, not from the lapses'.
         backend : {"auto", "lowering", "op"}
             "lowering" re-expresses the network in PyTensor; "op" calls torch. "auto" takes the
             first where there is one.
@@ -420,7 +421,9 @@ class LikelihoodApproximator:
         Raises
         ------
         TypeError, ValueError
-            If parameters leave the trained region or do not fit, or the data are sequences.
+            If parameters leave the trained region, or they or the model do not fit; if data are
+            sequences; if simulations are fewer than ten a parameter, or more than 5 % fail: over
+            a selection of data sets no score has a mean of zero.
 
         Notes
         -----

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
+import xarray as xr
 from numpy.typing import NDArray
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.variable import TensorVariable
@@ -53,10 +55,19 @@ def row_parameters(
 
     Raises
     ------
+    TypeError
+        If `data`, `model` or `name` is something else.
     ValueError
-        If there is no such likelihood, or the posterior lacks a variable.
+        If there is no such likelihood, no posterior, or it lacks a variable.
     """
     check_count("n_rows", n_rows)
+    _check_types(data, model, name)
+    groups = to_groups(data)
+    if "posterior" not in groups:
+        raise ValueError(
+            f"data has no group 'posterior', only {', '.join(groups) or 'none'}; sample from the "
+            "posterior of the model first."
+        )
     model = pm.modelcontext(model)
     likelihood = _likelihood(model, name)
     op, inputs = likelihood.owner.op, likelihood.owner.inputs[2:]
@@ -74,18 +85,41 @@ def row_parameters(
         n_known = len(schema.condition_components)
         columns.append(pt.broadcast_to(known, (*batch, n_known)).reshape((-1, n_known)))
     rows = pt.concatenate([pt.cast(c, "float64") for c in columns], axis=1)
-    drawn = _draws(model, rows, data, n_rows, random_generator(random_seed))
+    drawn = _draws(model, rows, groups["posterior"], n_rows, random_generator(random_seed))
     result = layout.unflatten(drawn[:, : layout.size])
     if known is not None:
         result |= split_components(drawn[:, layout.size :], schema.conditions)
     return result
 
 
+def _check_types(data: Any, model: Any, name: Any) -> None:
+    """Each argument in its place."""
+    if isinstance(data, pm.Model):
+        swapped = "swapped with model" if model is not None else "the model"
+        raise TypeError(f"data is {swapped}; call row_parameters(data, model).")
+    # InferenceData is known by its method: ArviZ 1.x warns when it is asked for the class.
+    if not isinstance(data, xr.DataTree) and not callable(getattr(data, "groups", None)):
+        raise TypeError(
+            f"data is {type(data).__name__}; expected InferenceData or DataTree with a group "
+            "'posterior', as pm.sample returns it."
+        )
+    if model is not None and not isinstance(model, pm.Model):
+        raise TypeError(f"model is {type(model).__name__}; expected a pymc.Model.")
+    if name is not None and not isinstance(name, str):
+        raise TypeError(
+            f"name is {type(name).__name__}; expected the name of a variable as a string, "
+            "that the likelihood was called with."
+        )
+
+
 def _draws(
-    model: pm.Model, rows: TensorVariable, data: ArviZData, n_rows: int, rng: np.random.Generator
+    model: pm.Model,
+    rows: TensorVariable,
+    posterior: xr.Dataset,
+    n_rows: int,
+    rng: np.random.Generator,
 ) -> NDArray[np.float64]:
     """Rows of posterior draws, evenly many of each, shape (n_rows, columns)."""
-    posterior = to_groups(data)["posterior"]
     above = set(ancestors([rows]))
     free = [rv for rv in model.free_RVs if rv in above]
     missing = [rv.name for rv in free if rv.name not in posterior]
@@ -109,18 +143,34 @@ def _draws(
 
 def _likelihood(model: pm.Model, name: str | None) -> TensorVariable:
     """The variable whose law is a neural likelihood, even if missing values are split off."""
-    candidates: list[Any] = [model[name]] if name is not None else list(model.observed_RVs)
+    known = _likelihoods(model, model.observed_RVs)
+    listed = f"its neural likelihoods are {', '.join(known)}" if known else "it has none"
+    if name is None:
+        found = known
+    elif name in model.named_vars:
+        found = _likelihoods(model, [model[name]])
+    else:
+        raise ValueError(f"the model has no variable {name!r}; {listed}.")
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if found:
+        raise ValueError(f"there are several likelihoods; name one: {', '.join(found)}.")
+    if name is None:
+        raise ValueError(
+            "the model has no neural likelihood; call an approximator's likelihood in it, with "
+            "observed=."
+        )
+    raise ValueError(f"{name!r} of the model is no neural likelihood; {listed}.")
+
+
+def _likelihoods(model: pm.Model, variables: Iterable[Any]) -> dict[str, TensorVariable]:
+    """Neural likelihoods among variables, by the names that the user gave them."""
     found = {}
-    for variable in candidates:
+    for variable in variables:
         for above in ancestors([variable]):
             if above.owner is not None and isinstance(above.owner.op, NeuralLikelihoodRV):
-                found[above] = variable.name
+                # Where values are missing, PyMC joins the observed part under the user's name.
+                joined = variable.name.removesuffix("_observed")
+                found[joined if joined in model.named_vars else variable.name] = above
                 break
-    if len(found) == 1:
-        return next(iter(found))
-    if not found:
-        raise ValueError(
-            f"{name or 'the model'} has no neural likelihood; name the variable that "
-            "approximator.likelihood was called with."
-        )
-    raise ValueError(f"there are several likelihoods; name one: {', '.join(found.values())}.")
+    return found

@@ -15,7 +15,13 @@ from jana_pymc.approximators.surrogate import by_name
 from jana_pymc.checks import check_count
 from jana_pymc.pytensor import ScoreCorrection
 from jana_pymc.pytensor.score_correction import fitted, n_coefficients
-from jana_pymc.simulation import GenerativeModel, Simulations, seed_sequence
+from jana_pymc.simulation import (
+    DataSchema,
+    GenerativeModel,
+    ParameterLayout,
+    Simulations,
+    seed_sequence,
+)
 from jana_pymc.threads import one_thread
 
 if TYPE_CHECKING:
@@ -25,7 +31,10 @@ ROWS_AT_ONCE = 100_000
 """Observations whose scores are computed at once, which bounds the memory."""
 
 ENOUGH = 10
-"""Simulations for each coefficient of a correction of degree 2."""
+"""Simulations for each coefficient of a correction of degree 2, and for each parameter at all."""
+
+MOST_FAILED = 0.05
+"""Share of failed simulations beyond which those that succeed are a selection."""
 
 
 def score_correction(
@@ -38,7 +47,9 @@ def score_correction(
     progressbar: bool = True,
 ) -> ScoreCorrection:
     """See `LikelihoodApproximator.score_correction`."""
-    check_count("n_simulations", n_simulations)
+    size = likelihood.layout.size
+    why = f"for {size} parameters, {ENOUGH} for each"
+    check_count("n_simulations", n_simulations, ENOUGH * size, why)
     _check_model(likelihood, model)
     theta, known = _points(likelihood, parameters)
     for_points, for_simulations = seed_sequence(random_seed).spawn(2)
@@ -48,6 +59,14 @@ def score_correction(
     simulations, given = simulate(
         model, theta[chosen], known[chosen], for_simulations, progressbar=progressbar
     )
+    failures = simulations.failures
+    if failures.n_failed > MOST_FAILED * n_simulations:
+        # E[∇ log p] = 0 holds over all data sets, not over those that are no failures.
+        raise ValueError(
+            f"{failures} Beyond {MOST_FAILED:.0%} the others are a selection of data sets, over "
+            "which even a true likelihood has no mean score of zero; mend the simulator, or "
+            "choose parameters where it succeeds."
+        )
     batch = simulations.batch()
     scores = mean_scores(likelihood, batch.observables, simulations.parameters, batch.conditions)
     coefficients = n_coefficients(theta.shape[1], known.shape[1])
@@ -161,6 +180,12 @@ def _points(
         parts += [f"unknown: {', '.join(unknown)}"] if unknown else []
         raise TypeError(f"expected values of {', '.join(wanted)}; {'; '.join(parts)}.")
     arrays = {name: np.asarray(given[name], dtype=float) for name in wanted}
+    for name, array in arrays.items():
+        if not array.size:
+            raise ValueError(
+                f"{name!r} is empty, of shape {array.shape}; expected at least one point, such as "
+                "posterior draws or their mean."
+            )
     leads = {name: arrays[name].shape[: arrays[name].ndim - len(s)] for name, s in wanted.items()}
     try:
         lead = np.broadcast_shapes(*leads.values())
@@ -204,22 +229,52 @@ def _check_model(likelihood: LikelihoodApproximator, model: Any) -> None:
         )
     if model.schema.conditions and model.design is None:
         raise ValueError(
-            "the model's conditions come about in the simulator, which cannot be given the "
-            "observations': there is no score correction."
+            f"the model's conditions ({', '.join(model.schema.conditions)}) come about in the "
+            "simulator, which cannot be given those of the observations: there is no score "
+            "correction of this model."
         )
-    for what, ours, theirs in (
-        ("parameters", likelihood.layout.component_names, model.layout.component_names),
-        (
-            "conditions",
-            tuple(likelihood.schema.condition_components),
-            tuple(model.schema.condition_components),
-        ),
-    ):
+    # It imports the likelihood, which imports this.
+    from jana_pymc.approximators.torch_density import TorchDensity  # noqa: PLC0415
+
+    # A function of torch declares no more of its observables than how many there are.
+    named = not isinstance(likelihood.network, TorchDensity)
+    declared = _declared(likelihood.layout, likelihood.schema, named)
+    for what, theirs in _declared(model.layout, model.schema, named).items():
+        ours = declared[what]
         if ours != theirs:
             raise ValueError(
-                f"the model's {what} ({', '.join(theirs) or 'none'}) are not the likelihood's "
-                f"({', '.join(ours) or 'none'})."
+                f"the model's {what} ({_shown(theirs)}) differ from the likelihood's "
+                f"({_shown(ours)}); give the model that the likelihood was trained on."
             )
-    n_ours, n_theirs = (len(each.schema.components) for each in (likelihood, model))
-    if n_ours != n_theirs:
-        raise ValueError(f"the model has {n_theirs} observables, the likelihood {n_ours}.")
+
+
+def _declared(layout: ParameterLayout, schema: DataSchema, named: bool) -> dict[str, Any]:
+    """What a likelihood and a model must agree in; as lists, since the order counts.
+
+    The numbers of observations may differ: the score of one observation is the same.
+    """
+    always = {
+        "parameters": [(name, layout.shapes[name]) for name in layout.names],
+        "conditions": list(schema.conditions.items()),
+    }
+    if not named:
+        return {**always, "numbers of observables": len(schema.components)}
+    return {
+        **always,
+        "coordinates": _coordinates(layout),
+        "observables": list(schema.observables.items()),
+        "structures": schema.structure,
+    }
+
+
+def _coordinates(layout: ParameterLayout) -> list[tuple[str, Any]]:
+    """Each parameter that has labels, and the labels along its dimensions, None without."""
+    labels = [(n, [layout.coords.get(dim or "") for dim in layout.dims[n]]) for n in layout.names]
+    return [(name, each) for name, each in labels if any(label is not None for label in each)]
+
+
+def _shown(declared: Any) -> str:
+    """A declaration in a message: scalar parameters by their name alone."""
+    if not isinstance(declared, list):
+        return str(declared)
+    return ", ".join(name if kind == () else f"{name}: {kind}" for name, kind in declared) or "none"

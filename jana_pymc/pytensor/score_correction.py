@@ -11,11 +11,16 @@ import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
+from jana_pymc.checks import check_count
+
 Vector: TypeAlias = tuple[float, ...]
 Matrix: TypeAlias = tuple[Vector, ...]
 
 TYPICAL = 1000
 """Observations for which a correction describes itself."""
+
+CONSTANT = 1e-8
+"""Relative spread below which values are rounded copies of one."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ class ScoreCorrection:
         DataFrame
             A row for each parameter; columns ``shift`` and ``standard_error``, in posterior sds.
         """
+        check_count("n_obs", n_obs)
         inverse = np.linalg.pinv(np.array(self.information), hermitian=True)
         spread = np.sqrt(np.maximum(np.diag(inverse), 0.0))
         moved = -inverse @ np.array(self.bias)
@@ -167,8 +173,8 @@ def fitted(
         2, or 1 for a constant bias.
     """
     n, d = parameters.shape
-    mean, sd = parameters.mean(0), _spread(parameters)
-    known_mean, known_sd = conditions.mean(0), _spread(conditions)
+    mean, sd = _standard(parameters)
+    known_mean, known_sd = _standard(conditions)
     features = [np.ones((n, 1))]
     if degree > 1:
         features += [(parameters - mean) / sd, (conditions - known_mean) / known_sd]
@@ -218,10 +224,14 @@ def _symmetric(d: int, n_features: int) -> NDArray[np.float64]:
     return tie
 
 
-def _spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard deviations, 1 where all are equal."""
+def _standard(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means and standard deviations of columns; of a constant one its value, and 1.
+
+    The mean of equal numbers is a rounding error beside them: in units of that, they would vary.
+    """
     sd = values.std(0)
-    return np.where(sd > 0, sd, 1.0)
+    varies = sd > CONSTANT * np.abs(values).max(0)
+    return np.where(varies, values.mean(0), values[0]), np.where(varies, sd, 1.0)
 
 
 def _vector(values: NDArray[np.float64]) -> Vector:
