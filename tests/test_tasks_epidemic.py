@@ -409,6 +409,41 @@ def test_standardized_series_have_one_length_and_all_columns() -> None:
     assert not any(values.any() for values in task.standardized_reports(constant).values())
 
 
+def test_reports_to_standardize_are_people_and_those_to_restore_have_a_scale() -> None:
+    reports = {name: np.array([0.0, 1.0, 5.0]) for name in task.OBSERVABLES}
+    for value, message in ((-1.0, "'deaths' have negative"), (np.nan, "'deaths' have 1 values")):
+        with pytest.raises(ValueError, match=message):
+            task.standardized_reports({**reports, "deaths": np.array([0.0, value, 5.0])})
+    with pytest.raises(ValueError, match=r"lack log2_mean_cases, .* from standardized_reports"):
+        task.restored_reports(reports)
+    again = task.restored_reports(task.standardized_reports(reports))
+    task.standardized_reports({name: values - 1e-12 for name, values in again.items()})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"n_obs": 81.0}, TypeError, "n_obs=81.0: expected an integer, or a pair"),
+        ({"n_obs": True}, TypeError, "n_obs=True"),
+        ({"n_obs": "81"}, TypeError, "n_obs='81'"),
+        ({"n_obs": (70, 81.0)}, TypeError, r"n_obs\[1\]=81.0: expected an integer"),
+        ({"n_obs": (70, 75, 81)}, ValueError, "n_obs=.* the fewest and the most"),
+        ({"n_obs": (81, 70)}, ValueError, "n_obs=.* the fewest days first"),
+        ({"n_obs": 0}, ValueError, "n_obs=0"),
+        ({"n_people": 0}, ValueError, "n_people=0: expected a positive number"),
+        ({"n_people": np.nan}, ValueError, "n_people=nan: expected a positive number"),
+        ({"n_people": "many"}, TypeError, "n_people='many': expected a positive number"),
+        ({"n_people": True}, TypeError, "n_people=True: expected a positive number"),
+        ({"whole": 1}, TypeError, "whole=1: expected True or False"),
+        ({"standardized": "no"}, TypeError, "standardized='no': expected True or False"),
+        ({"original": None}, TypeError, "original=None: expected True or False"),
+    ],
+)
+def test_arguments_of_the_model_are_checked(wrong: dict, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        task.epidemic(**wrong)
+
+
 def test_five_thousand_epidemics_a_second() -> None:
     p = draws(1024)
     seconds = []
@@ -481,7 +516,13 @@ def test_totals_are_differenced(file: Path) -> None:
         ("38", "38", {"start": "2020-03-03", "end": "2020-03-02"}, "no reports are left"),
         ("38", "38", {"date": None, "end": "2020-03-02"}, "name the column of dates"),
         ("38", "38", {"negative": "drop"}, "negative='drop' is not one of"),
-        (REPORTS[31:], "", {}, "a header, but no rows"),
+        (REPORTS[REPORTS.index("\n") + 1 :], "", {}, "a header, but no rows"),
+        ("41,1,1,90", "41,1,1,90,7", {}, "line 4 of the file has 6 fields, .* header has 5"),
+        (",tests", "", {}, "line 2 of the file has 5 fields, but the header has 4"),
+        ("tests", "cases", {}, "more than one column 'cases'"),
+        (REPORTS, "", {}, "is empty; expected a header"),
+        ("38", '"38', {}, "cannot be read as a CSV file"),
+        ("38", "38", {"start": "yesterday"}, "^start='yesterday': expected a date like '2020"),
     ],
 )
 def test_bad_files_are_explained(
@@ -492,9 +533,22 @@ def test_bad_files_are_explained(
         task.load_reports(file, **options)
 
 
+def test_a_file_that_is_no_text_is_refused_and_byte_order_marks_are_not(file: Path) -> None:
+    file.write_bytes(b"\x89PNG\r\n\x1a\n\x00\xff\xfe")
+    with pytest.raises(ValueError, match="no text in UTF-8") as caught:
+        task.load_reports(file)
+    assert type(caught.value) is ValueError
+    file.write_text(REPORTS, encoding="utf-8-sig")
+    assert len(task.load_reports(file)["cases"]) == 4
+
+
 def test_unknown_series_are_refused(file: Path) -> None:
-    with pytest.raises(TypeError, match="columns names 'cases', 'tests'; expected"):
+    with pytest.raises(TypeError, match="columns names 'cases', 'tests'; expected all three of"):
         task.load_reports(file, columns={"cases": "cases", "tests": "tests"})
+    with pytest.raises(TypeError, match="columns='cases': expected a mapping from all three"):
+        task.load_reports(file, columns="cases")
+    with pytest.raises(TypeError, match="cumulative='no': expected True or False"):
+        task.load_reports(file, cumulative="no")
 
 
 # --- the likelihood in closed form ---------------------------------------------------------------

@@ -164,8 +164,11 @@ def test_what_is_rounded_enters_as_a_whole_number_and_angles_as_a_circle() -> No
     entering.sd.fill_(1.0), entering.mean.fill_(0.0)
     torch.testing.assert_close(entering(theta)[:, 0], theta[:, 0].log())
     assert entering(theta)[:, 2].tolist() == [3.0, 3.0]
-    for wrong in ({"angles": (4,)}, {"rounded": (-1,)}, {"angles": (1,), "rounded": (1,)}):
-        with pytest.raises(ValueError, match="different positions among 4"):
+    for wrong in ({"angles": (4,)}, {"rounded": (-1,)}):
+        with pytest.raises(ValueError, match="positions among 4 parameters, from 0 to 3"):
+            EnteringParameters(4, **wrong)
+    for wrong in ({"angles": (1, 1)}, {"angles": (1,), "rounded": (1,)}):
+        with pytest.raises(ValueError, match="different positions"):
             EnteringParameters(4, **wrong)
 
 
@@ -249,8 +252,8 @@ def test_batches_choose_time_points_at_even_distances() -> None:
 def test_what_it_cannot_model_is_refused() -> None:
     with pytest.raises(ValueError, match="no categories"):
         TrajectoryLikelihood((2, CountRange()), 2, N_OBS)
-    with pytest.raises(ValueError, match="order=-1"):
-        TrajectorySettings(order=-1)
+    with pytest.raises(ValueError, match="positions among 3 parameters"):
+        TrajectoryLikelihood((CountRange(),), 3, N_OBS, TrajectorySettings(angles=(3,)))
     model = decay()
     vector = jana.GenerativeModel(
         model.prior.model,
@@ -261,3 +264,48 @@ def test_what_it_cannot_model_is_refused() -> None:
     network = jana.NetworkSettings(likelihood=TrajectorySettings())
     with pytest.raises(ValueError, match="sequences without conditions"):
         jana.fit(vector, n_simulations=100, network=network, progressbar=False)
+
+
+def built(**values: object) -> TrajectorySettings:
+    """As where annotations are not enforced, which they are in tests."""
+    settings = TrajectorySettings()
+    for name, value in values.items():
+        object.__setattr__(settings, name, value)
+    settings.__post_init__()
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"order": -1}, ValueError, "^order=-1: expected at least 0"),
+        ({"order": None}, TypeError, "order=None: .* say order=0"),
+        ({"order": 1.0}, TypeError, "order=1.0: expected an integer"),
+        ({"n_features": -1}, ValueError, "^n_features=-1: expected at least 0"),
+        ({"n_features": True}, TypeError, "n_features=True"),
+        ({"n_bins": 0}, ValueError, "n_bins=0"),
+        ({"hidden": (8, 0)}, ValueError, r"hidden\[1\]=0: expected at least 1"),
+        ({"hidden": 64}, TypeError, "hidden=64: expected a sequence of sizes"),
+        ({"law_hidden": (8.0,)}, TypeError, r"law_hidden\[0\]=8.0"),
+        ({"angles": 1}, TypeError, "angles=1: expected positions of parameters"),
+        ({"angles": "phi"}, TypeError, "angles='phi': expected positions of parameters"),
+        ({"angles": ["phi"]}, TypeError, "model.layout.component_names"),
+        ({"rounded": (True, False)}, TypeError, "rounded=.* expected positions of parameters"),
+        ({"rounded": (1.0,)}, TypeError, "rounded=.* expected positions of parameters"),
+        ({"rounded": (-1,)}, ValueError, "rounded=.* integers from 0"),
+        ({"rounded": (1, 1)}, ValueError, "rounded=.* different integers"),
+        ({"angles": (0, 2), "rounded": (2,)}, ValueError, "different positions, but 2 is in both"),
+    ],
+)
+def test_settings_are_checked_when_built(wrong: dict, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        built(**wrong)
+
+
+def test_settings_take_whole_numbers_of_numpy() -> None:
+    settings = built(
+        hidden=[np.int64(8)], order=np.int64(2), angles=np.array([1, 0]), rounded=range(2, 4)
+    )
+    plain = TrajectorySettings(hidden=(8,), order=2, angles=(1, 0), rounded=(2, 3))
+    assert settings == plain
+    assert type(settings.order) is type(settings.angles[0]) is int

@@ -29,7 +29,7 @@ class EnteringParameters(nn.Module):
     Raises
     ------
     ValueError
-        If a position is none, or is given twice.
+        If a position is not among the parameters, or is given twice.
     """
 
     logarithmic: Tensor
@@ -42,11 +42,14 @@ class EnteringParameters(nn.Module):
         super().__init__()
         self.angles, self.rounded = list(angles), list(rounded)
         both = [*self.angles, *self.rounded]
-        if any(not 0 <= p < n_parameters for p in both) or len(set(both)) < len(both):
+        given = f"angles={tuple(angles)}, rounded={tuple(rounded)}"
+        if any(not 0 <= p < n_parameters for p in both):
             raise ValueError(
-                f"angles={tuple(angles)}, rounded={tuple(rounded)}: expected different positions "
-                f"among {n_parameters} parameters."
+                f"{given}: expected positions among {n_parameters} parameters, from 0 to "
+                f"{n_parameters - 1}."
             )
+        if len(set(both)) < len(both):
+            raise ValueError(f"{given}: expected different positions, each only once.")
         self.n_entering = n_parameters + len(self.angles)
         self.register_buffer("logarithmic", torch.zeros(n_parameters, dtype=torch.bool))
         self.register_buffer("mean", torch.zeros(self.n_entering))

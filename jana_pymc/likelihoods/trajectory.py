@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -31,6 +33,9 @@ depart from the trajectory, but not without end."""
 class TrajectorySettings:
     """Architecture of the likelihood around a trajectory.
 
+    For sequences (``structure="markovian"``) without conditions or categories. Others have a
+    default network that fits them.
+
     Parameters
     ----------
     hidden : tuple of int
@@ -48,6 +53,13 @@ class TrajectorySettings:
         Positions of parameters that are angles, in radians: sines and cosines enter instead.
     rounded : tuple of int
         Positions of parameters that the simulator rounds to whole numbers.
+
+    Raises
+    ------
+    TypeError
+        If a size, an order or a position is no integer.
+    ValueError
+        If one is too small, or a position is given twice.
     """
 
     hidden: Sequence[int] = (256,) * 6
@@ -59,13 +71,48 @@ class TrajectorySettings:
     rounded: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "law_hidden", "angles", "rounded"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_count("n_bins", self.n_bins)
-        if self.n_features < 0 or self.order < 0:
+        for name in ("hidden", "law_hidden"):
+            object.__setattr__(self, name, _sizes(name, getattr(self, name)))
+        for name in ("angles", "rounded"):
+            object.__setattr__(self, name, _positions(name, getattr(self, name)))
+        both = set(self.angles) & set(self.rounded)
+        if both:
             raise ValueError(
-                f"n_features={self.n_features}, order={self.order}: expected 0 or more."
+                f"angles={self.angles}, rounded={self.rounded}: expected different positions, but "
+                f"{', '.join(map(str, sorted(both)))} is in both."
             )
+        if self.order is None:
+            raise TypeError(
+                "order=None: expected an integer, how many observations back the noise may "
+                "depend on; say order=0 if it is independent."
+            )
+        for name, least in (("n_features", 0), ("n_bins", 1), ("order", 0)):
+            object.__setattr__(self, name, check_count(name, getattr(self, name), least=least))
+
+
+def _is_sequence(values: Any) -> bool:
+    return isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, (str, bytes))
+
+
+def _sizes(name: str, values: Any) -> tuple[int, ...]:
+    if not _is_sequence(values):
+        raise TypeError(f"{name}={values!r}: expected a sequence of sizes, such as (64, 64).")
+    return tuple(check_count(f"{name}[{i}]", value) for i, value in enumerate(values))
+
+
+def _positions(name: str, values: Any) -> tuple[int, ...]:
+    expected = "expected positions of parameters, different integers from 0"
+    if not _is_sequence(values) or any(
+        isinstance(value, bool) or not isinstance(value, (int, np.integer)) for value in values
+    ):
+        raise TypeError(
+            f"{name}={values!r}: {expected}; model.layout.component_names lists the parameters in "
+            "their order."
+        )
+    positions = tuple(int(value) for value in values)
+    if any(position < 0 for position in positions) or len(set(positions)) < len(positions):
+        raise ValueError(f"{name}={positions}: {expected}.")
+    return positions
 
 
 class TrajectoryLikelihood(nn.Module):

@@ -17,8 +17,14 @@ References
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
+import numpy as np
+
+from jana_pymc.checks import check_count
 from jana_pymc.simulation import Continuous, Count, GenerativeModel
 from jana_pymc.tasks.epidemic.exact import log_likelihood
 from jana_pymc.tasks.epidemic.prior import PARAMETERS, TEASER, prior
@@ -94,9 +100,12 @@ def epidemic(
 
     Raises
     ------
+    TypeError
+        If `n_obs` is no integer or pair of them, `n_people` no number, or a flag no bool.
     ValueError
-        If so few days leave no room for the interventions; if `standardized` series are to have
-        more than one length, since the beginning of one is not standardised.
+        If `n_obs` or `n_people` is not positive, or the pair is not in order; if so few days leave
+        no room for the interventions; if `standardized` series are to have more than one length,
+        since the beginning of one is not standardised.
 
     Examples
     --------
@@ -107,6 +116,11 @@ def epidemic(
     >>> simulations.dataset["deaths"].shape
     (100, 81)
     """
+    for name, flag in (("original", original), ("whole", whole), ("standardized", standardized)):
+        if not isinstance(flag, (bool, np.bool_)):
+            raise TypeError(f"{name}={flag!r}: expected True or False.")
+    _check_people(n_people)
+    n_obs = _days(n_obs)
     horizon = n_obs if isinstance(n_obs, int) else n_obs[1]
     if not standardized:
         return GenerativeModel(
@@ -129,3 +143,28 @@ def epidemic(
         design="simulator",
         vectorized=True,
     )
+
+
+def _check_people(n_people: Any) -> None:
+    expected = f"n_people={n_people!r}: expected a positive number, the size of the population."
+    if isinstance(n_people, bool) or not isinstance(n_people, (int, float, np.number)):
+        raise TypeError(expected)
+    if not 0 < n_people < math.inf:
+        raise ValueError(expected)
+
+
+def _days(n_obs: Any) -> int | tuple[int, int]:
+    """Check the days of data: so many, or the fewest and the most."""
+    if isinstance(n_obs, (Sequence, np.ndarray)) and not isinstance(n_obs, str):
+        if len(n_obs) != 2:
+            raise ValueError(f"n_obs={n_obs!r}: expected an integer, or the fewest and the most.")
+        low, high = (check_count(f"n_obs[{i}]", each) for i, each in enumerate(n_obs))
+        if low > high:
+            raise ValueError(f"n_obs={n_obs!r}: expected the fewest days first, then the most.")
+        return low, high
+    if isinstance(n_obs, bool) or not isinstance(n_obs, (int, np.integer)):
+        raise TypeError(
+            f"n_obs={n_obs!r}: expected an integer, or a pair of them, the fewest and the most "
+            "days."
+        )
+    return check_count("n_obs", n_obs)

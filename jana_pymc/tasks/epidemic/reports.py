@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from os import PathLike
 from types import MappingProxyType
@@ -30,9 +31,9 @@ def load_reports(
     Parameters
     ----------
     path : path
-        CSV file with a header. Other columns than those named are ignored.
+        CSV file with a header, in UTF-8. Other columns than those named are ignored.
     columns : mapping of str to str
-        The file's names of ``cases``, ``recoveries`` and ``deaths``, if they differ.
+        The file's names of ``cases``, ``recoveries`` and ``deaths``, all three, if any differs.
     date : str, optional
         Name of the column of dates; None if there is none, and rows are successive days.
     start, end : str, optional
@@ -51,10 +52,11 @@ def load_reports(
     Raises
     ------
     TypeError
-        If `columns` names anything but the three series.
+        If `columns` names anything but the three series, or `cumulative` is no bool.
     ValueError
-        If columns are missing, values are missing, not numbers or negative, or days are repeated,
-        left out, not in order, or not in the file.
+        If the file is empty or no table, columns are missing or have the same name, values are
+        missing, not numbers or negative, or days are repeated, left out, not in order, or not in
+        the file.
 
     Examples
     --------
@@ -68,14 +70,19 @@ def load_reports(
     ... )["cases"]
     array([38., 55.])
     """
+    series = ", ".join(map(repr, OBSERVABLES))
+    if not isinstance(columns, Mapping):
+        raise TypeError(f"columns={columns!r}: expected a mapping from all three of {series}.")
     if set(columns) != set(OBSERVABLES):
         raise TypeError(
-            f"columns names {', '.join(map(repr, columns)) or 'nothing'}; expected "
-            f"{', '.join(map(repr, OBSERVABLES))}."
+            f"columns names {', '.join(map(repr, columns)) or 'nothing'}; expected all three of "
+            f"{series}, also those whose name in the file is the same."
         )
+    if not isinstance(cumulative, (bool, np.bool_)):
+        raise TypeError(f"cumulative={cumulative!r}: expected True or False.")
     if negative not in ("error", "zero"):
         raise ValueError(f"negative={negative!r} is not one of ('error', 'zero').")
-    table = pd.read_csv(path)
+    table = _read(path)
     _check_columns(table, [*columns.values(), *([] if date is None else [date])], date)
     days = _days(table, date)
     numbers = {name: _numbers(table[columns[name]], days) for name in OBSERVABLES}
@@ -97,6 +104,36 @@ def load_reports(
     return {name: np.maximum(values, 0.0) for name, values in reports.items()}
 
 
+def _read(path: str | PathLike[str]) -> pd.DataFrame:
+    """The file's entries as text, under the names in its first row."""
+    try:
+        # The header is read as a row, or longer rows shift columns, and names that repeat change.
+        rows = pd.read_csv(path, header=None, dtype=str)
+    except pd.errors.EmptyDataError:
+        raise ValueError(f"the file {path} is empty; expected a header and a row a day.") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"the file {path} is no text in UTF-8; expected a CSV file.") from None
+    except pd.errors.ParserError as error:
+        found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
+        if found is None:
+            raise ValueError(f"the file {path} cannot be read as a CSV file.") from None
+        expected, line, seen = found.groups()
+        raise ValueError(
+            f"line {line} of the file has {seen} fields, but the header has {expected}; expected "
+            "as many. Correct the file: is a comma in a number, or a name missing in the header?"
+        ) from None
+    names = rows.iloc[0].fillna("")
+    repeated = names[names.duplicated() & (names != "")].unique()
+    if len(repeated):
+        raise ValueError(
+            f"the file has more than one column {', '.join(map(repr, repeated))}; expected "
+            "different names. Rename or remove all but one."
+        )
+    table = rows.iloc[1:].reset_index(drop=True)
+    table.columns = pd.Index(names.to_list())
+    return table
+
+
 def _check_columns(table: pd.DataFrame, wanted: list[str], date: str | None) -> None:
     missing = [name for name in wanted if name not in table.columns]
     if missing:
@@ -116,11 +153,18 @@ def _days(table: pd.DataFrame, date: str | None) -> list[str]:
     if date is None:
         return [f"row {row + 1}" for row in range(len(table))]
     try:
-        dates = pd.to_datetime(table[date], format="ISO8601")
-    except (ValueError, TypeError) as error:
+        dates = pd.to_datetime(table[date], format="ISO8601", errors="coerce")
+    except (ValueError, TypeError):
         raise ValueError(
-            f"column {date!r} has entries that are no dates like 2020-03-01: {error}"
-        ) from error
+            f"column {date!r} mixes dates of different kinds; expected all like 2020-03-01."
+        ) from None
+    wrong = (dates.isna() & table[date].notna()).to_numpy()
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"column {date!r} has entries that are no dates like 2020-03-01, the first in row "
+            f"{row + 1}: {table[date].iloc[row]!r}."
+        )
     if dates.isna().any():
         raise ValueError(f"column {date!r} has no date in row {int(dates.isna().argmax()) + 1}.")
     steps = dates.diff().iloc[1:] != pd.Timedelta(days=1)
@@ -158,7 +202,10 @@ def _selection(
         if day is None:
             rows.append(default)
             continue
-        wanted = f"{pd.Timestamp(day):%Y-%m-%d}"
+        try:
+            wanted = f"{pd.Timestamp(day):%Y-%m-%d}"
+        except (ValueError, TypeError):
+            raise ValueError(f"{what}={day!r}: expected a date like '2020-03-01'.") from None
         if wanted not in days:
             raise ValueError(f"{what}={day!r} is not in the file, from {days[0]} to {days[-1]}.")
         rows.append(days.index(wanted))

@@ -22,6 +22,9 @@ Values = NDArray[np.float64]
 THOUSAND = 1e3
 """The paper counts thousands of people."""
 
+ROUNDING = 1e-6
+"""Share of its largest report by which a series may lie below zero."""
+
 SCALES = tuple(f"log2_{statistic}_{name}" for statistic in ("mean", "sd") for name in OBSERVABLES)
 """Names of the conditions, in the order of the paper."""
 
@@ -44,7 +47,8 @@ def standardized_reports(reports: Mapping[str, ArrayLike]) -> dict[str, Values]:
     Raises
     ------
     ValueError
-        If a series is missing.
+        If a series is missing, has a value that is no finite number, or one below zero by more
+        than rounding.
 
     Examples
     --------
@@ -56,6 +60,26 @@ def standardized_reports(reports: Mapping[str, ArrayLike]) -> dict[str, Values]:
     missing = [name for name in OBSERVABLES if name not in reports]
     if missing:
         raise ValueError(f"reports lack {', '.join(missing)}.")
+    for name in OBSERVABLES:
+        _check_reports(name, np.asarray(reports[name], dtype=np.float64))
+    return _standardized(reports)
+
+
+def _check_reports(name: str, values: Values) -> None:
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"reports of {name!r} have {int((~np.isfinite(values)).sum())} values that are NaN or "
+            "infinite; expected a number for each day: fill them in, or choose other days."
+        )
+    # What restored_reports gives back may lie below zero by rounding.
+    if values.size and values.min() < -ROUNDING * max(values.max(), 1.0):
+        raise ValueError(
+            f"reports of {name!r} have negative values, the lowest {values.min():g}; expected "
+            "people per day, not yet standardised: correct them, or take them for zero."
+        )
+
+
+def _standardized(reports: Mapping[str, ArrayLike]) -> dict[str, Values]:
     series: dict[str, Values] = {}
     scales: dict[str, Values] = {}
     for name in OBSERVABLES:
@@ -81,7 +105,18 @@ def restored_reports(data: Mapping[str, ArrayLike]) -> dict[str, Values]:
     -------
     dict of str to ndarray, shape (..., n_obs)
         In people per day. Of surrogate series some may be negative.
+
+    Raises
+    ------
+    ValueError
+        If a series or a condition is missing.
     """
+    missing = [name for name in (*OBSERVABLES, *SCALES) if name not in data]
+    if missing:
+        raise ValueError(
+            f"data lack {', '.join(missing)}; expected standardised series and their conditions, "
+            "as from standardized_reports."
+        )
     restored = {}
     for name in OBSERVABLES:
         mean, sd = (
@@ -102,6 +137,6 @@ def standardized_simulator(
     **parameters: ArrayLike,
 ) -> dict[str, Values]:
     """Simulate, and take the scale out; parameters are those of the simulator."""
-    return standardized_reports(
+    return _standardized(
         simulator(rng, n_obs=n_obs, n_people=n_people, original=original, whole=whole, **parameters)
     )
