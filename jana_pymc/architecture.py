@@ -237,8 +237,12 @@ def _build_likelihood(
     if isinstance(settings, TrajectorySettings):
         if schema.structure != "markovian" or n_conditions:
             raise ValueError(
-                "TrajectorySettings model sequences without conditions; use MarkovianSettings or "
-                "VectorSettings."
+                "TrajectorySettings model sequences without conditions. "
+                + (
+                    "Use MarkovianSettings."
+                    if schema.structure == "markovian"
+                    else "Leave the network out, and one that fits the data is chosen."
+                )
             )
         return TrajectoryLikelihood(components, layout.size, schema.n_obs[1], settings)
     if isinstance(settings, VectorSettings):

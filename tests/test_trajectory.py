@@ -228,6 +228,8 @@ def test_learns_an_exponential_decay_and_is_stored(tmp_path) -> None:
     data = {"x": x[0, :7]}
     posterior = pair.sample(data, draws=50, chains=2, random_seed=1)
     assert posterior["log_likelihood"]["y"].shape == (2, 50, 7)
+    with pytest.raises(ValueError, match="13 time points; this likelihood was trained on 12"):
+        pair.likelihood.logp({"x": np.zeros(13)}, start=1.0, rate=0.1)
     # Inside a PyMC model, by the Op.
     with decay().prior.model as free:
         pair.likelihood("y", start=free["start"], rate=free["rate"], observed=data)

@@ -62,6 +62,7 @@ class Arguments:
         """Observables and conditions, which may come together or apart, as arrays."""
         observed, conditions = observed_data.split_conditions(self.schema, observed, conditions)
         data = observed_data.as_array(self.schema, observed)
+        self._check_length(_static_shape(data))
         known = self.conditions(conditions)
         ours, theirs = ((None,) if v is None else _static_shape(v)[:-1] for v in (data, known))
         for n_obs, n_known in zip(reversed(ours), reversed(theirs), strict=False):
@@ -70,6 +71,18 @@ class Arguments:
                     f"conditions are given for {n_known} observations, but the data have {n_obs}."
                 )
         return data, known
+
+    def _check_length(self, shape: tuple[int | None, ...]) -> None:
+        """Refuse sequences that go on where the network of a trajectory was told nothing."""
+        longest = getattr(self.network, "n_steps", None)
+        if not is_sequence(self.schema) or longest is None or len(shape) < 2:
+            return
+        n_obs = shape[-2]
+        if n_obs is not None and n_obs > longest:
+            raise ValueError(
+                f"the data have {n_obs} time points; this likelihood was trained on {longest} at "
+                "most. Train on longer ones (GenerativeModel(n_obs=...))."
+            )
 
     def conditions(self, conditions: Any) -> TensorVariable | None:
         """Known conditions as a tensor; there must be some exactly if they were trained with."""
