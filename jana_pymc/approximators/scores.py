@@ -233,11 +233,7 @@ def _check_model(likelihood: LikelihoodApproximator, model: Any) -> None:
             "simulator, which cannot be given those of the observations: there is no score "
             "correction of this model."
         )
-    # It imports the likelihood, which imports this.
-    from jana_pymc.approximators.torch_density import TorchDensity  # noqa: PLC0415
-
-    # A function of torch declares no more of its observables than how many there are.
-    named = not isinstance(likelihood.network, TorchDensity)
+    named = getattr(likelihood.network, "observables_are_declared", True)
     declared = _declared(likelihood.layout, likelihood.schema, named)
     for what, theirs in _declared(model.layout, model.schema, named).items():
         ours = declared[what]

@@ -32,6 +32,9 @@ class TorchDensity(nn.Module):
         In which it is called.
     """
 
+    observables_are_declared = False
+    """A function of torch tells no more of its observables than how many there are."""
+
     def __init__(
         self,
         log_prob: Callable[[Tensor, Tensor], Tensor],
