@@ -12,6 +12,9 @@ BIN := $(ENV)/bin
 # Idle OpenMP threads sleep instead of spinning: torch, NumPy and the samplers' worker processes
 # share the cores, and on a few cores the spinning costs more than the work itself.
 export OMP_WAIT_POLICY = PASSIVE
+# One order of sets in every interpreter: chains in new processes compile their graph themselves, and
+# are compared with others to the last bit.
+export PYTHONHASHSEED = 0
 # Figures go to files, with or without a display.
 export MPLBACKEND = Agg
 
