@@ -137,7 +137,6 @@ def test_an_epoch_visits_every_chunk_but_the_first_once(whole) -> None:
     assert len(rounds.load(0)) == 100
 
 
-@pytest.mark.filterwarnings("ignore:half-trained")
 def test_fit_streams_and_resumes(tmp_path) -> None:
     model = normal_mean()
     store = model.simulate_to(tmp_path / "store", 4_000, **{**OPTIONS, "chunk_size": 400})
@@ -154,13 +153,13 @@ def test_fit_streams_and_resumes(tmp_path) -> None:
             **options,
         )
 
-    approximator = train(800, checkpoint=tmp_path / "checkpoint")
+    approximator = train(2_000, checkpoint=tmp_path / "checkpoint")
     mean, sd = exact_posterior(data["x"])
     draws = approximator.sample(data, draws=2_000, random_seed=1)["posterior"]["mu"].values
     assert draws.mean() == pytest.approx(mean, abs=0.3 * sd)
     assert draws.std() == pytest.approx(sd, rel=0.2)
     np.testing.assert_array_equal(approximator.region, store.region)
-    resumed = train(800, checkpoint=tmp_path / "checkpoint")
+    resumed = train(2_000, checkpoint=tmp_path / "checkpoint")
     assert resumed.history.posterior == approximator.history.posterior
 
 
