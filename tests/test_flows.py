@@ -151,6 +151,27 @@ def test_spline_is_increasing_with_matching_tails() -> None:
     torch.testing.assert_close(back, x, atol=1e-9, rtol=1e-9)
 
 
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_tails_are_straight_lines_in_single_precision_however_far(sign: float) -> None:
+    raw = torch.randn(200, n_spline_parameters(8), generator=torch.Generator().manual_seed(0))
+    raw.requires_grad_()
+    near = torch.full((200,), sign * 50.0)
+    bins = torch.full((200,), 0 if sign < 0 else 9)
+    z_near, log_slope = spline_forward(near, SplineTable(raw.detach(), 8).lookup(bins))
+    for far in (1e3, 1e5, 1e7):
+        x = (sign * torch.full((200,), far)).requires_grad_()
+        table = SplineTable(raw, 8)
+        z, log_derivative = spline_forward(x, table.lookup(bins))
+        torch.testing.assert_close(log_derivative, log_slope)
+        torch.testing.assert_close(z, z_near + (x - near) * log_slope.exp())
+        gradients = torch.autograd.grad(z.sum() + log_derivative.sum(), (x, raw))
+        torch.testing.assert_close(gradients[0], log_slope.exp())
+        assert torch.isfinite(gradients[1]).all()
+        back, negative = spline_inverse(z, table.lookup(bins))
+        torch.testing.assert_close(back, x)
+        torch.testing.assert_close(negative, -log_slope)
+
+
 def test_student_t_is_multivariate() -> None:
     z = torch.randn(10, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     expected = stats.multivariate_t(

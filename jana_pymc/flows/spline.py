@@ -170,14 +170,16 @@ def spline_forward(
         Value and log derivative.
     """
     x_left, width, y_bottom, height, d_left, d_right = unpacked(fields)
-    xi = (x - x_left) / width
+    position = (x - x_left) / width
+    # In the straight tails position is beyond [0, 1], where powers of it would only cancel.
+    xi = position.clamp(0.0, 1.0)
     slope = height / width
     rest = 1.0 - xi
     product = xi * rest
     bend = torch.sub(d_left + d_right, slope, alpha=2.0)
     denominator = torch.addcmul(slope, bend, product)
     rise = torch.addcmul(d_left * product, slope, xi**2) / denominator
-    z = torch.addcmul(y_bottom, height, rise)
+    z = torch.addcmul(y_bottom, height, rise + (position - xi))
     return z, _log_derivative(xi, rest, product, slope, denominator, d_left, d_right)
 
 
@@ -193,7 +195,8 @@ def spline_inverse(
     """
     x_left, width, y_bottom, height, d_left, d_right = unpacked(fields)
     slope = height / width
-    rise = z - y_bottom
+    above = z - y_bottom
+    rise = torch.minimum(above.clamp(min=0.0), height)
     bend = torch.sub(d_left + d_right, slope, alpha=2.0)
     curvature = rise * bend
     a = torch.addcmul(curvature, height, slope - d_left)
@@ -206,7 +209,8 @@ def spline_inverse(
     product = xi * rest
     denominator = torch.addcmul(slope, bend, product)
     log_derivative = _log_derivative(xi, rest, product, slope, denominator, d_left, d_right)
-    return torch.addcmul(x_left, xi, width), -log_derivative
+    position = xi + (above - rise) / height
+    return torch.addcmul(x_left, position, width), -log_derivative
 
 
 def _log_derivative(
