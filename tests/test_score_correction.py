@@ -14,6 +14,7 @@ import xarray as xr
 
 import jana_pymc as jana
 from jana_pymc.inference_data import to_inference_data
+from jana_pymc.plots import plot_score_correction
 from jana_pymc.pytensor.score_correction import fitted
 
 pytestmark = pytest.mark.bridge
@@ -446,3 +447,16 @@ def test_it_compares_by_its_content_and_pickles() -> None:
     assert first == second and hash(first) == hash(second)
     assert pickle.loads(pickle.dumps(first)) == copy.deepcopy(first) == first
     assert "of 1,000 observations" in repr(first)
+
+
+def test_the_figure_shows_each_shift_with_its_error() -> None:
+    few = {"n_simulations": 200, "random_seed": 1, "progressbar": False}
+    correction = normal(shift=0.1).score_correction(
+        around(0.0, 0.0, 0.1, n=40), normal_model(), **few
+    )
+    (axes,) = plot_score_correction(correction, n_obs=400).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["mu", "log_sd"]
+    points = axes.containers[0].lines[0]
+    shift = correction.shift(400)["shift"]
+    np.testing.assert_allclose(np.asarray(points.get_xdata(), dtype=float), shift)
+    assert "400 observations" in axes.get_xlabel()

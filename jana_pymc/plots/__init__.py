@@ -14,6 +14,7 @@ from jana_pymc.plots.misspecification import plot_criticism, plot_misspecificati
 from jana_pymc.plots.pairs import plot_posterior_pairs
 from jana_pymc.plots.prediction import plot_prediction
 from jana_pymc.plots.predictive import plot_posterior_predictive
+from jana_pymc.plots.score_correction import plot_score_correction
 from jana_pymc.plots.surrogate import plot_surrogate
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "plot_ranks_ecdf",
     "plot_ranks_histogram",
     "plot_recovery",
+    "plot_score_correction",
     "plot_surrogate",
 ]

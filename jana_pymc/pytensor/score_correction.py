@@ -99,6 +99,7 @@ class ScoreCorrection:
         -------
         DataFrame
             A row for each parameter; columns ``shift`` and ``standard_error``, in posterior sds.
+            `jana_pymc.plots.plot_score_correction` draws it.
         """
         check_count("n_obs", n_obs)
         inverse = np.linalg.pinv(np.array(self.information), hermitian=True)
