@@ -232,6 +232,7 @@ def _build_likelihood(
         for kind in schema.components.values()
     ]
     n_conditions = len(schema.condition_components)
+    _check_order(schema, settings)
     if isinstance(settings, MarkovianSettings):
         return MarkovianLikelihood(components, layout.size, n_conditions, settings)
     if isinstance(settings, TrajectorySettings):
@@ -268,6 +269,21 @@ def _build_likelihood(
     if isinstance(settings, SignedCouplingSettings):
         return SignedCouplingLikelihood(plain, layout.size, n_conditions, settings)
     return AutoregressiveLikelihood(plain, layout.size, n_conditions, settings)
+
+
+def _check_order(schema: DataSchema, settings: LikelihoodSettings) -> None:
+    """The network must see as far back as the model declares."""
+    declared = schema.order
+    if not declared or not isinstance(
+        settings, (MarkovianSettings, TrajectorySettings, VectorSettings)
+    ):
+        return
+    remembers = isinstance(settings, MarkovianSettings) and settings.memory > 0
+    if settings.order is not None and settings.order < declared and not remembers:
+        raise ValueError(
+            f"{type(settings).__name__}(order={settings.order}) sees fewer of the past observations "
+            f"than the model declares with order={declared}; give the settings order={declared}."
+        )
 
 
 def _bound(bound: float | str | None, layout: ParameterLayout) -> Bound | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -47,6 +48,23 @@ def test_estimates_that_disagree_warn() -> None:
     pair = ExactPair(NormalPosterior(shift=2.0, stretch=0.4))
     with pytest.warns(UserWarning, match="5 of 5 data sets are uncertain"):
         jana.log_marginal_likelihood(pair, DATA, draws=1000, random_seed=1)
+
+
+def test_conditions_that_come_about_in_the_simulator_warn() -> None:
+    pair = ExactPair()
+    dose = {"dose": jana.Continuous()}
+    pair.schema = dataclasses.replace(pair.schema, conditions=dose)
+    pair.model = jana.GenerativeModel(
+        pair.prior.model,
+        lambda rng, mu, n_obs: {"x": np.zeros(n_obs), "dose": np.zeros(n_obs)},
+        observables={"x": jana.Continuous()},
+        conditions=dose,
+        design="simulator",
+        n_obs=pair.schema.n_obs,
+    )
+    data = {**DATA[0], "dose": np.zeros(len(DATA[0]["x"]))}
+    with pytest.warns(UserWarning, match=r"conditions \(dose\) come about in the simulator"):
+        jana.log_marginal_likelihood(pair, data, draws=100, random_seed=1)
 
 
 def test_one_data_set_or_many() -> None:

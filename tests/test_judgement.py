@@ -162,7 +162,7 @@ def test_surrogates_are_simulations(approximator) -> None:
         (([[np.nan]],), {}, "'mu' is NaN or infinite"),
         (([[1.0]], 0), {}, "n_obs=0"),
         (([[1.0]], [3, 4]), {}, "one for each data set"),
-        (([[1.0]],), {"conditions": {"z": [1.0]}}, "trained with none"),
+        (([[1.0]],), {"conditions": {"z": [1.0]}}, "trained without any"),
     ],
 )
 def test_surrogates_check_their_input(approximator, arguments, options, message) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -266,6 +267,10 @@ def test_what_it_cannot_model_is_refused() -> None:
     network = jana.NetworkSettings(likelihood=TrajectorySettings())
     with pytest.raises(ValueError, match="sequences without conditions"):
         jana.fit(vector, n_simulations=100, network=network, progressbar=False)
+    remembering = copy.copy(model)
+    remembering.schema = dataclasses.replace(model.schema, order=2)
+    with pytest.raises(ValueError, match=r"\(order=0\) sees fewer .* declares with order=2"):
+        jana.fit(remembering, n_simulations=100, network=network, progressbar=False)
 
 
 def built(**values: object) -> TrajectorySettings:

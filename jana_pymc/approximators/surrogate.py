@@ -47,9 +47,14 @@ def simulate(
     if not np.isfinite(theta).all():
         wrong = layout.component_names[int(np.argmax(~np.isfinite(theta).all(0)))]
         raise ValueError(f"parameters: {wrong!r} is NaN or infinite in some of the vectors.")
-    if (conditions is None) != (not schema.conditions):
-        wanted = ", ".join(schema.conditions) or "none"
-        raise TypeError(f"conditions do not fit: the likelihood was trained with {wanted}.")
+    if conditions is None and schema.conditions:
+        names = ", ".join(schema.conditions)
+        raise TypeError(
+            f"conditions are missing: the likelihood was trained with {names}. Give conditions= as "
+            "a mapping of each to its values, of one data set or of every one."
+        )
+    if conditions is not None and not schema.conditions:
+        raise TypeError("conditions do not fit: the likelihood was trained without any.")
     known, sizes = None, _sizes(n_obs, len(theta), schema.n_obs[1])
     if conditions is not None:
         known = _conditions(conditions, schema, len(theta), int(sizes.max()))

@@ -168,12 +168,16 @@ def log_marginal_likelihood(
     UserWarning
         If k̂ is too high, or the two estimates differ by more than half a nat and three standard
         errors, for some data sets: the amortized posterior is then far from the one that
-        likelihood network and prior imply.
+        likelihood network and prior imply. If conditions come about in the simulator
+        (``design="simulator"``): where they tell of the parameters beyond what earlier
+        observations do, as a summary of the whole series does, p(x | θ, conditions) p(θ) does
+        not integrate to the probability of the data.
     """
     check_count("draws", draws, least=2, why="to see how far they agree")
     rng = random_generator(random_seed)
     batch = approximator.schema.batch(data)
     approximator.likelihood.check_reachable(batch.observables)
+    _warn_of_conditions(approximator)
     size = max(1, DRAWS_AT_ONCE // draws)
     parts = [
         propose(approximator, batch[start : start + size], draws, random_seed=rng)
@@ -212,6 +216,18 @@ def posterior_probabilities(
     with np.errstate(divide="ignore"):
         joint = log_marginal_likelihood + np.log(prior_probabilities)
     return np.exp(joint - logsumexp(joint, axis=-1, keepdims=True))
+
+
+def _warn_of_conditions(approximator: JointApproximator) -> None:
+    conditions, model = approximator.schema.conditions, approximator.model
+    if conditions and model is not None and model.design is None:
+        warnings.warn(
+            f"the conditions ({', '.join(conditions)}) come about in the simulator. The marginal "
+            "likelihood is that of the observables only if these follow from earlier observables, "
+            "as in an adaptive experiment; it is not if they summarise the series to be explained.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _warn(result: LogMarginalLikelihood) -> None:
