@@ -4,6 +4,7 @@ from jana_pymc.pytensor._compat import taken_rows
 from jana_pymc.pytensor.contamination import Contaminant
 from jana_pymc.pytensor.lowering import NoLowering, lower
 from jana_pymc.pytensor.lowering_markovian import lower_markovian
+from jana_pymc.pytensor.lowering_trajectory import lower_trajectory
 from jana_pymc.pytensor.lowering_vector import lower_vector
 from jana_pymc.pytensor.op import LogDensity, LogDensityAndPullback, failure
 from jana_pymc.pytensor.score_correction import ScoreCorrection
@@ -20,6 +21,7 @@ __all__ = [
     "log_share",
     "lower",
     "lower_markovian",
+    "lower_trajectory",
     "lower_vector",
     "taken_rows",
 ]
