@@ -7,7 +7,12 @@ import pytest
 import jana_pymc as jana
 from jana_pymc.architecture import NetworkSettings
 from jana_pymc.fitting import default_settings
-from jana_pymc.likelihoods import AutoregressiveSettings, MarkovianSettings, VectorSettings
+from jana_pymc.likelihoods import (
+    AutoregressiveSettings,
+    MarkovianSettings,
+    TrajectorySettings,
+    VectorSettings,
+)
 from jana_pymc.networks import FlatSummarySettings, TimeSeriesSettings
 from jana_pymc.simulation import DataSchema
 from jana_pymc.training import TrainingSettings
@@ -136,7 +141,12 @@ def test_structure_and_dimensions_choose_the_networks() -> None:
     assert isinstance(default_settings(points, 4).likelihood, VectorSettings)
     assert isinstance(default_settings(vector, 4).posterior.summary, FlatSummarySettings)
     assert isinstance(default_settings(mixed, 4).likelihood, MarkovianSettings)
-    for schema in (ddm, points, vector, mixed):
+    predator = {"prey": jana.Continuous(lower=0.0), "traps": jana.Count()}
+    observed = DataSchema(predator, structure="markovian", n_obs=(4, 9), order=0)
+    assert isinstance(default_settings(observed, 4).likelihood, TrajectorySettings)
+    choices = DataSchema({"k": jana.Categorical(3)}, structure="markovian", n_obs=(4, 4), order=0)
+    assert isinstance(default_settings(choices, 4).likelihood, VectorSettings)
+    for schema in (ddm, points, vector, mixed, observed, choices):
         settings = default_settings(schema, 4)
         assert NetworkSettings.from_dict(settings.to_dict()) == settings
 

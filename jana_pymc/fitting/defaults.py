@@ -8,11 +8,16 @@ from dataclasses import replace
 
 from jana_pymc.architecture import NetworkSettings
 from jana_pymc.flows.flow import FlowSettings
-from jana_pymc.likelihoods import AutoregressiveSettings, MarkovianSettings, VectorSettings
+from jana_pymc.likelihoods import (
+    AutoregressiveSettings,
+    MarkovianSettings,
+    TrajectorySettings,
+    VectorSettings,
+)
 from jana_pymc.networks import FlatSummarySettings, SetSummarySettings, TimeSeriesSettings
 from jana_pymc.posterior import PosteriorSettings
 from jana_pymc.screening import informative_components
-from jana_pymc.simulation import Continuous, Count, DataSchema, Simulations
+from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema, Simulations
 from jana_pymc.training import TrainingSettings
 
 SHORT_SEQUENCE = 64
@@ -40,10 +45,11 @@ def default_settings(
     """Architecture that structure and dimensions of the data imply.
 
     Exchangeable observations of at most one continuous component, as reaction times and choices,
-    have `AutoregressiveLikelihood`, whose work is shared among observations. All others, counts,
-    and short sequences of one length have `VectorLikelihood`; long sequences, those of differing
-    length, and those of both discrete and continuous observables have `MarkovianLikelihood` with a
-    recurrent memory.
+    have `AutoregressiveLikelihood`, whose work is shared among observations. Sequences with
+    independent noise (``order=0``) have `TrajectoryLikelihood`, unless they have categories or
+    conditions. All others, counts, and short sequences of one length have `VectorLikelihood`; long
+    sequences, those of differing length, and those of both discrete and continuous observables have
+    `MarkovianLikelihood` with a recurrent memory.
 
     Parameters
     ----------
@@ -64,9 +70,7 @@ def default_settings(
         flow = replace(flow, conditioner_hidden=32, conditioner_layers=8, n_bins=16, n_waves=5)
     else:
         flow = replace(flow, linear="reversal")
-    # What has no past has its location and scale from one network, and needs little of its own.
-    own = 8 if schema.order == 0 else VectorSettings.conditioner_hidden
-    vector = VectorSettings(hidden=hidden, residual=few, conditioner_hidden=own, order=schema.order)
+    vector = VectorSettings(hidden=hidden, residual=few, order=schema.order)
     if schema.structure == "exchangeable":
         # A regression's observations share nothing that could be computed once for all of them.
         if n_continuous <= 1 and not has_counts and not schema.conditions:
@@ -75,16 +79,28 @@ def default_settings(
         wide = (256, 256) if few else (128, 128)
         summary = SetSummarySettings(n_summaries=16, hidden=wide, means=True)
         return NetworkSettings(PosteriorSettings(summary, flow), vector)
-    if schema.structure == "markovian" and not _is_one_vector(schema):
+    if schema.structure == "markovian":
+        short = _is_one_vector(schema)
+        posterior = PosteriorSettings(FlatSummarySettings() if short else TimeSeriesSettings(), flow)
+        if _follows_a_trajectory(schema):
+            return NetworkSettings(posterior, TrajectorySettings(hidden=hidden))
+        if short:
+            return NetworkSettings(posterior, vector)
         windows = MarkovianSettings()
         if schema.order is not None:
             # Without any past, time alone can tell one observation from the next.
             windows = MarkovianSettings(order=schema.order, memory=0, clock=schema.order == 0)
-        return NetworkSettings(PosteriorSettings(TimeSeriesSettings(), flow), windows)
+        return NetworkSettings(posterior, windows)
     return NetworkSettings(
         PosteriorSettings(FlatSummarySettings(informative=informative), flow),
         replace(vector, informative=informative),
     )
+
+
+def _follows_a_trajectory(schema: DataSchema) -> bool:
+    """Whether a sequence is what its parameters determine, with independent noise."""
+    has_categories = any(isinstance(kind, Categorical) for kind in schema.components.values())
+    return schema.order == 0 and not schema.conditions and not has_categories
 
 
 def _is_one_vector(schema: DataSchema) -> bool:
@@ -117,12 +133,13 @@ def default_training(
             weight_average=0.998,
             n_validations=40,
         )
-    if not isinstance(network.likelihood, VectorSettings):
+    likelihood = network.likelihood
+    if not isinstance(likelihood, (VectorSettings, TrajectorySettings)):
         return TrainingSettings()
     few = n_parameters <= FEW_PARAMETERS
     size = math.inf if data_size is None else data_size
-    if network.likelihood.informative is not None:
-        size = len(network.likelihood.informative)
+    if isinstance(likelihood, VectorSettings) and likelihood.informative is not None:
+        size = len(likelihood.informative)
     small = few and size <= SMALL_DATA
     rate = 5e-3 if few else 2e-3
     rehearsal_steps = 2_500 if small else 5_000 if few else 3_000
