@@ -178,10 +178,9 @@ def table_of_seconds(budgets: list[int], ours: dict[str, list[float]]) -> Table:
 
 def plot_mmd(scores: dict[str, dict[str, list[Moments]]], budgets: list[int]):
     """MMD against the budget, published and ours: Figure 5."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
-    for axis, kind, published in zip(
-        axes, ("posterior", "predictive"), (POSTERIOR_MMD, PREDICTIVE_MMD), strict=True
-    ):
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), constrained_layout=True)
+    kinds = ("posterior", "log", POSTERIOR_MMD), ("predictive", "linear", PREDICTIVE_MMD)
+    for axis, (kind, scale, published) in zip(axes, kinds, strict=True):
         for name, values in published.items():
             means = [mean for mean, _ in values]
             axis.plot(BUDGETS, means, "o--", color="0.7", lw=1)
@@ -189,8 +188,9 @@ def plot_mmd(scores: dict[str, dict[str, list[Moments]]], budgets: list[int]):
         for i, (name, values) in enumerate(scores[kind].items()):
             means, sds = np.transpose(values)
             axis.errorbar(budgets, means, sds, marker="o", color=f"C{i}", label=name)
-        axis.set(xlabel="simulations", ylabel=f"MMD, {kind}", yscale="log")
-        axis.legend()
+        axis.set(xlabel="simulations", ylabel=f"MMD, {kind}", yscale=scale)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
     return figure
 
 
