@@ -26,8 +26,10 @@ import arviz as az
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
+import xarray as xr
 
 import jana_pymc as jana
+from jana_pymc.inference_data import to_groups, to_inference_data
 from jana_pymc.tasks.ddm import ddm, simulator
 from jana_pymc.tasks.wiener import wiener_logp
 
@@ -147,14 +149,31 @@ def sample(
     return trace, times
 
 
-def distances(first: Any, second: Any) -> dict[str, float]:
-    """Difference of posterior means in Monte-Carlo standard errors."""
-    result = {}
-    for name in POPULATION:
-        values = [np.asarray(t.posterior[name]) for t in (first, second)]
-        errors = [float(np.asarray(az.mcse(t, var_names=[name])[name])) for t in (first, second)]
-        result[name] = float((values[0].mean() - values[1].mean()) / np.hypot(*errors))
-    return result
+def population(*traces: Any) -> xr.Dataset:
+    """Draws of the population's parameters, chains of several runs side by side."""
+    parts = [to_groups(trace)["posterior"][list(POPULATION)] for trace in traces]
+    joined = xr.concat(parts, "chain")
+    return joined.assign_coords(chain=np.arange(joined.sizes["chain"]))
+
+
+def distances(first: xr.Dataset, second: xr.Dataset) -> dict[str, dict[str, float]]:
+    """Difference of posterior means in Monte-Carlo standard errors, and in posterior sds."""
+    both = to_inference_data({"posterior": first}), to_inference_data({"posterior": second})
+    errors = [to_dataset(az.mcse(each)) for each in both]
+    apart = first.mean(("chain", "draw")) - second.mean(("chain", "draw"))
+    sd = second.std(("chain", "draw"))
+    return {
+        name: {
+            "errors": float(apart[name] / np.hypot(*(float(e[name]) for e in errors))),
+            "sd": float(apart[name] / sd[name]),
+        }
+        for name in POPULATION
+    }
+
+
+def to_dataset(result: Any) -> Any:
+    """ArviZ 1.x returns a tree where 0.x returns a dataset."""
+    return to_groups(result)["posterior"] if hasattr(result, "children") else result
 
 
 def main() -> None:
@@ -196,16 +215,17 @@ def main() -> None:
             run("neural, corrected", build(kind, likelihood, data, correction), seed)
         if kind == "closed form" and not arguments.quick:
             run("closed form, again", model, seed + 1)
+    exact = [name for name in traces if name.startswith("closed form")]
+    reference = population(*(traces[name] for name in exact))
     away = {
-        name: distances(trace, traces["closed form"])
-        for name, trace in traces.items()
-        if name != "closed form"
+        name: distances(population(traces[name]), reference) for name in traces if name not in exact
     }
+    if len(exact) == 2:
+        first, second = (population(traces[name]) for name in exact)
+        away["closed form, again"] = distances(second, first)
     for name, by_parameter in away.items():
-        print(
-            f"{name} − closed form, in Monte-Carlo errors:",
-            {k: round(v, 2) for k, v in by_parameter.items()},
-        )
+        print(f"{name} − closed form, in Monte-Carlo errors (posterior sds):")
+        print({k: f"{v['errors']:.2f} ({v['sd']:.3f})" for k, v in by_parameter.items()})
     if arguments.output is not None:
         arguments.output.write_text(json.dumps({"times": results, "distances": away}, indent=2))
 

@@ -281,8 +281,9 @@ def _check_order(schema: DataSchema, settings: LikelihoodSettings) -> None:
     remembers = isinstance(settings, MarkovianSettings) and settings.memory > 0
     if settings.order is not None and settings.order < declared and not remembers:
         raise ValueError(
-            f"{type(settings).__name__}(order={settings.order}) sees fewer of the past observations "
-            f"than the model declares with order={declared}; give the settings order={declared}."
+            f"{type(settings).__name__}(order={settings.order}) sees fewer of the past "
+            f"observations than the model declares with order={declared}; give the settings "
+            f"order={declared}."
         )
 
 

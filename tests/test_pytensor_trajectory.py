@@ -1,4 +1,4 @@
-"""Sequences around a trajectory in PyTensor: the lowering gives what torch gives, with gradients."""
+"""Sequences around a trajectory in PyTensor: values and gradients are those of torch."""
 
 from __future__ import annotations
 

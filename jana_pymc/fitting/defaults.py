@@ -81,7 +81,8 @@ def default_settings(
         return NetworkSettings(PosteriorSettings(summary, flow), vector)
     if schema.structure == "markovian":
         short = _is_one_vector(schema)
-        posterior = PosteriorSettings(FlatSummarySettings() if short else TimeSeriesSettings(), flow)
+        of_series = FlatSummarySettings() if short else TimeSeriesSettings()
+        posterior = PosteriorSettings(of_series, flow)
         if _follows_a_trajectory(schema):
             return NetworkSettings(posterior, TrajectorySettings(hidden=hidden))
         if short:

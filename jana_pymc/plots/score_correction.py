@@ -49,5 +49,5 @@ def plot_score_correction(
     )
     ax.set_yticks(places, shift.index)
     ax.set_ylim(-0.6, len(shift) - 0.4)
-    ax.set_xlabel(f"shift by the correction, in posterior sds of {n_obs:,} observations", fontsize=9)
+    ax.set_xlabel(f"shift, in posterior sds of {n_obs:,} observations", fontsize=9)
     return figure
