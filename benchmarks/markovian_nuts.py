@@ -133,6 +133,7 @@ def sample(case: Case, frozen: Frozen, x: np.ndarray, draws: int, seed: int) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--simulations", type=int, default=20_000)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--sets", type=int, default=5)
     parser.add_argument("--draws", type=int, default=1000)
@@ -146,7 +147,13 @@ def main() -> None:
         process = PROCESSES[case.process]
         torch.manual_seed(1)
         network = MarkovianLikelihood((Support(),), 2, 0, case.settings)
-        network = train(network, process.draw, n_simulations=20_000, n_steps=options.steps, seed=1)
+        network = train(
+            network,
+            process.draw,
+            n_simulations=options.simulations,
+            n_steps=options.steps,
+            seed=1,
+        )
         frozen = Frozen(name, network.requires_grad_(False))
         accuracy = judge(network, process, 2000, 1001)
         print(name, accuracy, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -26,7 +27,7 @@ from jana_pymc.pytensor import (
     lower,
     taken_rows,
 )
-from jana_pymc.simulation import Categorical, Continuous, DataSchema, ParameterLayout
+from jana_pymc.simulation import Categorical, Continuous, DataSchema, Observable, ParameterLayout
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import LikelihoodApproximator
@@ -250,6 +251,8 @@ def log_density(
     elif conditions is not None and conditions.ndim == event:  # the same for all sequences
         conditions = pt.broadcast_to(conditions, (*batch, *tuple(conditions.shape)))
     exists, events = _possible(schema, value)
+    if conditions is not None:
+        conditions = _checked(schema.conditions, conditions, "conditions")
     matrix, group = _distinct(approximator.layout, parameters, batch, n_batch)
     log_prob, knows_region = _evaluate(approximator, backend, events, matrix, group, conditions)
     if correction is not None:
@@ -289,8 +292,7 @@ def _possible(
     kinds = schema.components
     if isinstance(values, Constant):
         return None, values
-    if any(isinstance(i, SharedVariable) for i in graph_inputs([values])):
-        values = _without_nan(schema, values)
+    values = _checked(schema.observables, values, "observables")
     if all(isinstance(kind, Continuous) for kind in kinds.values()):
         return None, values
     columns, exists = [], pt.ones_like(values[..., 0], dtype="bool")
@@ -306,17 +308,23 @@ def _possible(
     return exists, pt.stack(columns, axis=-1)
 
 
-def _without_nan(schema: DataSchema, values: TensorVariable) -> TensorVariable:
-    """Fail where `pymc.set_data` brought in missing values: they would make the density NaN."""
+def _checked(kinds: Mapping[str, Observable], values: TensorVariable, what: str) -> TensorVariable:
+    """Fail where `pymc.set_data` brought in what is no data: the density would be NaN, or wrong."""
+    if not any(isinstance(i, SharedVariable) for i in graph_inputs([values])):
+        return values
+    sizes = [int(np.prod(kind.shape)) for kind in kinds.values()]
+    if values.type.shape[-1] is None:
+        message = f"{what} must have {sum(sizes)} columns, for {', '.join(kinds)}."
+        values = Assert(message)(values, pt.eq(values.shape[-1], sum(sizes)))
     start = 0
-    for name, kind in schema.observables.items():
-        stop = start + int(np.prod(kind.shape))
+    for name, size in zip(kinds, sizes, strict=True):
         message = (
-            f"observables[{name!r}] has missing values (NaN): data may be exchanged for complete "
-            "data only; give incomplete data as observed= from the start."
+            f"{what}[{name!r}] has missing (NaN) or infinite values: data may be exchanged for "
+            "complete data only; give incomplete data as observed= from the start."
         )
-        values = Assert(message)(values, pt.all(~pt.isnan(values[..., start:stop])))
-        start = stop
+        column = values[..., start : start + size]
+        values = Assert(message)(values, pt.all(pt.abs(column) < np.inf))
+        start += size
     return values
 
 

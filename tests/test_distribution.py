@@ -15,7 +15,8 @@ from scipy import stats
 from untrained import HIGH, LOW, reaction_times, untrained
 
 import jana_pymc as jana
-from jana_pymc.simulation import Categorical, Continuous
+from jana_pymc.pytensor import Contaminant
+from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema
 
 pytestmark = pytest.mark.bridge
 
@@ -432,13 +433,29 @@ def test_exchanged_data_that_are_missing_or_unequal_are_named(backend: str) -> N
         columns = {"rt": pm.Data("rt", [1.0, 1.5]), "response": pm.Data("response", [0.0, 1.0])}
         RT("y", v=0.5, t0=0.3, observed=columns, backend=backend)
     log_prob = model.compile_logp(mode="FAST_COMPILE")
+    incomplete = r"observables\['rt'\] has missing \(NaN\) or infinite"
     with model:
         pm.set_data({"rt": [1.0, np.nan]})
-    with pytest.raises(AssertionError, match=r"observables\['rt'\] has missing values"):
+    with pytest.raises(AssertionError, match=incomplete):
+        log_prob({})
+    with model:
+        pm.set_data({"rt": [1.0, np.inf]})
+    with pytest.raises(AssertionError, match=incomplete):
         log_prob({})
     with model:
         pm.set_data({"rt": [1.0, 1.5, 2.0]})
     with pytest.raises(AssertionError, match="'response' and 'rt' have different numbers"):
+        log_prob({})
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_exchanged_data_of_another_width_are_named(columns: int) -> None:
+    with pm.Model() as model:
+        RT("y", v=0.5, t0=0.3, observed=pm.Data("rows", [[1.0, 0.0]]))
+    log_prob = model.compile_logp(mode="FAST_COMPILE")
+    with model:
+        pm.set_data({"rows": np.ones((4, columns))})
+    with pytest.raises(AssertionError, match="must have 2 columns, for rt, response"):
         log_prob({})
 
 
@@ -478,6 +495,15 @@ def test_lapses_are_drawn() -> None:
     assert drawn[2_000:, 1].mean() == pytest.approx(0.5, abs=0.05)
 
 
+def test_lapses_of_counts_lie_in_their_range() -> None:
+    lapses = Contaminant.over(DataSchema({"k": Count(), "x": Continuous(0.0, 2.0)}), {"k": (3, 7)})
+    drawn = lapses.draw(np.random.default_rng(1), 2_000)
+    assert set(drawn[:, 0]) == {3.0, 4.0, 5.0, 6.0, 7.0}
+    assert lapses.log_density == pytest.approx(-np.log(5 * 2.0))
+    with pytest.raises(ValueError, match=r"count 'k': expected whole numbers, got \(0.0, 2.5\)"):
+        Contaminant.over(DataSchema({"k": Count()}), {"k": (0, 2.5)})
+
+
 def test_the_share_of_lapses_may_be_unknown_and_explains_impossible_data() -> None:
     early = np.array([[1.0, 0.0], [0.05, 1.0]])
     with pm.Model() as model:
@@ -497,6 +523,11 @@ def test_the_share_of_lapses_may_be_unknown_and_explains_impossible_data() -> No
         ({"contaminant": {"rt": (0, 1)}}, TypeError, "contaminant needs contamination"),
         ({"contamination": 0.1, "contaminant": {"x": (0, 1)}}, ValueError, "contaminant names x"),
         ({"contamination": 0.1, "contaminant": {"rt": (2, 1)}}, ValueError, r"got \(2, 1\)"),
+        (
+            {"contamination": 0.1, "contaminant": {"rt": (0, 1), "response": (0, 1)}},
+            ValueError,
+            "all of its 2 categories alike",
+        ),
     ],
 )
 def test_bad_lapses_are_refused(options, error, message) -> None:

@@ -100,3 +100,29 @@ def test_outside_the_support() -> None:
     value, slope = pytensor.function([parameters], [logp, slope], mode=PYTHON)(theta.numpy())
     np.testing.assert_array_equal(np.isneginf(value), [False, True, True, True, False])
     assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_exchanged_sequences_beyond_the_trajectory_are_named(many: bool) -> None:
+    network = random_likelihood("real")
+    x = pt.dtensor3() if many else pt.dmatrix()
+    logp = lower(network, x, pt.constant(draw_parameters(1, 3).numpy()), None, None)
+    run = pytensor.function([x], logp, mode=PYTHON)
+    lead = (2,) if many else ()
+    assert np.isfinite(run(np.zeros((*lead, N_OBS, 1)))).all()
+    with pytest.raises(AssertionError, match="trained on 5 time points at most"):
+        run(np.zeros((*lead, N_OBS + 1, 1)))
+
+
+@pytest.mark.parametrize("x", [1e6, -1e12, 1e30])
+def test_tails_are_straight_lines_however_far(x: float) -> None:
+    network = random_likelihood("real")
+    theta, rows = draw_parameters(1, 3), torch.full((2, 1), x, dtype=torch.float64)
+    parameters = pt.dmatrix()
+    logp = lower(network, pt.constant(rows.numpy()), parameters, None, None)
+    slope = pytensor.grad(logp.sum(), parameters)
+    value, slope = pytensor.function([parameters], [logp, slope], mode=PYTHON)(theta.numpy())
+    group = torch.zeros(2, dtype=torch.long)
+    expected = by_torch(network, rows, theta, group, torch.ones(2, dtype=torch.float64))
+    np.testing.assert_allclose(value, expected[0], rtol=1e-9)
+    np.testing.assert_allclose(slope, expected[1], rtol=1e-7)

@@ -187,6 +187,30 @@ def test_masked_parts_of_a_vector_are_imputed() -> None:
     assert float(model.compile_logp(**FAST)(point)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("form", ["list", "array"])
+def test_missing_parts_of_many_data_sets_are_imputed(form: str) -> None:
+    walks = np.stack([walk["x"] for walk in WALKS])
+    walks[1, 2, 1] = walks[2, 0, 0] = np.nan
+    rows = np.stack([flat(s) for s in SETS])
+    rows[1, 1] = rows[2, 4] = np.nan
+    for likelihood, data, logp in (
+        (WALK, walks, lambda x: walk_logp(x, **THETA).sum()),
+        (VECTOR, rows, lambda x: vector_logp({"n": x[0], "x": x[1:].reshape(2, 2)}, **THETA)),
+    ):
+        given = data
+        if form == "list" and likelihood is WALK:
+            given = [{"x": x} for x in data]
+        elif form == "list":
+            given = [{"n": x[0], "x": x[1:].reshape(2, 2)} for x in data]
+        with pm.Model() as model, pytest.warns(Warning, match="contains missing values"):
+            likelihood("y", mu=pm.Normal("mu"), b=THETA["b"], observed=given)
+        complete = data.copy()
+        complete[np.isnan(data)] = 0.7, -0.2
+        point = {"mu": np.array(0.4), "y_unobserved_missing__": np.array([0.7, -0.2])}
+        expected = sum(map(logp, complete)) + stats.norm.logpdf(0.4)
+        assert float(model.compile_logp(**FAST)(point)) == pytest.approx(expected)
+
+
 def test_exchanged_counts_that_are_none_have_no_density() -> None:
     with pm.Model() as model:
         data = pm.Data("data", flat(SETS[1]))

@@ -127,6 +127,18 @@ def test_wrong_shapes_are_named(log_prob, message) -> None:
         likelihood.log_prob(X, np.zeros((1, 2)))
 
 
+def test_a_gradient_lost_on_the_way_is_named() -> None:
+    """The gradient with respect to the data is there, but not that to the parameters."""
+    likelihood = jana.from_torch(
+        lambda x, theta: -((x - theta[:, 0].detach()) ** 2), parameter_names=("a",)
+    )
+    with pm.Model() as model:
+        likelihood("y", a=pm.Flat("a"), observed=np.array([1.0, 2.0]))
+    gradient = model.compile_dlogp(mode="FAST_COMPILE")
+    with pytest.raises(ValueError, match="lost the gradient with respect to theta"):
+        gradient({"a": np.array(0.5)})
+
+
 def test_a_lost_gradient_is_named() -> None:
     likelihood = jana.from_torch(torch.no_grad()(normal_log_prob), parameter_names=NAMES)
     mu = pt.dscalar("mu")

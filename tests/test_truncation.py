@@ -151,3 +151,30 @@ def test_pymc_says_that_it_cannot_truncate_or_censor() -> None:
     for wrapped in (pm.Truncated, pm.Censored):
         with pytest.raises(NotImplementedError, match=r"[Mm]ultivariate"):
             wrapped.dist(RT.dist(v=0.5, t0=0.3, size=3), lower=0.5, upper=2.0)
+
+
+@pytest.mark.parametrize("backend", ["lowering", "op"])
+def test_lapses_of_truncated_data_lie_in_the_window(backend: str) -> None:
+    window = (0.5, 2.0)
+    lapses = {"contamination": 0.3, "contaminant": {"rt": (0.0, 10.0)}}
+    options = {"truncation": {"rt": window}, **lapses}
+    edges = np.linspace(*window, 2001)
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    total = sum(
+        np.exp(
+            RT.logp(
+                np.c_[middle, np.full(len(middle), response)],
+                v=0.5,
+                t0=0.3,
+                backend=backend,
+                **options,
+            ).eval(**FAST)
+        ).sum()
+        * (edges[1] - edges[0])
+        for response in (0.0, 1.0)
+    )
+    assert total == pytest.approx(1.0, abs=1e-4)
+    drawn = pm.draw(RT.dist(v=0.5, t0=0.3, size=500, **options), random_seed=1)
+    assert (drawn[:, 0] >= window[0]).all() and (drawn[:, 0] <= window[1]).all()
+    with pytest.raises(ValueError, match="none would be recorded"):
+        RT.dist(v=0.5, t0=0.3, truncation={"rt": (20.0, 30.0)}, **lapses)

@@ -164,9 +164,13 @@ class Arguments:
         self,
         contamination: Any,
         contaminant: Mapping[str, tuple[float, float]] | None,
+        truncation: Truncation | None,
         observed: Any = None,
     ) -> tuple[TensorVariable | None, Contaminant | None]:
-        """Probability of a lapse, and the law of its observations; None without lapses."""
+        """Probability of a lapse, and the law of its observations; None without lapses.
+
+        Of truncated observations, the share of lapses is that among the recorded ones.
+        """
         if contamination is None:
             if contaminant is not None:
                 raise TypeError("contaminant needs contamination, the probability of a lapse.")
@@ -179,7 +183,10 @@ class Arguments:
         batch = self.batch(observed)
         n_obs = batch[-1] if batch else None
         probability = lapse_probability("contamination", contamination, n_obs)
-        return probability, Contaminant.over(self.schema, contaminant or {})
+        lapses = Contaminant.over(self.schema, contaminant or {})
+        if truncation is not None:
+            lapses = lapses.within(truncation.column, truncation.low, truncation.high)
+        return probability, lapses
 
     def check_dims(self, parameters: Mapping[str, Any], observed: Any) -> None:
         """Refuse a group parameter without its index, whose length only the model knows."""

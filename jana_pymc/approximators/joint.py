@@ -68,6 +68,11 @@ class JointApproximator:
     pool_weight : float or None
         What `learn_pool_weight` found after training; None in files that are older than it.
 
+    Notes
+    -----
+    `save` and `jana_pymc.load` keep a pair in a file. `likelihood` can be pickled as it is; the
+    pair holds a PyMC model, which takes cloudpickle.
+
     Raises
     ------
     ValueError

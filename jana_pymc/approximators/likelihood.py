@@ -12,12 +12,14 @@ import pymc as pm
 import pytensor.tensor as pt
 import torch
 from numpy.typing import ArrayLike
+from pytensor.graph.basic import Variable
 from pytensor.tensor.variable import TensorVariable
 from torch import Tensor
 
 from jana_pymc.approximators import observed as observed_data
 from jana_pymc.approximators import scores
 from jana_pymc.approximators.arguments import Arguments
+from jana_pymc.checks import check_count
 from jana_pymc.distribution import Backend, NeuralLikelihood, is_sequence, log_density
 from jana_pymc.inference_data import ArviZData, to_groups
 from jana_pymc.likelihoods import LikelihoodNetwork
@@ -117,7 +119,9 @@ class LikelihoodApproximator:
             Probability that an observation is a lapse, drawn uniformly whatever the parameters:
             a number, a random variable, or one value an observation.
         contaminant : mapping of str to (low, high), optional
-            Range of a lapse's continuous components; by default their declared constant bounds.
+            Range of a lapse's continuous components and counts; by default their declared constant
+            bounds. Of truncated observations it ends with the window, and contamination is the
+            share of lapses among the recorded ones.
         truncation : mapping of str to (low, high), optional
             Window of the first continuous observable outside which nothing was recorded, None for
             no end: ``{"rt": (0.2, 2.0)}``. The density is divided by the probability of the
@@ -170,6 +174,8 @@ class LikelihoodApproximator:
         window = checked.truncation(truncation, observed)
         checked.correction(correction, self.content_hash, truncation)
         if dims is not None:
+            if not isinstance(dims, (str, list, tuple)):
+                raise TypeError(f"dims={dims!r}: expected the name of a dimension, or a tuple.")
             dims = (dims,) if isinstance(dims, str) else tuple(dims)
             n_dims = observed_data.DATA_DIMS[self.schema.structure]
             wanted = n_dims if observed is None else (observed.ndim,)
@@ -187,7 +193,7 @@ class LikelihoodApproximator:
             backend,
             values,
             known,
-            *checked.contamination(contamination, contaminant, observed),
+            *checked.contamination(contamination, contaminant, window, observed),
             window,
             n_obs,
             correction,
@@ -232,13 +238,16 @@ class LikelihoodApproximator:
         known = checked.conditions(conditions)
         if n_obs is None and is_sequence(self.schema):
             n_obs = self.schema.n_obs[1] if known is None else known.shape[-2]
+        elif n_obs is not None and not isinstance(n_obs, Variable):
+            n_obs = check_count("n_obs", n_obs)
+        window = checked.truncation(truncation)
         return NeuralLikelihood.dist(
             self,
             backend,
             checked.parameters(parameters),
             known,
-            *checked.contamination(contamination, contaminant),
-            checked.truncation(truncation),
+            *checked.contamination(contamination, contaminant, window),
+            window,
             n_obs,
             correction,
             size=size,
@@ -265,8 +274,8 @@ class LikelihoodApproximator:
         checked.correction(correction, self.content_hash, truncation)
         data, known = checked.data(observed, conditions)
         value, values = pt.as_tensor_variable(data), checked.parameters(parameters, data)
-        lapses = checked.contamination(contamination, contaminant, data)
         window = checked.truncation(truncation, data)
+        lapses = checked.contamination(contamination, contaminant, window, data)
         return log_density(self, backend, value, values, known, *lapses, window, correction)
 
     def log_prob(

@@ -13,6 +13,7 @@ from pytensor.tensor.variable import TensorConstant, TensorVariable
 
 from jana_pymc.simulation import (
     Continuous,
+    DataBatch,
     DataSchema,
     Observable,
     ParameterLayout,
@@ -87,7 +88,7 @@ def as_array(schema: DataSchema, data: Any, *, conditions: bool = False) -> Any:
         data = _by_name(schema, np.asarray(data, dtype=float), kinds)
     elif named is not None and "simulation" not in getattr(data, "dims", ()):
         _check_columns(named, kinds, conditions)
-    batch = _alone(schema, conditions).batch(data, check_n_obs=False)
+    batch = _batch(schema, data, conditions)
     many = _is_many(data)
     if schema.structure == "vector":
         return batch.observables[:, 0] if many else batch.observables[0, 0]
@@ -111,7 +112,7 @@ def fill_missing(schema: DataSchema, data: Any) -> tuple[Any, np.ndarray | None]
 
     Returns
     -------
-    data : the same, or a mapping without missing values
+    data : the same, or a mapping or array without missing values
     missing : ndarray of bool, shape (..., components), or None if nothing is missing
 
     Raises
@@ -119,6 +120,7 @@ def fill_missing(schema: DataSchema, data: Any) -> tuple[Any, np.ndarray | None]
     ValueError
         If a categorical value is missing, or every value of an observable.
     """
+    data = _stacked(schema, data)
     columns = _numeric_columns(schema, data)
     if columns is None:
         return data, None
@@ -141,7 +143,11 @@ def fill_missing(schema: DataSchema, data: Any) -> tuple[Any, np.ndarray | None]
     shapes = {mask.shape[:-1] for mask in masks}
     if len(shapes) > 1 or not any(mask.any() for mask in masks):
         return data, None
-    return filled, np.concatenate(masks, axis=-1)
+    missing = np.concatenate(masks, axis=-1)
+    if not isinstance(data, np.ndarray):
+        return filled, missing
+    lead = missing.shape[:-1]
+    return np.concatenate([v.reshape(*lead, -1) for v in filled.values()], axis=-1), missing
 
 
 def check_reachable(
@@ -229,7 +235,7 @@ def _join_columns(
             )
     today = {name: _value_today(columns[name]) for name in kinds}
     if all(value is not None for value in today.values()) and set(leading.values()) == {dims[0]}:
-        _alone(schema, conditions).batch(today, check_n_obs=False)
+        _batch(schema, today, conditions)
     first = next(iter(kinds))
     parts = []
     for name, n_lead in leading.items():
@@ -241,6 +247,30 @@ def _join_columns(
             column = Assert(message)(column, pt.eq(lead[0], tensors[first].shape[0]))
         parts.append(column.reshape((*lead, int(np.prod(kinds[name].shape)))))
     return pt.concatenate(parts, axis=-1)
+
+
+def _stacked(schema: DataSchema, data: Any) -> Any:
+    """Data sets of one size as one array, if any of their values are missing; else as they are."""
+    if schema.structure == "exchangeable" or not isinstance(data, Sequence) or not _is_many(data):
+        return data
+    sets = []
+    for each in data:
+        columns = _numeric_columns(schema, each)
+        if columns is None:
+            return data
+        lead: tuple[int, ...] = () if schema.structure == "vector" else (-1,)
+        parts: list[np.ndarray] = [
+            np.ma.filled(np.ma.asarray(column, dtype=float), np.nan).reshape(
+                *lead, int(np.prod(schema.observables[name].shape))
+            )
+            for name, column in columns.items()
+        ]
+        if len({part.shape[:-1] for part in parts}) > 1:
+            return data
+        sets.append(np.concatenate(parts, axis=-1))
+    if len({each.shape for each in sets}) > 1 or not any(np.isnan(each).any() for each in sets):
+        return data
+    return np.stack(sets)
 
 
 def _numeric_columns(schema: DataSchema, data: Any) -> dict[str, Any] | None:
@@ -309,7 +339,13 @@ def _check_columns(named: Iterable[Any], kinds: Mapping[str, Any], conditions: b
     )
 
 
-def _alone(schema: DataSchema, conditions: bool) -> DataSchema:
-    """Declare the observables, or the conditions, as if they were all the data."""
+def _batch(schema: DataSchema, data: Any, conditions: bool) -> DataBatch:
+    """Check the observables, or the conditions, as if they were all the data."""
     kinds = schema.conditions if conditions else schema.observables
-    return DataSchema(kinds, structure=schema.structure, n_obs=schema.n_obs)
+    alone = DataSchema(kinds, structure=schema.structure, n_obs=schema.n_obs)
+    try:
+        return alone.batch(data, check_n_obs=False)
+    except ValueError as error:
+        if not conditions:
+            raise
+        raise ValueError(str(error).replace("observables[", "conditions[")) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -55,6 +56,7 @@ class TorchDensity(nn.Module):
         self.event_shape = event_shape
         self._sample = sample
         self._dtype = dtype
+        self._is_differentiable = False  # until it was seen to be
         # What a function has enclosed cannot be compared: each call of `from_torch` is another.
         token = np.frombuffer(uuid.uuid4().bytes, dtype=np.uint8)
         self.register_buffer("token", torch.tensor(token.astype(np.int64)))
@@ -73,16 +75,31 @@ class TorchDensity(nn.Module):
         """Log density of each row, shape (rows,)."""
         x = observables.to(self._dtype).reshape(-1, *self.event_shape)
         call = getattr(self.module, self._call) if isinstance(self._call, str) else self._call
-        values = call(x, parameters[group].to(self._dtype))
+        theta = parameters[group].to(self._dtype)
+        values = call(x, theta)
         if not isinstance(values, Tensor) or values.shape != (len(x),):
             shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise ValueError(
                 f"log_prob returned {shape} for {len(x)} rows; expected a tensor of shape "
                 f"({len(x)},), one log density a row."
             )
-        if torch.is_grad_enabled() and parameters.requires_grad and not values.requires_grad:
-            raise ValueError("log_prob lost the gradient: it must be differentiable in torch.")
+        if torch.is_grad_enabled() and theta.requires_grad and not self._is_differentiable:
+            self._check_gradient(values, theta)
         return values.double()
+
+    def _check_gradient(self, values: Tensor, theta: Tensor) -> None:
+        """Refuse a density from which no way leads back to the parameters."""
+        found = None
+        if values.requires_grad:
+            (found,) = torch.autograd.grad(
+                values.sum(), theta, retain_graph=True, allow_unused=True
+            )
+        if found is None:
+            raise ValueError(
+                "log_prob lost the gradient with respect to theta: it must be differentiable in "
+                "torch, without detach() or NumPy on the way."
+            )
+        self._is_differentiable = True
 
     def log_prob(
         self, observables: Tensor, parameters: Tensor, conditions: Tensor | None = None
@@ -167,17 +184,42 @@ def from_torch(
         raise TypeError(f"log_prob is {type(log_prob).__name__}; expected log_prob(x, theta).")
     if isinstance(parameter_names, str) or not parameter_names:
         raise TypeError(f"parameter_names={parameter_names!r}: expected a sequence of names.")
-    if len(event_shape) > 1:
-        raise ValueError(f"event_shape={event_shape}: expected () or (components,).")
+    if not isinstance(event_shape, tuple) or len(event_shape) > 1:
+        raise ValueError(f"event_shape={event_shape!r}: expected () or (components,).")
     names = tuple(parameter_names)
+    _check_names(names)
     unknown = [name for name in region or {} if name not in names]
     if unknown:
         raise ValueError(
             f"region names {', '.join(unknown)}; the parameters are {', '.join(names)}."
         )
-    limits = [(region or {}).get(name, (-np.inf, np.inf)) for name in names]
+    limits = [_limits(name, (region or {}).get(name, (-np.inf, np.inf))) for name in names]
     components = [f"x{i}" for i in range(event_shape[0])] if event_shape else ["x"]
     network: Any = TorchDensity(log_prob, event_shape, sample, dtype)
     schema = DataSchema(dict.fromkeys(components, Continuous()), n_obs=(1, MOST_OBSERVATIONS))
     layout = ParameterLayout(names, dict.fromkeys(names, ()))
     return LikelihoodApproximator(network, layout, schema, np.array(limits, dtype=float).T)
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    """Parameters become keyword arguments of the likelihood, beside its own."""
+    taken = set(inspect.signature(LikelihoodApproximator.__call__).parameters)
+    taken |= set(inspect.signature(LikelihoodApproximator.dist).parameters)
+    for name in names:
+        if not isinstance(name, str) or not name.isidentifier() or name in taken:
+            raise ValueError(
+                f"parameter_names has {name!r}; expected names that a keyword argument may have, "
+                "other than the likelihood's own, such as 'observed'."
+            )
+    if len(set(names)) < len(names):
+        raise ValueError(f"parameter_names={names}: expected different names.")
+
+
+def _limits(name: str, ends: Any) -> tuple[float, float]:
+    try:
+        low, high = (float(end) for end in ends)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"region of {name!r}: {ends!r} is no (low, high).") from error
+    if not low < high:
+        raise ValueError(f"region of {name!r}: expected low < high, got ({low}, {high}).")
+    return low, high

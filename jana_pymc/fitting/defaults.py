@@ -143,7 +143,7 @@ def default_training(
         size = len(likelihood.informative)
     small = few and size <= SMALL_DATA
     rate = 5e-3 if few else 2e-3
-    rehearsal_steps = 2_500 if small else 5_000 if few else 3_000
+    rehearsal_steps = 2_500 if small else 10_000 if few else 3_000
     return TrainingSettings(
         n_steps=3_500 if small else 8_000 if few else 5_000,
         batch_size=256,
@@ -157,7 +157,7 @@ def default_training(
         n_validations=40,
         patience=12,
         rehearsal_steps=rehearsal_steps if size <= LARGE_DATA else 0,
-        rehearsal_learning_rate=5e-3 if small else 2e-3,
+        rehearsal_learning_rate=rate,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,14 @@ class Contaminant:
     Parameters
     ----------
     low, high : tuple of float, one a component
-        Range of each continuous component; for categories and counts 0 and the last.
-    n_categories : tuple of int, one a component
-        0 for a continuous component.
+        Range of each component; of a count its least and its largest, of categories 0 and the last.
+    n_values : tuple of int, one a component
+        How many integers that range holds; 0 for a continuous component.
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
-    n_categories: tuple[int, ...]
+    n_values: tuple[int, ...]
 
     @classmethod
     def over(cls, schema: DataSchema, ranges: Mapping[str, tuple[float, float]]) -> Contaminant:
@@ -38,7 +38,7 @@ class Contaminant:
         Raises
         ------
         ValueError
-            If a continuous observable has neither, or a range names none.
+            If a continuous observable or a count has neither, or a range names none or categories.
         """
         unknown = [name for name in ranges if name not in schema.observables]
         if unknown:
@@ -46,35 +46,58 @@ class Contaminant:
                 f"contaminant names {', '.join(map(str, unknown))}; the observables are "
                 f"{', '.join(schema.observables)}."
             )
-        ends, n_categories = [], []
+        ends, n_values = [], []
         for name, kind in schema.observables.items():
-            n = 0
             if isinstance(kind, Categorical):
-                n = kind.n_categories
-            elif isinstance(kind, Count):
-                _, last = _finite_range(name, ranges.get(name) or (0, kind.upper))
-                n = int(last) + 1
-            if n:
-                end = (0.0, n - 1.0)
+                if name in ranges:
+                    raise ValueError(
+                        f"contaminant has a range of {name!r}, but lapses fall on all of its "
+                        f"{kind.n_categories} categories alike; leave it out."
+                    )
+                end, n = (0.0, kind.n_categories - 1.0), kind.n_categories
             else:
                 end = _finite_range(name, ranges.get(name) or _declared_range(kind))
+                n = 0
+            if isinstance(kind, Count):
+                if min(end) < 0 or any(each != math.floor(each) for each in end):
+                    raise ValueError(
+                        f"contaminant of the count {name!r}: expected whole numbers, got {end}."
+                    )
+                n = int(end[1] - end[0]) + 1
             ends += [end] * math.prod(kind.shape)
-            n_categories += [n] * math.prod(kind.shape)
+            n_values += [n] * math.prod(kind.shape)
         low, high = zip(*ends, strict=True)
-        return cls(low, high, tuple(n_categories))
+        return cls(low, high, tuple(n_values))
+
+    def within(self, column: int, low: float, high: float) -> Contaminant:
+        """Lapses of which those outside a window of one component were never recorded.
+
+        Raises
+        ------
+        ValueError
+            If none could be.
+        """
+        new_low, new_high = list(self.low), list(self.high)
+        new_low[column], new_high[column] = max(low, self.low[column]), min(high, self.high[column])
+        if not new_low[column] < new_high[column]:
+            raise ValueError(
+                f"lapses lie between {self.low[column]} and {self.high[column]}, outside the "
+                f"window from {low} to {high}: none would be recorded."
+            )
+        return replace(self, low=tuple(new_low), high=tuple(new_high))
 
     @property
     def log_density(self) -> float:
         """Inside the box."""
-        ends = zip(self.low, self.high, self.n_categories, strict=True)
+        ends = zip(self.low, self.high, self.n_values, strict=True)
         return -sum(math.log(n or high - low) for low, high, n in ends)
 
     def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """Lapses, shape (n, components)."""
         drawn = rng.uniform(self.low, self.high, (n, len(self.low)))
-        for column, categories in enumerate(self.n_categories):
-            if categories:
-                drawn[:, column] = rng.integers(categories, size=n)
+        for column, n_values in enumerate(self.n_values):
+            if n_values:
+                drawn[:, column] = self.low[column] + rng.integers(n_values, size=n)
         return drawn
 
     def mix(
@@ -105,7 +128,9 @@ class Contaminant:
 
 
 def _declared_range(kind: Observable) -> tuple[Any, Any]:
-    return (kind.lower, kind.upper) if isinstance(kind, Continuous) else (None, None)
+    if isinstance(kind, Continuous):
+        return kind.lower, kind.upper
+    return (0, kind.upper) if isinstance(kind, Count) else (None, None)
 
 
 def _finite_range(name: str, ends: Any) -> tuple[float, float]:

@@ -235,9 +235,9 @@ def _table(
         fields, [bins + 2] * N_FIELDS, axis=1
     )
     steepness = width / height
-    left = d_left * steepness
-    # Zero in the straight tails, exactly: far out its rounding error would be all that is left.
+    # The tails are straight, exactly: far out, rounding errors would be all that is left.
     inner = pt.constant(np.r_[0.0, np.ones(bins), 0.0])
+    left = 1.0 + inner * (d_left * steepness - 1.0)
     excess = inner * (left + d_right * steepness - 2.0)
     constant = log_cells - 0.5 * math.log(2.0 * math.pi) - pt.log(steepness)
     return x_left, 1.0 / width, y_bottom, height, left, excess, constant
@@ -264,7 +264,7 @@ def _spline_value(
     )
     xi = (y - x_left) * inverse_width
     rest = xi * (1.0 - xi)
-    return y_bottom + height * (xi * xi + left * rest) / (1.0 + excess * rest)
+    return y_bottom + height * (xi * (left + xi * (1.0 - left))) / (1.0 + excess * rest)
 
 
 def _spline_log_density(
@@ -273,7 +273,8 @@ def _spline_log_density(
     """Standard normal log density of the spline's value plus its log derivative.
 
     `spline_forward` divided through by the slope s: with D = 1 + e ξ (1 − ξ), the value is
-    y₀ + h (ξ² + a ξ (1 − ξ)) / D and the derivative s (a + 2 (1 − a) ξ + e ξ²) / D².
+    y₀ + h ξ (a + ξ (1 − a)) / D and the derivative s (a + 2 (1 − a) ξ + e ξ²) / D². In this form
+    nothing cancels in the tails, where a = 1 and e = 0.
     """
     # Vectors, since PyTensor has C code for the gradient of indexing these alone.
     x_left, inverse_width, y_bottom, height, left, excess, constant = (
@@ -282,7 +283,7 @@ def _spline_log_density(
     xi = (y - x_left) * inverse_width
     rest = xi * (1.0 - xi)
     inverse = 1.0 / (1.0 + excess * rest)
-    z = y_bottom + height * (xi * xi + left * rest) * inverse
+    z = y_bottom + height * (xi * (left + xi * (1.0 - left))) * inverse
     numerator = left + xi * (2.0 - 2.0 * left + excess * xi)
     return constant - 0.5 * z * z + pt.log(numerator * inverse * inverse)
 

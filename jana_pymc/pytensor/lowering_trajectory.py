@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytensor.tensor as pt
+from pytensor.raise_op import Assert
 from pytensor.tensor.variable import TensorVariable
 
 from jana_pymc.likelihoods import CountRange, TrajectoryLikelihood
@@ -31,19 +32,25 @@ def lower_trajectory(
     """
     curves = _curves(network, parameters)
     if observables.ndim == 2:
-        time = pt.cast(_time(observables, group), "int64")
+        time = _within(network, pt.cast(_time(observables, group), "int64"))
         there = _there(observables, group, network.settings.order)
         own = pt.zeros_like(time) if group is None else group
         return _rows(network, observables, parameters, group, curves[own, time], time, there)
     n_sets, n_obs = observables.shape[0], observables.shape[1]
     rows = observables.reshape((-1, observables.shape[2]))
-    time = pt.tile(pt.arange(n_obs), n_sets)
+    time = _within(network, pt.tile(pt.arange(n_obs), n_sets))
     sets = pt.repeat(pt.arange(n_sets), n_obs)
     own = pt.zeros_like(sets) if group is None else group[sets]
     there = _there(rows, sets, network.settings.order)
     single = None if group is None else own
     steps = _rows(network, rows, parameters, single, curves[own, time], time, there)
     return steps.reshape((n_sets, n_obs)).sum(axis=1)
+
+
+def _within(network: TrajectoryLikelihood, time: TensorVariable) -> TensorVariable:
+    """Fail where `pymc.set_data` brought in sequences longer than the trajectory."""
+    message = f"this likelihood was trained on {network.n_steps} time points at most."
+    return Assert(message)(time, pt.all(time < network.n_steps))
 
 
 def _curves(network: TrajectoryLikelihood, parameters: TensorVariable) -> TensorVariable:

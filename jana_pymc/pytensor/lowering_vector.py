@@ -233,7 +233,7 @@ def _monotone(
     xi = (y - x_left) * inverse_width
     rest = xi * (1.0 - xi)
     inverse = 1.0 / (1.0 + excess * rest)
-    z = bottom + height * (xi * xi + left * rest) * inverse
+    z = bottom + height * (xi * (left + xi * (1.0 - left))) * inverse
     numerator = left + xi * (2.0 - 2.0 * left + excess * xi)
     # The table's constant holds that of the normal density, which is not wanted here.
     slope = constant + 0.5 * math.log(2.0 * math.pi) + pt.log(numerator * inverse * inverse)

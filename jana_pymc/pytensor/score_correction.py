@@ -88,7 +88,8 @@ class ScoreCorrection:
 
         .. math:: -\sqrt{N} \, [I^{-1} b]_j / \sqrt{[I^{-1}]_{jj}}
 
-        for N observations of Fisher information I each, where the prior tells little. Its standard
+        for N observations of Fisher information I each, where the prior tells little and all
+        parameters are free. Its standard
         error is :math:`\sqrt{N / M}`, M observations having been simulated.
 
         Parameters
