@@ -180,7 +180,8 @@ def _dense(network: DenseNetwork, inputs: _Inputs, *rows: TensorVariable) -> Ten
 class Line(Protocol):
     """An increasing map of the real line, one a row."""
 
-    def value(self, y: TensorVariable) -> tuple[TensorVariable, TensorVariable]: ...
+    def value(self, y: TensorVariable) -> tuple[TensorVariable, TensorVariable]:
+        """Images of points, shape (points, rows), and log derivatives."""
 
 
 class _Line:
@@ -193,7 +194,9 @@ class _Line:
 
     def _residual(self, y: TensorVariable) -> tuple[TensorVariable, TensorVariable]:
         residual = (y - self.shift) * pt.exp(-self.log_scale)
-        return residual, _find(self.table[0], residual, pt.arange(residual.shape[0]))
+        row = pt.arange(self.shift.shape[0])
+        row = row if y.ndim == 1 else pt.tile(row, y.shape[0])
+        return residual.ravel(), _find(self.table[0], residual.ravel(), row)
 
     def log_density(self, y: TensorVariable) -> TensorVariable:
         """Under a standard normal."""
@@ -204,7 +207,7 @@ class _Line:
         return residual, self.table, position
 
     def value(self, y: TensorVariable) -> tuple[TensorVariable, TensorVariable]:
-        """Image of y, and log derivative."""
+        """Images of points, shape (points, rows), and log derivatives."""
         residual, position = self._residual(y)
         x_left, inverse_width, bottom, height, left, excess, constant = (
             column.ravel()[position] for column in self.table
@@ -216,7 +219,7 @@ class _Line:
         numerator = left + xi * (2.0 - 2.0 * left + excess * xi)
         # The table's constant holds that of the normal density, which is not wanted here.
         slope = constant + 0.5 * math.log(2.0 * math.pi) + pt.log(numerator * inverse * inverse)
-        return z, slope - self.log_scale
+        return z.reshape(y.shape, ndim=2), slope.reshape(y.shape, ndim=2) - self.log_scale
 
 
 def log_count(
@@ -235,8 +238,8 @@ def log_count(
         right = right - pt.log(below_upper)
         width = width + pt.log1p(1.0 / below_upper)
     left, right = (left - mean) / sd, (right - mean) / sd
-    narrow = pt.exp(line.value(0.5 * (left + right))[1]) * width / sd
-    a, b = line.value(left)[0], line.value(right)[0]
+    z, slope = line.value(pt.stack([left, right, 0.5 * (left + right)]))
+    a, b, narrow = z[0], z[1], pt.exp(slope[2]) * width / sd
     both = pt.and_(has_left, has_right)
     width = pt.switch(both, pt.switch(b - a > NARROW, b - a, narrow), 1.0)
     return (

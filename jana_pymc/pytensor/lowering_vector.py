@@ -172,7 +172,7 @@ class _Line:
         self.raw, self.bins, self.shift, self.inverse_scale = raw, bins, shift, inverse_scale
 
     def value(self, y: TensorVariable) -> tuple[TensorVariable, TensorVariable]:
-        """Image of y, and log derivative."""
+        """Images of points, shape (points, rows), and log derivatives."""
         z, slope = _monotone((y - self.shift) * self.inverse_scale, self.raw, self.bins)
         return z, slope + pt.log(self.inverse_scale)
 
@@ -222,11 +222,18 @@ def _bank(
 def _monotone(
     u: TensorVariable, raw: TensorVariable, bins: int
 ) -> tuple[TensorVariable, TensorVariable]:
-    """`monotone_forward`, for as many values as rows of raw parameters."""
+    """`monotone_forward` of one value for each row of raw parameters, or of several.
+
+    Parameters
+    ----------
+    u : TensorVariable, shape (rows,) or (points, rows)
+    raw : TensorVariable, shape (rows, parameters)
+    """
     log_scale = _soft_clamp(raw[:, 1], MAX_LOG_STRETCH)
-    y = u * pt.exp(log_scale) + raw[:, 0]
+    y = (u * pt.exp(log_scale) + raw[:, 0]).ravel()
     table = _table(raw[:, 2:], bins, 0.0)
-    position = _find(table[0], y, pt.arange(y.shape[0]))
+    row = pt.arange(raw.shape[0])
+    position = _find(table[0], y, row if u.ndim == 1 else pt.tile(row, u.shape[0]))
     x_left, inverse_width, bottom, height, left, excess, constant = (
         column.ravel()[position] for column in table
     )
@@ -237,7 +244,7 @@ def _monotone(
     numerator = left + xi * (2.0 - 2.0 * left + excess * xi)
     # The table's constant holds that of the normal density, which is not wanted here.
     slope = constant + 0.5 * math.log(2.0 * math.pi) + pt.log(numerator * inverse * inverse)
-    return z, slope + log_scale
+    return z.reshape(u.shape, ndim=u.ndim), slope.reshape(u.shape, ndim=u.ndim) + log_scale
 
 
 def _compress(x: TensorVariable) -> TensorVariable:
