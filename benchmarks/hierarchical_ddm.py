@@ -6,10 +6,13 @@ with the closed form of `jana_pymc.tasks.wiener`, and, where HSSM is installed (
 with HSSM's closed-form likelihood, all by the same sampler and with the same seeds. The neural
 likelihood is sampled once more with a score correction learned from its first posterior, and the
 closed form with another seed, which tells what two runs of one model differ by. Posteriors are
-compared in units of their Monte-Carlo error.
+compared with both runs of the closed form together, in units of their Monte-Carlo error. Sharper
+than two chains apart is one chain with weights: draws of the neural posterior, weighted by exact over
+neural likelihood, tell how far the network moves each mean, with the noise of both left out.
 
     python benchmarks/hierarchical_ddm.py --approximator ddm.safetensors
     python benchmarks/hierarchical_ddm.py --approximator ddm.safetensors --quick
+    python benchmarks/hierarchical_ddm.py --approximator ddm.safetensors --weights-only
 
 The file is what ``examples/ddm.py --approximator ddm.safetensors`` writes.
 """
@@ -27,8 +30,10 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import xarray as xr
+from pymc.model.transform.conditioning import remove_value_transforms
 
 import jana_pymc as jana
+from jana_pymc.importance import pareto_smooth
 from jana_pymc.inference_data import to_groups, to_inference_data
 from jana_pymc.tasks.ddm import ddm, simulator
 from jana_pymc.tasks.wiener import wiener_logp
@@ -171,9 +176,49 @@ def distances(first: xr.Dataset, second: xr.Dataset) -> dict[str, dict[str, floa
     }
 
 
+def moved(
+    trace: Any, neural: pm.Model, exact: pm.Model
+) -> tuple[dict[str, dict[str, float]], float, float]:
+    """How far the network moves posterior means, by weights of exact over neural likelihood.
+
+    Returns
+    -------
+    dict
+        Of each parameter the neural mean less the weighted one: in Monte-Carlo standard errors of
+        the neural mean, and in posterior sds.
+    pareto_k, effective_draws : float
+    """
+    densities = []
+    for model in (exact, neural):
+        plain = remove_value_transforms(model)
+        densities.append(plain.compile_logp())
+        names = [variable.name for variable in plain.free_RVs]
+    posterior = to_groups(trace)["posterior"].stack(sample=("chain", "draw"))
+    columns = {name: posterior[name].transpose("sample", ...).to_numpy() for name in names}
+    points = [{n: c[i] for n, c in columns.items()} for i in range(posterior.sizes["sample"])]
+    log_ratios = np.array([densities[0](point) - densities[1](point) for point in points])
+    weights = pareto_smooth(log_ratios)
+    errors = to_dataset(az.mcse(to_inference_data({"posterior": population(trace)})))
+    share = np.exp(weights.log_weights)
+    result = {}
+    for name in POPULATION:
+        draws = posterior[name].to_numpy()
+        apart = draws.mean() - share @ draws
+        result[name] = {
+            "errors": float(apart / float(errors[name])),
+            "sd": float(apart / draws.std()),
+        }
+    return result, float(weights.pareto_k), float(weights.effective_draws)
+
+
 def to_dataset(result: Any) -> Any:
     """ArviZ 1.x returns a tree where 0.x returns a dataset."""
     return to_groups(result)["posterior"] if hasattr(result, "children") else result
+
+
+def show(what: str, by_parameter: dict[str, dict[str, float]]) -> None:
+    print(f"{what}, in Monte-Carlo errors (posterior sds):")
+    print({k: f"{v['errors']:.2f} ({v['sd']:.3f})" for k, v in by_parameter.items()}, flush=True)
 
 
 def main() -> None:
@@ -185,6 +230,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1000, help="of a chain, after as many to tune")
     parser.add_argument("--chains", type=int, default=4)
     parser.add_argument("--simulations", type=int, default=30_000, help="for the correction")
+    parser.add_argument("--weights-only", action="store_true", help="no chains of closed forms")
     parser.add_argument("--sampler", default="pymc", choices=("pymc", "nutpie"))
     parser.add_argument("--random-seed", type=int, default=1)
     parser.add_argument("--output", type=Path, help="JSON file of the results")
@@ -192,15 +238,15 @@ def main() -> None:
     approximator = jana.load(arguments.approximator, ddm())
     likelihood = approximator.likelihood
     data = simulate(*((4, 40) if arguments.quick else (14, 280)), arguments.random_seed)
-    kinds = ["neural", "closed form"]
+    kinds = ["neural"] if arguments.weights_only else ["neural", "closed form"]
     try:
         import hssm  # noqa: F401, PLC0415
     except ImportError:
         print("HSSM is not installed: left out.")
     else:
-        kinds.append("HSSM")
+        kinds += [] if arguments.weights_only else ["HSSM"]
 
-    traces, results = {}, {}
+    traces, results, by_weights = {}, {}, {}
 
     def run(name: str, model: pm.Model, random_seed: int) -> None:
         traces[name], results[name] = sample(model, arguments, random_seed)
@@ -212,22 +258,28 @@ def main() -> None:
         run(kind, model, seed)
         if kind == "neural":
             correction = learn(approximator, traces[kind], model, arguments)
-            run("neural, corrected", build(kind, likelihood, data, correction), seed)
+            corrected = build(kind, likelihood, data, correction)
+            run("neural, corrected", corrected, seed)
+            closed = build("closed form", likelihood, data)
+            for name, each in (("neural", model), ("neural, corrected", corrected)):
+                by_weights[name], k, n = moved(traces[name], each, closed)
+                show(f"{name}, moved by the network (k̂ {k:.2f}, {n:.0f} draws)", by_weights[name])
         if kind == "closed form" and not arguments.quick:
             run("closed form, again", model, seed + 1)
     exact = [name for name in traces if name.startswith("closed form")]
-    reference = population(*(traces[name] for name in exact))
-    away = {
-        name: distances(population(traces[name]), reference) for name in traces if name not in exact
-    }
+    away = {}
+    if exact:
+        reference = population(*(traces[name] for name in exact))
+        others = (name for name in traces if name not in exact)
+        away = {name: distances(population(traces[name]), reference) for name in others}
     if len(exact) == 2:
         first, second = (population(traces[name]) for name in exact)
         away["closed form, again"] = distances(second, first)
     for name, by_parameter in away.items():
-        print(f"{name} − closed form, in Monte-Carlo errors (posterior sds):")
-        print({k: f"{v['errors']:.2f} ({v['sd']:.3f})" for k, v in by_parameter.items()})
+        show(f"{name} − closed form", by_parameter)
+    results = {"times": results, "distances": away, "moved": by_weights}
     if arguments.output is not None:
-        arguments.output.write_text(json.dumps({"times": results, "distances": away}, indent=2))
+        arguments.output.write_text(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":
