@@ -7,8 +7,8 @@ with HSSM's closed-form likelihood, all by the same sampler and with the same se
 likelihood is sampled once more with a score correction learned from its first posterior, and the
 closed form with another seed, which tells what two runs of one model differ by. Posteriors are
 compared with both runs of the closed form together, in units of their Monte-Carlo error. Sharper
-than two chains apart is one chain with weights: draws of the neural posterior, weighted by exact over
-neural likelihood, tell how far the network moves each mean, with the noise of both left out.
+than two chains apart is one chain with weights: draws of the neural posterior, weighted by exact
+over neural likelihood, tell how far the network moves each mean, with the noise of both left out.
 
     python benchmarks/hierarchical_ddm.py --approximator ddm.safetensors
     python benchmarks/hierarchical_ddm.py --approximator ddm.safetensors --quick
