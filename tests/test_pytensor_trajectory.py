@@ -50,7 +50,7 @@ def by_torch(network, rows, theta, group, cotangent):
 
 
 @pytest.mark.parametrize("grouped", [True, False])
-@pytest.mark.parametrize("order", [0, 2])
+@pytest.mark.parametrize("order", [0, 1, 2])
 @pytest.mark.parametrize("components", COMPONENTS)
 def test_time_points_have_the_density_of_torch(components: str, order: int, grouped: bool) -> None:
     network = random_likelihood(components, order=order)
