@@ -37,7 +37,7 @@ def binomial() -> SoftFlowLikelihood:
     counts = torch.binomial(torch.full_like(theta, UPPER), theta, generator=generator)
     x = torch.cat([counts, counts + torch.randn(theta.shape, generator=generator)], 1)
     network.standardize(x, theta)
-    n_steps = 1_400
+    n_steps = 2_100
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     for step in range(n_steps):
