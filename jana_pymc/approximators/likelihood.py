@@ -108,7 +108,9 @@ class LikelihoodApproximator:
         observed : mapping, DataFrame, Dataset, array (n_obs, components), or pm.Data of that shape
             Or a mapping of `pm.Data`, each (n_obs, *shape). If it holds the declared conditions
             too, they are taken from it. Continuous values that are NaN or masked are imputed: they
-            become the free variable ``{name}_unobserved``. Vectors: (components,) or
+            become the free variable ``{name}_unobserved``, and the Jacobian of its map to the real
+            line may be a Potential ``{name}_missing``, of which PyMC warns in predictions, though
+            they do not depend on it. Vectors: (components,) or
             (sets, components), or a list of data sets; sequences: (n_obs, components) or
             (sets, n_obs, components), or a list of data sets of one length.
         conditions : the same, with the declared conditions, optional
