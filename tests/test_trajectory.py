@@ -238,6 +238,7 @@ def test_learns_an_exponential_decay_and_is_stored(tmp_path) -> None:
             pair.likelihood("y", **known, observed=data, backend=backend)
             point = free.initial_point()
             values.append([free.compile_logp()(point), *free.compile_dlogp()(point)])
+            assert np.isfinite(values[-1]).all()
     np.testing.assert_allclose(*values, rtol=1e-8)
 
 
