@@ -70,7 +70,9 @@ def default_settings(
         flow = replace(flow, conditioner_hidden=32, conditioner_layers=8, n_bins=16, n_waves=5)
     else:
         flow = replace(flow, linear="reversal")
-    vector = VectorSettings(hidden=hidden, residual=few, order=schema.order)
+    # What has no past has its location and scale from one network, and needs little of its own.
+    own = 8 if schema.order == 0 else VectorSettings.conditioner_hidden
+    vector = VectorSettings(hidden=hidden, residual=few, conditioner_hidden=own, order=schema.order)
     if schema.structure == "exchangeable":
         # A regression's observations share nothing that could be computed once for all of them.
         if n_continuous <= 1 and not has_counts and not schema.conditions:
