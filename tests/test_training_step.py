@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -116,7 +117,7 @@ def test_a_step_without_finite_gradients_changes_nothing(graph) -> None:
 class HostAsked(ValuesAsked):
     """Notes also what is brought from the host, for which a GPU waits as well."""
 
-    NAMES = (*ValuesAsked.NAMES, "lift_fresh")
+    NAMES = (*ValuesAsked.NAMES, "lift_fresh", "check_errors")
 
 
 @pytest.mark.parametrize(
@@ -136,6 +137,7 @@ def test_a_step_never_asks_the_host(model) -> None:
     network = build_network(model.schema, model.prior, positive, settings, 1)
     standardize(network, [batch])
     training = default_training(settings, model.prior.n_unconstrained, model.schema.max_size)
+    training = replace(training, mmd_weight=0.1)
     with torch.random.fork_rng():
         step = TrainingStep(network, copy.deepcopy(network), training, seed=1)
         for number in (0, training.linear_steps):

@@ -93,7 +93,8 @@ class Rotation(nn.Module):
     def matrix(self) -> Float[Tensor, "d d"]:
         skew = self.skew - self.skew.mT
         identity = torch.eye(len(skew), dtype=skew.dtype, device=skew.device)
-        return torch.linalg.solve(identity + skew, identity - skew)
+        # I + S is never singular; to check it, as `solve` does, a GPU would wait for the host.
+        return torch.linalg.solve_ex(identity + skew, identity - skew).result
 
     def forward(self, x: Float[Tensor, "*batch d"], condition: Tensor | None = None) -> Transformed:
         return x @ self.matrix(), x.new_zeros(x.shape[:-1])

@@ -126,6 +126,7 @@ class VectorLikelihood(nn.Module):
     parameter_mean: Tensor
     parameter_sd: Tensor
     parameter_log: Tensor
+    turning: Tensor
     condition_mean: Tensor
     condition_sd: Tensor
     real_mean: Tensor
@@ -210,6 +211,10 @@ class VectorLikelihood(nn.Module):
                 len(self.distractors), len(self.components) - len(self.distractors)
             )
         self.register_buffer("parameter_log", torch.zeros(n_parameters, dtype=torch.bool))
+        # An index that no list must carry to a GPU.
+        self.register_buffer(
+            "turning", torch.tensor(self.angles, dtype=torch.long), persistent=False
+        )
         for name, size in (
             ("parameter", n_entering),
             ("condition", n_conditions),
@@ -408,9 +413,8 @@ class VectorLikelihood(nn.Module):
         plain = torch.where(self.parameter_log, positive.log(), parameters)
         if not self.angles:
             return plain
-        angles = parameters[..., self.angles]
-        columns = torch.tensor(self.angles, device=parameters.device)
-        return torch.cat([plain.index_copy(-1, columns, angles.sin()), angles.cos()], -1)
+        angles = parameters.index_select(-1, self.turning)
+        return torch.cat([plain.index_copy(-1, self.turning, angles.sin()), angles.cos()], -1)
 
     def _context(
         self, parameters: Tensor, conditions: Tensor | None, group: Tensor

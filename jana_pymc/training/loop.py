@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,6 +109,7 @@ def train(
 
     with (
         torch.enable_grad(),  # which some libraries switch off for all
+        _current(device),
         gradients,
         _private_rng(device),
         _progress(progressbar and parallel.rank() == 0) as bar,
@@ -171,6 +173,9 @@ def train(
     learn.release()
     for name in halves:
         getattr(network, name).load_state_dict(state.best[name])
+    for module in network.modules():
+        if isinstance(module, nn.RNNBase):
+            module.flatten_parameters()  # as cuDNN wants them, and they no longer are
     network.eval()
     return history
 
@@ -231,6 +236,18 @@ def _n_threads(gradients: Gradients, settings: TrainingSettings, source: BatchSo
 
     sharing = parallel.n_processes() * (2 if gradients.side_by_side else 1)
     return fastest_threads(once, most=cores() // sharing)
+
+
+@contextmanager
+def _current(device: torch.device) -> Iterator[None]:
+    """Make a GPU the one on which streams and graphs come about."""
+    if device.type == "cpu":
+        yield
+        return
+    with torch.cuda.device(device), warnings.catch_warnings():
+        # The optimizer has all weights in one vector, which cuDNN copies to one in its own order.
+        warnings.filterwarnings("ignore", message="RNN module weights are not part of single")
+        yield
 
 
 @contextmanager

@@ -189,10 +189,23 @@ class CudaGraph:
         torch.cuda.current_stream().wait_stream(self.stream)
 
     def capture(self) -> Callable[[], None]:
-        """What replays the function."""
+        """What replays the function.
+
+        Raises
+        ------
+        RuntimeError
+            If it asks for what a graph must not; it can be run as before.
+        """
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.stream):
-            self.function()
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        try:
+            # Other threads, which bring the next simulations, may go on using the GPU.
+            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+                self.function()
+        except Exception:
+            # Torch leaves it as if the capture went on, and random numbers would be refused.
+            generator.graphsafe_set_state(generator.clone_state())
+            raise
         return graph.replay
 
 
@@ -248,12 +261,19 @@ class GraphedStep:
             return graph.capture()
         except RuntimeError as error:
             warnings.warn(
-                f"the training step cannot be captured as a CUDA graph ({error}): it runs "
+                f"the training step cannot be captured as a CUDA graph ({_origin(error)}): it runs "
                 "eagerly, which is slower. TrainingSettings(execution='eager') says so beforehand.",
                 UserWarning,
                 stacklevel=2,
             )
             return graph.run
+
+
+def _origin(error: BaseException) -> BaseException:
+    """The first of a chain of errors: the end of a capture only says that there was one."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def _clone(pair: Pair) -> Pair:
