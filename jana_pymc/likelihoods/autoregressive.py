@@ -17,6 +17,7 @@ from jana_pymc.flows.spline import (
     spline_forward,
     spline_inverse,
 )
+from jana_pymc.flows.wall import WallTail
 from jana_pymc.likelihoods.support import Support
 from jana_pymc.networks.dense import DenseNetwork
 from jana_pymc.networks.moments import set_moments
@@ -231,12 +232,16 @@ class AutoregressiveLikelihood(nn.Module):
             y = (real - self.real_mean[j]) / self.real_sd[j]
             if j == 0:
                 table = SplineTable(raw, self.settings.n_bins)
-                fields = table.lookup_grouped(y, table_group * self.n_cells + cell)
+                spline = table_group * self.n_cells + cell
+                fields = table.lookup_grouped(y, spline)
             else:
                 inputs = torch.cat([own_context, one_hot, torch.stack(earlier, -1)], -1)
                 table = SplineTable(self.later_networks[j - 1](inputs), self.settings.n_bins)
+                spline = torch.arange(len(y), device=y.device)
                 fields = table.lookup((y[:, None] >= table.knots(0)).sum(-1))
             z, log_derivative = spline_forward(y, fields)
+            for side in support.walls:
+                z, log_derivative = WallTail(table, side).forward(y, z, log_derivative, spline)
             density = _log_normal(z) + log_derivative + log_det - torch.log(self.real_sd[j])
             log_prob = log_prob + torch.where(inside, density, -torch.inf)
             earlier.append(y)
@@ -278,12 +283,16 @@ class AutoregressiveLikelihood(nn.Module):
             )
             if j == 0:
                 table = SplineTable(raw, self.settings.n_bins)
-                fields = table.lookup_grouped(z, table_group * self.n_cells + cell, field=2)
+                spline = table_group * self.n_cells + cell
+                fields = table.lookup_grouped(z, spline, field=2)
             else:
                 inputs = torch.cat([own_context, one_hot, torch.stack(earlier, -1)], -1)
                 table = SplineTable(self.later_networks[j - 1](inputs), self.settings.n_bins)
+                spline = torch.arange(len(z), device=z.device)
                 fields = table.lookup((z[:, None] >= table.knots(2)).sum(-1))
             y, _ = spline_inverse(z, fields)
+            for side in support.walls:
+                y = WallTail(table, side).inverse(z, y, spline)
             real = y * self.real_sd[j] + self.real_mean[j]
             columns[column] = support.from_real(real, parameters[group])
             earlier.append(y)

@@ -47,6 +47,12 @@ class Support:
     lower: Bound | None = None
     upper: Bound | None = None
 
+    @property
+    def walls(self) -> tuple[int, ...]:
+        """Sides, -1 below and 1 above, on which a parameter is the bound."""
+        ends = ((-1, self.lower), (1, self.upper))
+        return tuple(side for side, end in ends if end is not None and end.column is not None)
+
     def to_real(
         self, x: Float[Tensor, "*rows"], parameters: Float[Tensor, "*rows p"]
     ) -> tuple[Float[Tensor, "*rows"], Float[Tensor, "*rows"], Bool[Tensor, "*rows"]]:

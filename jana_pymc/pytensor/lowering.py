@@ -14,6 +14,7 @@ from pytensor.tensor.variable import TensorVariable
 from torch import nn
 
 from jana_pymc.flows.spline import N_FIELDS, spline_layout
+from jana_pymc.flows.wall import CUBIC, CUT
 from jana_pymc.likelihoods import AutoregressiveLikelihood, Support
 from jana_pymc.likelihoods.support import Bound
 from jana_pymc.networks.dense import Residual
@@ -107,6 +108,9 @@ def _(
             table = _table(raw, bins, 0.0)
             cell = pt.arange(observables.shape[0])
         density = _spline_log_density(y, table, _find(table[0], y, cell))
+        for side in support.walls:
+            beyond, z, log_slope = _wall_tail(y, table, cell, side)
+            density = pt.switch(beyond, log_slope - 0.5 * z * z, density)
         log_prob = log_prob + pt.switch(inside, density + (log_det - math.log(scale)), -np.inf)
         earlier.append(y)
     return log_prob
@@ -145,8 +149,12 @@ def normal_scores(
     real, _, inside = _to_real(support, values, own, rows)
     y = (real - float(network.real_mean[0])) / float(network.real_sd[0])
     y = pt.repeat(y, n_cells)
-    position = _find(table[0], y, pt.arange(own.shape[0] * n_cells))
-    score = _spline_value(y, table, position).reshape((-1, n_cells))
+    cell = pt.arange(own.shape[0] * n_cells)
+    score = _spline_value(y, table, _find(table[0], y, cell))
+    for side in support.walls:
+        wall, z, _ = _wall_tail(y, table, cell, side)
+        score = pt.switch(wall, z, score)
+    score = score.reshape((-1, n_cells))
     if support.upper is None:
         beyond: Any = -np.inf
     else:
@@ -288,6 +296,35 @@ def _spline_log_density(
     z = y_bottom + height * (xi * (left + xi * (1.0 - left))) * inverse
     numerator = left + xi * (2.0 - 2.0 * left + excess * xi)
     return constant - 0.5 * z * z + pt.log(numerator * inverse * inverse)
+
+
+def _wall_tail(
+    y: TensorVariable, table: tuple[TensorVariable, ...], cell: TensorVariable, side: int
+) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
+    """`WallTail`: whether a value lies in it, its image, and the log density but for that.
+
+    Where the tail begins, and how steep it is, is computed once a spline.
+    """
+    bottom = table[2]
+    bins = pt.le(disconnected_grad(bottom[:, 1:]), side * CUT).sum(axis=1)
+    position = pt.arange(bottom.shape[0]) * bottom.shape[1] + bins
+    x_left, inverse_width, y_bottom, height, left, excess, constant = (
+        column.ravel()[position] for column in table
+    )
+    # Solved for ξ; of the root the form that does not cancel.
+    rise = (side * CUT - y_bottom) / height
+    linear = left - rise * excess
+    root = pt.sqrt(pt.maximum(pt.sqr(linear) + 4.0 * (1.0 - linear) * rise, 1e-12))
+    xi = 2.0 * rise / (linear + root)
+    inverse = 1.0 / (1.0 + excess * xi * (1.0 - xi))
+    relative = (left + xi * (2.0 - 2.0 * left + excess * xi)) * inverse * inverse
+    start = x_left + xi / inverse_width
+    slope = height * inverse_width * relative
+    log_slope = constant + pt.log(relative)
+    beyond = side * (y - start[cell])
+    v = pt.maximum(beyond, 0.0) * slope[cell]
+    z = side * (CUT + v * (1.0 + CUBIC * pt.sqr(v)))
+    return beyond > 0.0, z, log_slope[cell] + pt.log1p(3.0 * CUBIC * pt.sqr(v))
 
 
 def _to_real(
