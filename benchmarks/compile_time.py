@@ -35,6 +35,9 @@ def first_draw(backend: str, sampler: str, n_trials: int) -> float:
     torch.manual_seed(1)
     settings = default_settings(model.schema, model.prior.n_unconstrained)
     network = build_network(model.schema, model.prior, (True, False), settings)
+    with torch.no_grad():  # the last layer has zeros, which PyTensor would fold away
+        for parameter in network.likelihood.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape))
     region = np.array([[-5.5, 0.4, 0.1, 0.28], [5.5, 3.1, 1.1, 0.72]])
     likelihood = jana.LikelihoodApproximator(network.likelihood, model.layout, model.schema, region)
     data = simulator(np.random.default_rng(1), 1.0, 1.5, 0.5, 0.5, n_trials)

@@ -305,9 +305,8 @@ def _wall_tail(
 
     Where the tail begins, and how steep it is, is computed once a spline.
     """
-    bottom = table[2]
-    bins = pt.le(disconnected_grad(bottom[:, 1:]), side * CUT).sum(axis=1)
-    position = pt.arange(bottom.shape[0]) * bottom.shape[1] + bins
+    splines = pt.arange(table[2].shape[0])
+    position = _find(table[2], pt.full_like(splines, side * CUT, dtype="float64"), splines)
     x_left, inverse_width, y_bottom, height, left, excess, constant = (
         column.ravel()[position] for column in table
     )

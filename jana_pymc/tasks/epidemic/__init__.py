@@ -96,7 +96,8 @@ def epidemic(
     Returns
     -------
     GenerativeModel
-        A sequence of ``cases``, ``recoveries`` and ``deaths``, in people per day.
+        A sequence of ``cases``, ``recoveries`` and ``deaths``, in people per day. Days are
+        independent given the parameters, unless series are standardised.
 
     Raises
     ------
@@ -129,6 +130,7 @@ def epidemic(
             observables={name: Count() if whole else Continuous() for name in OBSERVABLES},
             structure="markovian",
             n_obs=n_obs,
+            order=0,  # given the parameters, noise alone makes the days differ
             vectorized=True,
         )
     if not isinstance(n_obs, int):
