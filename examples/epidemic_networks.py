@@ -46,10 +46,10 @@ LIKELIHOODS = {
 """For a look around, and of full size.
 
 ``independent`` has location and scale of all days at once from the parameters, which make them, and
-one law of noise for all days: what the reports are in truth, given the parameters. ``trajectory`` lets
-each day see besides by how much the two weeks before departed from what was expected of them. Of a
-network that knew the epidemic without error these would say nothing, and until then they tell it its
-error: after 100 s on one core 1.10 nats a day are missing from the exact log-likelihood, and 1.28
+one law of noise for all days: what the reports are in truth, given the parameters. ``trajectory``
+lets each day see besides by how much the two weeks before departed from what was expected of them. Of
+a network that knew the epidemic without error these would say nothing, and until then they tell it
+its error: after 100 s on one core 1.10 nats a day are missing from the exact log-likelihood, and 1.28
 without them. But in surrogates, where nobody corrects them, departures carry on: their medians are
 10 % off, and 3.6 % without.
 
