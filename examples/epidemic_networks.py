@@ -47,11 +47,11 @@ LIKELIHOODS = {
 
 ``independent`` has location and scale of all days at once from the parameters, which make them, and
 one law of noise for all days: what the reports are in truth, given the parameters. ``trajectory``
-lets each day see besides by how much the two weeks before departed from what was expected of them. Of
-a network that knew the epidemic without error these would say nothing, and until then they tell it
-its error: after 100 s on one core 1.10 nats a day are missing from the exact log-likelihood, and 1.28
-without them. But in surrogates, where nobody corrects them, departures carry on: their medians are
-10 % off, and 3.6 % without.
+lets each day see besides by how much the two weeks before departed from what was expected of them.
+Of a network that knew the epidemic without error these would say nothing, and until then they tell
+it its error: after 100 s on one core 1.10 nats a day are missing from the exact log-likelihood, and
+1.28 without them. But in surrogates, where nobody corrects them, departures carry on: their medians
+are 10 % off, and 3.6 % without.
 
 That times, durations and delays count in whole days is declared; without, a network of two layers
 misses 2.12 instead of 1.65 in that time, for it cannot find steps in 10 of 34 parameters. Six
