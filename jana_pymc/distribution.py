@@ -107,6 +107,8 @@ class NeuralLikelihoodRV(RandomVariable):
             batches.append(probability.shape)
         batch = np.broadcast_shapes(*batches) if size is None else tuple(size)
         n_rows = int(np.prod(batch))
+        if n_rows == 0:
+            return np.empty((*batch, *[n_obs] * sequence, len(schema.components)))
         one_theta = all(np.prod(b) == 1 for b in batches)
         flat = approximator.layout.flatten(
             {

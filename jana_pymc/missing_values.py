@@ -13,23 +13,37 @@ from jana_pymc.simulation import Continuous
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import LikelihoodApproximator
+    from jana_pymc.pytensor import Contaminant, Truncation
+
+SMALLEST = 1e-300
 
 
 class MissingValues(Transform):
     """Map each missing value from its support, which may depend on parameters, to the real line.
+
+    Lapses may lie where the approximator's observables cannot, and outside a window nothing can.
 
     Parameters
     ----------
     approximator : LikelihoodApproximator
     mask : ndarray of bool, shape (..., components)
         Which values are missing, in the shape of the data.
+    contaminant : Contaminant, optional
+    truncation : Truncation, optional
     """
 
     name = "missing"
     ndim_supp = 0
 
-    def __init__(self, approximator: LikelihoodApproximator, mask: np.ndarray):
+    def __init__(
+        self,
+        approximator: LikelihoodApproximator,
+        mask: np.ndarray,
+        contaminant: Contaminant | None = None,
+        truncation: Truncation | None = None,
+    ):
         self.approximator = approximator
+        self.contaminant, self.truncation = contaminant, truncation
         n_batch = mask.ndim - (2 if approximator.schema.structure == "markovian" else 1)
         # Of each missing value its component, and the event whose parameters it depends on.
         self.columns = np.nonzero(mask)[-1]
@@ -73,9 +87,23 @@ class MissingValues(Transform):
             where = self.events[positions] if whole else _ranks(self.events)[positions]
             kind = kinds[column]
             assert isinstance(kind, Continuous)
-            low, high = (self._bound(end, parameters, where) for end in (kind.lower, kind.upper))
+            ends = (self._bound(end, parameters, where) for end in (kind.lower, kind.upper))
+            low, high = self._support(int(column), *ends)
             result = result[positions].set(function(flat[positions], low, high))
         return result.reshape(value.shape)
+
+    def _support(self, column: int, low: Any, high: Any) -> tuple[Any, Any]:
+        """Where a component may lie whose declared bounds are given; None for no bound."""
+        lapses, window = self.contaminant, self.truncation
+        if lapses is not None:
+            low = None if low is None else pt.minimum(low, lapses.low[column])
+            high = None if high is None else pt.maximum(high, lapses.high[column])
+        if window is not None and window.column == column:
+            if np.isfinite(window.low):
+                low = window.low if low is None else pt.maximum(low, window.low)
+            if np.isfinite(window.high):
+                high = window.high if high is None else pt.minimum(high, window.high)
+        return low, high
 
     def _parameters(self, inputs: Any) -> tuple[Any, bool]:
         """Parameters, and whether they are those of all rows, or of the incomplete ones.
@@ -124,7 +152,7 @@ def _backward(y: TensorVariable, low: Any, high: Any) -> TensorVariable:
         return low + pt.exp(y)
     if low is None:
         return high - pt.exp(-y)
-    return low + (high - low) * pt.sigmoid(y)
+    return low + _width(low, high) * pt.sigmoid(y)
 
 
 def _log_derivative(y: TensorVariable, low: Any, high: Any) -> TensorVariable:
@@ -134,4 +162,9 @@ def _log_derivative(y: TensorVariable, low: Any, high: Any) -> TensorVariable:
         return y
     if low is None:
         return -y
-    return pt.log(high - low) - pt.softplus(y) - pt.softplus(-y)
+    return pt.log(_width(low, high)) - pt.softplus(y) - pt.softplus(-y)
+
+
+def _width(low: Any, high: Any) -> Any:
+    """Positive also where a parameter leaves nothing of a window: the density is −inf there."""
+    return pt.maximum(high - low, SMALLEST)

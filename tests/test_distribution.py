@@ -587,6 +587,33 @@ def test_missing_values_under_one_value_for_all(rows: np.ndarray, t0: Any) -> No
     assert np.isfinite(model.compile_logp(mode="FAST_COMPILE")(point))
 
 
+@pytest.mark.parametrize("truncation", [None, {"rt": (0.1, 2.0)}])
+@pytest.mark.parametrize("contamination", [None, 0.3])
+def test_missing_values_may_lie_wherever_recorded_ones_can(truncation, contamination) -> None:
+    lapses = None if contamination is None else {"rt": (0.0, 4.0)}
+    options = {"truncation": truncation, "contamination": contamination, "contaminant": lapses}
+    with pm.Model() as model, pytest.warns(Warning, match="contains missing values"):
+        RT("y", v=0.5, t0=0.3, observed=np.array([[np.nan, 1.0], [1.0, 0.0]]), **options)
+    density = model.compile_logp(mode="FAST_COMPILE")
+    y = np.linspace(-25.0, 15.0, 1_201)
+    values = [float(density({"y_unobserved_missing__": np.array([each])})) for each in y]
+    assert np.isfinite(values).all()
+    x = np.linspace(0.0, 1.0, 200_001)[1:] ** 4 * 1e4  # finer where there is more
+    x = x if truncation is None else np.linspace(*truncation["rt"], 20_001)
+    rows = np.stack([x, np.ones_like(x)], -1)
+    other, *alone = RT.logp(np.vstack([[1.0, 0.0], rows]), v=0.5, t0=0.3, **options).eval(
+        mode="FAST_COMPILE"
+    )
+    found = np.trapezoid(np.exp(np.array(values) - other), y)
+    assert found == pytest.approx(np.trapezoid(np.exp(alone), x), rel=2e-3)
+
+
+def test_no_observations() -> None:
+    assert pm.draw(RT.dist(v=0.5, t0=0.3, size=0)).shape == (0, 2)
+    with pm.Model(), pytest.raises(ValueError, match="the data set is empty"):
+        RT("y", v=pm.Normal("v"), t0=0.3, observed={"rt": [], "response": []})
+
+
 # What a group, a lapse or exchanged data lack is said at once
 
 

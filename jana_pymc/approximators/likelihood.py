@@ -188,14 +188,17 @@ class LikelihoodApproximator:
         options: dict[str, Any] = {}
         if missing is not None:
             observed = np.ma.masked_array(observed, missing)
-            options["default_transform"] = MissingValues(self, missing)
+        probability, lapses = checked.contamination(contamination, contaminant, window, observed)
+        if missing is not None:
+            options["default_transform"] = MissingValues(self, missing, lapses, window)
         likelihood = NeuralLikelihood(
             name,
             self,
             backend,
             values,
             known,
-            *checked.contamination(contamination, contaminant, window, observed),
+            probability,
+            lapses,
             window,
             n_obs,
             correction,

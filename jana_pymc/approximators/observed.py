@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -139,7 +140,7 @@ def fill_missing(schema: DataSchema, data: Any) -> tuple[Any, np.ndarray | None]
         values[mask] = np.median(values[~mask]) if mask.any() else 0.0
         filled[name] = values
         n_lead = mask.ndim - len(kind.shape)
-        masks.append(mask.reshape(*mask.shape[:n_lead], -1))
+        masks.append(mask.reshape(*mask.shape[:n_lead], math.prod(kind.shape)))
     shapes = {mask.shape[:-1] for mask in masks}
     if len(shapes) > 1 or not any(mask.any() for mask in masks):
         return data, None
