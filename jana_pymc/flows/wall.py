@@ -26,12 +26,10 @@ class WallTail:
 
     .. math:: |z| = c + v + k v^3, \qquad v = g'(y_c) \, |y - y_c|,
 
-    which keeps value and slope, increases, and has an inverse in closed form. Densities that fall
-    faster than a power of the distance, as those of first passages do, are followed for a while and
-    then left behind. That of a uniform distribution has no reason to fall, and is so flat on this
-    scale that v hardly leaves zero: it is .1 to .2 nats too low at 1e-4 of the range, and 5 at 1e-6.
-    A power of the distance is in between, and suffers most: nothing is known of its tail but that
-    few simulations were there.
+    which keeps value and slope, increases, and has an inverse in closed form. The density of a
+    uniform distribution has no reason to fall, and is so flat on this scale that v hardly leaves
+    zero: in small trainings it was .1 to .2 nats too low at 1e-4 of the range from the wall, and 5
+    at 1e-6. One that falls with a power of the distance suffers more, but few data ever lie there.
 
     Parameters
     ----------
