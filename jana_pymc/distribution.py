@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 Backend: TypeAlias = Literal["auto", "lowering", "op"]
 
+FEW_PARAMETERS = 8
+"""So many bounds are compared one by one, which PyTensor compiles together with other things."""
+
 
 class NeuralLikelihoodRV(RandomVariable):
     """Random variable whose law is a likelihood network.
@@ -266,8 +269,7 @@ def log_density(
         exists = inside if exists is None else exists & inside
     possible = exists
     if not knows_region or truncation is not None or contaminant is not None:
-        low, high = (pt.constant(end) for end in approximator.region)
-        trained = pt.all((matrix >= low) & (matrix <= high), axis=1)
+        trained = _in_region(approximator.region, matrix)
         trained = trained[0] if group is None else trained[group]
         possible = trained if exists is None else trained & exists
     if contaminant is not None and probability is not None:
@@ -354,6 +356,18 @@ def _evaluate(
         matrix, group = matrix[0], pt.zeros(n_events, dtype="int64")
     known = pt.zeros((*tuple(events.shape)[:-1], 0)) if conditions is None else conditions
     return LogDensity(approximator)(events, matrix, known, group), True
+
+
+def _in_region(region: np.ndarray, matrix: TensorVariable) -> TensorVariable:
+    """Whether each parameter vector lies where the likelihood was trained."""
+    low, high = region
+    if len(low) > FEW_PARAMETERS:
+        return pt.all((matrix >= pt.constant(low)) & (matrix <= pt.constant(high)), axis=1)
+    inside = pt.ones_like(matrix[:, 0], dtype="bool")
+    for i, (smallest, largest) in enumerate(zip(*region, strict=True)):
+        column = matrix[:, i]
+        inside = inside & (column >= smallest) & (column <= largest)
+    return inside
 
 
 def _distinct(

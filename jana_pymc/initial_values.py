@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pymc as pm
 from pymc.model.transform.conditioning import remove_value_transforms
+from pytensor.compile.mode import Mode
 
 PRIOR_DRAWS = 500
+
+INTERPRETED = Mode(linker="py", optimizer=None)
+"""A few hundred densities are not worth compiling for, which takes half a minute."""
 
 
 def initvals(
@@ -45,11 +49,11 @@ def initvals(
     True
     """
     model = pm.modelcontext(model)
-    if np.isfinite(model.compile_logp()(model.initial_point())):
+    if np.isfinite(model.compile_logp(mode=INTERPRETED)(model.initial_point())):
         return {}
     names = [rv.name for rv in model.free_RVs]
-    draws = pm.draw(model.free_RVs, draws=PRIOR_DRAWS, random_seed=random_seed)
-    log_density = remove_value_transforms(model).compile_logp()
+    draws = pm.draw(model.free_RVs, draws=PRIOR_DRAWS, random_seed=random_seed, mode=INTERPRETED)
+    log_density = remove_value_transforms(model).compile_logp(mode=INTERPRETED)
     points = [dict(zip(names, values, strict=True)) for values in zip(*draws, strict=True)]
     scores = np.array([log_density(point) for point in points])
     if not np.isfinite(scores).any():

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 FORMAT = "jana_pymc"
-VERSION = 1
+VERSION = 2
+"""1 had splines that ended differently towards bounds that are parameters."""
 
 
 class StorageError(ValueError):
@@ -79,7 +80,7 @@ def read(path: Path, *, kind: str) -> tuple[dict[str, Tensor], Any]:
     FileNotFoundError, IsADirectoryError
         If there is no such file.
     StorageError
-        If it is truncated, not of this package, of another kind, or of a newer version.
+        If it is truncated, not of this package, of another kind, or of another version.
     """
     path = Path(path)
     if path.is_dir():
@@ -103,8 +104,9 @@ def _check(path: Path, metadata: Mapping[str, str], kind: str) -> None:
         raise StorageError(f"{str(path)!r} was not written by {FORMAT}.")
     if metadata.get("kind") != kind:
         raise StorageError(f"{str(path)!r} holds a {metadata.get('kind')!r}, expected a {kind!r}.")
-    if int(metadata["version"]) > VERSION:
+    version = int(metadata["version"])
+    if version != VERSION:
+        advice = f"install a newer {FORMAT}" if version > VERSION else "train again"
         raise StorageError(
-            f"{str(path)!r} has format version {metadata['version']}, this {FORMAT} reads up to "
-            f"{VERSION}; install a newer {FORMAT}."
+            f"{str(path)!r} has format version {version}, this {FORMAT} reads {VERSION}: {advice}."
         )

@@ -17,7 +17,6 @@ from jana_pymc.flows.spline import (
     spline_forward,
     spline_inverse,
 )
-from jana_pymc.flows.wall import WallTail
 from jana_pymc.likelihoods.support import Support
 from jana_pymc.networks.dense import DenseNetwork
 from jana_pymc.networks.moments import set_moments
@@ -231,17 +230,14 @@ class AutoregressiveLikelihood(nn.Module):
             real, log_det, inside = support.to_real(observables[:, column], own_parameters)
             y = (real - self.real_mean[j]) / self.real_sd[j]
             if j == 0:
-                table = SplineTable(raw, self.settings.n_bins)
+                table = self._splines(raw, support)
                 spline = table_group * self.n_cells + cell
                 fields = table.lookup_grouped(y, spline)
             else:
                 inputs = torch.cat([own_context, one_hot, torch.stack(earlier, -1)], -1)
-                table = SplineTable(self.later_networks[j - 1](inputs), self.settings.n_bins)
-                spline = torch.arange(len(y), device=y.device)
+                table = self._splines(self.later_networks[j - 1](inputs), support)
                 fields = table.lookup((y[:, None] >= table.knots(0)).sum(-1))
-            z, log_derivative = spline_forward(y, fields)
-            for side in support.walls:
-                z, log_derivative = WallTail(table, side).forward(y, z, log_derivative, spline)
+            z, log_derivative = spline_forward(y, fields, support.walls)
             density = _log_normal(z) + log_derivative + log_det - torch.log(self.real_sd[j])
             log_prob = log_prob + torch.where(inside, density, -torch.inf)
             earlier.append(y)
@@ -282,17 +278,14 @@ class AutoregressiveLikelihood(nn.Module):
                 len(group), generator=generator, dtype=parameters.dtype, device=parameters.device
             )
             if j == 0:
-                table = SplineTable(raw, self.settings.n_bins)
+                table = self._splines(raw, support)
                 spline = table_group * self.n_cells + cell
                 fields = table.lookup_grouped(z, spline, field=2)
             else:
                 inputs = torch.cat([own_context, one_hot, torch.stack(earlier, -1)], -1)
-                table = SplineTable(self.later_networks[j - 1](inputs), self.settings.n_bins)
-                spline = torch.arange(len(z), device=z.device)
+                table = self._splines(self.later_networks[j - 1](inputs), support)
                 fields = table.lookup((z[:, None] >= table.knots(2)).sum(-1))
-            y, _ = spline_inverse(z, fields)
-            for side in support.walls:
-                y = WallTail(table, side).inverse(z, y, spline)
+            y, _ = spline_inverse(z, fields, support.walls)
             real = y * self.real_sd[j] + self.real_mean[j]
             columns[column] = support.from_real(real, parameters[group])
             earlier.append(y)
@@ -324,6 +317,9 @@ class AutoregressiveLikelihood(nn.Module):
         known = (conditions - self.condition_mean) / self.condition_sd
         rows = torch.cat([standardized[group], known], -1)
         return rows, rows
+
+    def _splines(self, raw: Tensor, support: Support) -> SplineTable:
+        return SplineTable(raw, self.settings.n_bins, walls=support.walls)
 
     def _table(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Log probabilities of the cells and raw spline parameters for each cell."""

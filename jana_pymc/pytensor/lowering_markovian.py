@@ -19,13 +19,11 @@ from jana_pymc.networks import DenseNetwork
 from jana_pymc.pytensor.lowering import (
     ACTIVATIONS,
     NoLowering,
-    _find,
     _numpy,
-    _spline_log_density,
-    _table,
     _to_real,
     lower,
 )
+from jana_pymc.pytensor.lowering_spline import Splines
 
 
 @lower.register
@@ -190,36 +188,21 @@ class _Line:
     def __init__(self, raw: TensorVariable, bins: int):
         self.shift = raw[:, 0]
         self.log_scale = LOG_SCALE_RANGE * pt.tanh(raw[:, 1] / LOG_SCALE_RANGE)
-        self.table = _table(raw[:, 2:], bins, 0.0)
-
-    def _residual(self, y: TensorVariable) -> tuple[TensorVariable, TensorVariable]:
-        residual = (y - self.shift) * pt.exp(-self.log_scale)
-        row = pt.arange(self.shift.shape[0])
-        row = row if y.ndim == 1 else pt.tile(row, y.shape[0])
-        return residual.ravel(), _find(self.table[0], residual.ravel(), row)
+        self.splines = Splines(raw[:, 2:], bins)
 
     def log_density(self, y: TensorVariable) -> TensorVariable:
         """Under a standard normal."""
-        return _spline_log_density(*self._arguments(y)) - self.log_scale
-
-    def _arguments(self, y: TensorVariable) -> tuple:
-        residual, position = self._residual(y)
-        return residual, self.table, position
+        z, log_derivative = self.value(y)
+        return log_derivative - 0.5 * z * z - 0.5 * math.log(2.0 * math.pi)
 
     def value(self, y: TensorVariable) -> tuple[TensorVariable, TensorVariable]:
-        """Images of points, shape (points, rows), and log derivatives."""
-        residual, position = self._residual(y)
-        x_left, inverse_width, bottom, height, left, excess, constant = (
-            column.ravel()[position] for column in self.table
-        )
-        xi = (residual - x_left) * inverse_width
-        rest = xi * (1.0 - xi)
-        inverse = 1.0 / (1.0 + excess * rest)
-        z = bottom + height * (xi * (left + xi * (1.0 - left))) * inverse
-        numerator = left + xi * (2.0 - 2.0 * left + excess * xi)
-        # The table's constant holds that of the normal density, which is not wanted here.
-        slope = constant + 0.5 * math.log(2.0 * math.pi) + pt.log(numerator * inverse * inverse)
-        return z.reshape(y.shape, ndim=2), slope.reshape(y.shape, ndim=2) - self.log_scale
+        """Images of points, shape (rows,) or (points, rows), and log derivatives."""
+        residual = (y - self.shift) * pt.exp(-self.log_scale)
+        row = pt.arange(self.shift.shape[0])
+        row = row if y.ndim == 1 else pt.tile(row, y.shape[0])
+        z, log_derivative = self.splines(residual.ravel(), row)
+        log_derivative = log_derivative.reshape(y.shape, ndim=y.ndim) - self.log_scale
+        return z.reshape(y.shape, ndim=y.ndim), log_derivative
 
 
 def log_count(

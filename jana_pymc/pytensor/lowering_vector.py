@@ -17,14 +17,13 @@ from jana_pymc.networks.conditioners import FAR, ConditionerBank, LocationScaleN
 from jana_pymc.pytensor.lowering import (
     NoLowering,
     _dense,
-    _find,
     _numpy,
     _rows_of,
-    _table,
     _to_real,
     lower,
 )
 from jana_pymc.pytensor.lowering_markovian import _is_count, log_count
+from jana_pymc.pytensor.lowering_spline import Splines
 
 MOST_KINDS = 4
 """Each kind of discrete components has a graph of its own, which takes its time to compile."""
@@ -231,20 +230,11 @@ def _monotone(
     """
     log_scale = _soft_clamp(raw[:, 1], MAX_LOG_STRETCH)
     y = (u * pt.exp(log_scale) + raw[:, 0]).ravel()
-    table = _table(raw[:, 2:], bins, 0.0)
     row = pt.arange(raw.shape[0])
-    position = _find(table[0], y, row if u.ndim == 1 else pt.tile(row, u.shape[0]))
-    x_left, inverse_width, bottom, height, left, excess, constant = (
-        column.ravel()[position] for column in table
-    )
-    xi = (y - x_left) * inverse_width
-    rest = xi * (1.0 - xi)
-    inverse = 1.0 / (1.0 + excess * rest)
-    z = bottom + height * (xi * (left + xi * (1.0 - left))) * inverse
-    numerator = left + xi * (2.0 - 2.0 * left + excess * xi)
-    # The table's constant holds that of the normal density, which is not wanted here.
-    slope = constant + 0.5 * math.log(2.0 * math.pi) + pt.log(numerator * inverse * inverse)
-    return z.reshape(u.shape, ndim=u.ndim), slope.reshape(u.shape, ndim=u.ndim) + log_scale
+    row = row if u.ndim == 1 else pt.tile(row, u.shape[0])
+    z, log_derivative = Splines(raw[:, 2:], bins)(y, row)
+    log_derivative = log_derivative.reshape(u.shape, ndim=u.ndim) + log_scale
+    return z.reshape(u.shape, ndim=u.ndim), log_derivative
 
 
 def _compress(x: TensorVariable) -> TensorVariable:
