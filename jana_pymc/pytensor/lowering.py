@@ -191,10 +191,11 @@ def _dense(network: Any, x: TensorVariable, mean: np.ndarray, sd: np.ndarray) ->
 
 def _hidden(network: Any, x: TensorVariable, mean: np.ndarray, sd: np.ndarray) -> TensorVariable:
     """What goes into the last layer of a `DenseNetwork`."""
-    first, *others = network.layers[:-1]
+    layers = network.layers[:-1]
     x = barrier(x)
-    if isinstance(first, Residual):  # its input is as wide as it is itself, and is needed
-        return _layers([first, *others], (x - mean) / sd)
+    if not layers or isinstance(layers[0], Residual):  # which needs its input
+        return _layers(layers, (x - mean) / sd)
+    first, *others = layers
     weight = _numpy(first.weight).T / sd[:, None]
     bias = _numpy(first.bias) - mean @ weight
     return _layers(others, x @ pt.constant(weight) + pt.constant(bias))

@@ -180,9 +180,10 @@ class LogDensityAndPullback(_Batched):
         with torch.enable_grad():
             log_prob = self._log_prob(observables, parameters, conditions, group)
             finite = torch.where(torch.isfinite(log_prob), log_prob, 0.0)
+            # Of a number: torch loads half a second's worth of modules to check a cotangent.
             # Categories enter through an index, which has no slope: zeros, not an error.
             slopes = torch.autograd.grad(
-                finite, [observables, parameters], cotangent, materialize_grads=True
+                torch.dot(finite, cotangent), [observables, parameters], materialize_grads=True
             )
         return [log_prob.detach().numpy(), *(slope.numpy() for slope in slopes)]
 
