@@ -13,8 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 FORMAT = "jana_pymc"
-VERSION = 2
-"""1 had splines that ended differently towards bounds that are parameters."""
+VERSION = 1
 
 
 class StorageError(ValueError):
@@ -80,7 +79,7 @@ def read(path: Path, *, kind: str) -> tuple[dict[str, Tensor], Any]:
     FileNotFoundError, IsADirectoryError
         If there is no such file.
     StorageError
-        If it is truncated, not of this package, of another kind, or of another version.
+        If it is truncated, not of this package, of another kind, or of a newer version.
     """
     path = Path(path)
     if path.is_dir():
@@ -104,9 +103,8 @@ def _check(path: Path, metadata: Mapping[str, str], kind: str) -> None:
         raise StorageError(f"{str(path)!r} was not written by {FORMAT}.")
     if metadata.get("kind") != kind:
         raise StorageError(f"{str(path)!r} holds a {metadata.get('kind')!r}, expected a {kind!r}.")
-    version = int(metadata["version"])
-    if version != VERSION:
-        advice = f"install a newer {FORMAT}" if version > VERSION else "train again"
+    if int(metadata["version"]) > VERSION:
         raise StorageError(
-            f"{str(path)!r} has format version {version}, this {FORMAT} reads {VERSION}: {advice}."
+            f"{str(path)!r} has format version {metadata['version']}, this {FORMAT} reads up to "
+            f"{VERSION}; install a newer {FORMAT}."
         )

@@ -1,4 +1,4 @@
-"""Monotonic rational-quadratic splines with a learned domain and linear tails, or steeper ones."""
+"""Monotonic rational-quadratic splines with a learned domain and linear tails."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import linear, softplus
 
-from jana_pymc.flows.wall import CUT, steepened, straightened
-
 N_FIELDS = 6
 MINIMUM = 1e-3
 """Smallest bin width, bin height and knot derivative: keeps the inverse well conditioned."""
@@ -22,7 +20,7 @@ class SplineLayout(NamedTuple):
     """The constant, linear map from spline parameters to the table of its bins.
 
     Left edge, widths, heights and derivatives enter each bin's six fields linearly, so that the
-    whole table is one matrix product. The same arrays serve torch and PyTensor.
+    whole table is one matrix product. The same two arrays serve torch and PyTensor.
 
     Attributes
     ----------
@@ -30,14 +28,11 @@ class SplineLayout(NamedTuple):
     offset : ndarray, shape ((K + 2) * 6,)
     shift : ndarray, shape (3 K + 3,)
         Added to the raw parameters; a network that returns zeros yields the identity.
-    total_height : float or None
-        What the heights of the inner bins add up to, if both ends are fixed.
     """
 
     matrix: np.ndarray
     offset: np.ndarray
     shift: np.ndarray
-    total_height: float | None
 
 
 def n_spline_parameters(n_bins: int) -> int:
@@ -46,15 +41,12 @@ def n_spline_parameters(n_bins: int) -> int:
 
 
 @lru_cache
-def spline_layout(
-    n_bins: int, half_width: float = 4.0, walls: tuple[int, ...] = ()
-) -> SplineLayout:
+def spline_layout(n_bins: int, half_width: float = 4.0) -> SplineLayout:
     """Build the linear map from (edges, widths, heights, derivatives) to the bins' fields.
 
-    The K inner bins are flanked by two that stand for the linear tails: pieces whose two
-    derivatives equal their slope, which are straight lines everywhere, also outside [0, 1], so
-    that the tails need no branch. The right one is mirrored, with negative width and height:
-    a position in either tail is one below zero.
+    The K inner bins are flanked by two that stand for the linear tails: a rational-quadratic
+    piece whose two derivatives equal its slope is a straight line everywhere, also outside [0, 1],
+    so that the tails need no branch.
 
     Parameters
     ----------
@@ -62,9 +54,6 @@ def spline_layout(
         Number K of inner bins.
     half_width : float
         The identity spline, which raw parameters of zero give, spans [-half_width, half_width].
-    walls : tuple of {-1, 1}
-        Sides on which the outermost knot lies, and the identity ends, at ∓ `CUT`; the lower edge
-        of the bins is no parameter then. See `steepened`.
     """
     k = n_bins
     left, bottom = 0, 1
@@ -81,36 +70,23 @@ def spline_layout(
             table[widths[b - 1], b, 1] = table[heights[b - 1], b, 3] = 1.0
             table[derivatives[b - 1], b, 4] = table[derivatives[b], b, 5] = 1.0
         else:
-            edge, direction = (derivatives[0], 1.0) if b == 0 else (derivatives[-1], -1.0)
-            offset[b, 1] = table[edge, b, 3] = direction
-            table[edge, b, 4:] = 1.0
-    if walls:
-        table[bottom, :, 2] = 0.0
-    if -1 in walls:
-        offset[:, 2] = -CUT
-    elif 1 in walls:  # counted from above
-        table[heights, :, 2] -= 1.0
-        offset[:, 2] = CUT
+            edge = derivatives[0] if b == 0 else derivatives[-1]
+            offset[b, 1] = 1.0
+            table[edge, b, 3:] = 1.0
     offset = offset.ravel() + MINIMUM * table[2:].sum(0).ravel()
-    low, high = (-CUT if -1 in walls else -half_width), (CUT if 1 in walls else half_width)
     shift = np.zeros(n_spline_parameters(k))
-    shift[left] = shift[bottom] = low
-    shift[2 : 2 + 2 * k] = np.log(np.expm1((high - low) / k - MINIMUM))
+    shift[left] = shift[bottom] = -half_width
+    shift[2 : 2 + 2 * k] = np.log(np.expm1(2 * half_width / k - MINIMUM))
     shift[derivatives] = np.log(np.expm1(1.0 - MINIMUM))
-    total = 2.0 * CUT - k * MINIMUM if len(walls) == 2 else None
-    return SplineLayout(table.reshape(table.shape[0], -1), offset, shift, total)
+    return SplineLayout(table.reshape(table.shape[0], -1), offset, shift)
 
 
 @cache
 def _layout_on(
-    n_bins: int,
-    half_width: float,
-    walls: tuple[int, ...],
-    dtype: torch.dtype,
-    device: torch.device,
+    n_bins: int, half_width: float, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`spline_layout` as tensors, which travel to a device once."""
-    arrays = spline_layout(n_bins, half_width, walls)[:3]
+    arrays = spline_layout(n_bins, half_width)
     with torch.inference_mode(False):  # else tensors of a first call in it could not be trained on
         matrix, offset, shift = (torch.as_tensor(a, dtype=dtype, device=device) for a in arrays)
     return matrix, offset, shift
@@ -125,7 +101,7 @@ class SplineTable:
         Unconstrained parameters, as a network returns them.
     n_bins : int
         Number K of inner bins.
-    half_width, walls
+    half_width : float
         See `spline_layout`.
 
     References
@@ -136,22 +112,11 @@ class SplineTable:
        NeurIPS.
     """
 
-    def __init__(
-        self,
-        raw: Float[Tensor, "*batch p"],
-        n_bins: int,
-        half_width: float = 4.0,
-        walls: tuple[int, ...] = (),
-    ):
-        matrix, offset, shift = _layout_on(n_bins, half_width, walls, raw.dtype, raw.device)
+    def __init__(self, raw: Float[Tensor, "*batch p"], n_bins: int, half_width: float = 4.0):
+        matrix, offset, shift = _layout_on(n_bins, half_width, raw.dtype, raw.device)
         raw = raw + shift
         # Of all, and then cut: what is cut first has gaps in memory, and takes ten times as long.
         positive = torch.cat([raw[..., :2], softplus(raw)[..., 2:]], dim=-1)
-        total = spline_layout(n_bins, half_width, walls).total_height
-        if total is not None:
-            edges, widths, heights, others = positive.split([2, n_bins, n_bins, n_bins + 1], -1)
-            heights = heights * (total / heights.sum(-1, keepdim=True))
-            positive = torch.cat([edges, widths, heights, others], dim=-1)
         fields = linear(positive, matrix.T, offset)
         self.fields = fields.unflatten(-1, (n_bins + 2, N_FIELDS))
 
@@ -195,9 +160,9 @@ def unpacked(fields: Float[Tensor, "*batch f"]) -> tuple[Float[Tensor, "*batch"]
 
 
 def spline_forward(
-    x: Float[Tensor, "*batch"], fields: Float[Tensor, "*batch 6"], walls: tuple[int, ...] = ()
+    x: Float[Tensor, "*batch"], fields: Float[Tensor, "*batch 6"]
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-    """Evaluate z = g(x) inside known bins, towards walls as the table's.
+    """Evaluate z = g(x) inside known bins.
 
     Returns
     -------
@@ -206,7 +171,7 @@ def spline_forward(
     """
     x_left, width, y_bottom, height, d_left, d_right = unpacked(fields)
     position = (x - x_left) / width
-    # In the tails position is beyond [0, 1], where powers of it would only cancel.
+    # In the straight tails position is beyond [0, 1], where powers of it would only cancel.
     xi = position.clamp(0.0, 1.0)
     slope = height / width
     rest = 1.0 - xi
@@ -214,17 +179,14 @@ def spline_forward(
     bend = torch.sub(d_left + d_right, slope, alpha=2.0)
     denominator = torch.addcmul(slope, bend, product)
     rise = torch.addcmul(d_left * product, slope, xi**2) / denominator
-    log_derivative = _log_derivative(xi, rest, product, slope, denominator, d_left, d_right)
-    if not walls:
-        return torch.addcmul(y_bottom, height, rise + (position - xi)), log_derivative
-    beyond, log_slope = steepened(height * (position - xi), walls)
-    return torch.addcmul(y_bottom, height, rise) + beyond, log_derivative + log_slope
+    z = torch.addcmul(y_bottom, height, rise + (position - xi))
+    return z, _log_derivative(xi, rest, product, slope, denominator, d_left, d_right)
 
 
 def spline_inverse(
-    z: Float[Tensor, "*batch"], fields: Float[Tensor, "*batch 6"], walls: tuple[int, ...] = ()
+    z: Float[Tensor, "*batch"], fields: Float[Tensor, "*batch 6"]
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-    """Solve g(x) = z inside known bins, towards walls as the table's.
+    """Solve g(x) = z inside known bins.
 
     Returns
     -------
@@ -234,10 +196,7 @@ def spline_inverse(
     x_left, width, y_bottom, height, d_left, d_right = unpacked(fields)
     slope = height / width
     above = z - y_bottom
-    tail = (above < 0.0) | (height < 0.0)
-    rise = torch.where(tail, 0.0, torch.minimum(above, height))
-    beyond = straightened(above - rise, walls)
-    height = height.abs()
+    rise = torch.minimum(above.clamp(min=0.0), height)
     bend = torch.sub(d_left + d_right, slope, alpha=2.0)
     curvature = rise * bend
     a = torch.addcmul(curvature, height, slope - d_left)
@@ -250,9 +209,8 @@ def spline_inverse(
     product = xi * rest
     denominator = torch.addcmul(slope, bend, product)
     log_derivative = _log_derivative(xi, rest, product, slope, denominator, d_left, d_right)
-    if walls:
-        log_derivative = log_derivative + steepened(beyond, walls)[1]
-    return x_left + xi * width + beyond / slope, -log_derivative
+    position = xi + (above - rise) / height
+    return torch.addcmul(x_left, position, width), -log_derivative
 
 
 def _log_derivative(

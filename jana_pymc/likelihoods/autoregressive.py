@@ -11,12 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from jana_pymc.flows.spline import (
-    SplineTable,
-    n_spline_parameters,
-    spline_forward,
-    spline_inverse,
-)
+from jana_pymc.flows.spline import SplineTable, n_spline_parameters
+from jana_pymc.flows.wall import WalledSplines
 from jana_pymc.likelihoods.support import Support
 from jana_pymc.networks.dense import DenseNetwork
 from jana_pymc.networks.moments import set_moments
@@ -230,14 +226,12 @@ class AutoregressiveLikelihood(nn.Module):
             real, log_det, inside = support.to_real(observables[:, column], own_parameters)
             y = (real - self.real_mean[j]) / self.real_sd[j]
             if j == 0:
-                table = self._splines(raw, support)
                 spline = table_group * self.n_cells + cell
-                fields = table.lookup_grouped(y, spline)
             else:
                 inputs = torch.cat([own_context, one_hot, torch.stack(earlier, -1)], -1)
-                table = self._splines(self.later_networks[j - 1](inputs), support)
-                fields = table.lookup((y[:, None] >= table.knots(0)).sum(-1))
-            z, log_derivative = spline_forward(y, fields, support.walls)
+                raw = self.later_networks[j - 1](inputs)
+                spline = torch.arange(len(y), device=y.device)
+            z, log_derivative = self._splines(raw, support).forward(y, spline)
             density = _log_normal(z) + log_derivative + log_det - torch.log(self.real_sd[j])
             log_prob = log_prob + torch.where(inside, density, -torch.inf)
             earlier.append(y)
@@ -278,14 +272,12 @@ class AutoregressiveLikelihood(nn.Module):
                 len(group), generator=generator, dtype=parameters.dtype, device=parameters.device
             )
             if j == 0:
-                table = self._splines(raw, support)
                 spline = table_group * self.n_cells + cell
-                fields = table.lookup_grouped(z, spline, field=2)
             else:
                 inputs = torch.cat([own_context, one_hot, torch.stack(earlier, -1)], -1)
-                table = self._splines(self.later_networks[j - 1](inputs), support)
-                fields = table.lookup((z[:, None] >= table.knots(2)).sum(-1))
-            y, _ = spline_inverse(z, fields, support.walls)
+                raw = self.later_networks[j - 1](inputs)
+                spline = torch.arange(len(z), device=z.device)
+            y = self._splines(raw, support).inverse(z, spline)
             real = y * self.real_sd[j] + self.real_mean[j]
             columns[column] = support.from_real(real, parameters[group])
             earlier.append(y)
@@ -318,8 +310,8 @@ class AutoregressiveLikelihood(nn.Module):
         rows = torch.cat([standardized[group], known], -1)
         return rows, rows
 
-    def _splines(self, raw: Tensor, support: Support) -> SplineTable:
-        return SplineTable(raw, self.settings.n_bins, walls=support.walls)
+    def _splines(self, raw: Tensor, support: Support) -> WalledSplines:
+        return WalledSplines(SplineTable(raw, self.settings.n_bins), support.walls)
 
     def _table(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Log probabilities of the cells and raw spline parameters for each cell."""

@@ -10,14 +10,14 @@ from pytensor.gradient import disconnected_grad
 from pytensor.tensor.variable import TensorVariable
 
 from jana_pymc.flows.spline import N_FIELDS, spline_layout
-from jana_pymc.flows.wall import CUBIC
+from jana_pymc.flows.wall import CUBIC, CUT, FARTHEST
 
 KEY_RANGE = 1e3
-"""Knots and values are told apart within ± this range; tails are found by their sides alone."""
+"""Knots and values are told apart within ± this range; tails beyond are straight lines anyway."""
 
 
 class Splines:
-    """`SplineTable` and `spline_forward` in PyTensor.
+    """`WalledSplines` in PyTensor.
 
     From the parameters to the fields of all bins it takes two matrix products and a softplus
     between them: the edges, which are of any sign, are softplus(x) − softplus(−x), and what is
@@ -42,7 +42,7 @@ class Splines:
         walls: tuple[int, ...] = (),
         layer: tuple[np.ndarray, np.ndarray] | None = None,
     ):
-        layout = spline_layout(n_bins, walls=walls)
+        layout = spline_layout(n_bins)
         n_edges, n = 2, len(layout.shift)
         split = np.concatenate([np.eye(n), -np.eye(n)[:, :n_edges], np.zeros((n, 1))], axis=1)
         one = math.log(math.expm1(1.0))  # whose softplus is 1
@@ -51,64 +51,77 @@ class Splines:
         weight, bias = weight @ split, bias @ split + shift
         positive = raw @ pt.constant(weight.reshape(len(weight), -1)) + pt.constant(bias.ravel())
         positive = pt.softplus(positive).reshape((-1, len(shift)))
-        if layout.total_height is not None:
-            heights = np.zeros(len(shift))
-            heights[n_edges + n_bins : n_edges + 2 * n_bins] = 1.0
-            factor = layout.total_height / (positive * heights).sum(axis=1, keepdims=True)
-            positive = positive * pt.switch(heights > 0.0, factor, 1.0)
         self.n_rows, self.walls = n_bins + 2, walls
         matrix = np.concatenate([layout.matrix, -layout.matrix[:n_edges], layout.offset[None]])
         by_field = np.arange(matrix.shape[1]).reshape(self.n_rows, N_FIELDS).T.ravel()
         matrix = matrix[:, by_field]
         self._fields = (positive @ pt.constant(matrix)).ravel()
-        self._knots = disconnected_grad(positive) @ pt.constant(matrix[:, 1 : self.n_rows])
+        first, positive = np.arange(1, self.n_rows), disconnected_grad(positive)
+        self._knots = [positive @ pt.constant(matrix[:, first + i * self.n_rows]) for i in (0, 2)]
 
     def __call__(
-        self, x: TensorVariable, spline: TensorVariable
+        self, y: TensorVariable, spline: TensorVariable
     ) -> tuple[TensorVariable, TensorVariable]:
         """Value and log derivative.
 
         Parameters
         ----------
-        x : TensorVariable, shape (values,)
+        y : TensorVariable, shape (values,)
         spline : TensorVariable of int, shape (values,)
             Which of the splines each value goes through.
         """
-        first = self._find(x, spline) + spline * ((N_FIELDS - 1) * self.n_rows + 1)
-        # Vectors, since PyTensor has C code for the gradient of indexing these alone.
-        x_left, width, y_bottom, height, d_left, d_right = (
-            self._fields[first + field * self.n_rows] for field in range(N_FIELDS)
-        )
-        position = (x - x_left) / width
+        inner = y
+        for side in self.walls:
+            nearest = pt.maximum if side < 0 else pt.minimum
+            inner = nearest(inner, self._start(side)[spline])
+        x_left, width, y_bottom, height, d_left, d_right = self._bins(inner, spline, axis=0)
+        position = (inner - x_left) / width
         xi = pt.clip(position, 0.0, 1.0)
         slope = height / width
-        rest = 1.0 - xi
-        product = xi * rest
-        denominator = slope + (d_left + d_right - 2.0 * slope) * product
-        rise = xi * (slope * xi + d_left * rest) / denominator
-        beyond = height * (position - xi)
-        numerator = d_right * xi * xi + d_left * rest * rest + 2.0 * slope * product
-        relative = slope / denominator
-        derivative = numerator * relative * relative
-        if self.walls:
-            towards = beyond
-            if -1 not in self.walls:
-                towards = pt.maximum(towards, 0.0)
-            if 1 not in self.walls:
-                towards = pt.minimum(towards, 0.0)
-            square = CUBIC * towards * towards
-            beyond = beyond + square * towards
-            derivative = derivative * (1.0 + 3.0 * square)
-        return y_bottom + height * rise + beyond, pt.log(derivative)
+        upper, lower, middle = pt.sqr(xi), pt.sqr(1.0 - xi), xi * (1.0 - xi)
+        denominator = slope * (upper + lower) + (d_left + d_right) * middle
+        rise = (slope * upper + d_left * middle) / denominator
+        z = y_bottom + height * (rise + (position - xi))
+        numerator = d_right * upper + d_left * lower + 2.0 * slope * middle
+        derivative = numerator * pt.sqr(slope / denominator)
+        if not self.walls:
+            return z, pt.log(derivative)
+        v = (y - inner) * derivative
+        square = CUBIC * v * v
+        return z + v * (1.0 + square), pt.log(derivative) + pt.log1p(3.0 * square)
 
-    def _find(self, x: TensorVariable, spline: TensorVariable) -> TensorVariable:
+    def _start(self, side: int) -> TensorVariable:
+        """`WalledSplines`: where each spline ends."""
+        splines = pt.arange(self._knots[0].shape[0])
+        end = pt.full_like(splines, side * CUT, dtype="float64")
+        x_left, width, y_bottom, height, d_left, d_right = self._bins(end, splines, axis=1)
+        # Solved for ξ, in the form of the root that does not cancel; tails are straight.
+        above = (end - y_bottom) / height
+        share = pt.clip(above, 0.0, 1.0)
+        left, right = d_left * width / height, d_right * width / height
+        linear = left - share * (left + right - 2.0)
+        xi = 2.0 * share / (linear + pt.sqrt(pt.sqr(linear) + 4.0 * (1.0 - linear) * share))
+        return pt.clip(x_left + width * (xi + above - share), -FARTHEST, FARTHEST)
+
+    def _bins(
+        self, values: TensorVariable, spline: TensorVariable, axis: int
+    ) -> list[TensorVariable]:
+        """Fields of the bin that holds each value, on the axis of y (0) or of z (1)."""
+        row = self._find(self._knots[axis], values, spline)
+        first = row + spline * ((N_FIELDS - 1) * self.n_rows + 1)
+        # Vectors, since PyTensor has C code for the gradient of indexing these alone.
+        return [self._fields[first + field * self.n_rows] for field in range(N_FIELDS)]
+
+    @staticmethod
+    def _find(
+        knots: TensorVariable, values: TensorVariable, spline: TensorVariable
+    ) -> TensorVariable:
         """Number of knots at or below each value, those of all splines before its own included.
 
         One search serves all: their knots are set apart by more than their range.
         """
         apart = 4.0 * KEY_RANGE
-        n_splines = self._knots.shape[0]
-        keys = pt.clip(self._knots, -KEY_RANGE, KEY_RANGE)
-        keys = (keys + apart * pt.arange(n_splines, dtype="float64")[:, None]).ravel()
-        value = pt.clip(disconnected_grad(x), -1.5 * KEY_RANGE, 1.5 * KEY_RANGE)
+        keys = pt.clip(knots, -KEY_RANGE, KEY_RANGE)
+        keys = (keys + apart * pt.arange(knots.shape[0], dtype="float64")[:, None]).ravel()
+        value = pt.clip(disconnected_grad(values), -1.5 * KEY_RANGE, 1.5 * KEY_RANGE)
         return pt.searchsorted(keys, value + apart * spline, side="right")
