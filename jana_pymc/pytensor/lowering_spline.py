@@ -83,12 +83,15 @@ class Splines:
         rise = (slope * upper + d_left * middle) / denominator
         z = y_bottom + height * (rise + (position - xi))
         numerator = d_right * upper + d_left * lower + 2.0 * slope * middle
-        derivative = numerator * pt.sqr(slope / denominator)
+        relative = slope / denominator
+        derivative = numerator * pt.sqr(relative)
         if not self.walls:
             return z, pt.log(derivative)
         v = (y - inner) * derivative
         square = CUBIC * v * v
-        return z + v * (1.0 + square), pt.log(derivative) + pt.log1p(3.0 * square)
+        return z + v * (1.0 + square), pt.log(numerator) + 2.0 * pt.log(relative) + pt.log1p(
+            3.0 * square
+        )
 
     def _start(self, side: int) -> TensorVariable:
         """`WalledSplines`: where each spline ends."""
