@@ -342,7 +342,7 @@ def _evaluate(
 ) -> tuple[TensorVariable, bool]:
     """Log density, and whether it is −inf outside the trained region already, as the Op's is.
 
-    A graph without the region's bounds takes two seconds less to compile.
+    A graph without the region's bounds is quicker to compile.
     """
     if backend != "op":
         try:

@@ -8,12 +8,15 @@ import pytensor.tensor as pt
 import pytest
 from pytensor.compile.mode import get_mode
 from pytensor.gradient import verify_grad
+from pytensor.graph.replace import vectorize_graph
 from pytensor.tensor.elemwise import Elemwise
 
 from jana_pymc import AutoregressiveSettings
 from jana_pymc.likelihoods import AutoregressiveLikelihood, Support
 from jana_pymc.pytensor import lower
 from jana_pymc.pytensor.barrier import Barrier, barrier
+
+pytestmark = pytest.mark.bridge
 
 X = np.arange(6.0).reshape(2, 3)
 
@@ -45,6 +48,13 @@ def test_barrier_stays_in_the_compiled_graph() -> None:
     compiled = pytensor.function([x], barrier(x + 1.0) + barrier(x + 2.0))
     nodes = compiled.maker.fgraph.toposort()
     assert sum(isinstance(node.op, Barrier) for node in nodes) == 2
+
+
+def test_barrier_of_a_batch_is_one_barrier() -> None:
+    x, many = pt.matrix(), pt.tensor3()
+    batched = vectorize_graph(barrier(x), {x: many})
+    assert isinstance(batched.owner.op, Barrier)
+    np.testing.assert_array_equal(batched.eval({many: X[None]}), X[None])
 
 
 def elementwise_kinds(n_layers: int) -> int:

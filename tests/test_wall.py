@@ -15,6 +15,8 @@ from jana_pymc.flows.wall import CUT, WalledSplines
 from jana_pymc.pytensor.lowering import lower
 from jana_pymc.simulation import Continuous
 
+pytestmark = pytest.mark.bridge
+
 WALLS = pytest.mark.parametrize("walls", [(-1,), (1,), (-1, 1)])
 
 

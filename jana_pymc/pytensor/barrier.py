@@ -7,6 +7,7 @@ from typing import Any
 import pytensor.tensor as pt
 from pytensor.compile.ops import TypeCastingOp
 from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.replace import _vectorize_node
 
 from jana_pymc.pytensor._compat import infer_shape_arguments, with_gradient
 
@@ -37,3 +38,9 @@ class Barrier(TypeCastingOp):
 
 
 barrier = Barrier()
+
+
+@_vectorize_node.register(Barrier)
+def _of_a_batch(op: Barrier, node: Apply, batched: Variable) -> Apply:
+    """The identity of a batch of matrices is one too."""
+    return op.make_node(batched)
