@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pymc as pm
-from pymc.model.transform.conditioning import remove_value_transforms
+import pytensor
 from pytensor.compile.mode import Mode
+from pytensor.graph.replace import clone_replace
 
 PRIOR_DRAWS = 500
 
+SWAPS = 30
+"""Other draws whose value an element of a variable is given, in search of a possible one."""
+
 INTERPRETED = Mode(linker="py", optimizer=None)
 """A few hundred densities are not worth compiling for, which takes half a minute."""
+
+Point = list[np.ndarray]
+"""A value for each free variable."""
 
 
 def initvals(
@@ -31,13 +40,16 @@ def initvals(
     Returns
     -------
     dict of str to ndarray
-        Empty if PyMC's own start will do; else the prior draw with the highest log density, one
-        value for each free variable.
+        Empty if PyMC's own start will do; else a value for each free variable: the prior draw with
+        the highest log density, or, where all are impossible, one whose elements are exchanged for
+        those of other draws until it is possible.
 
     Raises
     ------
+    TypeError
+        If the model is none.
     ValueError
-        If the density is zero at all of 500 prior draws.
+        If no start is found, or the prior cannot be drawn from.
 
     Examples
     --------
@@ -49,17 +61,82 @@ def initvals(
     True
     """
     model = pm.modelcontext(model)
+    if not isinstance(model, pm.Model):
+        raise TypeError(f"model is a {type(model).__name__}, expected a pymc.Model.")
     if np.isfinite(model.compile_logp(mode=INTERPRETED)(model.initial_point())):
         return {}
-    names = [rv.name for rv in model.free_RVs]
-    draws = pm.draw(model.free_RVs, draws=PRIOR_DRAWS, random_seed=random_seed, mode=INTERPRETED)
-    log_density = remove_value_transforms(model).compile_logp(mode=INTERPRETED)
-    points = [dict(zip(names, values, strict=True)) for values in zip(*draws, strict=True)]
-    scores = np.array([log_density(point) for point in points])
-    if not np.isfinite(scores).any():
+    rng = np.random.default_rng(random_seed)
+    free = model.free_RVs
+    try:
+        drawn = pm.draw(free, PRIOR_DRAWS, random_seed=int(rng.integers(2**31)), mode=INTERPRETED)
+    except NotImplementedError as error:
         raise ValueError(
-            f"the density is zero at PyMC's start and at {PRIOR_DRAWS} prior draws: prior and data "
-            "contradict each other, or the prior is so wide that a start must be given by hand, "
-            "pm.sample(initvals={...})."
+            "no start can be sought: the prior has a variable that cannot be drawn from, such as "
+            "pm.Flat. Give a start by hand, pm.sample(initvals={...})."
+        ) from error
+    points = [list(values) for values in zip(*drawn, strict=True)]
+    terms = _log_density_terms(model)
+    scores = [_score(terms(*point)) for point in points]
+    best = max(range(PRIOR_DRAWS), key=scores.__getitem__)
+    point = points[best]
+    if scores[best][0] < 0:
+        point = _repaired(terms, points, best, rng)
+    found = terms(*point)
+    if _score(found)[0] < 0:
+        variables = [*model.basic_RVs, *model.potentials]
+        at_fault = [
+            variable.name
+            for variable, term in zip(variables, found, strict=True)
+            if not np.isfinite(term).all()
+        ]
+        raise ValueError(
+            f"the density of {', '.join(at_fault)} is zero at PyMC's start and at {PRIOR_DRAWS} "
+            "prior draws: prior and data contradict each other, or the prior is so wide that a "
+            "start must be given by hand, pm.sample(initvals={...})."
         )
-    return points[int(np.nanargmax(np.where(np.isfinite(scores), scores, -np.inf)))]
+    return {rv.name: value for rv, value in zip(free, point, strict=True)}
+
+
+def _log_density_terms(model: pm.Model) -> Callable[..., list[np.ndarray]]:
+    """Terms of the log density as a function of the free variables on their own scale."""
+    inputs = {rv: rv.type() for rv in model.free_RVs}
+    transformed = []
+    for rv in model.free_RVs:
+        transform = model.rvs_to_transforms[rv]
+        transformed.append(rv if transform is None else transform.forward(rv, *rv.owner.inputs))
+    values = [model.rvs_to_values[rv] for rv in model.free_RVs]
+    of_inputs = dict(zip(values, clone_replace(transformed, inputs), strict=True))
+    terms = clone_replace(model.logp(sum=False, jacobian=False), of_inputs)
+    return pytensor.function(
+        list(inputs.values()), terms, mode=INTERPRETED, on_unused_input="ignore"
+    )
+
+
+def _score(terms: Sequence[np.ndarray]) -> tuple[int, float]:
+    """Minus the number of impossible terms, and the log density of the others."""
+    flat = np.concatenate([np.ravel(term) for term in terms])
+    possible = np.isfinite(flat)
+    return -int((~possible).sum()), float(flat[possible].sum())
+
+
+def _repaired(
+    terms: Callable[..., list[np.ndarray]], points: list[Point], best: int, rng: np.random.Generator
+) -> Point:
+    """Exchange elements for those of other draws as long as fewer terms are impossible.
+
+    Of many groups with a bound of its own each, hardly any draw is possible for all together.
+    """
+    point = [np.array(value) for value in points[best]]
+    possible = _score(terms(*point))[0]
+    for i, value in enumerate(point):
+        for element in np.ndindex(value.shape[:1]):
+            for other in rng.choice(len(points), SWAPS, replace=False):
+                if possible == 0:
+                    return point
+                trial = value.copy()
+                trial[element] = points[other][i][element]
+                found = _score(terms(*point[:i], trial, *point[i + 1 :]))[0]
+                if found > possible:
+                    point[i] = value = trial
+                    possible = found
+    return point

@@ -294,8 +294,39 @@ def test_initial_values_have_a_finite_density() -> None:
 
 
 def test_impossible_initial_values_are_refused() -> None:
-    with pytest.raises(ValueError, match="prior and data contradict each other"):
+    with pytest.raises(ValueError, match=r"density of y is zero .* contradict each other"):
         jana.initvals(start_model(0.5, 0.9), random_seed=1)
+
+
+def test_other_variables_are_no_obstacle() -> None:
+    with start_model(LOW, 0.9) as model:
+        mean, sd = pm.Normal("mean", initval=0.3), pm.HalfNormal("sd")
+        pm.Normal("of group", mean, sd, shape=3)
+        pm.Categorical("kind", [0.2, 0.8])
+        pm.Dirichlet("share", np.ones(3))
+    start = jana.initvals(model, random_seed=1)
+    assert list(start) == [rv.name for rv in model.free_RVs]
+    assert start["t0"] < 0.2
+
+
+def test_groups_with_bounds_of_their_own_find_a_start_together() -> None:
+    n = 12
+    times = np.column_stack([np.linspace(0.2, 2.0, 4 * n), np.arange(4 * n) % 2])
+    group = np.arange(4 * n) % n
+    with pm.Model() as model:
+        t0 = pm.Uniform("t0", LOW, 0.9, shape=n)
+        RT("y", v=0.5, t0=t0[group], observed=times)
+    start = jana.initvals(model, random_seed=1)
+    assert (start["t0"] < times[:n, 0]).all()
+
+
+def test_start_of_what_cannot_be_drawn_or_is_no_model_is_refused() -> None:
+    with start_model(LOW, 0.9) as model:
+        pm.Flat("anywhere")
+    with pytest.raises(ValueError, match=r"cannot be drawn from, such as\s+pm\.Flat"):
+        jana.initvals(model)
+    with pytest.raises(TypeError, match=r"expected a pymc\.Model"):
+        jana.initvals(3)
 
 
 # Bad input
