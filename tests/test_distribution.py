@@ -639,6 +639,11 @@ def test_missing_values_may_lie_wherever_recorded_ones_can(truncation, contamina
     assert found == pytest.approx(np.trapezoid(np.exp(alone), x), rel=2e-3)
 
 
+def test_complex_data_are_named() -> None:
+    with pm.Model(), pytest.raises(TypeError, match=r"observables\['rt'\] is complex"):
+        RT("y", v=0.5, t0=0.3, observed=np.array([[1.0 + 1.0j, 1.0]]))
+
+
 def test_no_observations() -> None:
     assert pm.draw(RT.dist(v=0.5, t0=0.3, size=0)).shape == (0, 2)
     with pm.Model(), pytest.raises(ValueError, match="the data set is empty"):

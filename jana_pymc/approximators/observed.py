@@ -284,7 +284,9 @@ def _numeric_columns(schema: DataSchema, data: Any) -> dict[str, Any] | None:
     else:
         fits = named is not None and set(named) == set(kinds)
         columns = {name: data[name] for name in kinds} if fits else {}
-    for column in columns.values():
+    for name, column in columns.items():
+        if not isinstance(column, Variable) and np.iscomplexobj(column):
+            raise TypeError(f"observables[{name!r}] is complex; expected real numbers.")
         if isinstance(column, Variable) or np.asarray(column).dtype.kind not in "biuf":
             return None
     if any(np.ndim(columns[name]) < len(kind.shape) for name, kind in kinds.items() if columns):
