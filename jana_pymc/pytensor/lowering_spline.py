@@ -84,14 +84,13 @@ class Splines:
         z = y_bottom + height * (rise + (position - xi))
         numerator = d_right * upper + d_left * lower + 2.0 * slope * middle
         relative = slope / denominator
-        derivative = numerator * pt.sqr(relative)
+        # Of the factors, since the gradient of a product's logarithm takes longer.
+        log_derivative = pt.log(numerator) + 2.0 * pt.log(relative)
         if not self.walls:
-            return z, pt.log(derivative)
-        v = (y - inner) * derivative
+            return z, log_derivative
+        v = (y - inner) * numerator * pt.sqr(relative)
         square = CUBIC * v * v
-        return z + v * (1.0 + square), pt.log(numerator) + 2.0 * pt.log(relative) + pt.log1p(
-            3.0 * square
-        )
+        return z + v * (1.0 + square), log_derivative + pt.log1p(3.0 * square)
 
     def _start(self, side: int) -> TensorVariable:
         """`WalledSplines`: where each spline ends."""
