@@ -44,7 +44,7 @@ def first_draw(backend: str, sampler: str, n_trials: int) -> float:
     with prior() as user_model:
         parameters = {name: user_model[name] for name in model.layout.names}
         likelihood("y", **parameters, observed=data, backend=backend)
-        start = {"v": 1.0, "a": 1.5, "t0": 0.3, "w": 0.5}  # numbers: looking for them compiles too
+        start = {"v": 1.0, "a": 1.5, "t0": 0.3, "w": 0.5}  # by hand: the clock is cold
         before = time.perf_counter()
         if sampler == "nutpie":
             import nutpie  # noqa: PLC0415
