@@ -101,7 +101,7 @@ def log_density(case: Case, frozen: Frozen, x: np.ndarray, theta: Any) -> Any:
     rows = pt.constant(x[:, None])
     if case.settings.memory == 0:
         return lower(frozen.network, rows, theta, None, None)
-    return LogDensity(frozen)(rows[None], theta, np.zeros((1, len(x), 0)))
+    return LogDensity(frozen)(rows[None], np.zeros((1, len(x), 0)), None, theta)
 
 
 def milliseconds(case: Case, frozen: Frozen, x: np.ndarray) -> float:

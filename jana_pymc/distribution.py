@@ -259,7 +259,10 @@ def log_density(
     if conditions is not None:
         conditions = _checked(schema.conditions, conditions, "conditions")
     matrix, group = _distinct(approximator.layout, parameters, batch, n_batch)
-    log_prob, knows_region = _evaluate(approximator, backend, events, matrix, group, conditions)
+    numbers = None if group is not None else _numbers(approximator.layout, parameters)
+    log_prob, knows_region = _evaluate(
+        approximator, backend, events, matrix, group, conditions, numbers
+    )
     if correction is not None:
         log_prob = log_prob - correction.at(matrix, group, conditions)
     if truncation is not None:
@@ -339,10 +342,11 @@ def _evaluate(
     matrix: TensorVariable,
     group: TensorVariable | None,
     conditions: TensorVariable | None,
+    numbers: list[TensorVariable] | None,
 ) -> tuple[TensorVariable, bool]:
     """Log density, and whether it is −inf outside the trained region already, as the Op's is.
 
-    A graph without the region's bounds is quicker to compile.
+    A graph without the region's bounds, or a matrix of ``numbers``, is quicker to compile.
     """
     if backend != "op":
         try:
@@ -353,9 +357,9 @@ def _evaluate(
     n_events = events.type.shape[0]
     if group is None:
         n_events = events.shape[0] if n_events is None else n_events
-        matrix, group = matrix[0], pt.zeros(n_events, dtype="int64")
+        group = pt.zeros(n_events, dtype="int64")
     known = pt.zeros((*tuple(events.shape)[:-1], 0)) if conditions is None else conditions
-    return LogDensity(approximator)(events, matrix, known, group), True
+    return LogDensity(approximator)(events, known, group, *(numbers or [matrix])), True
 
 
 def _in_region(region: np.ndarray, matrix: TensorVariable) -> TensorVariable:
@@ -379,8 +383,9 @@ def _distinct(
         for p, s in zip(parameters, layout.shapes.values(), strict=True)
     ]
     if all(scalar):
-        if not any(layout.shapes.values()):  # fewer Ops, quicker to compile
-            return pt.stack([p.squeeze() for p in parameters])[None], None
+        numbers = _numbers(layout, parameters)
+        if numbers is not None:  # fewer Ops, quicker to compile
+            return pt.stack(numbers)[None], None
         return pt.concatenate([p.reshape((1, -1)) for p in parameters], axis=1), None
     index = _common_index(layout, parameters, scalar) if n_batch == 1 else None
     columns = []
@@ -398,6 +403,11 @@ def _distinct(
     for p, shape in zip(parameters, layout.shapes.values(), strict=True):
         columns.append(_as_rows(p, shape, batch))
     return pt.concatenate(columns, axis=1), pt.arange(columns[0].shape[0])
+
+
+def _numbers(layout: ParameterLayout, parameters: Any) -> list[TensorVariable] | None:
+    """Parameters of a single group as they are, if each of them is a number."""
+    return None if any(layout.shapes.values()) else [p.squeeze() for p in parameters]
 
 
 def _as_rows(p: TensorVariable, shape: tuple[int, ...], batch: Any) -> TensorVariable:

@@ -169,7 +169,7 @@ def test_verify_grad_on_the_op_itself() -> None:
 
     def rows(parameters, first):
         data = pt.set_subtensor(pt.constant(x)[:, 0], first)
-        return LogDensity(approximator)(data, parameters, known)
+        return LogDensity(approximator)(data, known, None, parameters)
 
     verify_grad(rows, [theta, x[:, 0]], rng=np.random.default_rng(0), mode=PYTHON)
 
@@ -177,7 +177,7 @@ def test_verify_grad_on_the_op_itself() -> None:
 def test_op_is_impossible_and_flat_outside_the_trained_region() -> None:
     approximator = LIKELIHOODS["lower bound a parameter"]
     theta, data = pt.dmatrix("theta"), np.array([[1.2, 0.0]] * 3)
-    logp = LogDensity(approximator)(pt.constant(data), theta, np.zeros((3, 0)))
+    logp = LogDensity(approximator)(pt.constant(data), np.zeros((3, 0)), None, theta)
     run = pytensor.function([theta], [logp, pytensor.grad(logp[:1].sum(), theta)], mode=PYTHON)
     points = np.array([[0.85, 0.15], [HIGH + 1e-6, 0.15], [0.85, LOW - 0.5]])
     values, slopes = run(points)
@@ -296,7 +296,8 @@ def test_a_batch_of_graphs_is_one_call_with_more_groups(single: bool, monkeypatc
     x = np.column_stack([rng.uniform(1.0, 2.0, 5), rng.integers(2, size=5)])
     group = np.zeros(5, dtype=int) if single else np.array([1, 0, 2, 2, 0])
     data, theta = pt.dmatrix("data"), pt.dvector("theta") if single else pt.dmatrix("theta")
-    logp = LogDensity(approximator)(data, theta, np.zeros((5, 0)), group)
+    parameters = (theta[0], theta[1]) if single else (theta,)
+    logp = LogDensity(approximator)(data, np.zeros((5, 0)), group, *parameters)
     outputs = [logp, *pytensor.grad((logp * np.arange(5.0)).sum(), [theta, data])]
     draws = rng.uniform(0.3, 0.7, (4, 2) if single else (4, 3, 2))
     many = pt.tensor("draws", shape=(None,) * draws.ndim, dtype="float64")
@@ -400,8 +401,12 @@ def test_network_without_a_lowering_says_so_and_runs_as_an_op() -> None:
 
 
 def test_op_refuses_inputs_of_the_wrong_rank() -> None:
-    with pytest.raises(TypeError, match="parameters has 3 dimensions, expected 1 or 2"):
-        LogDensity(reaction_times())(pt.dmatrix(), pt.dtensor3(), pt.dmatrix())
+    op, rows = LogDensity(reaction_times()), pt.dmatrix()
+    for parameters in ([pt.dtensor3()], [pt.dvector()], [pt.dmatrix(), pt.dscalar()]):
+        with pytest.raises(TypeError, match="expected one matrix"):
+            op(rows, rows, None, *parameters)
+    with pytest.raises(TypeError, match="conditions has 3 dimensions, expected 2"):
+        op(rows, pt.dtensor3(), None, rows)
 
 
 def test_op_leaves_the_number_of_threads_as_it_was() -> None:

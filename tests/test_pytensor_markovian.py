@@ -126,7 +126,7 @@ def test_op_gives_what_torch_gives(components: str, settings: str) -> None:
     cotangent = np.array([0.7, -1.3])
     everywhere = np.array([[-np.inf], [np.inf]]) * np.ones(theta.shape[1])
     x, parameters = pt.dtensor3(), pt.dmatrix()
-    logp = LogDensity(Frozen("one", network, everywhere))(x, parameters, known_sets.numpy())
+    logp = LogDensity(Frozen("one", network, everywhere))(x, known_sets.numpy(), None, parameters)
     slopes = pytensor.grad(logp @ cotangent, [parameters, x])
     run = pytensor.function([x, parameters], [logp, *slopes], mode=REWRITTEN)
     weights = torch.tensor(cotangent).repeat_interleave(5)

@@ -6,6 +6,7 @@ import contextlib
 import math
 import threading
 import warnings
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,32 +56,29 @@ class _Batched(Op):
     def __init__(self, frozen: FrozenNetwork):
         self.frozen = frozen
 
-    def make_node(
-        self,
-        observables: Any,
-        parameters: Any,
-        conditions: Any,
-        group: Any = None,
-        *cotangent: Any,
-    ) -> Apply:
+    def make_node(self, observables: Any, conditions: Any, group: Any, *others: Any) -> Apply:
         """Apply to rows, or to sequences: the number of dimensions of the observables decides."""
-        inputs = [
-            pt.cast(pt.as_tensor_variable(i), "float64")
-            for i in (observables, parameters, conditions, *cotangent)
-        ]
-        n_dims = 3 if inputs[0].type.ndim == 3 else 2
-        # A single vector of parameters needs no matrix, which the gradient would take apart.
-        names = {"observables": (n_dims,), "parameters": (1, 2), "conditions": (n_dims,)}
-        for (name, expected), variable in zip(names.items(), inputs, strict=False):
-            if variable.type.ndim not in expected:
-                raise TypeError(
-                    f"{name} has {variable.type.ndim} dimensions, expected "
-                    f"{' or '.join(map(str, expected))}."
-                )
-        index = pt.arange(inputs[0].shape[0]) if group is None else pt.as_tensor_variable(group)
-        inputs.insert(3, pt.cast(index, "int64"))
-        log_prob = pt.vector(dtype="float64", shape=inputs[0].type.shape[:1])
+        observables, conditions, *values = (
+            pt.cast(pt.as_tensor_variable(i), "float64") for i in (observables, conditions, *others)
+        )
+        n_dims = 3 if observables.type.ndim == 3 else 2
+        for name, variable in {"observables": observables, "conditions": conditions}.items():
+            if variable.type.ndim != n_dims:
+                raise TypeError(f"{name} has {variable.type.ndim} dimensions, expected {n_dims}.")
+        ranks = [parameter.type.ndim for parameter in self._parameters(values)]
+        if ranks != [2] and any(ranks):
+            raise TypeError(
+                f"parameters of {ranks} dimensions; expected one matrix (groups, parameters), "
+                "or a number for each parameter."
+            )
+        index = pt.arange(observables.shape[0]) if group is None else pt.as_tensor_variable(group)
+        inputs = [observables, conditions, pt.cast(index, "int64"), *values]
+        log_prob = pt.vector(dtype="float64", shape=observables.type.shape[:1])
         return Apply(self, inputs, [log_prob, *(i.type() for i in self._like(inputs))])
+
+    def _parameters(self, others: Sequence[Any]) -> Sequence[Any]:
+        """What the inputs after the group hold of parameters: a matrix, or numbers."""
+        return others
 
     def _like(self, inputs: Any) -> Any:
         """Inputs whose shapes the outputs after the first have."""
@@ -111,7 +109,6 @@ class _Batched(Op):
     ) -> Tensor:
         """Log density of each row or sequence, −inf outside the trained region."""
         low, high = torch.from_numpy(self.frozen.region)
-        parameters = torch.atleast_2d(parameters)
         inside = ((parameters >= low) & (parameters <= high)).all(-1)
         # At the region's edge instead of outside, where slopes need not be finite.
         parameters = parameters.clamp(low, high)
@@ -129,16 +126,17 @@ class _Batched(Op):
 class LogDensity(_Batched):
     """Log density of each row of observables, or of each sequence, given its parameters.
 
-    Inputs, float64: observables (rows, components), distinct parameters (groups, parameters), or
-    (parameters,) of a single group, conditions (rows, conditions), and the group of each row,
-    integers (rows,), by default its own; of sequences, observables (sets, obs, components),
-    conditions (sets, obs, conditions), and the group of each. Output: (rows,) or (sets,), −inf for
-    parameters outside the trained region, where the slopes are zero.
+    Inputs: observables (rows, components), conditions (rows, conditions), the group of each row,
+    integers (rows,), by default its own, and the distinct parameters (groups, parameters), or the
+    parameters of a single group one by one, as numbers; of sequences, observables
+    (sets, obs, components), conditions (sets, obs, conditions), and the group of each. Output:
+    (rows,) or (sets,), −inf for parameters outside the trained region, where the slopes are zero.
     """
 
     def _evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """As many rows at once as the memory should hold."""
-        observables, parameters, conditions, group = (torch.tensor(i) for i in inputs)
+        observables, conditions, group = map(torch.tensor, inputs[:3])
+        parameters = _matrix(inputs[3:])
         size = max(1, ROWS_AT_ONCE // max(1, math.prod(observables.shape[1:-1])))
         parts = []
         with torch.no_grad():
@@ -146,18 +144,18 @@ class LogDensity(_Batched):
                 *(t.split(size) for t in (observables, conditions, group)), strict=True
             ):
                 own, within = torch.unique(index, return_inverse=True)
-                theta = torch.atleast_2d(parameters)[own]
-                parts.append(self._log_prob(rows, theta, known, within))
+                parts.append(self._log_prob(rows, parameters[own], known, within))
         return [torch.cat(parts).numpy()]
 
     def _vjp(
         self, inputs: list[Variable], outputs: list[Variable], cotangents: list[Any]
     ) -> list[Any]:
-        _, d_observables, d_parameters = LogDensityAndPullback(self.frozen)(*inputs, *cotangents)
-        return [d_observables, d_parameters, disconnected_type(), disconnected_type()]
+        pullback = LogDensityAndPullback(self.frozen)
+        _, d_observables, *d_parameters = pullback(*inputs, *cotangents)
+        return [d_observables, disconnected_type(), disconnected_type(), *d_parameters]
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
-        return [[True], [True], [False], [False]]
+        return [[i not in (1, 2)] for i in range(len(node.inputs))]
 
 
 @runs_in_object_mode
@@ -166,15 +164,21 @@ class LogDensityAndPullback(_Batched):
 
     Inputs as of `LogDensity`, and a cotangent (rows,). Outputs: log density (rows,), and what the
     cotangent gives the observables, (rows, components), and the distinct parameters,
-    (groups, parameters). That torch itself sums over the rows of a group leaves PyTensor little
-    to compile, and the network runs once for each group.
+    (groups, parameters) or numbers. That torch itself sums over the rows of a group leaves
+    PyTensor little to compile, and the network runs once for each group.
     """
 
+    def _parameters(self, others: Sequence[Any]) -> Sequence[Any]:
+        return others[:-1]
+
     def _like(self, inputs: Any) -> Any:
-        return inputs[:2]
+        return [inputs[0], *inputs[3:-1]]
 
     def _evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        observables, parameters, conditions, group, cotangent = (torch.tensor(i) for i in inputs)
+        observables, conditions, group, cotangent = (
+            torch.tensor(i) for i in (*inputs[:3], inputs[-1])
+        )
+        parameters = _matrix(inputs[3:-1])
         observables.requires_grad_()
         parameters.requires_grad_()
         with torch.enable_grad():
@@ -185,7 +189,15 @@ class LogDensityAndPullback(_Batched):
             slopes = torch.autograd.grad(
                 torch.dot(finite, cotangent), [observables, parameters], materialize_grads=True
             )
-        return [log_prob.detach().numpy(), *(slope.numpy() for slope in slopes)]
+        d_observables, d_parameters = (slope.numpy() for slope in slopes)
+        numbers = inputs[3].ndim == 0
+        by_input = map(np.asarray, d_parameters[0]) if numbers else [d_parameters]
+        return [log_prob.detach().numpy(), d_observables, *by_input]
+
+
+def _matrix(parameters: list[np.ndarray]) -> Tensor:
+    """Distinct parameters (groups, parameters): the input itself, or numbers as a single row."""
+    return torch.tensor(parameters[0] if parameters[0].ndim else np.array([parameters]))
 
 
 @_vectorize_node.register(LogDensity)
@@ -199,39 +211,51 @@ def _as_more_rows(op: _Batched, node: Apply, *batched: Variable) -> Any:
     shapes = [tuple(b.shape)[: b.type.ndim - n] for b, n in zip(batched, core, strict=True)]
     batch = pt.broadcast_shape(*shapes, arrays_are_shapes=True)
     n_sets = pt.prod(pt.stack(batch))
-    n_groups = batched[1].shape[-2] if core[1] == 2 else 1
-    flat = []
-    for position, (variable, n) in enumerate(zip(batched, core, strict=True)):
-        own = tuple(variable.shape)[variable.type.ndim - n :]
-        if variable.type.shape[-1] == 0:  # which NumPy cannot reshape
-            flat.append(pt.zeros((n_sets * own[0], *own[1:])))
-            continue
-        full = pt.broadcast_to(variable, (*batch, *own))
-        if position == 3:  # each set of the batch has its own groups
-            full = full.reshape((n_sets, own[0])) + n_groups * pt.arange(n_sets)[:, None]
-        if position == 1:
-            flat.append(full.reshape((n_sets * n_groups, own[-1])))
-        else:
-            flat.append(full.reshape((n_sets * own[0], *own[1:]), ndim=n))
-    outputs = op.make_node(*flat).outputs
-    rows = tuple(batched[0].shape)[-core[0] :]
-    own_shapes = [rows[:1], rows, tuple(batched[1].shape)[-core[1] :]]
-    return [
-        o.reshape((*batch, *own), ndim=n_batch + len(own))
-        for o, own in zip(outputs, own_shapes, strict=False)
+    full = [
+        pt.broadcast_to(variable, (*batch, *tuple(variable.shape)[variable.type.ndim - n :]))
+        for variable, n in zip(batched, core, strict=True)
     ]
+    observables, conditions, group, *others = full
+    parameters = op._parameters(others)
+    cotangent = others[len(parameters) :]
+    numbers = core[3] == 0
+    matrices = pt.stack(parameters, axis=-1)[..., None, :] if numbers else parameters[0]
+    n_groups = matrices.shape[-2]
+    # Each set of the batch has its own groups.
+    group = group.reshape((n_sets, group.shape[-1])) + n_groups * pt.arange(n_sets)[:, None]
+    outputs = op.make_node(
+        _joined(observables, n_batch, n_sets),
+        _joined(conditions, n_batch, n_sets),
+        group.reshape((-1,)),
+        matrices.reshape((n_sets * n_groups, matrices.shape[-1])),
+        *(c.reshape((-1,)) for c in cotangent),
+    ).outputs
+    parts = [outputs[0].reshape(full[2].shape, ndim=n_batch + 1)]
+    if len(outputs) > 1:
+        parts.append(outputs[1].reshape(observables.shape, ndim=observables.type.ndim))
+        slopes = outputs[2].reshape(matrices.shape, ndim=n_batch + 2)
+        parts += [slopes[..., 0, i] for i in range(len(parameters))] if numbers else [slopes]
+    return parts
+
+
+def _joined(variable: Variable, n_batch: int, n_sets: Variable) -> Variable:
+    """Rows of all sets of a batch one after the other."""
+    n_rows, *own = tuple(variable.shape)[n_batch:]
+    if variable.type.shape[-1] == 0:  # which NumPy cannot reshape
+        return pt.zeros((n_sets * n_rows, *own))
+    return variable.reshape((n_sets * n_rows, *own), ndim=1 + len(own))
 
 
 @register_specialize
 @node_rewriter([LogDensity])
 def share_the_pass(fgraph: Any, node: Apply) -> list[Variable] | None:
     """Take the value from the Op that pulls back too, where there is one."""
-    for client, _ in fgraph.clients[node.inputs[1]]:
+    for client, _ in fgraph.clients[node.inputs[0]]:
         if isinstance(getattr(client, "op", None), LogDensityAndPullback) and (
-            client.op.frozen == node.op.frozen and client.inputs[:4] == node.inputs
+            client.op.frozen == node.op.frozen and client.inputs[:-1] == node.inputs
         ):
             # The cotangent of a mixture with lapses depends on the value: that takes two passes.
-            cotangent = client.inputs[4]
+            cotangent = client.inputs[-1]
             if node.outputs[0] not in ancestors([cotangent]):
                 return [client.outputs[0]]
     return None
