@@ -15,6 +15,7 @@ from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import graph_inputs
 from pytensor.raise_op import Assert
 from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
 
 from jana_pymc.pytensor import (
@@ -268,14 +269,17 @@ def log_density(
     if truncation is not None:
         network = approximator.network
         log_prob = log_prob - log_share(network, truncation, events, matrix, group, conditions)
-        inside = truncation.holds(events)
-        exists = inside if exists is None else exists & inside
+        # A constant that is true everywhere would only trip a rewrite of PyTensor 2.38.
+        if not (isinstance(events, Constant) and truncation.holds(events.data).all()):
+            inside = truncation.holds(events)
+            exists = inside if exists is None else exists & inside
     possible = exists
     if not knows_region or truncation is not None or contaminant is not None:
         trained = _in_region(approximator.region, matrix)
         trained = trained[0] if group is None else trained[group]
         possible = trained if exists is None else trained & exists
     if contaminant is not None and probability is not None:
+        probability = _checked_probability(probability)
         lapse = probability if probability.ndim == 0 else _as_rows(probability, (), batch)[:, 0]
         log_prob = contaminant.mix(log_prob, events, lapse)
     if possible is not None:
@@ -317,12 +321,15 @@ def _possible(
 
 def _checked(kinds: Mapping[str, Observable], values: TensorVariable, what: str) -> TensorVariable:
     """Fail where `pymc.set_data` brought in what is no data: the density would be NaN, or wrong."""
+    sizes = [int(np.prod(kind.shape)) for kind in kinds.values()]
+    n_columns = values.type.shape[-1]
+    message = f"{what} must have {sum(sizes)} columns, for {', '.join(kinds)}."
+    if n_columns is None:
+        values = Assert(message)(values, pt.eq(values.shape[-1], sum(sizes)))
+    elif n_columns != sum(sizes):
+        raise ValueError(message)
     if not any(isinstance(i, SharedVariable) for i in graph_inputs([values])):
         return values
-    sizes = [int(np.prod(kind.shape)) for kind in kinds.values()]
-    if values.type.shape[-1] is None:
-        message = f"{what} must have {sum(sizes)} columns, for {', '.join(kinds)}."
-        values = Assert(message)(values, pt.eq(values.shape[-1], sum(sizes)))
     start = 0
     for name, size in zip(kinds, sizes, strict=True):
         message = (
@@ -333,6 +340,18 @@ def _checked(kinds: Mapping[str, Observable], values: TensorVariable, what: str)
         values = Assert(message)(values, pt.all(pt.abs(column) < np.inf))
         start += size
     return values
+
+
+def _checked_probability(probability: TensorVariable) -> TensorVariable:
+    """Fail where `pymc.set_data` brought in what is no probability: the gradient would be NaN."""
+    inputs = list(graph_inputs([probability]))
+    if not all(isinstance(i, (Constant, TensorSharedVariable)) for i in inputs):
+        return probability  # a random variable's, which has its own support
+    if all(isinstance(i, Constant) for i in inputs):
+        return probability
+    message = "contamination must lie between 0 and 1: it is the probability of a lapse."
+    exists = pt.all((probability >= 0.0) & (probability <= 1.0))
+    return Assert(message)(probability, exists)
 
 
 def _evaluate(
@@ -394,15 +413,31 @@ def _distinct(
             p if s else taken_rows(p)[0]  # type: ignore[index]
             for p, s in zip(parameters, scalar, strict=True)
         ]
-        n_groups = next(v.shape[0] for v, s in zip(sources, scalar, strict=True) if not s)
+        grouped = next(v for v, s in zip(sources, scalar, strict=True) if not s)
+        group = _group(index, grouped)
         for source, shape in zip(sources, layout.shapes.values(), strict=True):
-            columns.append(_as_rows(source, shape, (n_groups,)))
-        # Small integer types overflow when positions in tables are computed from them.
-        group = pt.cast(index, "int64")
-        return pt.concatenate(columns, axis=1), pt.switch(group < 0, group + n_groups, group)
+            columns.append(_as_rows(source, shape, (grouped.shape[0],)))
+        return pt.concatenate(columns, axis=1), group
     for p, shape in zip(parameters, layout.shapes.values(), strict=True):
         columns.append(_as_rows(p, shape, batch))
     return pt.concatenate(columns, axis=1), pt.arange(columns[0].shape[0])
+
+
+def _group(index: TensorVariable, grouped: TensorVariable) -> TensorVariable:
+    """Count from the start what counts from the end, and fail where there is no such group.
+
+    One too far would be found at another place of a table with several entries a group.
+    """
+    # Small integer types overflow when positions in tables are computed from them.
+    index = pt.cast(index, "int64")
+    known, n_groups = grouped.type.shape[0], grouped.shape[0]
+    message = "the index of the parameters points beyond the groups that there are"
+    if not isinstance(index, Constant):
+        index = Assert(f"{message}.")(index, pt.all((index >= -n_groups) & (index < n_groups)))
+    elif known is not None and not ((index.data >= -known) & (index.data < known)).all():
+        ends = index.data.min(), index.data.max()
+        raise IndexError(f"{message}: there are {known}, and it goes from {ends[0]} to {ends[1]}.")
+    return pt.switch(index < 0, index + n_groups, index)
 
 
 def _numbers(layout: ParameterLayout, parameters: Any) -> list[TensorVariable] | None:

@@ -241,6 +241,10 @@ class LikelihoodApproximator:
         checked = self._arguments
         checked.correction(correction, self.content_hash, truncation)
         known = checked.conditions(conditions)
+        if n_obs is not None and self.schema.structure == "exchangeable":
+            raise TypeError(
+                f"n_obs={n_obs!r}: observations are independent; give their number as size."
+            )
         if n_obs is None and is_sequence(self.schema):
             n_obs = self.schema.n_obs[1] if known is None else known.shape[-2]
         elif n_obs is not None and not isinstance(n_obs, Variable):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from jana_pymc.approximators.likelihood import LikelihoodApproximator
+from jana_pymc.checks import check_count
 from jana_pymc.simulation import Continuous, DataSchema, ParameterLayout
 
 MOST_OBSERVATIONS = 10**9
@@ -128,6 +129,13 @@ class TorchDensity(nn.Module):
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)
             drawn = self._sample(theta)
+        expected = (len(theta), *self.event_shape)
+        if not isinstance(drawn, Tensor) or drawn.shape != expected:
+            shape = tuple(drawn.shape) if isinstance(drawn, Tensor) else type(drawn).__name__
+            raise ValueError(
+                f"sample returned {shape} for {len(theta)} rows of theta; expected a tensor of "
+                f"shape {expected}, one draw a row."
+            )
         return drawn.double().reshape(len(parameters), n_obs, -1)
 
 
@@ -186,6 +194,14 @@ def from_torch(
         raise TypeError(f"parameter_names={parameter_names!r}: expected a sequence of names.")
     if not isinstance(event_shape, tuple) or len(event_shape) > 1:
         raise ValueError(f"event_shape={event_shape!r}: expected () or (components,).")
+    for n_components in event_shape:
+        check_count("event_shape", n_components)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(f"dtype={dtype!r}: expected torch.float32 or torch.float64.")
+    if sample is not None and not callable(sample):
+        raise TypeError(f"sample is {type(sample).__name__}; expected sample(theta).")
+    if region is not None and not isinstance(region, Mapping):
+        raise TypeError(f"region is {type(region).__name__}; expected {{name: (low, high)}}.")
     names = tuple(parameter_names)
     _check_names(names)
     unknown = [name for name in region or {} if name not in names]

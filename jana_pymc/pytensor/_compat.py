@@ -8,12 +8,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from pytensor.graph.basic import Apply, Variable
+import pytensor.tensor as pt
+from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.op import Op
+from pytensor.graph.traversal import graph_inputs
 from pytensor.link.numba.dispatch import numba_funcify
 from pytensor.link.numba.dispatch.basic import generate_fallback_impl
 from pytensor.tensor import subtensor
 from pytensor.tensor.type import TensorType
+from pytensor.tensor.variable import TensorVariable
 
 OpClass = TypeVar("OpClass", bound=type[Op])
 
@@ -54,6 +57,17 @@ def runs_in_object_mode(cls: OpClass) -> OpClass:
 
     numba_funcify.register(cls)(funcify)
     return cls
+
+
+def position(index: TensorVariable, by_data: TensorVariable) -> TensorVariable:
+    """An index, never negative, as PyTensor can take it.
+
+    Rewrites of PyTensor 3.3 fail aloud at the sum of three terms, which it is if the part of it
+    that data determine is no constant, as where `pymc.set_data` may exchange them.
+    """
+    if all(isinstance(i, Constant) for i in graph_inputs([by_data])):
+        return index
+    return pt.maximum(index, 0)
 
 
 def taken_rows(variable: Variable) -> tuple[Variable, tuple[Variable, ...]] | None:

@@ -37,9 +37,11 @@ class Contaminant:
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If a continuous observable or a count has neither, or a range names none or categories.
         """
+        if not isinstance(ranges, Mapping):
+            raise TypeError(f"contaminant={ranges!r}: expected {{observable: (low, high)}}.")
         unknown = [name for name in ranges if name not in schema.observables]
         if unknown:
             raise ValueError(

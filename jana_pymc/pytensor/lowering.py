@@ -15,6 +15,7 @@ from torch import nn
 from jana_pymc.likelihoods import AutoregressiveLikelihood, Support
 from jana_pymc.likelihoods.support import Bound
 from jana_pymc.networks.dense import Residual
+from jana_pymc.pytensor._compat import position
 from jana_pymc.pytensor.barrier import barrier
 from jana_pymc.pytensor.lowering_spline import Splines
 
@@ -74,6 +75,7 @@ def _(
     context, own, mean, sd = _context(network, observables, parameters, group, conditions)
     category = _cell(network, observables)
     cell = category if own is None else category + own * n_cells
+    cell = position(cell, cell)
     hidden = _hidden(network.table_network, context, mean, sd)
     log_prob: Any = _log_cells(network, hidden).ravel()[cell] if n_cells > 1 else 0.0
     bins = network.settings.n_bins

@@ -11,6 +11,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from jana_pymc.flows.spline import N_FIELDS, spline_layout
 from jana_pymc.flows.wall import CUBIC, CUT, FARTHEST
+from jana_pymc.pytensor._compat import position
 
 KEY_RANGE = 1e3
 """Knots and values are told apart within ± this range; tails beyond are straight lines anyway."""
@@ -112,7 +113,7 @@ class Splines:
         row = self._find(self._knots[axis], values, spline)
         first = row + spline * ((N_FIELDS - 1) * self.n_rows + 1)
         # Vectors, since PyTensor has C code for the gradient of indexing these alone.
-        return [self._fields[first + field * self.n_rows] for field in range(N_FIELDS)]
+        return [self._fields[position(first + f * self.n_rows, spline)] for f in range(N_FIELDS)]
 
     @staticmethod
     def _find(

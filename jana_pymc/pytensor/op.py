@@ -91,6 +91,7 @@ class _Batched(Op):
     def perform(self, node: Apply, inputs: list[np.ndarray], output_storage: Any) -> None:
         """Call torch in one thread."""
         try:
+            _check_rows(*inputs[:3])
             with one_thread():
                 outputs = self._evaluate(inputs)
         except Exception as error:
@@ -110,8 +111,8 @@ class _Batched(Op):
         """Log density of each row or sequence, −inf outside the trained region."""
         low, high = torch.from_numpy(self.frozen.region)
         inside = ((parameters >= low) & (parameters <= high)).all(-1)
-        # At the region's edge instead of outside, where slopes need not be finite.
-        parameters = parameters.clamp(low, high)
+        # At the region's edge instead of outside, where slopes need not be finite; NaN inside it.
+        parameters = torch.where(parameters.isnan(), 0.0, parameters).clamp(low, high)
         known = conditions if conditions.shape[-1] else None
         network = self.frozen.network
         if observables.ndim == 3:
@@ -119,6 +120,17 @@ class _Batched(Op):
         else:
             log_prob = network.log_prob_rows(observables, parameters, group, known)
         return torch.where(inside[group], log_prob, -math.inf)
+
+
+def _check_rows(observables: np.ndarray, conditions: np.ndarray, group: np.ndarray) -> None:
+    """Fail where torch would broadcast a single row."""
+    n = len(observables)
+    for name, rows in (("conditions", conditions), ("the index of the parameters", group)):
+        if len(rows) != n:
+            raise ValueError(
+                f"{name} has {len(rows)} rows for {n} of the observables; exchange both together "
+                "in pymc.set_data."
+            )
 
 
 @runs_in_object_mode
@@ -159,6 +171,7 @@ class LogDensity(_Batched):
 
 
 @runs_in_object_mode
+@with_gradient
 class LogDensityAndPullback(_Batched):
     """Log density of each row or sequence and its pullback, by one pass through torch.
 
@@ -194,6 +207,12 @@ class LogDensityAndPullback(_Batched):
         by_input = map(np.asarray, d_parameters[0]) if numbers else [d_parameters]
         return [log_prob.detach().numpy(), d_observables, *by_input]
 
+    def _vjp(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:
+        raise NotImplementedError(
+            "the Op has no second derivatives; backend='lowering' has, where the likelihood can be "
+            "lowered."
+        )
+
 
 def _matrix(parameters: list[np.ndarray]) -> Tensor:
     """Distinct parameters (groups, parameters): the input itself, or numbers as a single row."""
@@ -208,7 +227,7 @@ def _as_more_rows(op: _Batched, node: Apply, *batched: Variable) -> Any:
     n_batch = max(b.type.ndim - n for b, n in zip(batched, core, strict=True))
     if n_batch == 0:
         return op.make_node(*batched)
-    shapes = [tuple(b.shape)[: b.type.ndim - n] for b, n in zip(batched, core, strict=True)]
+    shapes = [_sizes(b)[: b.type.ndim - n] for b, n in zip(batched, core, strict=True)]
     batch = pt.broadcast_shape(*shapes, arrays_are_shapes=True)
     n_sets = pt.prod(pt.stack(batch))
     full = [
@@ -236,6 +255,12 @@ def _as_more_rows(op: _Batched, node: Apply, *batched: Variable) -> Any:
         slopes = outputs[2].reshape(matrices.shape, ndim=n_batch + 2)
         parts += [slopes[..., 0, i] for i in range(len(parameters))] if numbers else [slopes]
     return parts
+
+
+def _sizes(variable: Variable) -> list[Any]:
+    """The shape, with numbers where it is known: an axis known to be one broadcasts."""
+    known = variable.type.shape
+    return [n if n is not None else variable.shape[i] for i, n in enumerate(known)]
 
 
 def _joined(variable: Variable, n_batch: int, n_sets: Variable) -> Variable:
