@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,9 @@ PREDICTIVE_MMD = {
 SECONDS = {"SNPE-C": 409.8, "SNRE-B": 376.6, "SNL": 1276.9, "SNPLA": 821.1}
 """Median training time at 10,000, on the authors' machine."""
 
+REHEARSAL_STEPS = 2_500
+"""A quarter of the default: both networks are then trained within a minute."""
+
 OURS = ("jana_pymc, amortized", "jana_pymc, pooled", "exact draws")
 Moments = tuple[float, float]
 
@@ -69,21 +72,31 @@ def simulate(rng: np.random.Generator, theta: np.ndarray) -> np.ndarray:
     return simulator(rng, theta, constants=CONSTANTS)["x"]
 
 
-def defaults(model: jana.GenerativeModel) -> dict[str, Any]:
-    """What the package chooses for the task today, by which finished repetitions are known."""
+def choices(model: jana.GenerativeModel) -> tuple[jana.NetworkSettings, jana.TrainingSettings]:
+    """What the package chooses for the task today, but for the length of the rehearsal."""
     size = model.prior.n_unconstrained
     network = default_settings(model.schema, size)
     training = default_training(network, size, model.schema.max_size)
-    return json.loads(json.dumps({"network": network.to_dict(), "training": asdict(training)}))
+    return network, replace(training, rehearsal_steps=REHEARSAL_STEPS)
 
 
 def repetition(model: jana.GenerativeModel, budget: int, seed: int, path: Path) -> dict[str, Any]:
     """Train once, and hold draws against exact ones; from the file if it was done before."""
-    settings = defaults(model)
+    network, training = choices(model)
+    # By these finished repetitions are known.
+    parts = {"network": network.to_dict(), "training": asdict(training)}
+    settings = json.loads(json.dumps(parts))
     if (done := _finished(path)) is not None and done.get("defaults") == settings:
         return done
     start = time.perf_counter()
-    approximator = jana.fit(model, n_simulations=budget, random_seed=seed, progressbar=False)
+    approximator = jana.fit(
+        model,
+        n_simulations=budget,
+        network=network,
+        training=training,
+        random_seed=seed,
+        progressbar=False,
+    )
     seconds = time.perf_counter() - start
     rng = np.random.default_rng((seed, budget))
     reference = exact_draws(rng)

@@ -490,6 +490,51 @@ def test_exchanged_data_of_another_width_are_named(columns: int) -> None:
         log_prob({})
 
 
+@pytest.mark.parametrize("backend", ["lowering", "op"])
+def test_an_exchanged_index_counts_from_the_end_too_but_not_beyond_it(backend: str) -> None:
+    """One group too far would be another place of the lowering's tables, and of torch's."""
+    rows = np.array([[1.0, 0.0], [1.5, 1.0], [1.2, 1.0]])
+    with pm.Model() as model:
+        index = pm.Data("index", np.array([0, 1, 2]))
+        v = pt.as_tensor_variable([0.3, 0.5, 0.7])
+        RT("y", v=v[index], t0=0.3, observed=rows, backend=backend)
+    log_prob = model.compile_logp(mode="FAST_COMPILE")
+    expected = log_prob({})
+    with model:
+        pm.set_data({"index": np.array([-3, 1, -1])})
+    assert log_prob({}) == pytest.approx(expected, rel=1e-12)
+    for wrong in (-4, 3):
+        with model:
+            pm.set_data({"index": np.full(3, wrong)})
+        with pytest.raises(AssertionError, match="points beyond the groups that there are"):
+            log_prob({})
+    with model:
+        pm.set_data({"index": np.array([0])})
+    with pytest.raises(ValueError, match=r"has 1 rows for 3|broadcast"):
+        log_prob({})
+
+
+def test_a_constant_index_beyond_the_groups_is_named() -> None:
+    rows = np.array([[1.0, 0.0], [1.5, 1.0]])
+    v = pt.vector("v", shape=(2,))
+    with pytest.raises(IndexError, match="there are 2, and it goes from 0 to 2"):
+        RT.logp(rows, v=v[np.array([0, 2])], t0=0.3)
+
+
+def test_symbolic_data_of_another_width_are_named() -> None:
+    with pytest.raises(ValueError, match="must have 2 columns, for rt, response"):
+        pm.logp(RT.dist(v=0.5, t0=0.3, size=2), pt.matrix("y", shape=(None, 3)))
+    rows = pt.matrix("rows")
+    log_prob = RT.logp(rows, v=0.5, t0=0.3)
+    with pytest.raises(AssertionError, match="must have 2 columns, for rt, response"):
+        log_prob.eval({rows: np.ones((2, 3))}, mode="FAST_COMPILE")
+
+
+def test_independent_observations_have_a_size_and_no_length() -> None:
+    with pytest.raises(TypeError, match=r"n_obs=3: .*give their number as size"):
+        RT.dist(v=0.5, t0=0.3, n_obs=3)
+
+
 def test_data_of_the_model_are_checked_when_they_come() -> None:
     with pm.Model():
         data = pm.Data("data", np.array([[1.0, 3.0]]))
@@ -498,6 +543,19 @@ def test_data_of_the_model_are_checked_when_they_come() -> None:
 
 
 # Lapses
+
+
+def test_an_exchanged_probability_of_a_lapse_is_checked(rows: np.ndarray) -> None:
+    with pm.Model() as model:
+        lapse = pm.Data("lapse", 0.05)
+        options = {"contamination": lapse, "contaminant": {"rt": (0.0, 10.0)}}
+        RT("y", v=0.5, t0=0.3, observed=rows, **options)
+    log_prob = model.compile_logp(mode="FAST_COMPILE")
+    assert np.isfinite(log_prob({}))
+    with model:
+        pm.set_data({"lapse": 1.5})
+    with pytest.raises(AssertionError, match="contamination must lie between 0 and 1"):
+        log_prob({})
 
 
 LAPSES = {"contamination": 0.1, "contaminant": {"rt": (0.0, 10.0)}}

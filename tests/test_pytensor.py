@@ -317,6 +317,52 @@ def test_a_batch_of_graphs_is_one_call_with_more_groups(single: bool, monkeypatc
         np.testing.assert_allclose(result, np.stack(alone), rtol=1e-12)
 
 
+@pytest.mark.parametrize("n", [0, 3])
+def test_a_batch_of_one_broadcasts_among_batches(n: int) -> None:
+    """Numbers of which one has a batch axis known to be one, and another is not batched at all."""
+    approximator, rng = reaction_times(), np.random.default_rng(8)
+    rows = np.array([[1.2, 0.0], [2.0, 1.0]])
+    v, t0 = pt.dscalar("v"), pt.dscalar("t0")
+    logp = approximator.logp(rows, backend="op", v=v, t0=t0)
+    many, one = pt.dvector("many"), pt.tensor("one", shape=(1,), dtype="float64")
+    values = rng.uniform(0.3, 0.7, n)
+    both = vectorize_graph(logp, {v: many, t0: one}).eval(
+        {many: values, one: np.array([0.4])}, mode=PYTHON
+    )
+    first = vectorize_graph(logp, {v: many}).eval({many: values, t0: 0.4}, mode=PYTHON)
+    expected = np.array([logp.eval({v: x, t0: 0.4}, mode=PYTHON) for x in values]).reshape(n, 2)
+    np.testing.assert_allclose(both, expected, rtol=1e-12)
+    np.testing.assert_allclose(first, expected, rtol=1e-12)
+
+
+def test_the_op_names_rows_out_of_step() -> None:
+    op, theta = LogDensity(reaction_times()), pt.dmatrix("theta")
+    rows, none = np.array([[1.2, 0.0], [2.0, 1.0]]), np.zeros((2, 0))
+    for known, group, message in (
+        (none[:1], [0, 0], "conditions has 1 rows for 2 of the observables"),
+        (none, [0], "the index of the parameters has 1 rows for 2 of the observables"),
+    ):
+        value = op(rows, known, group, theta)
+        with pytest.raises(ValueError, match=message):
+            value.eval({theta: [[0.5, 0.3]]}, mode=PYTHON)
+
+
+def test_no_gradient_is_nan_at_parameters_that_are() -> None:
+    theta = pt.dvector("theta")
+    logp = reaction_times().logp(np.array([[1.2, 0.0]]), backend="op", v=theta[0], t0=theta[1])
+    value, slope = pytensor.function(
+        [theta], [logp.sum(), pytensor.grad(logp.sum(), theta)], mode=PYTHON
+    )(np.array([np.nan, 0.4]))
+    assert value == -np.inf and (slope == 0.0).all()
+
+
+def test_the_op_says_who_has_second_derivatives() -> None:
+    v = pt.dscalar("v")
+    logp = reaction_times().logp(np.array([[1.2, 0.0]]), backend="op", v=v, t0=0.3).sum()
+    with pytest.raises(NotImplementedError, match="backend='lowering' has"):
+        pytensor.grad(pytensor.grad(logp, v), v)
+
+
 def test_a_cotangent_that_depends_on_the_value_closes_no_circle() -> None:
     approximator = reaction_times()
     theta, lapse = pt.dvector("theta"), pt.dscalar("lapse")

@@ -95,6 +95,20 @@ def test_draws_follow_the_sampler_and_leave_torch_s_generator_alone() -> None:
         pm.draw(without.dist(mu=1.0, log_sd=0.5, size=2))
 
 
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        (lambda theta: theta, r"returned \(2, 2\) for 2 rows .*shape \(2,\)"),
+        (lambda theta: theta[:1, 0], r"returned \(1,\) for 2 rows"),
+        (lambda theta: theta[:, 0].numpy(), "returned ndarray for 2 rows"),
+    ],
+)
+def test_draws_of_a_wrong_shape_are_named(sample, message) -> None:
+    likelihood = jana.from_torch(normal_log_prob, parameter_names=NAMES, sample=sample)
+    with pytest.raises(ValueError, match=message):
+        pm.draw(likelihood.dist(mu=1.0, log_sd=0.5, size=2))
+
+
 def test_nuts_finds_the_conjugate_posterior() -> None:
     with pm.Model():
         mu = pm.Normal("mu", 0.0, 2.0)
@@ -153,7 +167,13 @@ def test_a_lost_gradient_is_named() -> None:
         ({"log_prob": 3}, TypeError, "log_prob is int"),
         ({"parameter_names": "mu"}, TypeError, "expected a sequence of names"),
         ({"event_shape": (2, 3)}, ValueError, r"expected \(\) or \(components,\)"),
+        ({"event_shape": (-1,)}, ValueError, "event_shape=-1"),
+        ({"event_shape": (2.0,)}, TypeError, "event_shape=2.0"),
         ({"region": {"sd": (0, 1)}}, ValueError, "region names sd"),
+        ({"region": [(0, 1)]}, TypeError, r"region is list; expected \{name: \(low, high\)\}"),
+        ({"dtype": "float32"}, TypeError, "expected torch.float32 or torch.float64"),
+        ({"dtype": torch.int64}, TypeError, "expected torch.float32 or torch.float64"),
+        ({"sample": 3}, TypeError, r"sample is int; expected sample\(theta\)"),
     ],
 )
 def test_bad_arguments_are_refused(options, error, message) -> None:

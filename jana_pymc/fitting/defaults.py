@@ -145,7 +145,6 @@ def default_training(
         size = len(likelihood.informative)
     small = few and size <= SMALL_DATA
     rate = 5e-3 if few else 2e-3
-    rehearsal_steps = 2_500 if small else 10_000 if few else 3_000
     return TrainingSettings(
         n_steps=3_500 if small else 8_000 if few else 5_000,
         batch_size=256,
@@ -158,7 +157,7 @@ def default_training(
         weight_average=0.999,
         n_validations=40,
         patience=12,
-        rehearsal_steps=rehearsal_steps if size <= LARGE_DATA else 0,
+        rehearsal_steps=0 if size > LARGE_DATA else 10_000 if few else 3_000,
         rehearsal_learning_rate=rate,
     )
 
