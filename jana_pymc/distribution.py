@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -10,12 +9,8 @@ import pytensor
 import pytensor.tensor as pt
 from pymc.distributions.distribution import Distribution, _support_point
 from pymc.logprob.abstract import _logprob
-from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant
-from pytensor.graph.traversal import graph_inputs
-from pytensor.raise_op import Assert
 from pytensor.tensor.random.op import RandomVariable
-from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
 
 from jana_pymc.pytensor import (
@@ -28,7 +23,8 @@ from jana_pymc.pytensor import (
     lower,
     taken_rows,
 )
-from jana_pymc.simulation import Categorical, Continuous, DataSchema, Observable, ParameterLayout
+from jana_pymc.pytensor.exchanged import checked_data, checked_group, checked_probability
+from jana_pymc.simulation import Categorical, Continuous, DataSchema, ParameterLayout
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import LikelihoodApproximator
@@ -258,7 +254,7 @@ def log_density(
         conditions = pt.broadcast_to(conditions, (*batch, *tuple(conditions.shape)))
     exists, events = _possible(schema, value)
     if conditions is not None:
-        conditions = _checked(schema.conditions, conditions, "conditions")
+        conditions = checked_data(schema.conditions, conditions, "conditions")
     matrix, group = _distinct(approximator.layout, parameters, batch, n_batch)
     numbers = None if group is not None else _numbers(approximator.layout, parameters)
     log_prob, knows_region = _evaluate(
@@ -279,7 +275,7 @@ def log_density(
         trained = trained[0] if group is None else trained[group]
         possible = trained if exists is None else trained & exists
     if contaminant is not None and probability is not None:
-        probability = _checked_probability(probability)
+        probability = checked_probability(probability)
         lapse = probability if probability.ndim == 0 else _as_rows(probability, (), batch)[:, 0]
         log_prob = contaminant.mix(log_prob, events, lapse)
     if possible is not None:
@@ -303,7 +299,7 @@ def _possible(
     kinds = schema.components
     if isinstance(values, Constant):
         return None, values
-    values = _checked(schema.observables, values, "observables")
+    values = checked_data(schema.observables, values, "observables")
     if all(isinstance(kind, Continuous) for kind in kinds.values()):
         return None, values
     columns, exists = [], pt.ones_like(values[..., 0], dtype="bool")
@@ -317,41 +313,6 @@ def _possible(
         columns.append(column)
     exists = pt.all(exists, axis=1) if is_sequence(schema) else exists
     return exists, pt.stack(columns, axis=-1)
-
-
-def _checked(kinds: Mapping[str, Observable], values: TensorVariable, what: str) -> TensorVariable:
-    """Fail where `pymc.set_data` brought in what is no data: the density would be NaN, or wrong."""
-    sizes = [int(np.prod(kind.shape)) for kind in kinds.values()]
-    n_columns = values.type.shape[-1]
-    message = f"{what} must have {sum(sizes)} columns, for {', '.join(kinds)}."
-    if n_columns is None:
-        values = Assert(message)(values, pt.eq(values.shape[-1], sum(sizes)))
-    elif n_columns != sum(sizes):
-        raise ValueError(message)
-    if not any(isinstance(i, SharedVariable) for i in graph_inputs([values])):
-        return values
-    start = 0
-    for name, size in zip(kinds, sizes, strict=True):
-        message = (
-            f"{what}[{name!r}] has missing (NaN) or infinite values: data may be exchanged for "
-            "complete data only; give incomplete data as observed= from the start."
-        )
-        column = values[..., start : start + size]
-        values = Assert(message)(values, pt.all(pt.abs(column) < np.inf))
-        start += size
-    return values
-
-
-def _checked_probability(probability: TensorVariable) -> TensorVariable:
-    """Fail where `pymc.set_data` brought in what is no probability: the gradient would be NaN."""
-    inputs = list(graph_inputs([probability]))
-    if not all(isinstance(i, (Constant, TensorSharedVariable)) for i in inputs):
-        return probability  # a random variable's, which has its own support
-    if all(isinstance(i, Constant) for i in inputs):
-        return probability
-    message = "contamination must lie between 0 and 1: it is the probability of a lapse."
-    exists = pt.all((probability >= 0.0) & (probability <= 1.0))
-    return Assert(message)(probability, exists)
 
 
 def _evaluate(
@@ -414,30 +375,13 @@ def _distinct(
             for p, s in zip(parameters, scalar, strict=True)
         ]
         grouped = next(v for v, s in zip(sources, scalar, strict=True) if not s)
-        group = _group(index, grouped)
+        group = checked_group(index, grouped)
         for source, shape in zip(sources, layout.shapes.values(), strict=True):
             columns.append(_as_rows(source, shape, (grouped.shape[0],)))
         return pt.concatenate(columns, axis=1), group
     for p, shape in zip(parameters, layout.shapes.values(), strict=True):
         columns.append(_as_rows(p, shape, batch))
     return pt.concatenate(columns, axis=1), pt.arange(columns[0].shape[0])
-
-
-def _group(index: TensorVariable, grouped: TensorVariable) -> TensorVariable:
-    """Count from the start what counts from the end, and fail where there is no such group.
-
-    One too far would be found at another place of a table with several entries a group.
-    """
-    # Small integer types overflow when positions in tables are computed from them.
-    index = pt.cast(index, "int64")
-    known, n_groups = grouped.type.shape[0], grouped.shape[0]
-    message = "the index of the parameters points beyond the groups that there are"
-    if not isinstance(index, Constant):
-        index = Assert(f"{message}.")(index, pt.all((index >= -n_groups) & (index < n_groups)))
-    elif known is not None and not ((index.data >= -known) & (index.data < known)).all():
-        ends = index.data.min(), index.data.max()
-        raise IndexError(f"{message}: there are {known}, and it goes from {ends[0]} to {ends[1]}.")
-    return pt.switch(index < 0, index + n_groups, index)
 
 
 def _numbers(layout: ParameterLayout, parameters: Any) -> list[TensorVariable] | None:

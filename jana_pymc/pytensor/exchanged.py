@@ -1,0 +1,70 @@
+"""Data that `pymc.set_data` may exchange are checked when the model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Constant
+from pytensor.graph.traversal import graph_inputs
+from pytensor.raise_op import Assert
+from pytensor.tensor.sharedvar import TensorSharedVariable
+from pytensor.tensor.variable import TensorVariable
+
+from jana_pymc.simulation.observables import Observable
+
+
+def checked_data(
+    kinds: Mapping[str, Observable], values: TensorVariable, what: str
+) -> TensorVariable:
+    """Fail at what is no data: the density would be NaN, or wrong."""
+    sizes = [int(np.prod(kind.shape)) for kind in kinds.values()]
+    n_columns = values.type.shape[-1]
+    message = f"{what} must have {sum(sizes)} columns, for {', '.join(kinds)}."
+    if n_columns is None:
+        values = Assert(message)(values, pt.eq(values.shape[-1], sum(sizes)))
+    elif n_columns != sum(sizes):
+        raise ValueError(message)
+    if not any(isinstance(i, SharedVariable) for i in graph_inputs([values])):
+        return values
+    start = 0
+    for name, size in zip(kinds, sizes, strict=True):
+        message = (
+            f"{what}[{name!r}] has missing (NaN) or infinite values: data may be exchanged for "
+            "complete data only; give incomplete data as observed= from the start."
+        )
+        column = values[..., start : start + size]
+        values = Assert(message)(values, pt.all(pt.abs(column) < np.inf))
+        start += size
+    return values
+
+
+def checked_probability(probability: TensorVariable) -> TensorVariable:
+    """Fail at what is no probability of a lapse: the gradient would be NaN."""
+    inputs = list(graph_inputs([probability]))
+    if not all(isinstance(i, (Constant, TensorSharedVariable)) for i in inputs):
+        return probability  # a random variable's, which has its own support
+    if all(isinstance(i, Constant) for i in inputs):
+        return probability
+    message = "contamination must lie between 0 and 1: it is the probability of a lapse."
+    exists = pt.all((probability >= 0.0) & (probability <= 1.0))
+    return Assert(message)(probability, exists)
+
+
+def checked_group(index: TensorVariable, grouped: TensorVariable) -> TensorVariable:
+    """Count from the start what counts from the end, and fail where there is no such group.
+
+    One too far would be found at another place of a table with several entries a group.
+    """
+    known, n_groups = grouped.type.shape[0], grouped.shape[0]
+    message = "the index of the parameters points beyond the groups that there are"
+    if not isinstance(index, Constant):
+        index = Assert(f"{message}.")(index, pt.all((index >= -n_groups) & (index < n_groups)))
+    elif known is not None and not ((index.data >= -known) & (index.data < known)).all():
+        ends = index.data.min(), index.data.max()
+        raise IndexError(f"{message}: there are {known}, and it goes from {ends[0]} to {ends[1]}.")
+    # Small integer types overflow when positions in tables are computed from them.
+    index = pt.cast(index, "int64")
+    return pt.switch(index < 0, index + n_groups, index)
