@@ -25,7 +25,8 @@ def test_repetitions_are_made_once_and_kept(
 
     def quickly(model: jana.GenerativeModel, **options: Any) -> jana.JointApproximator:
         made.append((options["n_simulations"], options["random_seed"]))
-        return fit(model, **options, training=jana.TrainingSettings(n_steps=20, n_validations=2))
+        quick = jana.TrainingSettings(n_steps=20, n_validations=2)
+        return fit(model, **options | {"training": quick})
 
     def peer_draws(method: str, simulate: Any, observed: Any, budgets: Any, draws: int, seed: int):
         made.append((method, seed))

@@ -51,7 +51,8 @@ def plot_misspecification(
     ax.set_title(f"all together: p = {result.mmd_p_value:.3f}", fontsize=10)
     ax.set_xlabel("first summary component", fontsize=9)
     ax.set_ylabel("second", fontsize=9)
-    ax.legend(frameon=False, fontsize=8)
+    # The best place among so many points takes matplotlib long to find.
+    ax.legend(frameon=False, fontsize=8, loc="upper right")
     return figure
 
 
@@ -83,7 +84,7 @@ def plot_criticism(
         ax.axvline(first, color=COLOURS[1], linewidth=1.2, label=label)
     ax.set_xlabel("summary discrepancy of one data set (squared MMD)", fontsize=9)
     ax.set_ylabel("density", fontsize=9)
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize=8, loc="upper right")
     return figure
 
 
