@@ -375,7 +375,7 @@ def _distinct(
             for p, s in zip(parameters, scalar, strict=True)
         ]
         grouped = next(v for v, s in zip(sources, scalar, strict=True) if not s)
-        group = checked_group(index, grouped)
+        group = checked_group(index, grouped, batch[0])
         for source, shape in zip(sources, layout.shapes.values(), strict=True):
             columns.append(_as_rows(source, shape, (grouped.shape[0],)))
         return pt.concatenate(columns, axis=1), group

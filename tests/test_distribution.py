@@ -510,7 +510,27 @@ def test_an_exchanged_index_counts_from_the_end_too_but_not_beyond_it(backend: s
             log_prob({})
     with model:
         pm.set_data({"index": np.array([0])})
-    with pytest.raises(ValueError, match=r"has 1 rows for 3|broadcast"):
+    with pytest.raises(AssertionError, match="must have a row for each of the observables"):
+        log_prob({})
+
+
+@pytest.mark.parametrize("backend", ["lowering", "op"])
+@pytest.mark.parametrize("arm", [3.0, -1.0, 0.5])
+def test_an_exchanged_condition_that_does_not_exist_is_named(arm: float, backend: str) -> None:
+    kinds = {"x": Continuous()}, {"g": (), "h": ()}, {"dose": Continuous(), "arm": Categorical(3)}
+    likelihood = untrained(*kinds)
+    with pm.Model() as model:
+        conditions = {"dose": np.zeros(2), "arm": pm.Data("arm", np.zeros(2))}
+        likelihood(
+            "y", g=0.5, h=0.5, observed={"x": [-1.0, 0.3]}, conditions=conditions, backend=backend
+        )
+    log_prob = model.compile_logp(mode="FAST_COMPILE")
+    for n, value in enumerate((0.0, 2.0, arm)):
+        with model:
+            pm.set_data({"arm": np.full(2, value)})
+        if n < 2:
+            assert np.isfinite(log_prob({}))
+    with pytest.raises(AssertionError, match=r"conditions\['arm'\] has values that are no Categ"):
         log_prob({})
 
 

@@ -172,6 +172,7 @@ def test_a_lost_gradient_is_named() -> None:
         ({"region": {"sd": (0, 1)}}, ValueError, "region names sd"),
         ({"region": [(0, 1)]}, TypeError, r"region is list; expected \{name: \(low, high\)\}"),
         ({"dtype": "float32"}, TypeError, "expected torch.float32 or torch.float64"),
+        ({"dtype": torch.float16}, TypeError, "expected torch.float32 or torch.float64"),
         ({"dtype": torch.int64}, TypeError, "expected torch.float32 or torch.float64"),
         ({"sample": 3}, TypeError, r"sample is int; expected sample\(theta\)"),
     ],

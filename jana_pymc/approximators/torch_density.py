@@ -196,7 +196,7 @@ def from_torch(
         raise ValueError(f"event_shape={event_shape!r}: expected () or (components,).")
     for n_components in event_shape:
         check_count("event_shape", n_components)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+    if dtype not in (torch.float32, torch.float64):
         raise TypeError(f"dtype={dtype!r}: expected torch.float32 or torch.float64.")
     if sample is not None and not callable(sample):
         raise TypeError(f"sample is {type(sample).__name__}; expected sample(theta).")

@@ -13,13 +13,17 @@ from pytensor.raise_op import Assert
 from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
 
-from jana_pymc.simulation.observables import Observable
+from jana_pymc.simulation.observables import Categorical, Continuous, Observable
 
 
 def checked_data(
     kinds: Mapping[str, Observable], values: TensorVariable, what: str
 ) -> TensorVariable:
-    """Fail at what is no data: the density would be NaN, or wrong."""
+    """Fail at what is no data: the density would be NaN, or wrong.
+
+    Categories and counts that do not exist are named among conditions; as observables they are
+    impossible, which is for the density to say.
+    """
     sizes = [int(np.prod(kind.shape)) for kind in kinds.values()]
     n_columns = values.type.shape[-1]
     message = f"{what} must have {sum(sizes)} columns, for {', '.join(kinds)}."
@@ -37,8 +41,19 @@ def checked_data(
         )
         column = values[..., start : start + size]
         values = Assert(message)(values, pt.all(pt.abs(column) < np.inf))
+        if what == "conditions" and not isinstance(kinds[name], Continuous):
+            values = Assert(f"conditions[{name!r}] has values that are no {kinds[name]!r}.")(
+                values, pt.all(_exists(kinds[name], values[..., start : start + size]))
+            )
         start += size
     return values
+
+
+def _exists(kind: Observable, column: TensorVariable) -> TensorVariable:
+    """Whether each value is a category, or a count, of those that are declared."""
+    last = kind.n_categories - 1 if isinstance(kind, Categorical) else getattr(kind, "upper", None)
+    exists = pt.eq(column, pt.round(column)) & (column >= 0.0)
+    return exists if last is None else exists & (column <= last)
 
 
 def checked_probability(probability: TensorVariable) -> TensorVariable:
@@ -53,7 +68,9 @@ def checked_probability(probability: TensorVariable) -> TensorVariable:
     return Assert(message)(probability, exists)
 
 
-def checked_group(index: TensorVariable, grouped: TensorVariable) -> TensorVariable:
+def checked_group(
+    index: TensorVariable, grouped: TensorVariable, n_rows: TensorVariable
+) -> TensorVariable:
     """Count from the start what counts from the end, and fail where there is no such group.
 
     One too far would be found at another place of a table with several entries a group.
@@ -61,6 +78,8 @@ def checked_group(index: TensorVariable, grouped: TensorVariable) -> TensorVaria
     known, n_groups = grouped.type.shape[0], grouped.shape[0]
     message = "the index of the parameters points beyond the groups that there are"
     if not isinstance(index, Constant):
+        in_step = "the index of the parameters must have a row for each of the observables."
+        index = Assert(in_step)(index, pt.eq(index.shape[0], n_rows))
         index = Assert(f"{message}.")(index, pt.all((index >= -n_groups) & (index < n_groups)))
     elif known is not None and not ((index.data >= -known) & (index.data < known)).all():
         ends = index.data.min(), index.data.max()
