@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
+from jana_pymc import LikelihoodApproximator
 from jana_pymc.likelihoods import (
     Bound,
     ConditionalSettings,
@@ -12,6 +14,7 @@ from jana_pymc.likelihoods import (
     MarkovianSettings,
     Support,
 )
+from jana_pymc.simulation import Continuous, DataSchema, ParameterLayout
 
 SMALL = ConditionalSettings(hidden=(8,), coefficient_hidden=(6,), n_bins=4)
 N_PARAMETERS, N_CONDITIONS = 2, 1
@@ -46,6 +49,14 @@ def random_likelihood(
         network.standardize(network.sample(theta, 6, known, generator(seed)), theta, known)
         randomize(network, spread)
     return network.eval().requires_grad_(False)
+
+
+def recurrent_likelihood() -> LikelihoodApproximator:
+    """Of up to nine real observations with a memory, and parameters a and b from 0 to 1."""
+    layout = ParameterLayout(("a", "b"), {"a": (), "b": ()})
+    schema = DataSchema({"x": Continuous()}, structure="markovian", n_obs=(2, 9))
+    region = np.array([[0.0, 0.0], [1.0, 1.0]])
+    return LikelihoodApproximator(random_likelihood("real", "memory"), layout, schema, region)
 
 
 def randomize(network: torch.nn.Module, spread: float) -> None:

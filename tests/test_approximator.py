@@ -12,6 +12,7 @@ import pymc as pm
 import pytest
 from conjugate import exact_posterior, normal_mean, normal_prior
 from scipy import stats
+from sequences import recurrent_likelihood
 
 import jana_pymc as jana
 from jana_pymc.approximators import JointApproximator
@@ -276,3 +277,15 @@ def test_no_posterior_density_outside_the_prior() -> None:
         )
     log_q = pair.log_prob({"rate": [-1.0, 0.5]}, {"x": np.linspace(0.1, 2.0, 5)})
     assert log_q[0] == -np.inf and np.isfinite(log_q[1])
+
+
+def test_a_likelihood_evaluates_on_the_device_it_is_sent_to() -> None:
+    likelihood = recurrent_likelihood()
+    moved = likelihood.to("cpu")
+    assert moved == likelihood and moved is not likelihood
+    x = likelihood.simulate([[0.3, 0.6]], 9, random_seed=1)[0]
+    np.testing.assert_array_equal(
+        moved.log_prob(x, [[0.3, 0.6]]), likelihood.log_prob(x, [[0.3, 0.6]])
+    )
+    with pytest.raises(ValueError, match="device='nowhere' is not available"):
+        likelihood.to("nowhere")

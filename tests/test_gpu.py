@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import numpy as np
+import pymc as pm
 import pytest
 import torch
+from sequences import recurrent_likelihood
 
 import jana_pymc as jana
 from jana_pymc.architecture import build_network
@@ -80,6 +83,28 @@ def test_random_numbers_go_on_after_a_capture_that_failed() -> None:
         graph.capture()
     graph.run()
     assert torch.isfinite(torch.randn(3, device="cuda") + value).all()
+
+
+def test_the_op_and_its_gradient_are_the_same_on_a_gpu() -> None:
+    """With a recurrent network, whose memory cuDNN runs."""
+    on_cpu = recurrent_likelihood()
+    on_gpu = on_cpu.to("cuda")
+    assert on_gpu == on_cpu
+    x = on_cpu.simulate([[0.3, 0.6]], 9, random_seed=1)[0]
+    point = {"a_interval__": np.array(0.2), "b_interval__": np.array(-0.4)}
+    values = []
+    for likelihood in (on_cpu, on_gpu):
+        with pm.Model() as model:
+            likelihood("y", a=pm.Uniform("a"), b=pm.Uniform("b"), observed=x, backend="op")
+        values.append([model.compile_logp()(point), *model.compile_dlogp()(point)])
+    np.testing.assert_allclose(values[1], values[0], rtol=1e-8)
+    with model:
+        drawn = pm.sample(20, tune=20, chains=1, cores=1, random_seed=1, progressbar=False)
+    assert 0.0 < drawn["posterior"]["a"].std() < 1.0
+    copied = pickle.loads(pickle.dumps(on_gpu))
+    np.testing.assert_allclose(
+        copied.log_prob(x, [[0.3, 0.6]]), on_cpu.log_prob(x, [[0.3, 0.6]]), rtol=1e-8
+    )
 
 
 @pytest.mark.parametrize("name", ["two_moons", "epidemic"])

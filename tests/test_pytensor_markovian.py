@@ -37,6 +37,10 @@ class Frozen:
     content_hash: str
     network: MarkovianLikelihood
     region: np.ndarray
+    graph_device = torch.device("cpu")
+
+    def network_on(self, device: torch.device) -> MarkovianLikelihood:
+        return self.network
 
     def __hash__(self) -> int:
         return hash(self.content_hash)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ from jana_pymc.pytensor import ScoreCorrection, failure
 from jana_pymc.simulation import DataSchema, GenerativeModel, ParameterLayout, random_generator
 from jana_pymc.threads import one_thread, side_by_side
 from jana_pymc.trained_region import Leaning, leaning_posterior, warn_of_leaning
+from jana_pymc.training import resolve_device
 
 ROWS_AT_ONCE = 200_000
 NUMBERS_AT_ONCE = 400_000
@@ -43,7 +45,8 @@ class LikelihoodApproximator:
     Parameters
     ----------
     network : LikelihoodNetwork
-        A trained torch module; a copy in double precision is kept, on the CPU.
+        A trained torch module; a copy in double precision is kept, on the CPU. Where the module
+        is, log densities of arrays are computed; PyMC's by the CPU, unless `to` says otherwise.
     layout : ParameterLayout
         Names and shapes of the parameters.
     schema : DataSchema
@@ -68,6 +71,60 @@ class LikelihoodApproximator:
         self.schema = schema
         self.region = np.asarray(region, dtype=float)
         self.content_hash = _content_hash(self.network, layout, schema, self.region)
+
+        self.graph_device = torch.device("cpu")
+        self._copies: dict[tuple[int, torch.device], Any] = {}
+
+    def to(self, device: str | torch.device) -> LikelihoodApproximator:
+        """The same likelihood, evaluated on another device: inside PyMC too, by the Op.
+
+        However it was trained, a likelihood's Op runs on the CPU, which is faster for a few
+        hundred observations. Where the likelihood is lowered to PyTensor the device plays no part;
+        ask for ``backend="op"``, as recurrent ones are by themselves.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            Such as "cuda". Chains must then not be forked: ``pm.sample(cores=1)``, a sampler that
+            runs chains in threads, or ``mp_ctx="spawn"``.
+
+        Returns
+        -------
+        LikelihoodApproximator
+
+        Raises
+        ------
+        ValueError
+            If the device does not exist on this machine.
+        """
+        moved = copy.copy(self)
+        moved.device = moved.graph_device = resolve_device(device)
+        return moved
+
+    def network_on(self, device: torch.device) -> Any:
+        """The network in double precision on some device, made once.
+
+        Raises
+        ------
+        RuntimeError
+            If it cannot be brought there: a forked process cannot use the GPU of its parent.
+        """
+        if device.type == "cpu":
+            return self.network
+        key = (os.getpid(), device)
+        if key not in self._copies:
+            try:
+                self._copies[key] = copy.deepcopy(self.network).to(device)
+            except RuntimeError as error:
+                raise RuntimeError(
+                    f"{self!r} could not be brought to {device}. A forked process cannot use the "
+                    'GPU of its parent: sample with cores=1 or mp_ctx="spawn", or take '
+                    'likelihood.to("cpu").'
+                ) from error
+        return self._copies[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_copies": {}}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LikelihoodApproximator) and self.content_hash == other.content_hash
@@ -348,7 +405,7 @@ class LikelihoodApproximator:
         rows = torch.tensor(observables)
         known = None if conditions is None else torch.tensor(conditions)
         theta = torch.tensor(np.asarray(parameters, dtype=float))
-        network = self.network.to(self.device)
+        network = self.network_on(self.device)
 
         def evaluate(part: Tensor) -> np.ndarray:
             n = len(part)
@@ -360,9 +417,7 @@ class LikelihoodApproximator:
             return values.detach().cpu().numpy()
 
         parts = theta.split(max(1, NUMBERS_AT_ONCE // max(1, rows.numel())))
-        log_prob = np.concatenate(side_by_side(evaluate, [(part,) for part in parts]))
-        self.network.to("cpu")
-        return log_prob
+        return np.concatenate(side_by_side(evaluate, [(part,) for part in parts]))
 
     def simulate(
         self,

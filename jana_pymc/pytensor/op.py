@@ -36,9 +36,14 @@ class FrozenNetwork(Protocol):
     """A trained likelihood network that compares by its weights."""
 
     content_hash: str
-    network: LikelihoodNetwork
     region: np.ndarray
     """Smallest and largest value of each parameter trained on, shape (2, parameters)."""
+
+    graph_device: torch.device
+    """Where PyTensor has the network evaluated."""
+
+    def network_on(self, device: torch.device) -> LikelihoodNetwork:
+        """The network, in double precision."""
 
 
 class _Batched(Op):
@@ -105,16 +110,19 @@ class _Batched(Op):
     def _evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         raise NotImplementedError
 
+    def _on_device(self, *arrays: np.ndarray) -> list[Tensor]:
+        return [torch.tensor(array, device=self.frozen.graph_device) for array in arrays]
+
     def _log_prob(
         self, observables: Tensor, parameters: Tensor, conditions: Tensor, group: Tensor
     ) -> Tensor:
         """Log density of each row or sequence, −inf outside the trained region."""
-        low, high = torch.from_numpy(self.frozen.region)
+        low, high = torch.from_numpy(self.frozen.region).to(parameters.device)
         inside = ((parameters >= low) & (parameters <= high)).all(-1)
         # At the region's edge instead of outside, where slopes need not be finite; NaN inside it.
         parameters = torch.where(parameters.isnan(), 0.0, parameters).clamp(low, high)
         known = conditions if conditions.shape[-1] else None
-        network = self.frozen.network
+        network = self.frozen.network_on(parameters.device)
         if observables.ndim == 3:
             log_prob = network.log_prob(observables, parameters[group], known).sum(-1)
         else:
@@ -147,8 +155,9 @@ class LogDensity(_Batched):
 
     def _evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """As many rows at once as the memory should hold."""
-        observables, conditions, group = map(torch.tensor, inputs[:3])
-        parameters = _matrix(inputs[3:])
+        observables, conditions, group, parameters = self._on_device(
+            *inputs[:3], _matrix(inputs[3:])
+        )
         size = max(1, ROWS_AT_ONCE // max(1, math.prod(observables.shape[1:-1])))
         parts = []
         with torch.no_grad():
@@ -157,7 +166,7 @@ class LogDensity(_Batched):
             ):
                 own, within = torch.unique(index, return_inverse=True)
                 parts.append(self._log_prob(rows, parameters[own], known, within))
-        return [torch.cat(parts).numpy()]
+        return [torch.cat(parts).cpu().numpy()]
 
     def _vjp(
         self, inputs: list[Variable], outputs: list[Variable], cotangents: list[Any]
@@ -188,10 +197,9 @@ class LogDensityAndPullback(_Batched):
         return [inputs[0], *inputs[3:-1]]
 
     def _evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        observables, conditions, group, cotangent = (
-            torch.tensor(i) for i in (*inputs[:3], inputs[-1])
+        observables, conditions, group, cotangent, parameters = self._on_device(
+            *inputs[:3], inputs[-1], _matrix(inputs[3:-1])
         )
-        parameters = _matrix(inputs[3:-1])
         observables.requires_grad_()
         parameters.requires_grad_()
         with torch.enable_grad():
@@ -202,10 +210,10 @@ class LogDensityAndPullback(_Batched):
             slopes = torch.autograd.grad(
                 torch.dot(finite, cotangent), [observables, parameters], materialize_grads=True
             )
-        d_observables, d_parameters = (slope.numpy() for slope in slopes)
+        d_observables, d_parameters = (slope.cpu().numpy() for slope in slopes)
         numbers = inputs[3].ndim == 0
         by_input = map(np.asarray, d_parameters[0]) if numbers else [d_parameters]
-        return [log_prob.detach().numpy(), d_observables, *by_input]
+        return [log_prob.detach().cpu().numpy(), d_observables, *by_input]
 
     def _vjp(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:
         raise NotImplementedError(
@@ -214,9 +222,9 @@ class LogDensityAndPullback(_Batched):
         )
 
 
-def _matrix(parameters: list[np.ndarray]) -> Tensor:
+def _matrix(parameters: list[np.ndarray]) -> np.ndarray:
     """Distinct parameters (groups, parameters): the input itself, or numbers as a single row."""
-    return torch.tensor(parameters[0] if parameters[0].ndim else np.array([parameters]))
+    return parameters[0] if parameters[0].ndim else np.array([parameters])
 
 
 @_vectorize_node.register(LogDensity)
