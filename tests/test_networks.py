@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from jana_pymc.networks import DeepSet, DeepSetSettings, DenseNetwork
+from jana_pymc.networks import DeepSet, DeepSetSettings, DenseNetwork, SetSummarySettings
 from jana_pymc.networks.moments import set_moments
+from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings
 
 SETTINGS = (
     DeepSetSettings(),
@@ -50,6 +51,21 @@ def test_dense_network_names_a_wrong_activation(unchecked_annotations: None) -> 
 
 def test_dense_network_starts_at_zero_when_asked() -> None:
     assert DenseNetwork(2, 3, zero_output=True)(torch.randn(5, 2)).abs().max() == 0.0
+
+
+def test_means_of_a_regression_give_its_least_squares() -> None:
+    n_conditions, (i, j) = 3, torch.triu_indices(3, 3)
+    settings = PosteriorSettings(SetSummarySettings(n_summaries=4, means=True))
+    network = PosteriorNetwork([None], [False], 2, n_conditions, settings).double()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(5, 20, n_conditions, dtype=torch.float64, generator=generator)
+    y = torch.randn(5, 20, 1, dtype=torch.float64, generator=generator)
+    means = network._features(y, x).mean(1)
+    xy, pairs = means[:, 1 + n_conditions :].split([n_conditions, len(i)], -1)
+    gram = torch.zeros(5, n_conditions, n_conditions, dtype=torch.float64)
+    gram[:, i, j] = gram[:, j, i] = pairs
+    coefficients = torch.linalg.solve(gram, xy[..., None])
+    torch.testing.assert_close(coefficients, torch.linalg.lstsq(x, y).solution)
 
 
 def test_moments_tell_constants_from_small_units() -> None:

@@ -138,6 +138,19 @@ def test_separate_features_meet_only_at_the_end() -> None:
     assert difference[1] > 0.0 and difference[0] == difference[2] == 0.0
 
 
+def test_separate_features_are_all_told_what_is_known() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = TimeSeriesNetwork(N_IN, N_OUT, CAUSAL["separate"], n_observed=2).double().eval()
+    network.output = nn.Identity()
+    x, mask = data(1)
+    for changed, expected in ((0, [True, False]), (1, [False, True]), (2, [True, True])):
+        other = x.clone()
+        other[..., changed] += 1.0
+        difference = (network(other, mask) - network(x, mask)).abs().reshape(2, -1).sum(-1)
+        assert (difference > 0.0).tolist() == expected
+
+
 def test_attention_is_the_textbook_formula() -> None:
     attention = MultiHeadAttention(SMALL).double().eval()
     generator = torch.Generator().manual_seed(0)

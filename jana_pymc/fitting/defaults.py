@@ -32,7 +32,7 @@ FEWEST_PARAMETERS = 3
 one parameter that move with another, and see waves of what comes before and rotated components. For
 more parameters, ten thousand simulations are too few."""
 
-SMALL_DATA, LARGE_DATA = 4, 32
+SMALL_DATA, LARGE_DATA = 4, 128
 """In numbers: so few are soon learned; more take the likelihood network long to make."""
 
 MANY_COMPONENTS = 32

@@ -37,8 +37,8 @@ class TimeSeriesSettings:
     dropout : float
         Fraction of features dropped after each convolutional layer while training.
     separate : bool
-        Give every feature a network of its own, and join their memories at the end, as the paper
-        does for the three series of the epidemic.
+        Give every observed feature a network of its own, which sees the known conditions too, and
+        join their memories at the end, as the paper does for the three series of the epidemic.
     """
 
     n_convolutions: int = 2
@@ -79,6 +79,8 @@ class TimeSeriesNetwork(nn.Module):
     n_in, n_out : int
         Features of one time step, size of the summary.
     settings : TimeSeriesSettings
+    n_observed : int, optional
+        How many of the features, the first, are observed; the others are known. All by default.
 
     References
     ----------
@@ -86,13 +88,18 @@ class TimeSeriesNetwork(nn.Module):
        outbreak dynamics with invertible neural networks. PLoS Computational Biology, 17(10).
     """
 
-    def __init__(self, n_in: int, n_out: int, settings: TimeSeriesSettings):
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        settings: TimeSeriesSettings,
+        n_observed: int | None = None,
+    ):
         super().__init__()
         self.separate = settings.separate
-        n_towers = n_in if settings.separate else 1
-        self.towers = nn.ModuleList(
-            _Tower(1 if settings.separate else n_in, settings) for _ in range(n_towers)
-        )
+        n_observed = n_in if n_observed is None else n_observed
+        n_towers, each = (n_observed, 1 + n_in - n_observed) if self.separate else (1, n_in)
+        self.towers = nn.ModuleList(_Tower(each, settings) for _ in range(n_towers))
         self.output = nn.Linear(n_towers * settings.n_hidden, n_out)
 
     def forward(
@@ -118,7 +125,10 @@ class TimeSeriesNetwork(nn.Module):
         return self.output(self._memory(x))
 
     def _memory(self, x: Tensor) -> Tensor:
-        parts = x.split(1, -1) if self.separate else [x]
+        parts = [x]
+        if self.separate:
+            n = len(self.towers)
+            parts = [torch.cat([x[..., i : i + 1], x[..., n:]], -1) for i in range(n)]
         return torch.cat([tower(part) for tower, part in zip(self.towers, parts, strict=True)], -1)
 
 

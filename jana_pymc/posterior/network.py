@@ -35,7 +35,8 @@ SummarySettings: TypeAlias = (
 )
 
 MAX_PRODUCTS = 64
-"""More products of observables and conditions than this are left to the networks."""
+"""More products of observables and conditions than this are left to the networks; likewise those of
+conditions with each other, if they are more than what the first leave of it."""
 
 SMALLEST = 1e-9
 """Guards the logarithm of a positive observable that the trained range did not contain."""
@@ -126,12 +127,17 @@ class PosteriorNetwork(nn.Module):
         n_continuous = len(self.components) - len(categories)
         n_observed = n_continuous + sum(self.positive) + sum(categories)
         n_products = n_observed * n_conditions
-        self.n_products = n_products if n_products <= MAX_PRODUCTS else 0
-        n_features = n_observed + n_conditions + self.n_products
+        self.has_products = 0 < n_products <= MAX_PRODUCTS
+        # Their means tell how well a regression's coefficients are determined.
+        n_pairs = n_conditions * (n_conditions + 1) // 2
+        means = isinstance(settings.summary, SetSummarySettings) and settings.summary.means
+        self.has_pairs = means and 0 < n_pairs <= MAX_PRODUCTS - n_products
+        n_features = n_observed + n_conditions
+        n_features += n_products * self.has_products + n_pairs * self.has_pairs
         n_features *= n_obs if isinstance(settings.summary, FlatSummarySettings) else 1
         n_distances = sum(len(bound.components) for bound in bounds)
         self.summary, n_summaries = _summary_network(
-            settings, n_features, n_continuous + n_distances, math.prod(categories)
+            settings, n_features, n_observed, n_continuous + n_distances, math.prod(categories)
         )
         n_condition = n_summaries + 1 + len(bounds)
         self.flow = conditional_flow(n_unconstrained, n_condition, settings.flow, generator)
@@ -288,8 +294,11 @@ class PosteriorNetwork(nn.Module):
         if conditions is None:
             return observed
         parts = [observed, conditions]
-        if self.n_products:  # sufficient, or nearly so, in regressions
+        if self.has_products:  # sufficient, or nearly so, in regressions
             parts.append((observed[..., :, None] * conditions[..., None, :]).flatten(-2))
+        if self.has_pairs:
+            i, j = torch.triu_indices(*2 * conditions.shape[-1:], device=conditions.device)
+            parts.append(conditions[..., i] * conditions[..., j])
         return torch.cat(parts, -1)
 
     @property
@@ -316,7 +325,7 @@ class PosteriorNetwork(nn.Module):
 
 
 def _summary_network(
-    settings: PosteriorSettings, n_features: int, n_continuous: int, n_cells: int
+    settings: PosteriorSettings, n_features: int, n_observed: int, n_continuous: int, n_cells: int
 ) -> tuple[nn.Module, int]:
     """The summary network, and the size of what it returns."""
     summary, n_summaries = settings.summary, settings.n_summaries
@@ -329,7 +338,7 @@ def _summary_network(
     if isinstance(summary, SetTransformerSettings):
         return SetTransformer(n_features, n_summaries, summary), n_summaries
     if isinstance(summary, TimeSeriesSettings):
-        return TimeSeriesNetwork(n_features, n_summaries, summary), n_summaries
+        return TimeSeriesNetwork(n_features, n_summaries, summary, n_observed), n_summaries
     return TimeSeriesTransformer(n_features, n_summaries, summary), n_summaries
 
 
