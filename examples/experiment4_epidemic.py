@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 from ddm_stopwatch import Stopwatch
-from epidemic_networks import LIKELIHOODS, network, training
+from epidemic_networks import LIKELIHOODS, POSTERIORS, network, training
 from epidemic_scores import (
     EnergyDistance,
     energy_distance,
@@ -88,7 +88,7 @@ def train(
             model,
             n_simulations=arguments.simulations_per_round,
             online=True,
-            network=network(arguments.likelihood, quick=arguments.quick),
+            network=network(arguments.posterior, arguments.likelihood, quick=arguments.quick),
             training=settings,
             executor=executor,
             device=arguments.device,
@@ -358,6 +358,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--random-seed", type=int, default=1)
     parser.add_argument(
+        "--posterior",
+        choices=list(POSTERIORS),
+        help="its network: by default flat, or towers with --original-conditioning",
+    )
+    parser.add_argument(
         "--likelihood",
         choices=list(LIKELIHOODS),
         help="its network: by default independent, or recurrent with --original-conditioning",
@@ -383,8 +388,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cumulative", action="store_true", help="the file has running totals")
     arguments = parser.parse_args(argv)
     arguments.quick |= arguments.tiny
-    usual = "recurrent" if arguments.original_conditioning else "independent"
-    arguments.likelihood = arguments.likelihood or usual
+    papers = arguments.original_conditioning
+    arguments.posterior = arguments.posterior or ("towers" if papers else "flat")
+    arguments.likelihood = arguments.likelihood or ("recurrent" if papers else "independent")
     return arguments
 
 
