@@ -113,7 +113,7 @@ def whole_training(model: GenerativeModel, arguments: argparse.Namespace) -> Non
     made = model.simulate(arguments.n_simulations, random_seed=1, progressbar=False)
     test = model.simulate(1_000, random_seed=2, progressbar=False)
     settings = default_settings(model.schema, model.prior.n_unconstrained)
-    training = default_training(settings, model.prior.n_unconstrained, model.schema.max_size)
+    training = default_training(settings, model.prior.n_unconstrained, model.schema)
     training = replace(training, n_steps=arguments.n_steps or training.n_steps)
     start = time.perf_counter()
     pair = jana.fit(model, simulations=made, training=training, random_seed=1, progressbar=False)
@@ -156,7 +156,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = ddm() if arguments.task == "ddm" else task(arguments.task, "benchmark").model
     settings = default_settings(model.schema, model.prior.n_unconstrained)
-    training = default_training(settings, model.prior.n_unconstrained, model.schema.max_size)
+    training = default_training(settings, model.prior.n_unconstrained, model.schema)
     executions = ["eager", "graph", *(["compile"] if arguments.compile else [])]
     rates = steps_per_second(steppers(model, training, executions), arguments.steps)
     eager = next(rate for name, rate in rates.items() if name.startswith("eager"))

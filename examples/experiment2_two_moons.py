@@ -76,7 +76,7 @@ def choices(model: jana.GenerativeModel) -> tuple[jana.NetworkSettings, jana.Tra
     """What the package chooses for the task today, but for the length of the rehearsal."""
     size = model.prior.n_unconstrained
     network = default_settings(model.schema, size)
-    training = default_training(network, size, model.schema.max_size)
+    training = default_training(network, size, model.schema)
     return network, replace(training, rehearsal_steps=REHEARSAL_STEPS)
 
 

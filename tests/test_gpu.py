@@ -41,7 +41,7 @@ def test_captured_steps_are_eager_steps(name: str) -> None:
     device = torch.device("cuda")
     batch = to_batch(model.simulate(400, random_seed=1, progressbar=False), model.prior, device)
     settings = default_settings(model.schema, model.prior.n_unconstrained)
-    training = default_training(settings, model.prior.n_unconstrained, model.schema.max_size)
+    training = default_training(settings, model.prior.n_unconstrained, model.schema)
     positive = [False] * len(model.schema.components)
     network = build_network(model.schema, model.prior, positive, settings, 1).to(device)
     standardize(network, [batch])

@@ -11,10 +11,12 @@ import torch
 
 import jana_pymc as jana
 from jana_pymc.architecture import NetworkSettings
+from jana_pymc.fitting import default_settings, default_training
 from jana_pymc.flows import FlowSettings
 from jana_pymc.likelihoods import VectorSettings
 from jana_pymc.networks import FlatSummarySettings
 from jana_pymc.posterior import PosteriorSettings
+from jana_pymc.simulation import DataSchema
 from jana_pymc.training import SimulationRounds, TrainingHistory
 from jana_pymc.training.batches import to_batch
 from jana_pymc.training.rehearsal import _Surrogate
@@ -44,6 +46,20 @@ def linear() -> jana.GenerativeModel:
         observables={f"y{j}": jana.Continuous() for j in range(DIM)},
         structure="vector",
     )
+
+
+def test_what_is_soon_made_is_rehearsed() -> None:
+    numbers = {f"x{i}": jana.Continuous() for i in range(40)}
+    pair = {name: numbers[name] for name in ("x0", "x1")}
+    for schema, rehearsed in (
+        (DataSchema(pair, n_obs=(60, 60)), True),
+        (DataSchema(pair, n_obs=(70, 70)), False),
+        (DataSchema(numbers, n_obs=(1, 1)), False),
+        (DataSchema(pair, structure="vector"), True),
+        (DataSchema(numbers, structure="vector"), False),
+    ):
+        training = default_training(default_settings(schema, 8), 8, schema)
+        assert (training.rehearsal_steps > 0) == rehearsed
 
 
 def settings(rehearsal_steps: int, n_steps: int = 300) -> jana.TrainingSettings:

@@ -136,7 +136,7 @@ def test_a_step_never_asks_the_host(model) -> None:
     positive = [False] * len(model.schema.components)
     network = build_network(model.schema, model.prior, positive, settings, 1)
     standardize(network, [batch])
-    training = default_training(settings, model.prior.n_unconstrained, model.schema.max_size)
+    training = default_training(settings, model.prior.n_unconstrained, model.schema)
     training = replace(training, mmd_weight=0.1)
     with torch.random.fork_rng():
         step = TrainingStep(network, copy.deepcopy(network), training, seed=1)

@@ -32,8 +32,9 @@ FEWEST_PARAMETERS = 3
 one parameter that move with another, and see waves of what comes before and rotated components. For
 more parameters, ten thousand simulations are too few."""
 
-SMALL_DATA, LARGE_DATA = 4, 128
-"""In numbers: so few are soon learned; more take the likelihood network long to make."""
+SMALL_DATA, LARGE_DATA, LONG_ROW = 4, 128, 32
+"""In numbers: so few are soon learned; more take the likelihood network long to make, and so do
+more in a row, one drawn after the other, as are all but the observations of a set."""
 
 MANY_COMPONENTS = 32
 """Vectors of so many components are searched for such as do not depend on the parameters."""
@@ -115,7 +116,7 @@ def _is_one_vector(schema: DataSchema) -> bool:
 
 
 def default_training(
-    network: NetworkSettings, n_parameters: int, data_size: int | None = None
+    network: NetworkSettings, n_parameters: int, schema: DataSchema | None = None
 ) -> TrainingSettings:
     """Training that suits an architecture.
 
@@ -124,8 +125,8 @@ def default_training(
     network : NetworkSettings
     n_parameters : int
         Size of the unconstrained parameters.
-    data_size : int, optional
-        Numbers in the largest data set.
+    schema : DataSchema, optional
+        Of the data; without it they are taken for large.
     """
     if isinstance(network.likelihood, MarkovianSettings):
         return TrainingSettings(
@@ -140,10 +141,15 @@ def default_training(
     if not isinstance(likelihood, (VectorSettings, TrajectorySettings)):
         return TrainingSettings()
     few = n_parameters <= FEW_PARAMETERS
-    size = math.inf if data_size is None else data_size
-    if isinstance(likelihood, VectorSettings) and likelihood.informative is not None:
-        size = len(likelihood.informative)
+    size = row = math.inf
+    if schema is not None:
+        size = row = schema.max_size
+        if isinstance(likelihood, VectorSettings) and likelihood.informative is not None:
+            size = row = len(likelihood.informative)
+        elif schema.structure == "exchangeable":
+            row = len(schema.components)
     small = few and size <= SMALL_DATA
+    rehearses = size <= LARGE_DATA and row <= LONG_ROW
     rate = 5e-3 if few else 2e-3
     return TrainingSettings(
         n_steps=3_500 if small else 8_000 if few else 5_000,
@@ -157,7 +163,7 @@ def default_training(
         weight_average=0.999,
         n_validations=40,
         patience=12,
-        rehearsal_steps=0 if size > LARGE_DATA else 10_000 if few else 3_000,
+        rehearsal_steps=0 if not rehearses else 10_000 if few else 3_000,
         rehearsal_learning_rate=rate,
     )
 

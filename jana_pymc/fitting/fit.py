@@ -110,9 +110,7 @@ def fit(
     sets = simulations_in_memory(model, in_memory, n_simulations, executor, seed, progressbar)
     if network is None:
         network = default_settings(model.schema, model.prior.n_unconstrained, informative(sets[0]))
-    training = training or default_training(
-        network, model.prior.n_unconstrained, model.schema.max_size
-    )
+    training = training or default_training(network, model.prior.n_unconstrained, model.schema)
     positive = _positive(sets[0])
     joint = build_network(model.schema, model.prior, positive, network, seed)
     joint.to(torch_device)
