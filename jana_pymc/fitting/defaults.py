@@ -152,8 +152,8 @@ def default_training(
     rehearses = size <= LARGE_DATA and row <= LONG_ROW
     rate = 5e-3 if few else 2e-3
     return TrainingSettings(
-        n_steps=3_500 if small else 8_000 if few else 5_000,
-        batch_size=256,
+        n_steps=6_000 if small else 8_000 if few else 5_000,
+        batch_size=512 if small else 256,
         learning_rate=rate,
         likelihood_learning_rate=rate,
         likelihood_obs=8,
