@@ -454,7 +454,9 @@ def load(
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise storage.StorageError(
-            f"{str(path)!r} does not hold the weights that its configuration describes: {error}"
+            f"{str(path)!r} does not hold the weights that its configuration describes. It is "
+            "damaged, or of an earlier version, whose networks had other inputs: train the pair "
+            f"again. {error}"
         ) from error
     return JointApproximator(
         network.to(resolve_device(device)).eval(),
