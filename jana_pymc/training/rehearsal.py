@@ -148,12 +148,12 @@ class _Surrogate:
         generator = seeded_generator(like.device, self.seed, 41, number)
         at_once = ROWS_AT_ONCE if like.device.type == "cpu" else self.n_sets * self.n_obs
         size = max(1, at_once // self.n_obs)
-        parts = [slice(start, start + size) for start in range(0, self.n_sets, size)]
-        known = [None if conditions is None else conditions[part] for part in parts]
+        thetas = parameters.split(size)
+        known = [None] * len(thetas) if conditions is None else conditions.split(size)
         observables = torch.cat(
             [
-                self.likelihood.sample(parameters[part], self.n_obs, given, generator)
-                for part, given in zip(parts, known, strict=True)
+                self.likelihood.sample(theta, self.n_obs, given, generator)
+                for theta, given in zip(thetas, known, strict=True)
             ]
         )
         made = Batch(parameters, unconstrained, observables, conditions, batch.n_obs)
