@@ -58,7 +58,12 @@ class Refusing(Recording):
         raise RuntimeError("operation not permitted when stream is capturing")
 
 
-def steps(graph: type[Recording] | None, spoiled: int | None = None) -> TrainingStep:
+def steps(
+    graph: type[Recording] | None,
+    spoiled: int | None = None,
+    settings: TrainingSettings = SETTINGS,
+    last: int = SETTINGS.n_steps,
+) -> TrainingStep:
     """Some steps, across the end of the linear phase; one batch may be spoiled."""
     model = normal_mean()
     batch = to_batch(
@@ -67,9 +72,9 @@ def steps(graph: type[Recording] | None, spoiled: int | None = None) -> Training
     network = build_network(model.schema, model.prior, (False,), NETWORK, 1)
     standardize(network, [batch])
     source = StoredSimulations(batch, None, batch_size=32, n_obs=model.schema.n_obs, seed=1)
-    step = TrainingStep(network, copy.deepcopy(network), SETTINGS, seed=1)
+    step = TrainingStep(network, copy.deepcopy(network), settings, seed=1)
     run = step if graph is None else GraphedStep(step, graph)  # type: ignore[arg-type]
-    for number in range(SETTINGS.n_steps):
+    for number in range(last):
         drawn, _ = source.batch(number)
         if number == spoiled:
             drawn = Batch(**{**vars(drawn), "unconstrained": drawn.unconstrained * torch.nan})
@@ -85,12 +90,41 @@ def assert_same(first: TrainingStep, second: TrainingStep) -> None:
     assert torch.equal(first.totals, second.totals)
 
 
-def test_replayed_steps_are_eager_steps() -> None:
+@pytest.mark.parametrize("shrinkage", [0.0, 2.0])
+def test_replayed_steps_are_eager_steps(shrinkage) -> None:
     Recording.captured = 0
+    settings = replace(SETTINGS, shape_shrinkage=shrinkage)
     with torch.random.fork_rng():
-        assert_same(steps(None), steps(Recording))
+        assert_same(steps(None, settings=settings), steps(Recording, settings=settings))
     assert Recording.captured == 2  # the linear phase, and all weights
     assert SETTINGS.linear_steps > STEPS_BEFORE_CAPTURE
+
+
+def test_shapes_shrink_by_the_proximal_step_of_a_group_lasso() -> None:
+    shrinking = replace(SETTINGS, shape_shrinkage=2.0)
+    with torch.random.fork_rng():
+        free, bound = (steps(None, settings=s, last=9) for s in (SETTINGS, shrinking))
+    plain, shrunk = (step.network.likelihood.state_dict() for step in (free, bound))
+    rate = free.settings.likelihood_learning_rate / 2.0  # the first of two steps of warm-up
+    for name, before in plain.items():
+        after = before.clone()
+        if name.endswith("weight_in"):
+            context = after[:, :1]  # the only parameter
+            norm = context.norm(dim=-1, keepdim=True)
+            context.mul_((1.0 - 2.0 * rate / norm).clamp_min(0.0))
+            assert not torch.equal(before, after)
+        torch.testing.assert_close(shrunk[name], after)
+    for name, value in free.network.posterior.state_dict().items():
+        assert torch.equal(value, bound.network.posterior.state_dict()[name])
+
+
+def test_what_shapes_do_not_depend_on_is_left_out() -> None:
+    shrinking = replace(SETTINGS, shape_shrinkage=50.0)
+    with torch.random.fork_rng():
+        network = steps(None, settings=shrinking).network
+    for name, value in network.likelihood.state_dict().items():
+        if name.endswith("weight_in"):
+            assert (value[:, :1] == 0.0).all()
 
 
 def test_what_cannot_be_captured_is_trained_eagerly() -> None:

@@ -133,6 +133,10 @@ class ConditionerBank(nn.Module):
         """The linear part and the constants: what is trained first."""
         return [self.linear, self.bias_out]
 
+    def context_weights(self) -> Float[Tensor, "d c h"]:
+        """By how much each entry of the context enters the hidden units of each network."""
+        return self.weight_in[:, : self.n_context]
+
     def forward(
         self, context: Float[Tensor, "rows c"], components: Float[Tensor, "rows d"]
     ) -> Float[Tensor, "rows d o"]:

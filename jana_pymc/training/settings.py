@@ -31,6 +31,10 @@ class TrainingSettings:
     optimizer : {"adam", "adamw"}
     weight_decay : float
         Only with "adamw".
+    shape_shrinkage : float
+        How strongly the laws of the likelihood network are drawn to one shape for all parameters,
+        by a group lasso [1]_ on what networks of shape see of these; location and scale are free. 0
+        leaves it out. Of networks without such parts nothing shrinks.
     linear_steps : int
         The first so many steps train only the linear parts of networks that have them, with a
         schedule of their own: what is linear then takes no capacity, and what is not starts well.
@@ -63,6 +67,11 @@ class TrainingSettings:
         by side; on a CUDA device the whole step is captured as a graph and replayed, unless several
         processes train together. "compile": by torch.compile, which takes a compiler, and a minute
         to begin. "eager": operation by operation.
+
+    References
+    ----------
+    .. [1] Yuan, M., & Lin, Y. (2006). Model selection and estimation in regression with grouped
+       variables. JRSS B, 68, 49-67.
     """
 
     n_steps: int = 10_000
@@ -72,6 +81,7 @@ class TrainingSettings:
     likelihood_obs: int | None = 32
     optimizer: Literal["adam", "adamw"] = "adam"
     weight_decay: float = 0.0
+    shape_shrinkage: float = 0.0
     linear_steps: int = 0
     weight_average: float | None = None
     gradient_clip: float = 5.0
@@ -111,7 +121,7 @@ class TrainingSettings:
             raise ValueError(
                 f"weight_average={self.weight_average}: expected a decay between 0 and 1, or None."
             )
-        for name in ("mmd_weight", "weight_decay"):
+        for name in ("mmd_weight", "weight_decay", "shape_shrinkage"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)}: expected 0 or more.")
         if self.optimizer not in ("adam", "adamw"):

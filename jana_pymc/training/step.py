@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.networks.conditioners import ConditionerBank
 from jana_pymc.training import parallel
 from jana_pymc.training.batches import seeded_generator
 from jana_pymc.training.flat import FlatParameters
@@ -82,6 +83,10 @@ class TrainingStep:
             for group in _groups(half, getattr(average, name), linear, name, settings)
         ]
         self.optimizer = _optimizer(self.groups, settings, capturable)
+        self.shape_networks = []
+        if settings.shape_shrinkage and "likelihood" in halves:
+            modules = network.likelihood.modules()
+            self.shape_networks = [m for m in modules if isinstance(m, ConditionerBank)]
         self.totals, self.losses = (
             torch.zeros(len(self.halves), device=self.device) for _ in range(2)
         )
@@ -127,12 +132,28 @@ class TrainingStep:
         # What a gradient scaler would set: fused optimizers then leave the step out on the device.
         self.optimizer.grad_scale, self.optimizer.found_inf = None, failed  # type: ignore[attr-defined]
         self.optimizer.step()
+        if self.shape_networks and not self.is_linear:
+            self._shrink(1.0 - failed)
         pace = self.pace * (1.0 - failed)
         for group in self.groups:
             group.averaged.follow(group.weights, pace)
         self.losses.copy_(losses)
         self.totals.add_(torch.where(finite, self.losses, 0.0))
         self.left_out.add_(failed)
+
+    @torch.no_grad()
+    def _shrink(self, whether: Tensor) -> None:
+        """The proximal step of a group lasso: what the data do not ask for goes to zero."""
+        rate = next(
+            options["lr"]
+            for group, options in zip(self.groups, self.optimizer.param_groups, strict=True)
+            if group.half is self.network.likelihood and not group.linear
+        )
+        reach = whether * (self.settings.shape_shrinkage * rate)
+        for network in self.shape_networks:
+            weights = network.context_weights()
+            norm = weights.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+            weights.mul_((1.0 - reach / norm).clamp_min(0.0))
 
     def release(self) -> None:
         """Give the parameters back as they came, each with a tensor of its own."""
