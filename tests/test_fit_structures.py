@@ -1,5 +1,7 @@
 """From declared structure to networks: what `fit` makes of vectors and sequences."""
 
+from dataclasses import replace
+
 import numpy as np
 import pymc as pm
 import pytest
@@ -143,7 +145,10 @@ def test_structure_and_dimensions_choose_the_networks() -> None:
     assert isinstance(default_settings(mixed, 4).likelihood, MarkovianSettings)
     predator = {"prey": jana.Continuous(lower=0.0), "traps": jana.Count()}
     observed = DataSchema(predator, structure="markovian", n_obs=(4, 9), order=0)
-    assert isinstance(default_settings(observed, 4).likelihood, TrajectorySettings)
+    longer = replace(observed, n_obs=(4, 99))
+    moves, long = (default_settings(each, 4).likelihood for each in (observed, longer))
+    assert isinstance(moves, TrajectorySettings) and isinstance(long, TrajectorySettings)
+    assert moves.n_states and not long.n_states
     choices = DataSchema({"k": jana.Categorical(3)}, structure="markovian", n_obs=(4, 4), order=0)
     assert isinstance(default_settings(choices, 4).likelihood, VectorSettings)
     for schema in (ddm, points, vector, mixed, observed, choices):

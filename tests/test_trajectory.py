@@ -36,24 +36,28 @@ COMPONENTS = {
 }
 SMALL = {"hidden": (8, 8), "law_hidden": (6, 6), "n_features": 1}
 ORDERS = pytest.mark.parametrize("order", [0, 2])
+STATES = pytest.mark.parametrize("n_states", [0, 3])
 
 
-def random_likelihood(components: str, order: int, seed: int = 0) -> TrajectoryLikelihood:
-    settings = TrajectorySettings(order=order, **SMALL)
+def random_likelihood(
+    components: str, order: int, seed: int = 0, n_states: int = 0
+) -> TrajectoryLikelihood:
+    settings = TrajectorySettings(order=order, n_states=n_states, **SMALL)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = TrajectoryLikelihood(COMPONENTS[components], 2, N_OBS, settings).double()
         theta = draw_parameters(200, seed)
         network.standardize(network.sample(theta, N_OBS, None, generator(seed)), theta)
-        randomize(network, 0.1)
+        randomize(network, 0.05 if n_states else 0.1)
     return network.eval().requires_grad_(False)
 
 
 @ORDERS
+@STATES
 @pytest.mark.parametrize("components", COMPONENTS)
-def test_simulations_follow_the_density(components: str, order: int) -> None:
+def test_simulations_follow_the_density(components: str, n_states: int, order: int) -> None:
     # Under draws from p, the mean of p'/p is one for any density p' on the same support.
-    network = random_likelihood(components, order)
+    network = random_likelihood(components, order, n_states=n_states)
     assert isinstance(network, LikelihoodNetwork)
     other = copy.deepcopy(network)
     with torch.random.fork_rng(devices=[]):
@@ -106,8 +110,9 @@ def test_the_past_matters_as_far_as_declared(order: int) -> None:
 
 
 @ORDERS
-def test_shorter_sequences_and_rows(order: int) -> None:
-    network = random_likelihood("mixed", order)
+@STATES
+def test_shorter_sequences_and_rows(order: int, n_states: int) -> None:
+    network = random_likelihood("mixed", order, n_states=n_states)
     theta = draw_parameters(2, 3)
     x = network.sample(theta, N_OBS, None, generator(5))
     whole = network.log_prob(x, theta)
@@ -148,8 +153,9 @@ def test_outside_the_support() -> None:
     assert impossible.nonzero().tolist() == [[0, 1], [1, 2]]
 
 
-def test_gradients_are_those_of_finite_differences() -> None:
-    network = random_likelihood("mixed", 2)
+@STATES
+def test_gradients_are_those_of_finite_differences(n_states: int) -> None:
+    network = random_likelihood("mixed", 2, n_states=n_states)
     theta = draw_parameters(2, 3).requires_grad_()
     x = network.sample(theta.detach(), N_OBS, None, generator(5))
     assert torch.autograd.gradcheck(lambda p: network.log_prob(x, p).sum(), theta)
@@ -193,11 +199,12 @@ def decay() -> jana.GenerativeModel:
     )
 
 
-def test_learns_an_exponential_decay_and_is_stored(tmp_path) -> None:
+@pytest.mark.parametrize("n_states", [0, 4])
+def test_learns_an_exponential_decay_and_is_stored(n_states: int, tmp_path) -> None:
     model = decay()
     network = jana.NetworkSettings(
         jana.PosteriorSettings(jana.TimeSeriesSettings(n_hidden=8, width=8, n_filters=4)),
-        TrajectorySettings(hidden=(32, 32)),
+        TrajectorySettings(hidden=(32, 32), n_states=n_states),
     )
     training = jana.TrainingSettings(
         n_steps=1000, batch_size=64, n_validations=5, linear_steps=50, likelihood_obs=5
@@ -294,6 +301,9 @@ def built(**values: object) -> TrajectorySettings:
         ({"n_features": -1}, ValueError, "^n_features=-1: expected at least 0"),
         ({"n_features": True}, TypeError, "n_features=True"),
         ({"n_bins": 0}, ValueError, "n_bins=0"),
+        ({"n_states": -1}, ValueError, "^n_states=-1: expected at least 0"),
+        ({"n_substeps": 0}, ValueError, "^n_substeps=0: expected at least 1"),
+        ({"n_states": 2, "hidden": ()}, ValueError, "n_states=2: .* at least one hidden layer"),
         ({"hidden": (8, 0)}, ValueError, r"hidden\[1\]=0: expected at least 1"),
         ({"hidden": 64}, TypeError, "hidden=64: expected a sequence of sizes"),
         ({"law_hidden": (8.0,)}, TypeError, r"law_hidden\[0\]=8.0"),

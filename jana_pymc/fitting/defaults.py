@@ -39,6 +39,9 @@ more in a row, one drawn after the other, as are all but the observations of a s
 SHRINKAGE = 2.0
 """Ten thousand simulations of a few numbers tell where these lie; of their shape, less."""
 
+FEW_TIMES = 32
+"""So many time points are soon gone through one after the other."""
+
 MANY_COMPONENTS = 32
 """Vectors of so many components are searched for such as do not depend on the parameters."""
 
@@ -51,8 +54,9 @@ def default_settings(
     Exchangeable observations of at most one continuous component, as reaction times and choices,
     have `AutoregressiveLikelihood`, whose work is shared among observations. Sequences with
     independent noise (``order=0``) have `TrajectoryLikelihood`, unless they have categories or
-    conditions. All others, counts, and short sequences of one length have `VectorLikelihood`; long
-    sequences, those of differing length, and those of both discrete and continuous observables have
+    conditions; those of few parameters and time points have one law of motion for all times. All
+    others, counts, and short sequences of one length have `VectorLikelihood`; long sequences, those
+    of differing length, and those of both discrete and continuous observables have
     `MarkovianLikelihood` with a recurrent memory.
 
     Parameters
@@ -90,6 +94,9 @@ def default_settings(
         of_series = FlatSummarySettings() if short else TimeSeriesSettings()
         posterior = PosteriorSettings(of_series, flow)
         if _follows_a_trajectory(schema):
+            if few and schema.n_obs[1] <= FEW_TIMES:
+                motion = TrajectorySettings(hidden=(64, 64), n_states=8, law_hidden=(16, 16))
+                return NetworkSettings(posterior, motion)
             return NetworkSettings(posterior, TrajectorySettings(hidden=hidden))
         if short:
             return NetworkSettings(posterior, vector)
@@ -144,6 +151,7 @@ def default_training(
     if not isinstance(likelihood, (VectorSettings, TrajectorySettings)):
         return TrainingSettings()
     few = n_parameters <= FEW_PARAMETERS
+    moves = isinstance(likelihood, TrajectorySettings) and likelihood.n_states > 0
     size = row = math.inf
     if schema is not None:
         size = row = schema.max_size
@@ -155,7 +163,8 @@ def default_training(
     rehearses = size <= LARGE_DATA and row <= LONG_ROW
     rate = 5e-3 if few else 2e-3
     return TrainingSettings(
-        n_steps=6_000 if small else 8_000 if few else 5_000,
+        # A law of motion does not overfit, and is slow to learn.
+        n_steps=12_000 if moves else 6_000 if small else 8_000 if few else 5_000,
         batch_size=512 if small else 256,
         learning_rate=rate,
         likelihood_learning_rate=rate,

@@ -20,6 +20,7 @@ from jana_pymc.likelihoods.entering import EnteringParameters
 from jana_pymc.likelihoods.sequences import within_groups
 from jana_pymc.likelihoods.support import Support
 from jana_pymc.networks.dense import DenseNetwork
+from jana_pymc.networks.dynamics import DynamicsNetwork
 
 MAX_LOG_SCALE = 8.0
 """Bound on the log scale of the noise, relative to all simulations' scale."""
@@ -40,6 +41,12 @@ class TrajectorySettings:
     ----------
     hidden : tuple of int
         Hidden layers, residual, of the network from parameters to trajectory.
+    n_states : int
+        Size of a hidden state that this network moves on from one time point to the next, as
+        differential equations do (`DynamicsNetwork`), which takes far fewer simulations. 0 makes
+        the whole trajectory at once.
+    n_substeps : int
+        Steps of the hidden state from one time point to the next.
     n_features : int
         Numbers for each component and time point, beside location and scale, by which the
         trajectory tells the noise of its shape.
@@ -63,6 +70,8 @@ class TrajectorySettings:
     """
 
     hidden: Sequence[int] = (256,) * 6
+    n_states: int = 0
+    n_substeps: int = 4
     n_features: int = 2
     law_hidden: Sequence[int] = (32, 32)
     n_bins: int = 4
@@ -86,8 +95,19 @@ class TrajectorySettings:
                 "order=None: expected an integer, how many observations back the noise may "
                 "depend on; say order=0 if it is independent."
             )
-        for name, least in (("n_features", 0), ("n_bins", 1), ("order", 0)):
+        for name, least in (
+            ("n_states", 0),
+            ("n_substeps", 1),
+            ("n_features", 0),
+            ("n_bins", 1),
+            ("order", 0),
+        ):
             object.__setattr__(self, name, check_count(name, getattr(self, name), least=least))
+        if self.n_states and not self.hidden:
+            raise ValueError(
+                f"hidden=(), n_states={self.n_states}: what moves a hidden state on needs at least "
+                "one hidden layer."
+            )
 
 
 def _is_sequence(values: Any) -> bool:
@@ -125,7 +145,8 @@ class TrajectoryLikelihood(nn.Module):
         r_{t,j} = (y_{t,j} - m_{t,j}(\theta)) \, e^{-s_{t,j}(\theta)},
 
     with y the observation on the real line (`Support`, `CountRange`). One network makes the whole
-    trajectory from the parameters: locations m, log scales s and features f of all time points. A
+    trajectory from the parameters, at once or step by step (`DynamicsNetwork`): locations m, log
+    scales s and features f of all time points. A
     second, small one makes the law of the residuals r, an increasing spline of each to a standard
     normal, or logistic for counts; it is the same network at all times, told where it is by the
     features alone, so that each simulation teaches it T times over. With ``order`` k it sees the
@@ -170,12 +191,24 @@ class TrajectoryLikelihood(nn.Module):
         self.n_steps, self.settings = n_steps, settings
         dim = len(self.components)
         self.entering = EnteringParameters(n_parameters, settings.angles, settings.rounded)
-        n_in, n_out = self.entering.n_entering, n_steps * dim * (2 + settings.n_features)
-        self.trajectory = DenseNetwork(
-            n_in, n_out, hidden=settings.hidden, residual=True, zero_output=True
-        )
-        self.linear = nn.Linear(n_in, n_out, bias=False)
-        nn.init.zeros_(self.linear.weight)
+        n_in, n_out = self.entering.n_entering, dim * (2 + settings.n_features)
+        self.trajectory: DenseNetwork | DynamicsNetwork
+        self.linear: nn.Linear | None = None
+        if settings.n_states:
+            self.trajectory = DynamicsNetwork(
+                n_in,
+                n_out,
+                n_steps,
+                n_states=settings.n_states,
+                n_substeps=settings.n_substeps,
+                hidden=settings.hidden,
+            )
+        else:
+            self.trajectory = DenseNetwork(
+                n_in, n_steps * n_out, hidden=settings.hidden, residual=True, zero_output=True
+            )
+            self.linear = nn.Linear(n_in, n_steps * n_out, bias=False)
+            nn.init.zeros_(self.linear.weight)
         # Residuals that the law may see: of observations before, and of components before its own.
         self.n_seen = dim * (settings.order + 1)
         self.law = DenseNetwork(
@@ -194,6 +227,8 @@ class TrajectoryLikelihood(nn.Module):
 
     def linear_parameters(self) -> list[nn.Parameter]:
         """The linear part and the constants: what is trained first."""
+        if self.linear is None or isinstance(self.trajectory, DynamicsNetwork):
+            return []
         return [self.linear.weight, self.trajectory.layers[-1].bias]  # type: ignore[list-item]
 
     @torch.no_grad()
@@ -207,8 +242,10 @@ class TrajectoryLikelihood(nn.Module):
         self.entering.standardize(parameters)
         y, _, inside = self._to_real(observables, parameters)
         y = torch.where(inside, y, torch.nan)
-        self.y_mean.copy_(y.nanmean(0).nan_to_num(0.0))
-        sd = (y - self.y_mean).square().nanmean(0).sqrt().nan_to_num(0.0)
+        # One law for all times needs one scale for all.
+        over = (0, 1) if self.settings.n_states else 0
+        self.y_mean.copy_(y.nanmean(over).nan_to_num(0.0))
+        sd = (y - self.y_mean).square().nanmean(over).sqrt().nan_to_num(0.0)
         self.y_sd.copy_(torch.where(sd > 0.0, sd, 1.0))
 
     def training_log_prob(
@@ -373,7 +410,9 @@ class TrajectoryLikelihood(nn.Module):
                 f"n_obs={n_obs}: this likelihood was trained on {self.n_steps} time points at most."
             )
         entering = self.entering(parameters)
-        raw = self.trajectory(entering) + self.linear(entering)
+        raw = self.trajectory(entering)
+        if self.linear is not None:
+            raw = raw + self.linear(entering)
         dim = len(self.components)
         raw = raw.reshape(len(parameters), self.n_steps, dim, -1)[:, :n_obs]
         location = self.y_mean[:n_obs] + self.y_sd[:n_obs] * raw[..., 0]

@@ -12,7 +12,9 @@ from pytensor.tensor.variable import TensorVariable
 from jana_pymc.likelihoods import CountRange, TrajectoryLikelihood
 from jana_pymc.likelihoods.entering import EnteringParameters
 from jana_pymc.likelihoods.trajectory import MAX_LOG_SCALE, MAX_SEEN, MAX_SHIFT
-from jana_pymc.pytensor.lowering import _dense, _numpy, _to_real, lower
+from jana_pymc.networks.dynamics import LARGEST, MAX_LOG_GAIN, DynamicsNetwork
+from jana_pymc.pytensor.barrier import barrier
+from jana_pymc.pytensor.lowering import _dense, _layers, _numpy, _to_real, lower
 from jana_pymc.pytensor.lowering_markovian import _is_count, _shifted, _there, _time, log_count
 from jana_pymc.pytensor.lowering_vector import _Line, _monotone, _soft_clamp
 
@@ -57,10 +59,36 @@ def _curves(network: TrajectoryLikelihood, parameters: TensorVariable) -> Tensor
     """What the networks make of each parameter vector, (groups, times, components, features)."""
     theta = _entering(network.entering, parameters)
     n = network.entering.n_entering
-    raw = _dense(network.trajectory, theta, np.zeros(n), np.ones(n))
-    raw = raw + theta @ pt.constant(_numpy(network.linear.weight).T)
+    if isinstance(network.trajectory, DynamicsNetwork):
+        raw = _dynamics(network.trajectory, theta)
+    else:
+        raw = _dense(network.trajectory, theta, np.zeros(n), np.ones(n))
+    if network.linear is not None:
+        raw = raw + theta @ pt.constant(_numpy(network.linear.weight).T)
     dim = len(network.components)
     return raw.reshape((-1, network.n_steps, dim, 2 + network.settings.n_features))
+
+
+def _dynamics(network: DynamicsNetwork, theta: TensorVariable) -> TensorVariable:
+    """`DynamicsNetwork.forward` in PyTensor, one step after the other."""
+    context = _layers([network.context], theta)
+    width = network.enter.out_features
+    shift = barrier(context[:, :width])
+    gain = barrier(pt.exp(_bounded(context[:, width:], MAX_LOG_GAIN)))
+    enter = pt.constant(_numpy(network.enter.weight).T)
+    state = barrier(_layers(network.start.layers, theta))
+    states = [state]
+    for _ in range(network.n_times - 1):
+        for _ in range(network.n_substeps):
+            entered = (state @ enter) * gain + shift
+            change = _layers(network.law.layers, entered * pt.sigmoid(entered))
+            state = barrier(_bounded(state + change / network.n_substeps, LARGEST))
+        states.append(state)
+    return _layers([network.out], pt.stack(states, axis=1))
+
+
+def _bounded(x: TensorVariable, bound: float) -> TensorVariable:
+    return bound * pt.tanh(x / bound)
 
 
 def _entering(network: EnteringParameters, parameters: TensorVariable) -> TensorVariable:

@@ -83,9 +83,10 @@ class TrainingStep:
             for group in _groups(half, getattr(average, name), linear, name, settings)
         ]
         self.optimizer = _optimizer(self.groups, settings, capturable)
+        self.likelihood = dict(zip(halves, self.halves, strict=True)).get("likelihood")
         self.shape_networks = []
-        if settings.shape_shrinkage and "likelihood" in halves:
-            modules = network.likelihood.modules()
+        if settings.shape_shrinkage and self.likelihood is not None:
+            modules = self.likelihood.modules()
             self.shape_networks = [m for m in modules if isinstance(m, ConditionerBank)]
         self.totals, self.losses = (
             torch.zeros(len(self.halves), device=self.device) for _ in range(2)
@@ -147,7 +148,7 @@ class TrainingStep:
         rate = next(
             options["lr"]
             for group, options in zip(self.groups, self.optimizer.param_groups, strict=True)
-            if group.half is self.network.likelihood and not group.linear
+            if group.half is self.likelihood and not group.linear
         )
         reach = whether * (self.settings.shape_shrinkage * rate)
         for network in self.shape_networks:
