@@ -164,7 +164,7 @@ def default_training(
     rate = 5e-3 if few else 2e-3
     return TrainingSettings(
         # A law of motion does not overfit, and is slow to learn.
-        n_steps=12_000 if moves else 6_000 if small else 8_000 if few else 5_000,
+        n_steps=16_000 if moves else 6_000 if small else 8_000 if few else 5_000,
         batch_size=512 if small else 256,
         learning_rate=rate,
         likelihood_learning_rate=rate,

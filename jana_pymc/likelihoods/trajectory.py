@@ -71,7 +71,7 @@ class TrajectorySettings:
 
     hidden: Sequence[int] = (256,) * 6
     n_states: int = 0
-    n_substeps: int = 4
+    n_substeps: int = 2
     n_features: int = 2
     law_hidden: Sequence[int] = (32, 32)
     n_bins: int = 4

@@ -54,7 +54,7 @@ class DynamicsNetwork(nn.Module):
         n_times: int,
         *,
         n_states: int = 8,
-        n_substeps: int = 4,
+        n_substeps: int = 2,
         hidden: Sequence[int] = (64, 64),
     ):
         super().__init__()

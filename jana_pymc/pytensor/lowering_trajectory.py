@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+import pytensor
 import pytensor.tensor as pt
 from pytensor.raise_op import Assert
 from pytensor.tensor.variable import TensorVariable
@@ -70,21 +72,32 @@ def _curves(network: TrajectoryLikelihood, parameters: TensorVariable) -> Tensor
 
 
 def _dynamics(network: DynamicsNetwork, theta: TensorVariable) -> TensorVariable:
-    """`DynamicsNetwork.forward` in PyTensor, one step after the other."""
+    """`DynamicsNetwork.forward` in PyTensor: a loop, which is compiled once for all times."""
     context = _layers([network.context], theta)
     width = network.enter.out_features
-    shift = barrier(context[:, :width])
-    gain = barrier(pt.exp(_bounded(context[:, width:], MAX_LOG_GAIN)))
+    gain = pt.exp(_bounded(context[:, width:], MAX_LOG_GAIN))
     enter = pt.constant(_numpy(network.enter.weight).T)
-    state = barrier(_layers(network.start.layers, theta))
-    states = [state]
-    for _ in range(network.n_times - 1):
+
+    def later(state: TensorVariable, shift: TensorVariable, gain: TensorVariable) -> Any:
         for _ in range(network.n_substeps):
-            entered = (state @ enter) * gain + shift
+            entered = barrier((state @ enter) * gain + shift)
             change = _layers(network.law.layers, entered * pt.sigmoid(entered))
             state = barrier(_bounded(state + change / network.n_substeps, LARGEST))
-        states.append(state)
-    return _layers([network.out], pt.stack(states, axis=1))
+        return state
+
+    start = barrier(_layers(network.start.layers, theta))
+    states = start[:, None]
+    if network.n_times > 1:
+        moved = pytensor.scan(
+            later,
+            outputs_info=start,
+            non_sequences=[context[:, :width], gain],
+            n_steps=network.n_times - 1,
+            strict=True,
+            return_updates=False,
+        )
+        states = pt.concatenate([states, moved.transpose(1, 0, 2)], axis=1)
+    return _layers([network.out], states)
 
 
 def _bounded(x: TensorVariable, bound: float) -> TensorVariable:
