@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-import pytensor
 import pytensor.tensor as pt
 from pytensor.raise_op import Assert
 from pytensor.tensor.variable import TensorVariable
@@ -16,9 +14,12 @@ from jana_pymc.likelihoods.entering import EnteringParameters
 from jana_pymc.likelihoods.trajectory import MAX_LOG_SCALE, MAX_SEEN, MAX_SHIFT
 from jana_pymc.networks.dynamics import LARGEST, MAX_LOG_GAIN, DynamicsNetwork
 from jana_pymc.pytensor.barrier import barrier
-from jana_pymc.pytensor.lowering import _dense, _layers, _numpy, _to_real, lower
+from jana_pymc.pytensor.lowering import NoLowering, _dense, _layers, _numpy, _to_real, lower
 from jana_pymc.pytensor.lowering_markovian import _is_count, _shifted, _there, _time, log_count
 from jana_pymc.pytensor.lowering_vector import _Line, _monotone, _soft_clamp
+
+MAX_STEPS = 24
+"""Of a law of motion; each is some twenty nodes of the graph, with its gradient."""
 
 
 @lower.register
@@ -72,32 +73,30 @@ def _curves(network: TrajectoryLikelihood, parameters: TensorVariable) -> Tensor
 
 
 def _dynamics(network: DynamicsNetwork, theta: TensorVariable) -> TensorVariable:
-    """`DynamicsNetwork.forward` in PyTensor: a loop, which is compiled once for all times."""
+    """`DynamicsNetwork.forward` in PyTensor, one step after the other.
+
+    A loop (`pytensor.scan`) would be compiled once for all, but its second derivatives fail.
+    """
+    n_steps = (network.n_times - 1) * network.n_substeps
+    if n_steps > MAX_STEPS:
+        raise NoLowering(
+            f"a law of motion with {n_steps} steps has no PyTensor version, which would take long "
+            f"to compile with more than {MAX_STEPS}."
+        )
     context = _layers([network.context], theta)
     width = network.enter.out_features
-    gain = pt.exp(_bounded(context[:, width:], MAX_LOG_GAIN))
+    shift, log_gain = barrier(context[:, :width]), context[:, width:]
+    gain = barrier(pt.exp(_bounded(log_gain, MAX_LOG_GAIN)))
     enter = pt.constant(_numpy(network.enter.weight).T)
-
-    def later(state: TensorVariable, shift: TensorVariable, gain: TensorVariable) -> Any:
+    state = barrier(_layers(network.start.layers, theta))
+    states = [state]
+    for _ in range(network.n_times - 1):
         for _ in range(network.n_substeps):
             entered = barrier((state @ enter) * gain + shift)
             change = _layers(network.law.layers, entered * pt.sigmoid(entered))
             state = barrier(_bounded(state + change / network.n_substeps, LARGEST))
-        return state
-
-    start = barrier(_layers(network.start.layers, theta))
-    states = start[:, None]
-    if network.n_times > 1:
-        moved = pytensor.scan(
-            later,
-            outputs_info=start,
-            non_sequences=[context[:, :width], gain],
-            n_steps=network.n_times - 1,
-            strict=True,
-            return_updates=False,
-        )
-        states = pt.concatenate([states, moved.transpose(1, 0, 2)], axis=1)
-    return _layers([network.out], states)
+        states.append(state)
+    return _layers([network.out], pt.stack(states, axis=1))
 
 
 def _bounded(x: TensorVariable, bound: float) -> TensorVariable:
