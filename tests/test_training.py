@@ -26,6 +26,7 @@ from jana_pymc.training import (
     TrainingSettings,
     resolve_device,
 )
+from jana_pymc.training.step import TrainingStep
 
 SMALL = NetworkSettings(
     PosteriorSettings(
@@ -183,6 +184,25 @@ def test_early_stopping_restores_the_best_weights() -> None:
     assert history.step[-1] < 3_000
     assert history.best_posterior < history.validation_posterior[-1] + 1e-9
     assert history.validations_without_progress() == 5
+
+
+def test_a_network_that_loses_its_way_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = TrainingStep.schedule
+
+    def thrown(self, step):
+        original(self, step)
+        if step == 200:
+            with torch.no_grad():
+                for weight in self.network.posterior.parameters():
+                    weight.add_(0.2)
+
+    monkeypatch.setattr(TrainingStep, "schedule", thrown)
+    history = train_small(training=TrainingSettings(n_steps=300, n_validations=30)).history
+    before, lost, after = (history.validation_posterior[i] for i in (19, 20, 21))
+    assert lost > before + 5.0
+    assert after < before + 0.3
+    assert history.best_posterior < before
+    assert max(history.validation_likelihood[19:]) < history.validation_likelihood[19] + 0.1
 
 
 def test_summary_term_pulls_summaries_towards_a_standard_normal() -> None:

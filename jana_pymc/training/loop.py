@@ -36,6 +36,8 @@ MAX_LEFT_OUT = 20
 """So many steps without finite gradients between two validations end the training."""
 LOOK_EVERY = 50
 """Steps on a GPU between two looks for them."""
+ASTRAY = 2.0
+"""A network whose losses are all by more nats above the least so far has lost its way."""
 
 
 class TrainingError(RuntimeError):
@@ -55,6 +57,8 @@ def train(
     progressbar: bool = True,
 ) -> TrainingHistory:
     """Minimise Eq. 9 in place; each network ends with its best validation weights.
+
+    One that loses its way goes back to these at the next validation, and on from there.
 
     Within a process group of torch all processes call this with the same arguments: each learns
     from its share of every batch, and the first one alone writes the checkpoint.
@@ -161,6 +165,9 @@ def train(
             ):
                 if value <= best:
                     state.best[name] = _copy(getattr(average, name))
+                elif name in halves and _is_astray(history, name):
+                    for each in (network, average):
+                        getattr(each, name).load_state_dict(state.best[name])
             bar.update(task, losses=f"posterior {values[0]:.3f}  likelihood {values[1]:.4f}")
             if checkpoint is not None and parallel.rank() == 0:
                 state.average = _copy(average)
@@ -178,6 +185,16 @@ def train(
             module.flatten_parameters()  # as cuDNN wants them, and they no longer are
     network.eval()
     return history
+
+
+def _is_astray(history: TrainingHistory, name: str) -> bool:
+    """Whether a high learning rate has thrown a network far back.
+
+    One that overfits is not: its training loss falls. Nor is one that met extreme simulations, as
+    long as it does for others what it did.
+    """
+    losses = getattr(history, name), getattr(history, f"validation_{name}")
+    return all(each[-1] > min(each) + ASTRAY for each in losses)
 
 
 def _doing(halves: Sequence[str]) -> str:
