@@ -316,6 +316,14 @@ def test_a_trajectory_that_explodes_is_lost_alone():
     assert solution[1, 1, 0] == pytest.approx(2.0)
 
 
+def test_a_trajectory_that_turns_too_fast_is_lost_alone():
+    """Posterior draws can be as far out as this: it would take days, and ends at once."""
+    turn = lambda y, k: (-k * y[1], k * y[0])  # noqa: E731
+    solution = integrate(turn, [1.0, 0.0], [np.array([1.0, 1e6])], [0.0, 2.0])
+    np.testing.assert_allclose(solution[0, 1], [np.cos(2.0), np.sin(2.0)], atol=1e-5)
+    assert np.isnan(solution[1, 1]).all()
+
+
 def test_trajectories_over_the_prior_are_those_of_scipy():
     theta = task("lotka_volterra").model.prior.draw(20, 2)
     times = lotka_volterra.TIMES["benchmark"]

@@ -33,6 +33,7 @@ _STAGES = (
 _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 _FIRST_STEP = 1e-2
 _SMALLEST_STEP = 1e-9
+_MOST_STEPS = 20_000
 
 
 def integrate(
@@ -60,7 +61,8 @@ def integrate(
     Returns
     -------
     ndarray, shape (n, len(times), d)
-        NaN from where a trajectory needs steps that are too small.
+        NaN from where a trajectory needs steps that are too small, or more than 20,000 from one
+        time to the next.
     """
     start = np.asarray(initial, dtype=np.float64)
     n = len(parameters[0])
@@ -93,7 +95,9 @@ def _advance(
     theta = [values[where] for values in parameters]
     left = np.full(where.size, duration)
     slope = np.stack(derivative(y, *theta))
-    while where.size:
+    for _ in range(_MOST_STEPS):
+        if not where.size:
+            break
         used = np.minimum(h, left)
         new, new_slope, error = _step(derivative, y, slope, theta, used)
         error /= tolerance
