@@ -8,7 +8,7 @@ import pytest
 
 import jana_pymc as jana
 from jana_pymc.architecture import NetworkSettings
-from jana_pymc.fitting import default_settings
+from jana_pymc.fitting import default_settings, default_training
 from jana_pymc.likelihoods import (
     AutoregressiveSettings,
     MarkovianSettings,
@@ -146,9 +146,14 @@ def test_structure_and_dimensions_choose_the_networks() -> None:
     predator = {"prey": jana.Continuous(lower=0.0), "traps": jana.Count()}
     observed = DataSchema(predator, structure="markovian", n_obs=(4, 9), order=0)
     longer = replace(observed, n_obs=(4, 99))
+    single = replace(observed, n_obs=(1, 1))
     moves, long = (default_settings(each, 4).likelihood for each in (observed, longer))
     assert isinstance(moves, TrajectorySettings) and isinstance(long, TrajectorySettings)
     assert moves.n_states and not long.n_states
+    assert not default_settings(single, 4).likelihood.n_states
+    assert default_training(default_settings(vector, 4), 4, vector).shape_shrinkage > 0.0
+    for schema in (points, DataSchema({"k": jana.Categorical(2)}, structure="vector"), observed):
+        assert default_training(default_settings(schema, 4), 4, schema).shape_shrinkage == 0.0
     choices = DataSchema({"k": jana.Categorical(3)}, structure="markovian", n_obs=(4, 4), order=0)
     assert isinstance(default_settings(choices, 4).likelihood, VectorSettings)
     for schema in (ddm, points, vector, mixed, observed, choices):

@@ -266,6 +266,13 @@ def test_bad_settings_are_named(options: dict[str, object], message: str) -> Non
         TrainingSettings(**options)
 
 
+@pytest.mark.parametrize("name", ["shape_shrinkage", "weight_decay", "mmd_weight"])
+@pytest.mark.parametrize("value", ["a", None, True])
+def test_settings_that_are_no_numbers_are_named(name: str, value: object) -> None:
+    with pytest.raises(TypeError, match=f"{name}={value!r}: expected a number"):
+        TrainingSettings(**{name: value})
+
+
 def test_unknown_device_is_named() -> None:
     with pytest.raises(ValueError, match="cuda:99"):
         resolve_device("cuda:99")

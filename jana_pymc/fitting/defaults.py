@@ -94,7 +94,7 @@ def default_settings(
         of_series = FlatSummarySettings() if short else TimeSeriesSettings()
         posterior = PosteriorSettings(of_series, flow)
         if _follows_a_trajectory(schema):
-            if few and schema.n_obs[1] <= FEW_TIMES:
+            if few and 1 < schema.n_obs[1] <= FEW_TIMES:
                 motion = TrajectorySettings(hidden=(64, 64), n_states=8, law_hidden=(16, 16))
                 return NetworkSettings(posterior, motion)
             return NetworkSettings(posterior, TrajectorySettings(hidden=hidden))
@@ -151,6 +151,10 @@ def default_training(
     if not isinstance(likelihood, (VectorSettings, TrajectorySettings)):
         return TrainingSettings()
     few = n_parameters <= FEW_PARAMETERS
+    # Classes and counts have no location that could move a shape.
+    plain = schema is not None and all(
+        isinstance(kind, Continuous) for kind in schema.components.values()
+    )
     moves = isinstance(likelihood, TrajectorySettings) and likelihood.n_states > 0
     size = row = math.inf
     if schema is not None:
@@ -163,7 +167,7 @@ def default_training(
     rehearses = size <= LARGE_DATA and row <= LONG_ROW
     rate = 5e-3 if few else 2e-3
     return TrainingSettings(
-        # A law of motion does not overfit, and is slow to learn.
+        # A law of motion hardly overfits, and is slow to learn.
         n_steps=16_000 if moves else 6_000 if small else 8_000 if few else 5_000,
         batch_size=512 if small else 256,
         learning_rate=rate,
@@ -171,7 +175,7 @@ def default_training(
         likelihood_obs=8,
         optimizer="adamw",
         weight_decay=0.0 if few else 0.3,
-        shape_shrinkage=SHRINKAGE if small else 0.0,
+        shape_shrinkage=SHRINKAGE if small and plain else 0.0,
         linear_steps=600,
         weight_average=0.999,
         n_validations=40,

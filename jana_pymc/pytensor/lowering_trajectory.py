@@ -75,13 +75,14 @@ def _curves(network: TrajectoryLikelihood, parameters: TensorVariable) -> Tensor
 def _dynamics(network: DynamicsNetwork, theta: TensorVariable) -> TensorVariable:
     """`DynamicsNetwork.forward` in PyTensor, one step after the other.
 
-    A loop (`pytensor.scan`) would be compiled once for all, but its second derivatives fail.
+    A loop (`pytensor.scan`) takes as long to compile, and more than twice as long to evaluate.
     """
     n_steps = (network.n_times - 1) * network.n_substeps
     if n_steps > MAX_STEPS:
         raise NoLowering(
-            f"a law of motion with {n_steps} steps has no PyTensor version, which would take long "
-            f"to compile with more than {MAX_STEPS}."
+            f"a law of motion with {n_steps} steps, from first to last time point of the longest "
+            f"sequence, would take long to compile: expected at most {MAX_STEPS}. Leave backend at "
+            "'auto', or say 'op'."
         )
     context = _layers([network.context], theta)
     width = network.enter.out_features

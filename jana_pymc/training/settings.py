@@ -32,9 +32,10 @@ class TrainingSettings:
     weight_decay : float
         Only with "adamw".
     shape_shrinkage : float
-        How strongly the laws of the likelihood network are drawn to one shape for all parameters,
-        by a group lasso [1]_ on what networks of shape see of these; location and scale are free. 0
-        leaves it out. Of networks without such parts nothing shrinks.
+        How strongly the laws of continuous components are drawn to one shape for all parameters, by
+        proximal steps of a group lasso [1]_ on what the networks behind the splines see of these;
+        location and scale, of the flow's first layer, stay free. A step takes so many learning
+        rates from the norm of each group. 0 leaves it out; it is for `VectorSettings` alone.
     linear_steps : int
         The first so many steps train only the linear parts of networks that have them, with a
         schedule of their own: what is linear then takes no capacity, and what is not starts well.
@@ -122,6 +123,9 @@ class TrainingSettings:
                 f"weight_average={self.weight_average}: expected a decay between 0 and 1, or None."
             )
         for name in ("mmd_weight", "weight_decay", "shape_shrinkage"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise TypeError(f"{name}={value!r}: expected a number.")
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)}: expected 0 or more.")
         if self.optimizer not in ("adam", "adamw"):

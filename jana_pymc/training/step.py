@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from jana_pymc.flows.autoregressive import AutoregressiveTransform
 from jana_pymc.joint import Batch, JointNetwork
-from jana_pymc.networks.conditioners import ConditionerBank
 from jana_pymc.training import parallel
 from jana_pymc.training.batches import seeded_generator
 from jana_pymc.training.flat import FlatParameters
@@ -87,7 +87,8 @@ class TrainingStep:
         self.shape_networks = []
         if settings.shape_shrinkage and self.likelihood is not None:
             modules = self.likelihood.modules()
-            self.shape_networks = [m for m in modules if isinstance(m, ConditionerBank)]
+            flows = [m for m in modules if isinstance(m, AutoregressiveTransform)]
+            self.shape_networks = [flow.conditioners for flow in flows]
         self.totals, self.losses = (
             torch.zeros(len(self.halves), device=self.device) for _ in range(2)
         )
