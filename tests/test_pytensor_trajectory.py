@@ -17,7 +17,7 @@ from jana_pymc.likelihoods import (
     TrajectoryLikelihood,
     TrajectorySettings,
 )
-from jana_pymc.pytensor import lower
+from jana_pymc.pytensor import NoLowering, lower
 
 pytestmark = pytest.mark.bridge
 
@@ -88,6 +88,12 @@ def test_whole_sequences_have_one_density_each(order: int, n_states: int, shared
     (gradient,) = torch.autograd.grad(expected.sum(), theta)
     np.testing.assert_allclose(value, expected.detach(), rtol=1e-9)
     np.testing.assert_allclose(slope, gradient, rtol=1e-8, atol=1e-8)
+
+
+def test_a_law_of_many_steps_is_left_to_the_op() -> None:
+    network = random_likelihood("mixed", n_states=2, n_substeps=8)
+    with pytest.raises(NoLowering, match=f"with {8 * (N_OBS - 1)} steps, .* say 'op'"):
+        lower(network, pt.dmatrix(), pt.dmatrix(), None, None)
 
 
 def test_outside_the_support() -> None:
