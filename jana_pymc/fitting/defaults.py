@@ -151,7 +151,7 @@ def default_training(
     if not isinstance(likelihood, (VectorSettings, TrajectorySettings)):
         return TrainingSettings()
     few = n_parameters <= FEW_PARAMETERS
-    # Classes and counts have no location that could move a shape.
+    # Shapes shrink in flows alone, which classes and counts do not have.
     plain = schema is not None and all(
         isinstance(kind, Continuous) for kind in schema.components.values()
     )

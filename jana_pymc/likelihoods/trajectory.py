@@ -146,10 +146,10 @@ class TrajectoryLikelihood(nn.Module):
 
     with y the observation on the real line (`Support`, `CountRange`). One network makes the whole
     trajectory from the parameters, at once or step by step (`DynamicsNetwork`): locations m, log
-    scales s and features f of all time points. A
-    second, small one makes the law of the residuals r, an increasing spline of each to a standard
-    normal, or logistic for counts; it is the same network at all times, told where it is by the
-    features alone, so that each simulation teaches it T times over. With ``order`` k it sees the
+    scales s and features f of all time points. A second, small one makes the law of the residuals
+    r, an increasing spline of each to a standard normal, or logistic for counts; it is the same
+    network at all times, told where it is by the features alone, so that each simulation teaches it
+    T times over. With ``order`` k it sees the
     residuals of the k observations before, by which a trajectory that is not quite right can be
     corrected.
 

@@ -126,8 +126,8 @@ class TrainingSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise TypeError(f"{name}={value!r}: expected a number.")
-            if not 0.0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)}: expected 0 or more.")
+            if not 0.0 <= value < math.inf:
+                raise ValueError(f"{name}={value}: expected 0 or more.")
         if self.optimizer not in ("adam", "adamw"):
             raise ValueError(f"optimizer={self.optimizer!r} is not 'adam' or 'adamw'.")
         if self.execution not in ("graph", "compile", "eager"):
