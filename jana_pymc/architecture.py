@@ -39,7 +39,12 @@ from jana_pymc.networks import (
     TimeSeriesSettings,
     TimeSeriesTransformerSettings,
 )
-from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings, SummarySettings
+from jana_pymc.posterior import (
+    AdjustmentSettings,
+    PosteriorNetwork,
+    PosteriorSettings,
+    SummarySettings,
+)
 from jana_pymc.posterior.data_bounds import DataBound
 from jana_pymc.simulation import (
     Categorical,
@@ -113,11 +118,13 @@ class NetworkSettings:
         """Inverse of `to_dict`."""
         summary = dict(values["posterior"]["summary"])
         summary_kind = _SUMMARIES[summary.pop("kind", "set")]
+        adjustment = values["posterior"].get("adjustment")
         posterior = PosteriorSettings(
             **{
                 "data_bounds": False,  # files of before there were any
                 "normal_scores": False,
                 **values["posterior"],
+                "adjustment": None if adjustment is None else AdjustmentSettings(**adjustment),
                 "summary": summary_kind(**_with_parts(summary)),
                 "flow": _flow_settings(values["posterior"]["flow"]),
             }

@@ -31,6 +31,8 @@ class Batch:
     conditions : Tensor, shape (sets, obs, conditions), or None
     n_obs : Tensor of int, shape (sets,)
         Observations beyond it are padding.
+    slopes : Tensor, shape (sets, slopes), or None
+        What an adjusted posterior is told (`LatentSlopes`).
     """
 
     parameters: Tensor
@@ -38,6 +40,7 @@ class Batch:
     observables: Tensor
     conditions: Tensor | None
     n_obs: Tensor
+    slopes: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.parameters)
@@ -50,6 +53,7 @@ class Batch:
             self.observables[index],
             None if self.conditions is None else self.conditions[index],
             self.n_obs[index],
+            None if self.slopes is None else self.slopes[index],
         )
 
 
@@ -130,7 +134,7 @@ class JointNetwork(nn.Module):
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """The terms in which the posterior network takes part: `posterior` and `mmd`."""
         summary = self.posterior.summarize(batch.observables, batch.n_obs, batch.conditions)
-        condition = self.posterior.condition(summary, batch.observables, batch.n_obs)
+        condition = self.posterior.condition(summary, batch.observables, batch.n_obs, batch.slopes)
         posterior = -self.posterior.log_prob(batch.unconstrained, condition).mean()
         mmd = posterior.new_zeros(())
         if with_mmd:

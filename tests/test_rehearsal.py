@@ -19,7 +19,7 @@ from jana_pymc.posterior import PosteriorSettings
 from jana_pymc.simulation import DataSchema
 from jana_pymc.training import SimulationRounds, TrainingHistory
 from jana_pymc.training.batches import to_batch
-from jana_pymc.training.rehearsal import _Surrogate
+from jana_pymc.training.surrogates import Surrogates
 
 DIM = 4
 NETWORK = NetworkSettings(
@@ -163,7 +163,7 @@ def test_parameters_come_from_the_prior_or_from_where_simulations_succeeded(alon
     made = model.simulate(50, random_seed=3, progressbar=False)
     simulated = to_batch(made, model.prior, torch.device("cpu"))
     for prior, expected in ((model.prior, False), (None, True)):
-        surrogate = _Surrogate(alone.network, simulated, prior, 16, (1, 1), 1)
+        surrogate = Surrogates(alone.network, simulated, prior, 16, (1, 1), 1)
         first, other = surrogate(0)[0], surrogate(1)[0]
         assert first.observables.shape == (16 * 40, 1, DIM)
         known = {tuple(row) for row in simulated.parameters.tolist()}

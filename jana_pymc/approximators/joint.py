@@ -115,7 +115,7 @@ class JointApproximator:
         self.history = history
         self.model = model
         self.pool_weight = pool_weight
-        self.posterior = PosteriorApproximator(network.posterior, prior, schema)
+        self.posterior = PosteriorApproximator(network.posterior, prior, schema, network.likelihood)
         self.likelihood = LikelihoodApproximator(network.likelihood, prior.layout, schema, region)
 
     def __repr__(self) -> str:

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jana_pymc.posterior import PosteriorNetwork
+from jana_pymc.likelihoods import LikelihoodNetwork
+from jana_pymc.posterior import LatentSlopes, PosteriorNetwork
 from jana_pymc.simulation import DataBatch, DataSchema, PyMCPrior, random_generator
 from jana_pymc.threads import one_thread, side_by_side
 from jana_pymc.tracing import Repeated
@@ -29,13 +30,25 @@ class PosteriorApproximator:
     prior : PyMCPrior
         Carries draws between the unconstrained space, in which the flow works, and the user's.
     schema : DataSchema
+    likelihood : LikelihoodNetwork, optional
+        Of which an adjusted posterior is told the slopes.
     """
 
-    def __init__(self, network: PosteriorNetwork, prior: PyMCPrior, schema: DataSchema):
+    def __init__(
+        self,
+        network: PosteriorNetwork,
+        prior: PyMCPrior,
+        schema: DataSchema,
+        likelihood: LikelihoodNetwork | None = None,
+    ):
         self.network = network
+        self._slopes = None
+        if network.settings.adjustment is not None and likelihood is not None:
+            n_points = network.settings.adjustment.n_points
+            self._slopes = LatentSlopes(network, likelihood, prior, n_points)
         self.prior = prior
         self.schema = schema
-        self._condition_on = Repeated(_Conditioner(network))
+        self._condition_on = Repeated(_Conditioner(network, self._slopes is not None))
         self._draw = Repeated(_Method(network, "draw"))
         self._push = Repeated(_Method(network, "push"))
         self._log_prob = Repeated(_Method(network, "log_prob"))
@@ -140,7 +153,9 @@ class PosteriorApproximator:
 
     def _condition(self, batch: DataBatch) -> Tensor:
         with one_thread():
-            condition: Tensor = self._condition_on(*self._tensors(batch))
+            observables, n_obs, *conditions = self._tensors(batch)
+            slopes = [] if self._slopes is None else [self._slopes(observables, n_obs, *conditions)]
+            condition: Tensor = self._condition_on(observables, n_obs, *slopes, *conditions)
             return condition
 
     def _tensors(self, batch: DataBatch) -> list[Tensor]:
@@ -195,10 +210,13 @@ class _Method(nn.Module):
 class _Conditioner(nn.Module):
     """From data sets to what the density is conditioned on."""
 
-    def __init__(self, network: PosteriorNetwork):
+    def __init__(self, network: PosteriorNetwork, has_slopes: bool):
         super().__init__()
         self.network = network
+        self.has_slopes = int(has_slopes)
 
-    def forward(self, observables: Tensor, n_obs: Tensor, *conditions: Tensor) -> Tensor:
-        summary = self.network.summarize(observables, n_obs, *conditions)
-        return self.network.condition(summary, observables, n_obs)
+    def forward(self, observables: Tensor, n_obs: Tensor, *others: Tensor) -> Tensor:
+        """Others are the slopes of an adjusted network, and known conditions."""
+        slopes = others[: self.has_slopes]
+        summary = self.network.summarize(observables, n_obs, *others[self.has_slopes :])
+        return self.network.condition(summary, observables, n_obs, *slopes)

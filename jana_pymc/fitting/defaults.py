@@ -15,7 +15,7 @@ from jana_pymc.likelihoods import (
     VectorSettings,
 )
 from jana_pymc.networks import FlatSummarySettings, SetSummarySettings, TimeSeriesSettings
-from jana_pymc.posterior import PosteriorSettings
+from jana_pymc.posterior import AdjustmentSettings, PosteriorSettings
 from jana_pymc.screening import informative_components
 from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema, Simulations
 from jana_pymc.training import TrainingSettings
@@ -80,6 +80,7 @@ def default_settings(
         flow = replace(flow, linear="reversal")
     # What has no past has its location and scale from one network, and needs little of its own.
     own = 8 if schema.order == 0 else VectorSettings.conditioner_hidden
+    adjustment = AdjustmentSettings(n_points=3 if few else 1)
     vector = VectorSettings(hidden=hidden, residual=few, conditioner_hidden=own, order=schema.order)
     if schema.structure == "exchangeable":
         # A regression's observations share nothing that could be computed once for all of them.
@@ -88,11 +89,11 @@ def default_settings(
             return NetworkSettings(PosteriorSettings(), deep)
         wide = (256, 256) if few else (128, 128)
         summary = SetSummarySettings(n_summaries=16, hidden=wide, means=True)
-        return NetworkSettings(PosteriorSettings(summary, flow), vector)
+        return NetworkSettings(PosteriorSettings(summary, flow, adjustment=adjustment), vector)
     if schema.structure == "markovian":
         short = _is_one_vector(schema)
         of_series = FlatSummarySettings() if short else TimeSeriesSettings()
-        posterior = PosteriorSettings(of_series, flow)
+        posterior = PosteriorSettings(of_series, flow, adjustment=adjustment)
         if _follows_a_trajectory(schema):
             if few and 1 < schema.n_obs[1] <= FEW_TIMES:
                 motion = TrajectorySettings(hidden=(64, 64), n_states=8, law_hidden=(16, 16))
@@ -106,7 +107,9 @@ def default_settings(
             windows = MarkovianSettings(order=schema.order, memory=0, clock=schema.order == 0)
         return NetworkSettings(posterior, windows)
     return NetworkSettings(
-        PosteriorSettings(FlatSummarySettings(informative=informative), flow),
+        PosteriorSettings(
+            FlatSummarySettings(informative=informative), flow, adjustment=adjustment
+        ),
         replace(vector, informative=informative),
     )
 
@@ -182,6 +185,7 @@ def default_training(
         patience=12,
         rehearsal_steps=0 if not rehearses else 10_000 if few else 3_000,
         rehearsal_learning_rate=rate,
+        adjustment_steps=0 if not rehearses else 4_000 if few else 2_500,
     )
 
 

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from jana_pymc.training import (
     SimulationRounds,
     StoredSimulations,
     TrainingSettings,
+    adjust,
     agreed_seed,
     rehearse,
     resolve_device,
@@ -77,8 +79,8 @@ def fit(
         "auto" takes a CUDA device where there is one.
     checkpoint : str or Path, optional
         File for the state of the training, written as it goes on. If it exists, training resumes
-        and ends as an uninterrupted run would have; that takes the same `random_seed`. A rehearsal
-        has a file of its own beside it.
+        and ends as an uninterrupted run would have; that takes the same `random_seed`. Rehearsal
+        and adjustment have files of their own beside it.
     random_seed : int, optional
         The same seed on the same machine gives the same approximator. Processes that train
         together take the first one's if there is none, and must not have different ones.
@@ -112,6 +114,8 @@ def fit(
         network = default_settings(model.schema, model.prior.n_unconstrained, informative(sets[0]))
     training = training or default_training(network, model.prior.n_unconstrained, model.schema)
     positive = _positive(sets[0])
+    adjustment = network.posterior.adjustment
+    network = replace(network, posterior=replace(network.posterior, adjustment=None))
     joint = build_network(model.schema, model.prior, positive, network, seed)
     joint.to(torch_device)
     batches = [to_batch(s, model.prior, torch_device) for s in sets]
@@ -172,12 +176,28 @@ def fit(
             n_obs=model.schema.n_obs,
             ordered=model.schema.structure != "exchangeable",
             seed=seed,
-            checkpoint=None
-            if path is None
-            else path.with_name(f"{path.stem}-rehearsal{path.suffix}"),
+            checkpoint=_beside(path, "rehearsal"),
             data=data,
             progressbar=progressbar,
         )
+    if training.adjustment_steps and adjustment is not None:
+        history = adjust(
+            joint,
+            stored[0],
+            validation[0],
+            training,
+            history,
+            architecture=adjustment,
+            prior=model.prior,
+            draw=not sets[0].failures.counts,
+            n_obs=model.schema.n_obs,
+            ordered=model.schema.structure != "exchangeable",
+            seed=seed,
+            checkpoint=_beside(path, "adjustment"),
+            data=data,
+            progressbar=progressbar,
+        )
+        network = replace(network, posterior=joint.posterior.settings)
     approximator = JointApproximator(
         joint,
         settings=network,
@@ -192,6 +212,11 @@ def fit(
         approximator, sets[0][:n_validation], random_seed=np.random.default_rng((seed, 30))
     )
     return approximator
+
+
+def _beside(path: Path | None, stage: str) -> Path | None:
+    """Where a later stage of the training keeps its state."""
+    return None if path is None else path.with_name(f"{path.stem}-{stage}{path.suffix}")
 
 
 def trained_region(simulations: Sequence[AnySimulations]) -> np.ndarray:

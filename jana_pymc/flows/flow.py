@@ -156,11 +156,28 @@ class ConditionalFlow(nn.Module):
         self, x: Float[Tensor, "*batch d"], condition: Float[Tensor, "*#batch c"] | None = None
     ) -> Float[Tensor, "*batch"]:
         """Log density of x given the condition, which may be shared along an axis of size one."""
+        z, log_det = self.to_latent(x, condition)
+        return self.latent.log_prob(z) + log_det
+
+    def to_latent(
+        self, x: Float[Tensor, "*batch d"], condition: Float[Tensor, "*#batch c"] | None = None
+    ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch"]]:
+        """Carry x to the latent distribution, with the log determinant."""
         log_det = x.new_zeros(())
         for transform in self.transforms:
             x, contribution = transform(x, condition)
             log_det = log_det + contribution
-        return self.latent.log_prob(x) + log_det
+        return x, log_det
+
+    def from_latent(
+        self, z: Float[Tensor, "*batch d"], condition: Float[Tensor, "*#batch c"] | None = None
+    ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch"]]:
+        """Carry points of the latent distribution to x, with the log determinant."""
+        log_det = z.new_zeros(())
+        for transform in reversed(self.transforms):
+            z, contribution = transform.inverse(z, condition)  # type: ignore[operator]
+            log_det = log_det + contribution
+        return z, log_det
 
     def sample(
         self,
@@ -185,13 +202,8 @@ class ConditionalFlow(nn.Module):
         self, z: Float[Tensor, "*batch n d"], condition: Float[Tensor, "*batch c"]
     ) -> tuple[Float[Tensor, "*batch n d"], Float[Tensor, "*batch n"]]:
         """Carry points of the latent distribution to x, with the log density of x."""
-        condition = condition.unsqueeze(-2)
-        log_prob = self.latent.log_prob(z)
-        x = z
-        for transform in reversed(self.transforms):
-            x, contribution = transform.inverse(x, condition)  # type: ignore[operator]
-            log_prob = log_prob - contribution
-        return x, log_prob
+        x, log_det = self.from_latent(z, condition.unsqueeze(-2))
+        return x, self.latent.log_prob(z) - log_det
 
 
 def conditional_flow(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from jana_pymc.flows.flow import FlowSettings, conditional_flow
+from jana_pymc.flows.flow import ConditionalFlow, FlowSettings, conditional_flow
 from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.networks.conditioners import compress
 from jana_pymc.networks.flat_summary import FlatSummary, FlatSummarySettings
@@ -23,6 +23,7 @@ from jana_pymc.networks.time_series_transformer import (
     TimeSeriesTransformer,
     TimeSeriesTransformerSettings,
 )
+from jana_pymc.posterior.adjustment import AdjustedFlow, AdjustmentSettings
 from jana_pymc.posterior.data_bounds import DataBound, DataBounds
 from jana_pymc.posterior.normal_scores import NormalScores
 
@@ -59,6 +60,9 @@ class PosteriorSettings:
         Keep parameters that bound an observable on their side of the data (`DataBounds`).
     normal_scores : bool
         Give the flow the normal scores of parameters within an interval (`NormalScores`).
+    adjustment : AdjustmentSettings or None
+        How the trained posterior is adjusted to the likelihood network, if the training has steps
+        for it (`TrainingSettings.adjustment_steps`). Of a trained pair None says that it is not.
     """
 
     summary: SummarySettings = field(default_factory=SetSummarySettings)
@@ -66,6 +70,7 @@ class PosteriorSettings:
     n_summaries: int = 32
     data_bounds: bool = True
     normal_scores: bool = True
+    adjustment: AdjustmentSettings | None = field(default_factory=AdjustmentSettings)
 
 
 class PosteriorNetwork(nn.Module):
@@ -139,13 +144,31 @@ class PosteriorNetwork(nn.Module):
         self.summary, n_summaries = _summary_network(
             settings, n_features, n_observed, n_continuous + n_distances, math.prod(categories)
         )
-        n_condition = n_summaries + 1 + len(bounds)
+        self.n_condition = n_condition = n_summaries + 1 + len(bounds)
+        self.flow: ConditionalFlow | AdjustedFlow
         self.flow = conditional_flow(n_unconstrained, n_condition, settings.flow, generator)
         self.bounds = DataBounds(bounds, n_unconstrained) if bounds else None
         self.scores = NormalScores(logits, n_unconstrained) if logits else None
         for name, size in (("feature", n_features), ("size", 1), ("parameter", n_unconstrained)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_sd", torch.ones(size))
+        if settings.adjustment is not None:
+            self.adjust(settings.adjustment)
+
+    @property
+    def adjustment(self) -> AdjustedFlow | None:
+        """The flow with its adjustment, if it has one."""
+        return self.flow if isinstance(self.flow, AdjustedFlow) else None
+
+    def adjust(self, settings: AdjustmentSettings | None) -> None:
+        """Give the flow an untrained adjustment in place of the one that it has, or none."""
+        flow = self.flow.flow if isinstance(self.flow, AdjustedFlow) else self.flow
+        self.flow = flow
+        if settings is not None:
+            n_unconstrained = len(self.parameter_mean)
+            self.flow = AdjustedFlow(flow, n_unconstrained, self.n_condition, settings)
+        self.to(self.parameter_mean)
+        self.settings = replace(self.settings, adjustment=settings)
 
     @torch.no_grad()
     def standardize(
@@ -202,14 +225,20 @@ class PosteriorNetwork(nn.Module):
         summary: Float[Tensor, "sets s"],
         observables: Float[Tensor, "sets obs c"],
         n_obs: Int[Tensor, " sets"],
+        slopes: Float[Tensor, "sets slopes"] | None = None,
     ) -> Float[Tensor, "sets s1"]:
-        """What the density is conditioned on: summary, log sample size, and bounds by the data."""
+        """What the density is conditioned on: summary, log sample size, and bounds by the data.
+
+        An adjusted posterior is conditioned on the slopes too (`LatentSlopes`), which come first;
+        without them it is as it was before.
+        """
         size = (n_obs[:, None].to(summary.dtype).log() - self.size_mean) / self.size_sd
-        if self.bounds is None:
-            return torch.cat([summary, size], -1)
-        moments = self.parameter_mean, self.parameter_sd
-        bounds = self.bounds.of(observables, _mask(observables, n_obs), *moments)
-        return torch.cat([summary, size, self.bounds.features(bounds), bounds], -1)
+        parts = [summary, size] if slopes is None else [slopes, summary, size]
+        if self.bounds is not None:
+            moments = self.parameter_mean, self.parameter_sd
+            bounds = self.bounds.of(observables, _mask(observables, n_obs), *moments)
+            parts += [self.bounds.features(bounds), bounds]
+        return torch.cat(parts, -1)
 
     def log_prob(
         self, unconstrained: Float[Tensor, "*batch u"], condition: Float[Tensor, "*#batch s1"]
@@ -219,10 +248,9 @@ class PosteriorNetwork(nn.Module):
         values = (scored - self.parameter_mean) / self.parameter_sd
         log_det = log_det - self.parameter_sd.log().sum()
         if self.bounds is not None:
-            condition, bounds = self._split(condition)
-            values, contribution = self.bounds(values, bounds)
+            values, contribution = self.bounds(values, self._bounds_in(condition))
             log_det = log_det + contribution
-        return self.flow.log_prob(values, condition) + log_det
+        return self.flow.log_prob(values, self.seen_by_flow(condition)) + log_det
 
     @torch.no_grad()
     def sample(
@@ -253,13 +281,11 @@ class PosteriorNetwork(nn.Module):
         self, z: Float[Tensor, "sets n u"], condition: Float[Tensor, "sets s1"]
     ) -> tuple[Float[Tensor, "sets n u"], Float[Tensor, "sets n"]]:
         """Carry latent points to unconstrained parameters, with their log densities."""
-        bounds = None
-        if self.bounds is not None:
-            condition, bounds = self._split(condition)
-        values, log_prob = self.flow.push(z, condition)
+        values, log_prob = self.flow.push(z, self.seen_by_flow(condition))
         log_prob = log_prob - self.parameter_sd.log().sum()
-        if self.bounds is not None and bounds is not None:
-            values, contribution = self.bounds.inverse(values, bounds[:, None])
+        if self.bounds is not None:
+            bounds = self._bounds_in(condition)[:, None]
+            values, contribution = self.bounds.inverse(values, bounds)
             log_prob = log_prob + contribution
         values = values * self.parameter_sd + self.parameter_mean
         if self.scores is not None:
@@ -273,10 +299,13 @@ class PosteriorNetwork(nn.Module):
             return unconstrained, unconstrained.new_zeros(())
         return self.scores(unconstrained)
 
-    def _split(self, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """What the flow sees, and the bounds."""
-        n_bounds = len(self.bounds) if self.bounds is not None else 0
-        return condition[..., :-n_bounds], condition[..., -n_bounds:]
+    def seen_by_flow(self, condition: Float[Tensor, "*batch s1"]) -> Float[Tensor, "*batch s2"]:
+        """All of a `condition` but the bounds themselves, which transform what the flow gives."""
+        return condition if self.bounds is None else condition[..., : -len(self.bounds)]
+
+    def _bounds_in(self, condition: Tensor) -> Tensor:
+        assert self.bounds is not None  # narrows the type
+        return condition[..., -len(self.bounds) :]
 
     def _features(self, observables: Tensor, conditions: Tensor | None) -> Tensor:
         features: list[Tensor] = []

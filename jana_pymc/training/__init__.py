@@ -1,5 +1,6 @@
 """Joint training of the posterior and the likelihood network."""
 
+from jana_pymc.training.adjustment import adjust
 from jana_pymc.training.batches import BatchSource, SimulationRounds, StoredSimulations, to_batch
 from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.loop import TrainingError, train
@@ -16,6 +17,7 @@ __all__ = [
     "TrainingError",
     "TrainingHistory",
     "TrainingSettings",
+    "adjust",
     "agreed_seed",
     "rehearse",
     "resolve_device",

@@ -62,8 +62,8 @@ class StoredSimulations:
     proposal_batch : Batch or None
         All data sets simulated from the proposal.
     batch_size : int
-    n_obs : tuple of int
-        Range from which the number of observations is drawn.
+    n_obs : tuple of int or None
+        Range from which the number of observations is drawn; None takes data sets as they are.
     seed : int
     ordered : bool
         Observations are sequences: the first of them are taken, in their order.
@@ -75,7 +75,7 @@ class StoredSimulations:
         proposal_batch: Batch | None,
         *,
         batch_size: int,
-        n_obs: tuple[int, int],
+        n_obs: tuple[int, int] | None,
         seed: int,
         ordered: bool = False,
     ):
@@ -102,6 +102,8 @@ class StoredSimulations:
             order = torch.randperm(len(data), generator=generator, device=device)
             self._orders[which] = (epoch, order)
         rows = self._orders[which][1][position * size : (position + 1) * size]
+        if self.n_obs is None:
+            return data.rows(rows)
         generator = seeded_generator(device, self.seed, 3 + which, step)
         stored = data.observables.shape[1]
         low, high = min(self.n_obs[0], stored), min(self.n_obs[1], stored)
@@ -132,9 +134,7 @@ class SimulationRounds:
         ``get(round) -> (prior batch, proposal batch or None)``.
     batch_size : int
     steps_per_round : int
-    n_obs : tuple of int
-    seed : int
-    ordered : bool
+    n_obs, seed, ordered
         As for `StoredSimulations`.
     """
 
@@ -144,7 +144,7 @@ class SimulationRounds:
         *,
         batch_size: int,
         steps_per_round: int,
-        n_obs: tuple[int, int],
+        n_obs: tuple[int, int] | None,
         seed: int,
         ordered: bool = False,
     ):

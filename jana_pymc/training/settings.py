@@ -63,6 +63,10 @@ class TrainingSettings:
         does. Weights are kept only if they are better on held-out simulations.
     rehearsal_learning_rate : float
         Peak learning rate of these.
+    adjustment_steps : int
+        So many steps at the end in which the posterior learns to follow the likelihood network's
+        slopes (`AdjustmentSettings`); its own weights stay. What is learned is kept only if it is
+        better on held-out simulations.
     execution : {"graph", "compile", "eager"}
         "graph": on a CPU the losses are traced once and run without Python, the two networks side
         by side; on a CUDA device the whole step is captured as a graph and replayed, unless several
@@ -93,6 +97,7 @@ class TrainingSettings:
     n_threads: int | Literal["auto"] | None = "auto"
     rehearsal_steps: int = 0
     rehearsal_learning_rate: float = 2e-3
+    adjustment_steps: int = 0
     execution: Literal["graph", "compile", "eager"] = "graph"
 
     def __post_init__(self) -> None:
@@ -113,9 +118,10 @@ class TrainingSettings:
                 raise TypeError(f"{name}={getattr(self, name)!r}: expected a number.")
             if not 0.0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)}: expected a positive number.")
-        steps = self.rehearsal_steps
-        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
-            raise ValueError(f"rehearsal_steps={steps!r}: expected a number of steps, or 0.")
+        for name in ("rehearsal_steps", "adjustment_steps"):
+            steps = getattr(self, name)
+            if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
+                raise ValueError(f"{name}={steps!r}: expected a number of steps, or 0.")
         if not 0 <= self.linear_steps < self.n_steps:
             raise ValueError(f"linear_steps={self.linear_steps}: expected fewer than n_steps.")
         if self.weight_average is not None and not 0.0 < self.weight_average < 1.0:

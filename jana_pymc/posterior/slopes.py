@@ -1,0 +1,141 @@
+"""What the likelihood network says about the latent points of a posterior."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from jana_pymc.likelihoods import LikelihoodNetwork
+from jana_pymc.posterior.network import PosteriorNetwork
+from jana_pymc.simulation import PyMCPrior
+
+STEP = 0.1
+"""Latent distance over which the posterior's own map is differentiated: it is smooth on the scale
+of one, and single precision leaves five digits of it."""
+
+ROWS_AT_ONCE = 16_000
+"""Observations whose density is differentiated at once."""
+
+LARGEST = 1e6
+"""Slopes and log densities that are not finite, or beyond it, count as so much."""
+
+POINTS_SEED = 7
+
+
+class LatentSlopes:
+    r"""How the log density of parameters, seen from the posterior's latent space, slopes there.
+
+    With the map :math:`\theta(z; x)` from latent points to parameters, it is the gradient of
+
+    .. math::
+
+        \log l(x \mid \theta(z)) + \log p(\theta(z)) - \log q(\theta(z) \mid x),
+
+    all densities over unconstrained parameters. Were q the posterior of this likelihood, the sum
+    would be constant in z; its gradient is in posterior standard deviations, for whatever data.
+    Logarithms of slopes are told, with their signs. Of more than one point the values of the sum
+    are told too, less their mean.
+
+    Parameters
+    ----------
+    posterior : PosteriorNetwork
+        Its adjustment, if it has one, is not used.
+    likelihood : LikelihoodNetwork
+    prior : PyMCPrior
+    n_points : int
+        The centre, and so many less one random points, always the same.
+    """
+
+    def __init__(
+        self,
+        posterior: PosteriorNetwork,
+        likelihood: LikelihoodNetwork,
+        prior: PyMCPrior,
+        n_points: int,
+    ):
+        self.posterior, self.likelihood, self.prior = posterior, likelihood, prior
+        dim = prior.n_unconstrained
+        generator = torch.Generator().manual_seed(POINTS_SEED)
+        others = torch.randn(n_points - 1, dim, generator=generator)
+        self.points = torch.cat([torch.zeros(1, dim), others])
+
+    def __call__(
+        self,
+        observables: Float[Tensor, "sets obs c"],
+        n_obs: Int[Tensor, " sets"],
+        conditions: Float[Tensor, "sets obs k"] | None = None,
+    ) -> Float[Tensor, "sets slopes"]:
+        """Tell the slopes of each data set; observations beyond `n_obs` are padding."""
+        size = max(1, ROWS_AT_ONCE // observables.shape[1])
+        parts = [slice(i, i + size) for i in range(0, len(observables), size)]
+        # Gradients are wanted even where the caller switched them off.
+        with torch.inference_mode(False), torch.enable_grad():
+            return torch.cat(
+                [
+                    self._of(
+                        observables[rows].clone(),
+                        n_obs[rows].clone(),
+                        None if conditions is None else conditions[rows].clone(),
+                    )
+                    for rows in parts
+                ]
+            )
+
+    def _of(self, observables: Tensor, n_obs: Tensor, conditions: Tensor | None) -> Tensor:
+        with torch.no_grad():
+            summary = self.posterior.summarize(observables, n_obs, conditions)
+            condition = self.posterior.condition(summary, observables, n_obs)
+        present = torch.arange(observables.shape[1], device=n_obs.device) < n_obs[:, None]
+        # Padding is made something that has a density, which then does not count.
+        observables = torch.where(present[..., None], observables, observables[:, :1])
+        slopes, values = [], []
+        for point in self.points.to(condition):
+            slope, value = self._at(point, condition, observables, present, conditions)
+            slopes.append(slope)
+            values.append(value)
+        told = torch.cat(slopes, -1)
+        if len(values) > 1:
+            together = torch.stack(values, -1)
+            told = torch.cat([told, together - together.mean(-1, keepdim=True)], -1)
+        return (told.sign() * told.abs().log1p()).to(condition)
+
+    def _at(
+        self,
+        point: Tensor,
+        condition: Tensor,
+        observables: Tensor,
+        present: Tensor,
+        conditions: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Gradient, shape (sets, dim), and value, shape (sets,), at a latent point."""
+        dim = len(point)
+        # None, then one of each.
+        steps = STEP * torch.eye(dim + 1, dim, dtype=point.dtype, device=point.device).roll(1, 0)
+        latent = point + torch.cat([steps, -steps[1:]])
+        with torch.no_grad():
+            unconstrained, log_q = self.posterior.push(
+                latent.expand(len(condition), -1, -1), condition
+            )
+        u = unconstrained.double().cpu().numpy()
+        parameters = torch.as_tensor(self.prior.constrain(u)).to(log_q.device)
+        log_prior = torch.as_tensor(np.asarray(self.prior.log_prob(u))).to(log_q.device)
+        rest = _bounded(log_prior - log_q)
+        theta = parameters[:, 0].to(condition).requires_grad_()
+        log_l = self.likelihood.log_prob(observables, theta, conditions)
+        log_l = torch.where(present, log_l, 0.0).sum(-1)
+        (gradient,) = torch.autograd.grad(log_l.sum(), theta)
+        jacobian = _difference(parameters)
+        slope = (jacobian * gradient.double()[:, None]).sum(-1) + _difference(rest)
+        return _bounded(slope), _bounded(log_l.detach().double() + rest[:, 0])
+
+
+def _difference(values: Tensor) -> Tensor:
+    """Central differences along the axis that has the middle, all forward and all backward."""
+    _, forward, backward = values.tensor_split((1, 1 + values.shape[1] // 2), 1)
+    return (forward - backward) / (2.0 * STEP)
+
+
+def _bounded(x: Tensor) -> Tensor:
+    return torch.nan_to_num(x, nan=0.0).clamp(-LARGEST, LARGEST)
