@@ -68,7 +68,7 @@ class LatentSlopes:
         conditions: Float[Tensor, "sets obs k"] | None = None,
     ) -> Float[Tensor, "sets slopes"]:
         """Tell the slopes of each data set; observations beyond `n_obs` are padding."""
-        size = max(1, ROWS_AT_ONCE // observables.shape[1])
+        size = max(1, ROWS_AT_ONCE // (observables.shape[1] * len(self.points)))
         parts = [slice(i, i + size) for i in range(0, len(observables), size)]
         # Gradients are wanted even where the caller switched them off.
         with torch.inference_mode(False), torch.enable_grad():
@@ -84,56 +84,58 @@ class LatentSlopes:
             )
 
     def _of(self, observables: Tensor, n_obs: Tensor, conditions: Tensor | None) -> Tensor:
+        n_sets, n_points, dim = len(observables), *self.points.shape
         with torch.no_grad():
             summary = self.posterior.summarize(observables, n_obs, conditions)
             condition = self.posterior.condition(summary, observables, n_obs)
-        present = torch.arange(observables.shape[1], device=n_obs.device) < n_obs[:, None]
-        # Padding is made something that has a density, which then does not count.
-        observables = torch.where(present[..., None], observables, observables[:, :1])
-        slopes, values = [], []
-        for point in self.points.to(condition):
-            slope, value = self._at(point, condition, observables, present, conditions)
-            slopes.append(slope)
-            values.append(value)
-        told = torch.cat(slopes, -1)
-        if len(values) > 1:
-            together = torch.stack(values, -1)
-            told = torch.cat([told, together - together.mean(-1, keepdim=True)], -1)
+            # Each point, then a step on and a step back along each axis.
+            axes = STEP * torch.eye(dim, dtype=condition.dtype, device=condition.device)
+            steps = torch.cat([torch.zeros_like(axes[:1]), axes, -axes])
+            latent = (self.points.to(condition)[:, None] + steps).flatten(0, 1)
+            unconstrained, log_q = self.posterior.push(latent.expand(n_sets, -1, -1), condition)
+        u = unconstrained.double().cpu().numpy()
+        log_prior = torch.as_tensor(np.asarray(self.prior.log_prob(u))).to(log_q.device)
+        rest = _bounded(log_prior - log_q).unflatten(1, (n_points, -1))
+        parameters = torch.as_tensor(self.prior.constrain(u)).to(log_q.device)
+        parameters = parameters.unflatten(1, (n_points, -1))
+        log_l, gradient = self._likelihood_at(
+            parameters[:, :, 0].to(condition), observables, n_obs, conditions
+        )
+        slope = (_difference(parameters) * gradient[:, :, None]).sum(-1) + _difference(rest)
+        told = _bounded(slope).flatten(1)
+        if n_points > 1:
+            value = _bounded(log_l + rest[:, :, 0])
+            told = torch.cat([told, value - value.mean(-1, keepdim=True)], -1)
         return (told.sign() * told.abs().log1p()).to(condition)
 
-    def _at(
+    def _likelihood_at(
         self,
-        point: Tensor,
-        condition: Tensor,
+        parameters: Float[Tensor, "sets points p"],
         observables: Tensor,
-        present: Tensor,
+        n_obs: Tensor,
         conditions: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Gradient, shape (sets, dim), and value, shape (sets,), at a latent point."""
-        dim = len(point)
-        # None, then one of each.
-        steps = STEP * torch.eye(dim + 1, dim, dtype=point.dtype, device=point.device).roll(1, 0)
-        latent = point + torch.cat([steps, -steps[1:]])
-        with torch.no_grad():
-            unconstrained, log_q = self.posterior.push(
-                latent.expand(len(condition), -1, -1), condition
-            )
-        u = unconstrained.double().cpu().numpy()
-        parameters = torch.as_tensor(self.prior.constrain(u)).to(log_q.device)
-        log_prior = torch.as_tensor(np.asarray(self.prior.log_prob(u))).to(log_q.device)
-        rest = _bounded(log_prior - log_q)
-        theta = parameters[:, 0].to(condition).requires_grad_()
-        log_l = self.likelihood.log_prob(observables, theta, conditions)
-        log_l = torch.where(present, log_l, 0.0).sum(-1)
+    ) -> tuple[Float[Tensor, "sets points"], Float[Tensor, "sets points p"]]:
+        """Log likelihood and its gradient."""
+        n_points = parameters.shape[1]
+        present = torch.arange(observables.shape[1], device=n_obs.device) < n_obs[:, None]
+        # Padding is made something that has a density, which then does not count.
+        filled = torch.where(present[..., None], observables, observables[:, :1])
+        theta = parameters.flatten(0, 1).requires_grad_()
+        pointwise = self.likelihood.log_prob(
+            filled.repeat_interleave(n_points, 0),
+            theta,
+            None if conditions is None else conditions.repeat_interleave(n_points, 0),
+        )
+        log_l = torch.where(present.repeat_interleave(n_points, 0), pointwise, 0.0).sum(-1)
         (gradient,) = torch.autograd.grad(log_l.sum(), theta)
-        jacobian = _difference(parameters)
-        slope = (jacobian * gradient.double()[:, None]).sum(-1) + _difference(rest)
-        return _bounded(slope), _bounded(log_l.detach().double() + rest[:, 0])
+        return log_l.detach().double().unflatten(0, (-1, n_points)), gradient.double().unflatten(
+            0, (-1, n_points)
+        )
 
 
 def _difference(values: Tensor) -> Tensor:
-    """Central differences along the axis that has the middle, all forward and all backward."""
-    _, forward, backward = values.tensor_split((1, 1 + values.shape[1] // 2), 1)
+    """Central differences along the axis of steps, which has none, all on and all back."""
+    _, forward, backward = values.tensor_split((1, 1 + values.shape[2] // 2), 2)
     return (forward - backward) / (2.0 * STEP)
 
 

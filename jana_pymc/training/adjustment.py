@@ -32,6 +32,10 @@ LEARNING_RATE = 2e-3
 
 N_VALIDATIONS = 10
 
+LEAST_GAIN = 0.01
+"""In nats on held-out simulations: less is not worth a gradient for every data set, and may be
+chance."""
+
 FOR_SCALES = 2_000
 """Data sets by which inputs are standardised."""
 
@@ -62,8 +66,8 @@ def adjust(
     simulated : Batch
         What it was trained on: known conditions are taken from there.
     validation : Batch
-        Held-out simulations. If the posterior does not become better for them, it is left as it
-        was.
+        Held-out simulations. If the posterior does not become better for them by `LEAST_GAIN`, it
+        is left as it was.
     settings : TrainingSettings
     history : TrainingHistory
         Of the training before.
@@ -146,7 +150,7 @@ def adjust(
         source.close()
         for parameter in frozen:
             parameter.requires_grad_(True)
-    if later.best_posterior >= history.best_posterior:
+    if later.best_posterior > history.best_posterior - LEAST_GAIN:
         posterior.adjust(None)
     return history.followed_by(later)
 

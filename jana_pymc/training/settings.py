@@ -66,7 +66,7 @@ class TrainingSettings:
     adjustment_steps : int
         So many steps at the end in which the posterior learns to follow the likelihood network's
         slopes (`AdjustmentSettings`); its own weights stay. What is learned is kept only if it is
-        better on held-out simulations.
+        better on held-out simulations, by a hundredth of a nat.
     execution : {"graph", "compile", "eager"}
         "graph": on a CPU the losses are traced once and run without Python, the two networks side
         by side; on a CUDA device the whole step is captured as a graph and replayed, unless several
