@@ -223,6 +223,7 @@ def fitted(adjustment_steps: int, checkpoint: Path | None = None) -> jana.JointA
             patience=None,
             validation_fraction=0.2,
             adjustment_steps=adjustment_steps,
+            adjustment_learning_rate=2e-3,
         ),
         random_seed=1,
         checkpoint=checkpoint,
@@ -352,6 +353,12 @@ def test_an_interrupted_adjustment_goes_on(adjusted, tmp_path, monkeypatch) -> N
 def test_steps_are_checked(steps) -> None:
     with pytest.raises(ValueError, match="adjustment_steps"):
         jana.TrainingSettings(adjustment_steps=steps)
+
+
+@pytest.mark.parametrize(("rate", "error"), [(0.0, ValueError), (True, TypeError)])
+def test_rates_are_checked(rate, error) -> None:
+    with pytest.raises(error, match="adjustment_learning_rate"):
+        jana.TrainingSettings(adjustment_learning_rate=rate)
 
 
 @pytest.mark.parametrize(

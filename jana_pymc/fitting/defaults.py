@@ -186,6 +186,7 @@ def default_training(
         rehearsal_steps=0 if not rehearses else 10_000 if few else 3_000,
         rehearsal_learning_rate=rate,
         adjustment_steps=0 if not rehearses else 4_000 if few else 2_500,
+        adjustment_learning_rate=2e-3 if few else 5e-4,
     )
 
 

@@ -184,7 +184,7 @@ def fit(
         history = adjust(
             joint,
             stored[0],
-            validation[0],
+            held_out,
             training,
             history,
             architecture=adjustment,

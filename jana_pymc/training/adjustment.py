@@ -28,8 +28,6 @@ from jana_pymc.training.surrogates import BATCHES_PER_ROUND, Surrogates
 VISITS = 5
 """How often each data set is learned from: slopes cost more than a step."""
 
-LEARNING_RATE = 2e-3
-
 N_VALIDATIONS = 10
 
 LEAST_GAIN = 0.01
@@ -43,7 +41,7 @@ FOR_SCALES = 2_000
 def adjust(
     network: JointNetwork,
     simulated: Batch,
-    validation: Batch,
+    validation: tuple[Batch, Batch | None],
     settings: TrainingSettings,
     history: TrainingHistory,
     *,
@@ -65,7 +63,7 @@ def adjust(
         Trained. All but the adjustment stays as it is.
     simulated : Batch
         What it was trained on: known conditions are taken from there.
-    validation : Batch
+    validation : tuple of Batch and (Batch or None)
         Held-out simulations. If the posterior does not become better for them by `LEAST_GAIN`, it
         is left as it was.
     settings : TrainingSettings
@@ -88,7 +86,7 @@ def adjust(
     own = replace(
         settings,
         n_steps=settings.adjustment_steps,
-        learning_rate=LEARNING_RATE,
+        learning_rate=settings.adjustment_learning_rate,
         linear_steps=0,
         weight_decay=0.0,
         mmd_weight=0.0,  # of summaries, which stay
@@ -129,7 +127,7 @@ def adjust(
         later = train(
             network,
             source,
-            (scored(validation), None),
+            (scored(validation[0]), validation[1]),
             own,
             seed=seed + 2,
             halves=("posterior",),

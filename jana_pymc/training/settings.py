@@ -67,6 +67,8 @@ class TrainingSettings:
         So many steps at the end in which the posterior learns to follow the likelihood network's
         slopes (`AdjustmentSettings`); its own weights stay. What is learned is kept only if it is
         better on held-out simulations, by a hundredth of a nat.
+    adjustment_learning_rate : float
+        Peak learning rate of these.
     execution : {"graph", "compile", "eager"}
         "graph": on a CPU the losses are traced once and run without Python, the two networks side
         by side; on a CUDA device the whole step is captured as a graph and replayed, unless several
@@ -98,6 +100,7 @@ class TrainingSettings:
     rehearsal_steps: int = 0
     rehearsal_learning_rate: float = 2e-3
     adjustment_steps: int = 0
+    adjustment_learning_rate: float = 1e-3
     execution: Literal["graph", "compile", "eager"] = "graph"
 
     def __post_init__(self) -> None:
@@ -111,7 +114,10 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name}={value!r}: expected a positive integer, or None.")
-        rates = ("learning_rate", "likelihood_learning_rate", "rehearsal_learning_rate")
+        rates = (
+            *("learning_rate", "likelihood_learning_rate"),
+            *("rehearsal_learning_rate", "adjustment_learning_rate"),
+        )
         for name in (*rates, "gradient_clip"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
