@@ -60,6 +60,7 @@ WITHIN_A_MINUTE = {
     "n_steps": 3_500,
     "batch_size": 256,
     "rehearsal_steps": 2_500,
+    "adjustment_steps": 0,
     "shape_shrinkage": 0.0,
 }
 """Shorter and plainer than the default: both networks are then trained within a minute."""

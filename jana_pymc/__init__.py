@@ -31,7 +31,7 @@ from jana_pymc.networks import (
     TimeSeriesSettings,
     TimeSeriesTransformerSettings,
 )
-from jana_pymc.posterior import PosteriorSettings
+from jana_pymc.posterior import AdjustmentSettings, PosteriorSettings
 from jana_pymc.pytensor import ScoreCorrection
 from jana_pymc.refinement import learn_pool_weight
 from jana_pymc.simulation import (
@@ -80,6 +80,7 @@ from jana_pymc.workflow import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdjustmentSettings",
     "AmortizedRefit",
     "Analysis",
     "AttentionSettings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from jana_pymc.posterior import (
     PosteriorSettings,
 )
 from jana_pymc.simulation import DataSchema, PyMCPrior
-from jana_pymc.training import SimulationRounds
+from jana_pymc.training import SimulationRounds, loop
 
 SD = 0.5
 NOISE = 0.05
@@ -135,6 +136,22 @@ def test_padding_does_not_count() -> None:
     x, n_obs = some_data()
     padded = torch.cat([x, torch.full_like(x, torch.nan)], 1)
     torch.testing.assert_close(slopes(padded, n_obs), slopes(x, n_obs))
+
+
+def test_padding_of_conditions_does_not_count() -> None:
+    class Regression(Density):
+        def log_prob(self, observables, parameters, conditions=None):
+            location = parameters[:, None] * conditions
+            return torch.distributions.Normal(location, SD).log_prob(observables).sum(-1)
+
+    slopes = LatentSlopes(Normal(0.7), Regression(None), standard_normal(2), 2)
+    x, n_obs = some_data()
+    dose = 1.0 + x[..., :1].abs()
+    padded = (torch.cat([each, torch.full_like(each, torch.nan)], 1) for each in (x, dose))
+    first, second = padded
+    told = slopes(x, n_obs, dose)
+    torch.testing.assert_close(slopes(first, n_obs, second), told)
+    assert torch.all(told != 0.0)
 
 
 def test_slopes_are_finite_where_the_likelihood_is_not() -> None:
@@ -349,6 +366,30 @@ def test_an_interrupted_adjustment_goes_on(adjusted, tmp_path, monkeypatch) -> N
     assert resumed.history.step == adjusted.history.step
 
 
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_an_adjustment_without_a_finite_loss_is_dropped(alone, monkeypatch, loss) -> None:
+    measured = loop.validation_loss
+
+    def fails(network, validation, seed):
+        values = measured(network, validation, seed)
+        return values if validation[0].slopes is None else (loss, values[1])
+
+    monkeypatch.setattr(loop, "validation_loss", fails)
+    assert same(fitted(20).network, alone.network)
+
+
+def test_settings_can_be_stored(unchecked_annotations) -> None:
+    widths = AdjustmentSettings(n_points=np.int64(2), hidden=np.array([8]))
+    network = replace(NETWORK, posterior=replace(NETWORK.posterior, adjustment=widths))
+    assert NetworkSettings.from_dict(json.loads(json.dumps(network.to_dict()))) == network
+
+
+@pytest.mark.parametrize("adjustment", [True, False, 3, {"n_points": 3}])
+def test_other_kinds_of_adjustments_are_refused(adjustment, unchecked_annotations) -> None:
+    with pytest.raises(TypeError, match="adjustment="):
+        PosteriorSettings(adjustment=adjustment)
+
+
 @pytest.mark.parametrize("steps", [-1, 1.5, True])
 def test_steps_are_checked(steps) -> None:
     with pytest.raises(ValueError, match="adjustment_steps"):
@@ -368,8 +409,10 @@ def test_rates_are_checked(rate, error) -> None:
         ({"n_points": 1.5}, TypeError),
         ({"hidden": ()}, ValueError),
         ({"hidden": (0,)}, ValueError),
+        ({"hidden": 128}, TypeError),
+        ({"hidden": "128"}, TypeError),
     ],
 )
-def test_settings_are_checked(change, error) -> None:
+def test_settings_are_checked(change, error, unchecked_annotations) -> None:
     with pytest.raises(error, match=next(iter(change))):
         replace(POINTS, **change)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -39,12 +41,14 @@ class AdjustmentSettings:
     hidden: Sequence[int] = (128, 128)
 
     def __post_init__(self) -> None:
-        check_count("n_points", self.n_points)
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        if not self.hidden:
+        object.__setattr__(self, "n_points", check_count("n_points", self.n_points))
+        hidden: Any = self.hidden
+        if isinstance(hidden, str) or not isinstance(hidden, (Sequence, np.ndarray)):
+            raise TypeError(f"hidden={self.hidden!r}: expected widths of layers, a tuple of int.")
+        if not len(self.hidden):
             raise ValueError("hidden=(): an adjustment needs at least one hidden layer.")
-        for width in self.hidden:
-            check_count("hidden", width)
+        widths = (check_count(f"hidden[{i}]", width) for i, width in enumerate(self.hidden))
+        object.__setattr__(self, "hidden", tuple(widths))
 
     def n_slopes(self, dim: int) -> int:
         """Numbers that `LatentSlopes` tells of a data set, given the size of the parameters."""
@@ -60,8 +64,8 @@ class AdjustedFlow(nn.Module):
 
     where g is the flow and h one `AutoregressiveTransform`. If the flow were the posterior, its
     latent density would be :math:`p_z`; how the posterior's differs from it, the slopes s tell
-    (`LatentSlopes`). Their linear effect on the location, which the transform has, is Le Cam's
-    one-step estimator [1]_.
+    (`LatentSlopes`). Where they are small, their linear effect on the location, which the transform
+    has, is Le Cam's one-step estimator [1]_.
 
     A condition without slopes gives the flow as it was.
 

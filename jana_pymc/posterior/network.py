@@ -62,7 +62,13 @@ class PosteriorSettings:
         Give the flow the normal scores of parameters within an interval (`NormalScores`).
     adjustment : AdjustmentSettings or None
         How the trained posterior is adjusted to the likelihood network, if the training has steps
-        for it (`TrainingSettings.adjustment_steps`). Of a trained pair None says that it is not.
+        for it (`TrainingSettings.adjustment_steps`). None for no adjustment; the settings of a
+        trained pair say None if it has none, since it was not asked for or gained nothing.
+
+    Raises
+    ------
+    TypeError
+        If `adjustment` is neither.
     """
 
     summary: SummarySettings = field(default_factory=SetSummarySettings)
@@ -71,6 +77,12 @@ class PosteriorSettings:
     data_bounds: bool = True
     normal_scores: bool = True
     adjustment: AdjustmentSettings | None = field(default_factory=AdjustmentSettings)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.adjustment, AdjustmentSettings | None):
+            raise TypeError(
+                f"adjustment={self.adjustment!r}: expected AdjustmentSettings, or None for none."
+            )
 
 
 class PosteriorNetwork(nn.Module):

@@ -19,7 +19,7 @@ ROWS_AT_ONCE = 16_000
 """Observations whose density is differentiated at once."""
 
 LARGEST = 1e6
-"""Slopes and log densities that are not finite, or beyond it, count as so much."""
+"""Slopes and log densities beyond it count as so much; those that are no number count as zero."""
 
 POINTS_SEED = 7
 
@@ -34,9 +34,10 @@ class LatentSlopes:
         \log l(x \mid \theta(z)) + \log p(\theta(z)) - \log q(\theta(z) \mid x),
 
     all densities over unconstrained parameters. Were q the posterior of this likelihood, the sum
-    would be constant in z; its gradient is in posterior standard deviations, for whatever data.
-    Logarithms of slopes are told, with their signs. Of more than one point the values of the sum
-    are told too, less their mean.
+    would be constant in z. Latent distances are in standard deviations of q, for whatever data, and
+    the gradient is a change in nats for each. Its entries s are told as sign(s) log(1 + abs(s)),
+    near zero the slopes themselves. Of more than one point the values of the sum are told too, less
+    their mean, in the same way.
 
     Parameters
     ----------
@@ -119,10 +120,12 @@ class LatentSlopes:
         n_points = parameters.shape[1]
         present = torch.arange(observables.shape[1], device=n_obs.device) < n_obs[:, None]
         # Padding is made something that has a density, which then does not count.
-        filled = torch.where(present[..., None], observables, observables[:, :1])
+        observables = torch.where(present[..., None], observables, observables[:, :1])
+        if conditions is not None:
+            conditions = torch.where(present[..., None], conditions, conditions[:, :1])
         theta = parameters.flatten(0, 1).requires_grad_()
         pointwise = self.likelihood.log_prob(
-            filled.repeat_interleave(n_points, 0),
+            observables.repeat_interleave(n_points, 0),
             theta,
             None if conditions is None else conditions.repeat_interleave(n_points, 0),
         )

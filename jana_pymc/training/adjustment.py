@@ -148,7 +148,7 @@ def adjust(
         source.close()
         for parameter in frozen:
             parameter.requires_grad_(True)
-    if later.best_posterior > history.best_posterior - LEAST_GAIN:
+    if not later.best_posterior <= history.best_posterior - LEAST_GAIN:  # nor if it is no number
         posterior.adjust(None)
     return history.followed_by(later)
 

@@ -104,6 +104,6 @@ def rehearse(
         return history
     finally:
         source.close()
-    if later.best_posterior >= history.best_posterior:
+    if not later.best_posterior < history.best_posterior:  # nor if it is no number
         network.posterior.load_state_dict(before)
     return history.followed_by(later)

@@ -65,8 +65,8 @@ class TrainingSettings:
         Peak learning rate of these.
     adjustment_steps : int
         So many steps at the end in which the posterior learns to follow the likelihood network's
-        slopes (`AdjustmentSettings`); its own weights stay. What is learned is kept only if it is
-        better on held-out simulations, by a hundredth of a nat.
+        slopes, if its settings have an `AdjustmentSettings`; its own weights stay. What is learned
+        is kept only if it is better on held-out simulations, by a hundredth of a nat.
     adjustment_learning_rate : float
         Peak learning rate of these.
     execution : {"graph", "compile", "eager"}

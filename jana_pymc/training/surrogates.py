@@ -80,6 +80,6 @@ class Surrogates:
         finite &= torch.isfinite(unconstrained).all(1)
         kept = finite.nonzero()[:, 0]
         if not len(kept):
-            raise TrainingError("the likelihood network makes no finite data to rehearse with.")
+            raise TrainingError("the likelihood network makes no finite data to learn from.")
         again = torch.arange(self.n_sets, device=like.device) % len(kept)
         return made.rows(kept[again]), None
