@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,42 @@ def test_parameters_come_from_the_prior_or_from_where_simulations_succeeded(alon
         # The likelihood was trained on 320 sets: its spread is known to some percent.
         spread = (first.observables[:, 0] - first.parameters).std()
         assert spread == pytest.approx(0.3, rel=0.25)
+
+
+@pytest.mark.parametrize("design", ["simulator", lambda rng, n_obs: {"d": rng.normal(size=n_obs)}])
+def test_conditions_of_the_simulator_keep_their_parameters(monkeypatch, design) -> None:
+    with pm.Model() as prior:
+        pm.Normal("theta")
+    own = design == "simulator"
+
+    def simulator(rng, theta, n_obs, d=None):
+        d = theta + rng.normal(size=n_obs) if own else d
+        x = {"x": theta + d + 0.3 * rng.standard_normal(n_obs)}
+        return x | {"d": d} if own else x
+
+    given = {}
+
+    def rehearse(network, simulated, validation, settings, history, *, prior, **options):
+        given["prior"] = prior
+        return history
+
+    monkeypatch.setattr(sys.modules["jana_pymc.fitting.fit"], "rehearse", rehearse)
+    model = jana.GenerativeModel(
+        prior,
+        simulator,
+        observables={"x": jana.Continuous()},
+        conditions={"d": jana.Continuous()},
+        design=design,
+        n_obs=3,
+    )
+    jana.fit(
+        model,
+        n_simulations=200,
+        training=settings(10, n_steps=101),
+        random_seed=1,
+        progressbar=False,
+    )
+    assert (given["prior"] is None) is own
 
 
 def test_histories_follow_one_another() -> None:

@@ -172,7 +172,7 @@ def fit(
             held_out,
             training,
             history,
-            prior=None if sets[0].failures.counts else model.prior,
+            prior=model.prior if _may_be_new(model, sets[0]) else None,
             n_obs=model.schema.n_obs,
             ordered=model.schema.structure != "exchangeable",
             seed=seed,
@@ -189,7 +189,7 @@ def fit(
             history,
             architecture=adjustment,
             prior=model.prior,
-            draw=not sets[0].failures.counts,
+            draw=_may_be_new(model, sets[0]),
             n_obs=model.schema.n_obs,
             ordered=model.schema.structure != "exchangeable",
             seed=seed,
@@ -217,6 +217,13 @@ def fit(
 def _beside(path: Path | None, stage: str) -> Path | None:
     """Where a later stage of the training keeps its state."""
     return None if path is None else path.with_name(f"{path.stem}-{stage}{path.suffix}")
+
+
+def _may_be_new(model: GenerativeModel, simulations: Simulations) -> bool:
+    """Whether parameters of surrogates may be new ones: nowhere does the simulator fail, nor do
+    known conditions come from it, which belong to the parameters that they were made with."""
+    made_by_simulator = bool(model.schema.conditions) and model.design is None
+    return not simulations.failures.counts and not made_by_simulator
 
 
 def trained_region(simulations: Sequence[AnySimulations]) -> np.ndarray:
