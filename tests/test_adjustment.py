@@ -366,6 +366,18 @@ def test_an_interrupted_adjustment_goes_on(adjusted, tmp_path, monkeypatch) -> N
     assert resumed.history.step == adjusted.history.step
 
 
+def test_steps_without_an_adjustment_are_refused() -> None:
+    network = replace(NETWORK, posterior=replace(NETWORK.posterior, adjustment=None))
+    with pytest.raises(ValueError, match=r"adjustment_steps=5.*adjustment=AdjustmentSettings"):
+        jana.fit(
+            location(),
+            n_simulations=100,
+            network=network,
+            training=jana.TrainingSettings(adjustment_steps=5),
+            progressbar=False,
+        )
+
+
 @pytest.mark.parametrize("loss", [np.nan, np.inf])
 def test_an_adjustment_without_a_finite_loss_is_dropped(alone, monkeypatch, loss) -> None:
     measured = loop.validation_loss

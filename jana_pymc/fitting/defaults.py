@@ -86,7 +86,7 @@ def default_settings(
         # A regression's observations share nothing that could be computed once for all of them.
         if n_continuous <= 1 and not has_counts and not schema.conditions:
             deep = AutoregressiveSettings(hidden=(64,) * 5, residual=True)
-            return NetworkSettings(PosteriorSettings(), deep)
+            return NetworkSettings(PosteriorSettings(adjustment=adjustment), deep)
         wide = (256, 256) if few else (128, 128)
         summary = SetSummarySettings(n_summaries=16, hidden=wide, means=True)
         return NetworkSettings(PosteriorSettings(summary, flow, adjustment=adjustment), vector)
@@ -168,6 +168,7 @@ def default_training(
             row = len(schema.components)
     small = few and size <= SMALL_DATA
     rehearses = size <= LARGE_DATA and row <= LONG_ROW
+    adjusts = rehearses and network.posterior.adjustment is not None
     rate = 5e-3 if few else 2e-3
     return TrainingSettings(
         # A law of motion hardly overfits, and is slow to learn.
@@ -185,7 +186,7 @@ def default_training(
         patience=12,
         rehearsal_steps=0 if not rehearses else 10_000 if few else 3_000,
         rehearsal_learning_rate=rate,
-        adjustment_steps=0 if not rehearses else 4_000 if few else 2_500,
+        adjustment_steps=0 if not adjusts else 4_000 if few else 2_500,
         adjustment_learning_rate=2e-3 if few else 5e-4,
     )
 

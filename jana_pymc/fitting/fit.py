@@ -93,7 +93,8 @@ def fit(
     Raises
     ------
     ValueError
-        If there are too few simulations, or they belong to another model.
+        If there are too few simulations, or they belong to another model; if the training has
+        steps for an adjustment that the network does not have.
     SimulationError
         If every simulation failed.
     TrainingError
@@ -115,6 +116,11 @@ def fit(
     training = training or default_training(network, model.prior.n_unconstrained, model.schema)
     positive = _positive(sets[0])
     adjustment = network.posterior.adjustment
+    if training.adjustment_steps and adjustment is None:
+        raise ValueError(
+            f"adjustment_steps={training.adjustment_steps}: the network has no adjustment; give its "
+            "PosteriorSettings adjustment=AdjustmentSettings(), or the training no such steps."
+        )
     network = replace(network, posterior=replace(network.posterior, adjustment=None))
     joint = build_network(model.schema, model.prior, positive, network, seed)
     joint.to(torch_device)
@@ -180,7 +186,8 @@ def fit(
             data=data,
             progressbar=progressbar,
         )
-    if training.adjustment_steps and adjustment is not None:
+    if training.adjustment_steps:
+        assert adjustment is not None  # narrows the type
         history = adjust(
             joint,
             stored[0],

@@ -62,8 +62,8 @@ class PosteriorSettings:
         Give the flow the normal scores of parameters within an interval (`NormalScores`).
     adjustment : AdjustmentSettings or None
         How the trained posterior is adjusted to the likelihood network, if the training has steps
-        for it (`TrainingSettings.adjustment_steps`). None for no adjustment; the settings of a
-        trained pair say None if it has none, since it was not asked for or gained nothing.
+        for it (`TrainingSettings.adjustment_steps`). The settings of a trained pair say None if
+        that had none, or they gained nothing.
 
     Raises
     ------
@@ -76,7 +76,7 @@ class PosteriorSettings:
     n_summaries: int = 32
     data_bounds: bool = True
     normal_scores: bool = True
-    adjustment: AdjustmentSettings | None = field(default_factory=AdjustmentSettings)
+    adjustment: AdjustmentSettings | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.adjustment, AdjustmentSettings | None):
