@@ -118,8 +118,8 @@ def fit(
     adjustment = network.posterior.adjustment
     if training.adjustment_steps and adjustment is None:
         raise ValueError(
-            f"adjustment_steps={training.adjustment_steps}: the network has no adjustment; give its "
-            "PosteriorSettings adjustment=AdjustmentSettings(), or the training no such steps."
+            f"adjustment_steps={training.adjustment_steps}: the network has no adjustment; give "
+            "its PosteriorSettings adjustment=AdjustmentSettings(), or the training no such steps."
         )
     network = replace(network, posterior=replace(network.posterior, adjustment=None))
     joint = build_network(model.schema, model.prior, positive, network, seed)
