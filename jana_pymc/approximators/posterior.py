@@ -31,7 +31,7 @@ class PosteriorApproximator:
         Carries draws between the unconstrained space, in which the flow works, and the user's.
     schema : DataSchema
     likelihood : LikelihoodNetwork, optional
-        Of which an adjusted posterior is told the slopes.
+        Of which an adjusted posterior is told the slopes; without it, it is as before that.
     """
 
     def __init__(

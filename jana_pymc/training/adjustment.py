@@ -23,7 +23,7 @@ from jana_pymc.training.batches import SimulationRounds
 from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.loop import TrainingError, train
 from jana_pymc.training.settings import TrainingSettings
-from jana_pymc.training.surrogates import BATCHES_PER_ROUND, Surrogates
+from jana_pymc.training.surrogates import BATCHES_PER_ROUND, Surrogates, posterior_stage
 
 VISITS = 5
 """How often each data set is learned from: slopes cost more than a step."""
@@ -84,16 +84,9 @@ def adjust(
         Of both, one after the other.
     """
     own = replace(
-        settings,
-        n_steps=settings.adjustment_steps,
-        learning_rate=settings.adjustment_learning_rate,
-        linear_steps=0,
-        weight_decay=0.0,
+        posterior_stage(settings, settings.adjustment_steps, settings.adjustment_learning_rate),
         mmd_weight=0.0,  # of summaries, which stay
         n_validations=N_VALIDATIONS,
-        patience=None,
-        rehearsal_steps=0,
-        adjustment_steps=0,
     )
     posterior = network.posterior
     scored = Scored(network, prior, architecture.n_points)

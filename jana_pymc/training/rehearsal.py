@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 from jana_pymc.joint import Batch, JointNetwork
@@ -18,7 +17,7 @@ from jana_pymc.training.batches import SimulationRounds
 from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.loop import TrainingError, train
 from jana_pymc.training.settings import TrainingSettings
-from jana_pymc.training.surrogates import BATCHES_PER_ROUND, Surrogates
+from jana_pymc.training.surrogates import BATCHES_PER_ROUND, Surrogates, posterior_stage
 
 
 def rehearse(
@@ -62,16 +61,7 @@ def rehearse(
     TrainingHistory
         Of both, one after the other.
     """
-    own = replace(
-        settings,
-        n_steps=settings.rehearsal_steps,
-        learning_rate=settings.rehearsal_learning_rate,
-        linear_steps=0,
-        weight_decay=0.0,  # there is nothing to overfit
-        patience=None,
-        rehearsal_steps=0,
-        adjustment_steps=0,
-    )
+    own = posterior_stage(settings, settings.rehearsal_steps, settings.rehearsal_learning_rate)
     source = SimulationRounds(
         Surrogates(network, simulated, prior, own.batch_size, n_obs, seed),
         batch_size=own.batch_size,

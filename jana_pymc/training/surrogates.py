@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,11 +12,28 @@ from jana_pymc.joint import Batch, JointNetwork
 from jana_pymc.simulation import PyMCPrior
 from jana_pymc.training.batches import seeded_generator
 from jana_pymc.training.loop import TrainingError
+from jana_pymc.training.settings import TrainingSettings
 
 BATCHES_PER_ROUND = 40
 
 ROWS_AT_ONCE = 16_000
 """Observations that a CPU makes at once: more do not fit its cache, and take twice as long."""
+
+
+def posterior_stage(
+    settings: TrainingSettings, n_steps: int, learning_rate: float
+) -> TrainingSettings:
+    """Settings under which the posterior alone learns from surrogates, after joint training."""
+    return replace(
+        settings,
+        n_steps=n_steps,
+        learning_rate=learning_rate,
+        linear_steps=0,
+        weight_decay=0.0,  # there is nothing to overfit
+        patience=None,
+        rehearsal_steps=0,
+        adjustment_steps=0,
+    )
 
 
 class Surrogates:
