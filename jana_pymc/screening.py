@@ -8,7 +8,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
 ERROR_RATE = 0.001
-"""Share of the components without influence that are kept all the same."""
+"""Probability that any component without influence is kept all the same."""
 
 
 def informative_components(
@@ -19,7 +19,7 @@ def informative_components(
     Normal scores of each component, and of its distance from the median, are correlated with all
     parameters, their squares and their products; under independence :math:`\sqrt n` times a
     correlation is standard normal, whatever the distribution of the component. The largest decides,
-    by Bonferroni's bound over the correlations of one component.
+    by Bonferroni's bound over all correlations.
 
     What has no influence on location or spread of a component, but on the joint distribution of
     several alone, is not found.
@@ -34,20 +34,26 @@ def informative_components(
     ndarray of int
         In increasing order; all components if none is found.
     """
-    theta = _standardized(parameters)
-    first, second = np.triu_indices(theta.shape[1])
-    features = np.concatenate([theta, _standardized(theta[:, first] * theta[:, second])], axis=1)
+    features = with_products(parameters)
     spread = np.abs(observables - np.median(observables, axis=0))
     largest = np.zeros(observables.shape[1])
     for values in (observables, spread):
-        scores = _standardized(ndtri((rankdata(values, axis=0) - 0.5) / len(values)))
+        scores = standardized(ndtri((rankdata(values, axis=0) - 0.5) / len(values)))
         statistic = np.abs(scores.T @ features) / np.sqrt(len(values))
         largest = np.maximum(largest, statistic.max(axis=1))
-    p_value = 2 * features.shape[1] * 2 * ndtr(-largest)
+    p_value = 2 * features.shape[1] * observables.shape[1] * 2 * ndtr(-largest)
     found = np.nonzero(p_value < ERROR_RATE)[0]
     return found if found.size else np.arange(observables.shape[1])
 
 
-def _standardized(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def with_products(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Parameters, their squares and their products, all of mean zero and sd one."""
+    theta = standardized(parameters)
+    first, second = np.triu_indices(theta.shape[1])
+    return np.concatenate([theta, standardized(theta[:, first] * theta[:, second])], axis=1)
+
+
+def standardized(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Columns of mean zero and sd one; constant ones are zero."""
     deviation = values.std(axis=0)
     return (values - values.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)

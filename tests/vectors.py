@@ -20,6 +20,7 @@ CASES = {
         {"hidden": (6, 6, 6), "residual": True, "conditioner_layers": 4},
     ),
     "distractors": ([Support()] * 5, {}, {"informative": (1, 4)}),
+    "draws": ([Support()] * 5, {}, {"draws": ((3, 1), (0, 4))}),
     "sequence": (REAL[:2] * 3, {"n_steps": 3}, {}),
     "an angle": ([CountRange(4), Support()], {}, {"angles": (0,)}),
     "counts in time": ([CountRange(5)] * 4, {"n_steps": 4}, {}),

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from jana_pymc.architecture import NetworkSettings
 from jana_pymc.flows.flow import FlowSettings
 from jana_pymc.likelihoods import (
@@ -16,6 +18,7 @@ from jana_pymc.likelihoods import (
 )
 from jana_pymc.networks import FlatSummarySettings, SetSummarySettings, TimeSeriesSettings
 from jana_pymc.posterior import AdjustmentSettings, PosteriorSettings
+from jana_pymc.replicates import replicated_draws
 from jana_pymc.screening import informative_components
 from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema, Simulations
 from jana_pymc.training import TrainingSettings
@@ -45,9 +48,15 @@ FEW_TIMES = 32
 MANY_COMPONENTS = 32
 """Vectors of so many components are searched for such as do not depend on the parameters."""
 
+FEWEST_IN_DRAWS = 4
+"""Vectors of so many components are searched for draws of one law."""
+
 
 def default_settings(
-    schema: DataSchema, n_parameters: int, informative: Sequence[int] | None = None
+    schema: DataSchema,
+    n_parameters: int,
+    informative: Sequence[int] | None = None,
+    draws: Sequence[Sequence[int]] | None = None,
 ) -> NetworkSettings:
     """Architecture that structure and dimensions of the data imply.
 
@@ -66,6 +75,9 @@ def default_settings(
         Size of the unconstrained parameters.
     informative : sequence of int, optional
         Of a vector, the components on which the parameters have an influence; None for all.
+    draws : sequence of sequence of int, optional
+        These components once more, those of each independent draw of one law together, if that is
+        what they are.
     """
     kinds = list(schema.components.values())
     n_continuous = sum(isinstance(kind, Continuous) for kind in kinds)
@@ -82,14 +94,14 @@ def default_settings(
     own = 8 if schema.order == 0 else VectorSettings.conditioner_hidden
     adjustment = AdjustmentSettings(n_points=3 if few else 1)
     vector = VectorSettings(hidden=hidden, residual=few, conditioner_hidden=own, order=schema.order)
+    wide = (256, 256) if few else (128, 128)
+    of_set = SetSummarySettings(n_summaries=16, hidden=wide, means=True)
     if schema.structure == "exchangeable":
         # A regression's observations share nothing that could be computed once for all of them.
         if n_continuous <= 1 and not has_counts and not schema.conditions:
             deep = AutoregressiveSettings(hidden=(64,) * 5, residual=True)
             return NetworkSettings(PosteriorSettings(adjustment=adjustment), deep)
-        wide = (256, 256) if few else (128, 128)
-        summary = SetSummarySettings(n_summaries=16, hidden=wide, means=True)
-        return NetworkSettings(PosteriorSettings(summary, flow, adjustment=adjustment), vector)
+        return NetworkSettings(PosteriorSettings(of_set, flow, adjustment=adjustment), vector)
     if schema.structure == "markovian":
         short = _is_one_vector(schema)
         of_series = FlatSummarySettings() if short else TimeSeriesSettings()
@@ -106,6 +118,11 @@ def default_settings(
             # Without any past, time alone can tell one observation from the next.
             windows = MarkovianSettings(order=schema.order, memory=0, clock=schema.order == 0)
         return NetworkSettings(posterior, windows)
+    if draws is not None:
+        return NetworkSettings(
+            PosteriorSettings(of_set, flow, draws=draws, adjustment=adjustment),
+            replace(vector, draws=draws),
+        )
     return NetworkSettings(
         PosteriorSettings(
             FlatSummarySettings(informative=informative), flow, adjustment=adjustment
@@ -164,6 +181,9 @@ def default_training(
         size = row = schema.max_size
         if isinstance(likelihood, VectorSettings) and likelihood.informative is not None:
             size = row = len(likelihood.informative)
+        elif isinstance(likelihood, VectorSettings) and likelihood.draws is not None:
+            row = len(likelihood.draws[0])
+            size = row * len(likelihood.draws)
         elif schema.structure == "exchangeable":
             row = len(schema.components)
     small = few and size <= SMALL_DATA
@@ -193,13 +213,33 @@ def default_training(
 
 def informative(simulations: Simulations) -> tuple[int, ...] | None:
     """Components of long vectors that depend on the parameters; None for all."""
-    kinds = list(simulations.schema.components.values())
-    plain = all(isinstance(k, Continuous) and k.lower is k.upper is None for k in kinds)
-    if simulations.schema.structure != "vector" or len(kinds) < MANY_COMPONENTS or not plain:
+    if not _is_plain_vector(simulations.schema, MANY_COMPONENTS):
         return None
-    first = slice(0, 20_000)
-    observables = simulations.batch().observables[first, 0]
+    parameters, observables = _to_be_searched(simulations)
     if (observables > 0).all(0).any():  # such components enter twice, as their logarithms too
         return None
-    found = informative_components(simulations.parameters[first], observables)
-    return None if len(found) == len(kinds) else tuple(int(i) for i in found)
+    found = informative_components(parameters, observables)
+    return None if len(found) == observables.shape[1] else tuple(int(i) for i in found)
+
+
+def draws(
+    simulations: Simulations, informative: Sequence[int] | None = None
+) -> tuple[tuple[int, ...], ...] | None:
+    """Independent draws of one law that a vector's informative components are; None if not."""
+    if not _is_plain_vector(simulations.schema, FEWEST_IN_DRAWS):
+        return None
+    parameters, observables = _to_be_searched(simulations)
+    among = range(observables.shape[1]) if informative is None else informative
+    found = replicated_draws(parameters, observables[:, list(among)])
+    return found and tuple(tuple(among[i] for i in draw) for draw in found)
+
+
+def _is_plain_vector(schema: DataSchema, least: int) -> bool:
+    kinds = list(schema.components.values())
+    plain = all(isinstance(k, Continuous) and k.lower is k.upper is None for k in kinds)
+    return schema.structure == "vector" and len(kinds) >= least and plain and not schema.conditions
+
+
+def _to_be_searched(simulations: Simulations) -> tuple[np.ndarray, np.ndarray]:
+    first = slice(0, 20_000)
+    return simulations.parameters[first], simulations.batch().observables[first, 0]

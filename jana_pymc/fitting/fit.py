@@ -14,7 +14,7 @@ import torch
 
 from jana_pymc.approximators import JointApproximator
 from jana_pymc.architecture import NetworkSettings, build_network
-from jana_pymc.fitting.defaults import default_settings, default_training, informative
+from jana_pymc.fitting.defaults import default_settings, default_training, draws, informative
 from jana_pymc.fitting.sources import (
     MINIMUM_SIMULATIONS,
     AnySimulations,
@@ -112,7 +112,10 @@ def fit(
     stores, in_memory = stores_and_first_chunks(model, simulations)
     sets = simulations_in_memory(model, in_memory, n_simulations, executor, seed, progressbar)
     if network is None:
-        network = default_settings(model.schema, model.prior.n_unconstrained, informative(sets[0]))
+        found = informative(sets[0])
+        network = default_settings(
+            model.schema, model.prior.n_unconstrained, found, draws(sets[0], found)
+        )
     training = training or default_training(network, model.prior.n_unconstrained, model.schema)
     positive = _positive(sets[0])
     adjustment = network.posterior.adjustment

@@ -19,7 +19,7 @@ from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.likelihoods.discrete import DiscreteAutoregressive
 from jana_pymc.likelihoods.distractors import DistractorFlow
 from jana_pymc.likelihoods.support import Support
-from jana_pymc.networks.columns import columns
+from jana_pymc.networks.columns import as_draws, columns
 from jana_pymc.networks.moments import set_moments
 
 MAX_PRODUCTS = 256
@@ -50,6 +50,9 @@ class VectorSettings:
     informative : tuple of int, optional
         The components that depend on the parameters; all by default. The others are continuous
         distractors, whose density given these is learned without the parameters.
+    draws : tuple of tuple of int, optional
+        All components that depend on the parameters, those of each independent draw of one law
+        together, which has one flow for all draws. In the place of `informative`.
     order : int, optional
         How many observations of a sequence back each depends on, given the parameters: 0 for a
         deterministic system that is observed with noise. By default all.
@@ -65,6 +68,7 @@ class VectorSettings:
     conditioner_layers: int = 2
     n_bins: int = 8
     informative: Sequence[int] | None = None
+    draws: Sequence[Sequence[int]] | None = None
     order: int | None = None
     angles: Sequence[int] = ()
 
@@ -74,6 +78,10 @@ class VectorSettings:
         object.__setattr__(self, "angles", tuple(self.angles))
         if self.informative is not None:
             object.__setattr__(self, "informative", tuple(self.informative))
+        if self.draws is not None:
+            object.__setattr__(self, "draws", as_draws(self.draws))
+            if self.informative is not None:
+                raise ValueError("give draws or informative, which draws tell, not both.")
         if self.order is not None and self.order < 0:
             raise ValueError(f"order={self.order}: expected 0 or more, or None.")
 
@@ -127,6 +135,7 @@ class VectorLikelihood(nn.Module):
     parameter_sd: Tensor
     parameter_log: Tensor
     turning: Tensor
+    of_draws: Tensor
     condition_mean: Tensor
     condition_sd: Tensor
     real_mean: Tensor
@@ -151,12 +160,28 @@ class VectorLikelihood(nn.Module):
         )
         self.continuous = tuple(i for i, c in enumerate(self.components) if isinstance(c, Support))
         self.distractors: tuple[int, ...] = ()
-        if settings.informative is not None:
-            self.distractors = tuple(i for i in self.continuous if i not in settings.informative)
-            self.continuous = tuple(i for i in self.continuous if i in settings.informative)
+        informative = settings.informative
+        if settings.draws is not None:
+            informative = [i for draw in settings.draws for i in draw]
+            if n_steps > 1 or n_conditions or any(c != Support() for c in self.components):
+                raise ValueError(
+                    "draws must be of vectors of continuous and unbounded components, without "
+                    "conditions."
+                )
+            if not set(informative) <= set(range(len(self.components))):
+                raise ValueError(
+                    f"draws={settings.draws}: expected positions among {len(self.components)} "
+                    "components."
+                )
+        if informative is not None:
+            self.distractors = tuple(i for i in self.continuous if i not in informative)
+            self.continuous = tuple(i for i in self.continuous if i in informative)
             self.supports = tuple(self.components[i] for i in self.continuous)  # type: ignore[misc]
             if any(self.components[i] != Support() for i in self.distractors):
                 raise ValueError("distractors must be continuous and unbounded.")
+        # The flow's components, once for each draw that it is the law of.
+        self.draws = settings.draws or (self.continuous,)
+        self.supports = self.supports[: len(self.draws[0])]
         if n_steps > 1 and discrete and self.supports:
             raise ValueError(
                 "a sequence with both discrete and continuous components cannot be modelled as "
@@ -205,16 +230,18 @@ class VectorLikelihood(nn.Module):
                     )
                 )
             self.flow = ConditionalFlow(transforms, GaussianLatent(dim))
+        self.sees_parameters_alone = not discrete and not n_conditions and n_steps == 1
         self.distractor_part = None
         if self.distractors:
             self.distractor_part = DistractorFlow(
                 len(self.distractors), len(self.components) - len(self.distractors)
             )
         self.register_buffer("parameter_log", torch.zeros(n_parameters, dtype=torch.bool))
-        # An index that no list must carry to a GPU.
-        self.register_buffer(
-            "turning", torch.tensor(self.angles, dtype=torch.long), persistent=False
-        )
+        # Indices that no list must carry to a GPU.
+        of_draws = [i for draw in self.draws for i in draw]
+        for name, positions in (("turning", self.angles), ("of_draws", of_draws)):
+            index = torch.tensor(positions, dtype=torch.long)
+            self.register_buffer(name, index, persistent=False)
         for name, size in (
             ("parameter", n_entering),
             ("condition", n_conditions),
@@ -247,11 +274,12 @@ class VectorLikelihood(nn.Module):
         if self.discrete_part is not None:
             self.discrete_part.standardize(observables[:, self.discrete])
         if self.supports:
+            values = observables[:, self.of_draws].unflatten(1, (len(self.draws), -1))
+            own_parameters = parameters[:, None].expand(-1, len(self.draws), -1)
             real = [
-                s.to_real(observables[:, c], parameters)[0]
-                for s, c in zip(self.supports, self.continuous, strict=True)
+                s.to_real(values[..., j], own_parameters)[0] for j, s in enumerate(self.supports)
             ]
-            set_moments(self.real_mean, self.real_sd, torch.stack(real, -1))
+            set_moments(self.real_mean, self.real_sd, torch.stack(real, -1).flatten(0, 1))
         if self.distractor_part is not None:
             self.distractor_part.standardize(
                 observables[:, self.distractors], observables[:, self._others]
@@ -269,8 +297,18 @@ class VectorLikelihood(nn.Module):
         conditions: Float[Tensor, "sets obs k"] | None = None,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "sets obs"]:
-        """What the training loss averages: the exact log density, which needs no randomness."""
-        return self.log_prob(observables, parameters, conditions)
+        """What the training loss averages: the exact log density, which needs no randomness.
+
+        Distractors share no weights with the others and take most of the work, so that a quarter of
+        the sets teaches them, each counted four times.
+        """
+        if self.distractor_part is None:
+            return self.log_prob(observables, parameters, conditions)
+        together = self.informative_log_prob(observables, parameters, conditions)
+        n_taught = math.ceil(len(observables) / 4)
+        alone = self._distractors_log_prob(observables[:n_taught].flatten(0, 1))
+        alone = alone.reshape(n_taught, -1) * (len(observables) / n_taught)
+        return torch.cat([together[:n_taught] + alone, together[n_taught:]])
 
     def log_prob(
         self,
@@ -283,17 +321,24 @@ class VectorLikelihood(nn.Module):
         if self.distractor_part is not None and n_sets > 1 and observables.stride(0) == 0:
             # One data set under many parameters: its distractors are evaluated once.
             alone = self._distractors_log_prob(observables[0])
-            return self._informative_log_prob(observables, parameters, conditions) + alone
-        together = self._informative_log_prob(observables, parameters, conditions)
+            return self.informative_log_prob(observables, parameters, conditions) + alone
+        together = self.informative_log_prob(observables, parameters, conditions)
         if self.distractor_part is None:
             return together
         alone = self._distractors_log_prob(observables.flatten(0, 1)).reshape(n_sets, n_obs)
         return together + alone
 
-    def _informative_log_prob(
-        self, observables: Tensor, parameters: Tensor, conditions: Tensor | None
-    ) -> Tensor:
+    def informative_log_prob(
+        self,
+        observables: Float[Tensor, "sets obs c"],
+        parameters: Float[Tensor, "sets p"],
+        conditions: Float[Tensor, "sets obs k"] | None = None,
+    ) -> Float[Tensor, "sets obs"]:
+        """Log density of each observation without its distractors, as parameters compare by it."""
         n_sets, n_obs, _ = observables.shape
+        if self.sees_parameters_alone:
+            context = self._context(parameters, None)
+            return self._draws_log_prob(observables, parameters, context)
         n_rows = 1 if self.n_steps > 1 else n_obs
         group = torch.arange(n_sets, device=observables.device).repeat_interleave(n_rows)
         rows = self.components_log_prob(
@@ -303,6 +348,22 @@ class VectorLikelihood(nn.Module):
             None if conditions is None else conditions.reshape(n_sets * n_rows, -1),
         )
         return rows.reshape(n_sets, n_obs, -1).sum(-1)
+
+    def _draws_log_prob(
+        self,
+        observables: Float[Tensor, "sets obs c"],
+        parameters: Float[Tensor, "sets p"],
+        context: Float[Tensor, "sets k"],
+    ) -> Float[Tensor, "sets obs"]:
+        """Log density of the continuous components, whose context all observations share."""
+        assert self.flow is not None  # narrows the type; callers have checked
+        n_draws, dim = len(self.draws), len(self.supports)
+        values = observables.index_select(-1, self.of_draws).reshape(len(observables), -1, dim)
+        own_parameters = parameters[:, None].expand(-1, values.shape[1], -1)
+        y, log_det, inside = self._standardized(values, own_parameters)
+        joint = self.flow.log_prob(y, context[:, None]) + log_det.sum(-1)
+        joint = torch.where(inside.all(-1), joint, -torch.inf)
+        return joint.unflatten(1, (-1, n_draws)).sum(-1)
 
     def log_prob_rows(
         self,
@@ -348,23 +409,15 @@ class VectorLikelihood(nn.Module):
             possible = self.discrete_part.possible(values)
             parts.append(torch.where(possible, log_prob, -torch.inf))
             context = torch.cat([context, self.discrete_part.codes(values)], -1)
-        if self.flow is not None:
-            own_parameters = parameters[group]
-            mapped = [
-                s.to_real(observables[:, c], own_parameters)
-                for s, c in zip(self.supports, self.continuous, strict=True)
-            ]
-            real, log_det, inside = (torch.stack(m, -1) for m in zip(*mapped, strict=True))
-            y = (real - self.real_mean) / self.real_sd
-            log_det = log_det - self.real_sd.log()
-            if len(self.flow.transforms) == 1:
-                only: AutoregressiveTransform = self.flow.transforms[0]  # type: ignore[assignment]
-                z, contribution = only.components(y, context)
-                density = -0.5 * z**2 - 0.5 * math.log(2.0 * math.pi) + contribution + log_det
-                parts.append(torch.where(inside, density, -torch.inf))
-            else:
-                joint = self.flow.log_prob(y, context) + log_det.sum(-1)
-                parts.append(torch.where(inside.all(-1), joint, -torch.inf)[:, None])
+        if self.flow is not None and len(self.flow.transforms) == 1 and len(self.draws) == 1:
+            only: AutoregressiveTransform = self.flow.transforms[0]  # type: ignore[assignment]
+            values = observables.index_select(1, self.of_draws)
+            y, log_det, inside = self._standardized(values, parameters[group])
+            z, contribution = only.components(y, context)
+            density = -0.5 * z**2 - 0.5 * math.log(2.0 * math.pi) + contribution + log_det
+            parts.append(torch.where(inside, density, -torch.inf))
+        elif self.flow is not None:
+            parts.append(self._draws_log_prob(observables[:, None], parameters[group], context))
         return torch.cat(parts, -1)
 
     @torch.no_grad()
@@ -382,30 +435,63 @@ class VectorLikelihood(nn.Module):
         ValueError
             If a sequence of another length is asked for.
         """
+        drawn = self.sample_informative(parameters, n_obs, conditions, generator)
+        if self.distractor_part is not None:
+            given = drawn[..., self._others].flatten(0, 1)
+            alone = self.distractor_part.sample(given, generator)
+            drawn[..., self.distractors] = alone.reshape(*drawn.shape[:2], -1)
+        return drawn
+
+    @torch.no_grad()
+    def sample_informative(
+        self,
+        parameters: Float[Tensor, "sets p"],
+        n_obs: int,
+        conditions: Float[Tensor, "sets obs k"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "sets obs c"]:
+        """The same with zeros in the place of distractors, which take most of the work."""
         if self.n_steps > 1 and n_obs != self.n_steps:
             raise ValueError(
                 f"n_obs={n_obs}: this likelihood was trained on sequences of {self.n_steps}."
             )
-        n_sets = len(parameters)
+        n_sets, n_draws = len(parameters), len(self.draws)
         n_rows = 1 if self.n_steps > 1 else n_obs
+        drawn = parameters.new_zeros((n_sets, n_rows, len(self.components)))
+        if self.sees_parameters_alone:
+            assert self.flow is not None  # narrows the type
+            y = self.flow.sample(n_rows * n_draws, self._context(parameters, None), generator)
+            drawn[..., self.of_draws] = self._from_standardized(y, parameters, n_draws)
+            return drawn
         group = torch.arange(n_sets, device=parameters.device).repeat_interleave(n_rows)
         known = None if conditions is None else conditions.reshape(n_sets * n_rows, -1)
         context = self._context(parameters, known, group)
-        drawn = parameters.new_empty((len(group), len(self.components)))
+        drawn = drawn.flatten(0, 1)
         if self.discrete_part is not None:
             values = self.discrete_part.sample(context, generator)
             drawn[:, self.discrete] = values
             context = torch.cat([context, self.discrete_part.codes(values)], -1)
         if self.flow is not None:
-            y = self.flow.sample(1, context, generator)[:, 0]
-            real = y * self.real_sd + self.real_mean
-            own_parameters = parameters[group]
-            for j, (support, column) in enumerate(zip(self.supports, self.continuous, strict=True)):
-                drawn[:, column] = support.from_real(real[:, j], own_parameters)
-        if self.distractor_part is not None:
-            given = drawn[:, self._others]
-            drawn[:, self.distractors] = self.distractor_part.sample(given, generator)
+            y = self.flow.sample(n_draws, context, generator)
+            drawn[:, self.of_draws] = self._from_standardized(y, parameters[group], n_draws)[:, 0]
         return drawn.reshape(n_sets, n_obs, -1)
+
+    def _standardized(
+        self, values: Float[Tensor, "*rows d"], parameters: Float[Tensor, "*rows p"]
+    ) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows d"], Bool[Tensor, "*rows d"]]:
+        """What the flow sees of values, the log derivative, and whether they may exist."""
+        mapped = [s.to_real(values[..., j], parameters) for j, s in enumerate(self.supports)]
+        real, log_det, inside = (torch.stack(m, -1) for m in zip(*mapped, strict=True))
+        return (real - self.real_mean) / self.real_sd, log_det - self.real_sd.log(), inside
+
+    def _from_standardized(
+        self, y: Float[Tensor, "sets n d"], parameters: Float[Tensor, "sets p"], n_draws: int
+    ) -> Float[Tensor, "sets obs c"]:
+        """Values of the draws of each observation, one draw after the other."""
+        real = y * self.real_sd + self.real_mean
+        own_parameters = parameters[:, None].expand(-1, y.shape[1], -1)
+        own = [s.from_real(real[..., j], own_parameters) for j, s in enumerate(self.supports)]
+        return torch.stack(own, -1).reshape(len(y), -1, n_draws * len(own))
 
     def _entering(self, parameters: Tensor) -> Tensor:
         """Parameters as the networks take them, before they are standardised."""
@@ -417,9 +503,11 @@ class VectorLikelihood(nn.Module):
         return torch.cat([plain.index_copy(-1, self.turning, angles.sin()), angles.cos()], -1)
 
     def _context(
-        self, parameters: Tensor, conditions: Tensor | None, group: Tensor
+        self, parameters: Tensor, conditions: Tensor | None, group: Tensor | None = None
     ) -> Float[Tensor, "rows c"]:
-        context = ((self._entering(parameters) - self.parameter_mean) / self.parameter_sd)[group]
+        """What the networks see of each row; of each set, if no row has conditions of its own."""
+        context = (self._entering(parameters) - self.parameter_mean) / self.parameter_sd
+        context = context if group is None else context[group]
         if not self.n_conditions:
             return context
         if conditions is None:

@@ -23,3 +23,15 @@ def columns(positions: Sequence[int]) -> slice | list[int]:
     if step < 1 or list(positions) != list(range(first, stop, step)):
         return list(positions)
     return slice(first, positions[-1] + 1, step)
+
+
+def as_draws(draws: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """Positions of the components of each draw, checked."""
+    checked = tuple(tuple(int(i) for i in draw) for draw in draws)
+    positions = [i for draw in checked for i in draw]
+    if not positions or len({len(d) for d in checked}) > 1 or len(set(positions)) < len(positions):
+        raise ValueError(
+            f"draws={draws}: expected the positions of the components of each draw, as many for "
+            "each and none twice."
+        )
+    return checked

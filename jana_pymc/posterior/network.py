@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from jana_pymc.flows.flow import ConditionalFlow, FlowSettings, conditional_flow
 from jana_pymc.likelihoods.counts import CountRange
+from jana_pymc.networks.columns import as_draws
 from jana_pymc.networks.conditioners import compress
 from jana_pymc.networks.flat_summary import FlatSummary, FlatSummarySettings
 from jana_pymc.networks.moments import set_moments
@@ -54,6 +55,9 @@ class PosteriorSettings:
         `TimeSeriesSettings` or `TimeSeriesTransformerSettings` for sequences,
         `FlatSummarySettings` for vectors and for sequences of one length.
     flow : FlowSettings
+    draws : tuple of tuple of int, optional
+        Of a vector, the components of each independent draw of one law. The draws are summarised as
+        exchangeable observations, and all other components are ignored.
     n_summaries : int
         Size of the summary where the summary's own settings do not say it.
     data_bounds : bool
@@ -76,9 +80,12 @@ class PosteriorSettings:
     n_summaries: int = 32
     data_bounds: bool = True
     normal_scores: bool = True
+    draws: Sequence[Sequence[int]] | None = None
     adjustment: AdjustmentSettings | None = None
 
     def __post_init__(self) -> None:
+        if self.draws is not None:
+            object.__setattr__(self, "draws", as_draws(self.draws))
         if not isinstance(self.adjustment, AdjustmentSettings | None):
             raise TypeError(
                 f"adjustment={self.adjustment!r}: expected AdjustmentSettings, or None for none."
@@ -123,6 +130,7 @@ class PosteriorNetwork(nn.Module):
     size_sd: Tensor
     parameter_mean: Tensor
     parameter_sd: Tensor
+    of_draws: Tensor
 
     def __init__(
         self,
@@ -139,6 +147,17 @@ class PosteriorNetwork(nn.Module):
         super().__init__()
         self.components = tuple(components)
         self.positive = tuple(positive)
+        draws = settings.draws
+        if draws is not None:
+            if n_conditions or isinstance(settings.summary, FlatSummarySettings):
+                raise ValueError(
+                    "draws are summarised as exchangeable observations without conditions; give "
+                    "the PosteriorSettings summary=SetSummarySettings()."
+                )
+            self.components = tuple(self.components[i] for i in draws[0])
+            self.positive = tuple(all(positive[d[j]] for d in draws) for j in range(len(draws[0])))
+            of_draws = torch.tensor([i for draw in draws for i in draw], dtype=torch.long)
+            self.register_buffer("of_draws", of_draws, persistent=False)
         self.settings = settings
         categories = [c for c in self.components if isinstance(c, int)]
         n_continuous = len(self.components) - len(categories)
@@ -172,6 +191,15 @@ class PosteriorNetwork(nn.Module):
         """The flow with its adjustment, if it has one."""
         return self.flow if isinstance(self.flow, AdjustedFlow) else None
 
+    def sees(self, component: int) -> bool:
+        """Whether the posterior may depend on a component of the observations."""
+        if self.settings.draws is not None:
+            return any(component in draw for draw in self.settings.draws)
+        informative = getattr(self.settings.summary, "informative", None)
+        if informative is None or any(self.positive) or any(self.components):
+            return True  # features may be others than the components
+        return component in informative
+
     def adjust(self, settings: AdjustmentSettings | None) -> None:
         """Give the flow an untrained adjustment in place of the one that it has, or none."""
         flow = self.flow.flow if isinstance(self.flow, AdjustedFlow) else self.flow
@@ -191,7 +219,7 @@ class PosteriorNetwork(nn.Module):
         conditions: Float[Tensor, "sets obs k"] | None = None,
     ) -> None:
         """Take location and scale of inputs and outputs from simulations."""
-        mask = _mask(observables, n_obs)
+        observables, mask = self._summarized(observables, n_obs)
         features = self._features(observables, conditions)
         rows = features.flatten(1) if self._is_flat else features[mask]
         for mean, sd, values in (
@@ -215,7 +243,7 @@ class PosteriorNetwork(nn.Module):
         conditions: Float[Tensor, "sets obs k"] | None = None,
     ) -> Float[Tensor, "sets s"]:
         """Learned summary statistics of each data set."""
-        mask = _mask(observables, n_obs)
+        observables, mask = self._summarized(observables, n_obs)
         features = self._features(observables, conditions)
         if self._is_flat and features[0].numel() != len(self.feature_mean):
             trained_n_obs = len(self.feature_mean) // features.shape[-1]
@@ -318,6 +346,14 @@ class PosteriorNetwork(nn.Module):
     def _bounds_in(self, condition: Tensor) -> Tensor:
         assert self.bounds is not None  # narrows the type
         return condition[..., -len(self.bounds) :]
+
+    def _summarized(self, observables: Tensor, n_obs: Tensor) -> tuple[Tensor, Tensor]:
+        """What the summary network sees, and where that is no padding."""
+        if self.settings.draws is None:
+            return observables, _mask(observables, n_obs)
+        shape = len(self.settings.draws), len(self.components)
+        observables = observables[:, 0].index_select(-1, self.of_draws).unflatten(-1, shape)
+        return observables, torch.ones_like(observables[..., 0], dtype=torch.bool)
 
     def _features(self, observables: Tensor, conditions: Tensor | None) -> Tensor:
         features: list[Tensor] = []

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from jana_pymc.likelihoods import LikelihoodNetwork
+from jana_pymc.likelihoods import LikelihoodNetwork, VectorLikelihood
 from jana_pymc.posterior.network import PosteriorNetwork
 from jana_pymc.simulation import PyMCPrior
 
@@ -124,7 +124,10 @@ class LatentSlopes:
         if conditions is not None:
             conditions = torch.where(present[..., None], conditions, conditions[:, :1])
         theta = parameters.flatten(0, 1).requires_grad_()
-        pointwise = self.likelihood.log_prob(
+        log_prob = self.likelihood.log_prob
+        if isinstance(self.likelihood, VectorLikelihood):
+            log_prob = self.likelihood.informative_log_prob  # the rest does not move
+        pointwise = log_prob(
             observables.repeat_interleave(n_points, 0),
             theta,
             None if conditions is None else conditions.repeat_interleave(n_points, 0),

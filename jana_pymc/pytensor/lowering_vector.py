@@ -53,27 +53,43 @@ def lower_vector(
         log_prob, codes = _discrete(network.discrete_part, values, context)
         context = pt.concatenate([context, codes], axis=1)
     if network.flow is not None:
-        columns, inside = [], pt.ones(observables.shape[:1], dtype="bool")
-        for j, (support, column) in enumerate(
-            zip(network.supports, network.continuous, strict=True)
-        ):
-            y, log_det, possible = _to_real(support, observables[:, column], parameters, group)
-            columns.append((y - float(network.real_mean[j])) / float(network.real_sd[j]))
-            log_prob = log_prob + log_det - math.log(float(network.real_sd[j]))
-            inside = inside & possible
-        z = pt.stack(columns, axis=1)
-        for transform in network.flow.transforms:
-            if isinstance(transform, AutoregressiveTransform):
-                z, log_det = _transform(transform, z, context)
-                log_prob = log_prob + log_det.sum(axis=1)
-            else:
-                z = z[:, ::-1]
-        log_prob = pt.switch(inside, log_prob + _log_normal(z), -np.inf)
+        draws = [observables[:, list(draw)] for draw in network.draws]
+        if len(draws) == 1:
+            log_prob = log_prob + _flow(network, draws[0], parameters, group, context)
+        else:  # one below the other, all on the real line already
+            below = pt.concatenate(draws), parameters, group, pt.concatenate([context] * len(draws))
+            log_prob = _flow(network, *below).reshape((len(draws), -1)).sum(axis=0)
     if network.distractor_part is not None:
         given = observables[:, [*network.discrete, *network.continuous]]
         distractors = observables[:, list(network.distractors)]
         log_prob = log_prob + _distractors(network.distractor_part, distractors, given)
     return log_prob
+
+
+def _flow(
+    network: VectorLikelihood,
+    values: TensorVariable,
+    parameters: TensorVariable,
+    group: TensorVariable | None,
+    context: TensorVariable,
+) -> TensorVariable:
+    """Log density of the continuous components, one row a draw."""
+    assert network.flow is not None  # narrows the type; the caller has checked
+    log_prob = pt.zeros(values.shape[:1])
+    columns, inside = [], pt.ones(values.shape[:1], dtype="bool")
+    for j, support in enumerate(network.supports):
+        y, log_det, possible = _to_real(support, values[:, j], parameters, group)
+        columns.append((y - float(network.real_mean[j])) / float(network.real_sd[j]))
+        log_prob = log_prob + log_det - math.log(float(network.real_sd[j]))
+        inside = inside & possible
+    z = pt.stack(columns, axis=1)
+    for transform in network.flow.transforms:
+        if isinstance(transform, AutoregressiveTransform):
+            z, log_det = _transform(transform, z, context)
+            log_prob = log_prob + log_det.sum(axis=1)
+        else:
+            z = z[:, ::-1]
+    return pt.switch(inside, log_prob + _log_normal(z), -np.inf)
 
 
 def _context(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.likelihoods import VectorLikelihood
 from jana_pymc.simulation import PyMCPrior
 from jana_pymc.training.batches import seeded_generator
 from jana_pymc.training.loop import TrainingError
@@ -65,6 +66,11 @@ class Surrogates:
     ):
         self.likelihood = copy.deepcopy(network.likelihood)
         self.likelihood.eval()  # type: ignore[attr-defined]
+        self.draw = self.likelihood.sample
+        if isinstance(self.likelihood, VectorLikelihood) and not any(
+            network.posterior.sees(component) for component in self.likelihood.distractors
+        ):
+            self.draw = self.likelihood.sample_informative
         self.simulated, self.prior, self.seed = simulated, prior, seed
         self.n_sets = batch_size * BATCHES_PER_ROUND
         self.n_obs = min(n_obs[1], simulated.observables.shape[1])
@@ -88,7 +94,7 @@ class Surrogates:
         known = [None] * len(thetas) if conditions is None else conditions.split(size)
         observables = torch.cat(
             [
-                self.likelihood.sample(theta, self.n_obs, given, generator)
+                self.draw(theta, self.n_obs, given, generator)
                 for theta, given in zip(thetas, known, strict=True)
             ]
         )
