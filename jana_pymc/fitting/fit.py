@@ -34,6 +34,7 @@ from jana_pymc.training import (
     TrainingSettings,
     adjust,
     agreed_seed,
+    learned_alone,
     rehearse,
     resolve_device,
     to_batch,
@@ -79,8 +80,8 @@ def fit(
         "auto" takes a CUDA device where there is one.
     checkpoint : str or Path, optional
         File for the state of the training, written as it goes on. If it exists, training resumes
-        and ends as an uninterrupted run would have; that takes the same `random_seed`. Rehearsal
-        and adjustment have files of their own beside it.
+        and ends as an uninterrupted run would have; that takes the same `random_seed`. Distractors,
+        rehearsal and adjustment have files of their own beside it.
     random_seed : int, optional
         The same seed on the same machine gives the same approximator. Processes that train
         together take the first one's if there is none, and must not have different ones.
@@ -161,16 +162,26 @@ def fit(
     path = None if checkpoint is None else Path(checkpoint)
     data = "" if checkpoint is None else fingerprint(sets, sum(map(len, stores)))
     try:
-        history = train(
+        with learned_alone(
             joint,
             source,
             held_out,
             training,
             seed=seed,
-            checkpoint=path,
+            checkpoint=_beside(path, "distractors"),
             data=data,
             progressbar=progressbar,
-        )
+        ):
+            history = train(
+                joint,
+                source,
+                held_out,
+                training,
+                seed=seed,
+                checkpoint=path,
+                data=data,
+                progressbar=progressbar,
+            )
     finally:
         if isinstance(source, SimulationRounds):
             source.close()

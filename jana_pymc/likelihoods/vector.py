@@ -297,18 +297,8 @@ class VectorLikelihood(nn.Module):
         conditions: Float[Tensor, "sets obs k"] | None = None,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "sets obs"]:
-        """What the training loss averages: the exact log density, which needs no randomness.
-
-        Distractors share no weights with the others and take most of the work, so that a quarter of
-        the sets teaches them, each counted four times.
-        """
-        if self.distractor_part is None:
-            return self.log_prob(observables, parameters, conditions)
-        together = self.informative_log_prob(observables, parameters, conditions)
-        n_taught = math.ceil(len(observables) / 4)
-        alone = self._distractors_log_prob(observables[:n_taught].flatten(0, 1))
-        alone = alone.reshape(n_taught, -1) * (len(observables) / n_taught)
-        return torch.cat([together[:n_taught] + alone, together[n_taught:]])
+        """What the training loss averages: the exact log density, which needs no randomness."""
+        return self.log_prob(observables, parameters, conditions)
 
     def log_prob(
         self,

@@ -2,6 +2,7 @@
 
 from jana_pymc.training.adjustment import adjust
 from jana_pymc.training.batches import BatchSource, SimulationRounds, StoredSimulations, to_batch
+from jana_pymc.training.distractors import learned_alone
 from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.loop import TrainingError, train
 from jana_pymc.training.parallel import agreed_seed
@@ -19,6 +20,7 @@ __all__ = [
     "TrainingSettings",
     "adjust",
     "agreed_seed",
+    "learned_alone",
     "rehearse",
     "resolve_device",
     "to_batch",

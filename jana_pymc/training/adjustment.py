@@ -127,6 +127,7 @@ def adjust(
             checkpoint=checkpoint,
             data=data,
             progressbar=progressbar,
+            doing="adjusting the posterior",
         )
     except TrainingError as error:  # what was learned before is not lost
         posterior.adjust(None)

@@ -55,6 +55,7 @@ def train(
     checkpoint: Path | None = None,
     data: str = "",
     progressbar: bool = True,
+    doing: str = "training",
 ) -> TrainingHistory:
     """Minimise Eq. 9 in place; each network ends with its best validation weights.
 
@@ -81,6 +82,8 @@ def train(
         Written at each validation. If the file exists, training goes on from there and ends with
         exactly the weights that an uninterrupted run would have.
     progressbar : bool
+    doing : str
+        What the bar says.
 
     Raises
     ------
@@ -121,7 +124,7 @@ def train(
         if device.type == "cpu":
             state.n_threads = state.n_threads or _n_threads(gradients, settings, source)
             gradients.use_threads(state.n_threads)
-        task = bar.add_task(_doing(halves), total=settings.n_steps, completed=first_step, losses="")
+        task = bar.add_task(doing, total=settings.n_steps, completed=first_step, losses="")
         ended = (  # as a resumed run may find that it had
             settings.patience is not None
             and history.validations_without_progress() >= settings.patience
@@ -195,10 +198,6 @@ def _is_astray(history: TrainingHistory, name: str) -> bool:
     """
     losses = getattr(history, name), getattr(history, f"validation_{name}")
     return all(each[-1] > min(each) + ASTRAY for each in losses)
-
-
-def _doing(halves: Sequence[str]) -> str:
-    return "training" if len(halves) > 1 else f"training the {halves[0]}"
 
 
 @torch.no_grad()

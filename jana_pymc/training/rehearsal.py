@@ -82,6 +82,7 @@ def rehearse(
             checkpoint=checkpoint,
             data=data,
             progressbar=progressbar,
+            doing="rehearsing the posterior",
         )
     except TrainingError as error:  # what was learned before is not lost
         network.posterior.load_state_dict(before)
