@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from jana_pymc import replicates
 from jana_pymc.architecture import NetworkSettings
 from jana_pymc.fitting.defaults import default_settings, draws, informative
+from jana_pymc.fitting.replicates import replicated_draws
 from jana_pymc.likelihoods import CountRange, Support, VectorLikelihood, VectorSettings
 from jana_pymc.networks import FlatSummarySettings, SetSummarySettings
 from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings
-from jana_pymc.replicates import replicated_draws
 from jana_pymc.tasks.slcp import distractor_mixture, slcp_distractors
+from jana_pymc.training import pilot
 
 DRAWS = ((4, 0), (1, 3), (5, 7))
 """Three draws of two components; the others, 2 and 6, are distractors."""
@@ -25,7 +25,7 @@ EXCHANGED = [3, 4, 2, 0, 1, 5, 6, 7]
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """What depends on the parameters simply is learned soon."""
-    monkeypatch.setattr(replicates, "N_STEPS", 300)
+    monkeypatch.setattr(pilot, "N_STEPS", 300)
 
 
 def points(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from jana_pymc.architecture import NetworkSettings
+from jana_pymc.fitting.replicates import replicated_draws
 from jana_pymc.flows.flow import FlowSettings
 from jana_pymc.likelihoods import (
     AutoregressiveSettings,
@@ -18,7 +19,6 @@ from jana_pymc.likelihoods import (
 )
 from jana_pymc.networks import FlatSummarySettings, SetSummarySettings, TimeSeriesSettings
 from jana_pymc.posterior import AdjustmentSettings, PosteriorSettings
-from jana_pymc.replicates import replicated_draws
 from jana_pymc.screening import informative_components
 from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema, Simulations
 from jana_pymc.training import TrainingSettings

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from jana_pymc.likelihoods import LikelihoodNetwork, VectorLikelihood
+from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.posterior.network import PosteriorNetwork
 from jana_pymc.simulation import PyMCPrior
 
@@ -125,8 +125,8 @@ class LatentSlopes:
             conditions = torch.where(present[..., None], conditions, conditions[:, :1])
         theta = parameters.flatten(0, 1).requires_grad_()
         log_prob = self.likelihood.log_prob
-        if isinstance(self.likelihood, VectorLikelihood):
-            log_prob = self.likelihood.informative_log_prob  # the rest does not move
+        if getattr(self.likelihood, "distractors", ()):  # the same wherever one looks
+            log_prob = self.likelihood.informative_log_prob  # type: ignore[attr-defined]
         pointwise = log_prob(
             observables.repeat_interleave(n_points, 0),
             theta,

@@ -6,17 +6,18 @@ own, at which the rest of the likelihood would have to stop with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from jana_pymc.joint import Batch, JointNetwork
 from jana_pymc.likelihoods import VectorLikelihood
-from jana_pymc.likelihoods.distractors import DistractorFlow
+from jana_pymc.posterior.network import PosteriorNetwork
 from jana_pymc.training.batches import BatchSource
 from jana_pymc.training.loop import train
 from jana_pymc.training.settings import TrainingSettings
@@ -53,12 +54,9 @@ def learned_alone(
     if not isinstance(likelihood, VectorLikelihood) or likelihood.distractor_part is None:
         yield
         return
-    others = (*likelihood.discrete, *likelihood.continuous)
-    alone = _Distractors(likelihood.distractor_part, likelihood.distractors, others)
     n_steps = max(1, round(SHARE * settings.n_steps))
     train(
-        # Of a likelihood it has what training asks for.
-        JointNetwork(network.posterior, alone),  # type: ignore[arg-type]
+        _Distractors(network.posterior, likelihood),
         source,
         validation,
         replace(
@@ -81,20 +79,27 @@ def learned_alone(
         likelihood.distractor_part = distractors
 
 
-class _Distractors(nn.Module):
-    """The density of the distractors in the place of a likelihood."""
+class _Distractors(JointNetwork):
+    """The density of a likelihood's distractors in the place of all of it."""
 
-    def __init__(self, part: DistractorFlow, positions: Sequence[int], others: Sequence[int]):
-        super().__init__()
-        self.part, self.positions, self.others = part, list(positions), list(others)
+    def __init__(self, posterior: PosteriorNetwork, likelihood: VectorLikelihood):
+        nn.Module.__init__(self)
+        self.posterior = posterior
+        self.likelihood = likelihood.distractor_part  # type: ignore[assignment]
+        self.positions = list(likelihood.distractors)
+        self.others = [*likelihood.discrete, *likelihood.continuous]
 
-    def training_log_prob(
+    def likelihood_loss(
         self,
-        observables: Tensor,
-        parameters: Tensor,
-        conditions: Tensor | None = None,
+        batch: Batch,
+        proposal_batch: Batch | None = None,
+        *,
+        max_obs: int | None = None,
         generator: torch.Generator | None = None,
-    ) -> Tensor:
-        rows = observables.flatten(0, 1)
-        log_prob = self.part.log_prob(rows[:, self.positions], rows[:, self.others])
-        return log_prob.reshape(observables.shape[:2])
+    ) -> Float[Tensor, ""]:
+        """Their loss, which needs neither parameters nor conditions."""
+        wider = [batch.observables]
+        wider += [] if proposal_batch is None else [proposal_batch.observables]
+        rows = torch.cat(wider)[:, :max_obs].flatten(0, 1)
+        log_prob = self.likelihood.log_prob(rows[:, self.positions], rows[:, self.others])
+        return -log_prob.mean()

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from jana_pymc.joint import Batch, JointNetwork
-from jana_pymc.likelihoods import VectorLikelihood
 from jana_pymc.simulation import PyMCPrior
 from jana_pymc.training.batches import seeded_generator
 from jana_pymc.training.loop import TrainingError
@@ -67,10 +66,9 @@ class Surrogates:
         self.likelihood = copy.deepcopy(network.likelihood)
         self.likelihood.eval()  # type: ignore[attr-defined]
         self.draw = self.likelihood.sample
-        if isinstance(self.likelihood, VectorLikelihood) and not any(
-            network.posterior.sees(component) for component in self.likelihood.distractors
-        ):
-            self.draw = self.likelihood.sample_informative
+        distractors = getattr(self.likelihood, "distractors", ())
+        if distractors and not any(network.posterior.sees(component) for component in distractors):
+            self.draw = self.likelihood.sample_informative  # type: ignore[attr-defined]
         self.simulated, self.prior, self.seed = simulated, prior, seed
         self.n_sets = batch_size * BATCHES_PER_ROUND
         self.n_obs = min(n_obs[1], simulated.observables.shape[1])

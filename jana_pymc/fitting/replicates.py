@@ -5,14 +5,13 @@ from __future__ import annotations
 from itertools import combinations, permutations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
-from jana_pymc.networks.conditioners import LocationScaleNetwork
-from jana_pymc.screening import standardized, with_products
+from jana_pymc.screening import with_products
+from jana_pymc.training.pilot import residuals
 
 ERROR_RATE = 1e-4
 """Share of pairs of components with the same law that are told apart all the same."""
@@ -20,8 +19,6 @@ ERROR_RATE = 1e-4
 NEGLIGIBLE = 0.15
 """Correlations below this, once the parameters are known, pass for independence: what a network
 does not know of the parameters' influence correlates what it should explain."""
-
-N_STEPS, BATCH_SIZE, LEARNING_RATE = 1_500, 512, 1e-2
 
 
 def replicated_draws(
@@ -95,30 +92,7 @@ def _given(
     parameters: NDArray[np.float64], observables: NDArray[np.float64], kinds: list[list[int]]
 ) -> NDArray[np.float64]:
     """Components less what the parameters say of place and scale, as normal scores."""
-    x = np.stack([observables[:, kind] for kind in kinds], axis=-1)  # (n, draws, kinds)
-    middle = np.median(x, axis=(0, 1))
-    x = (x - middle) / np.maximum(np.abs(x - middle).mean(axis=(0, 1)), 1e-300)
-    theta = torch.as_tensor(standardized(parameters), dtype=torch.float32)
-    values = torch.as_tensor(x, dtype=torch.float32)
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(0)
-        hidden = (64, 64, 64)
-        network = LocationScaleNetwork(theta.shape[1], len(kinds), hidden, residual=True)
-        optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, N_STEPS)
-        for _ in range(N_STEPS):
-            rows = torch.randint(len(theta), (BATCH_SIZE,))
-            location, log_scale = network(theta[rows])
-            # Laplace's law: no outlier carries it away.
-            away = (values[rows] - location[:, None]).abs()
-            loss = (away * (-log_scale).exp()[:, None] + log_scale[:, None]).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    with torch.no_grad():
-        location, log_scale = network(theta)
-        z = ((values - location[:, None]) / log_scale.exp()[:, None]).numpy()
+    z = residuals(parameters, np.stack([observables[:, kind] for kind in kinds], axis=-1))
     ranks = rankdata(z.reshape(-1, len(kinds)), axis=0)
     by_kind = ndtri((ranks - 0.5) / len(ranks)).reshape(z.shape)
     scores = np.empty_like(observables)
