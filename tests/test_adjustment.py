@@ -232,7 +232,7 @@ def fitted(adjustment_steps: int, checkpoint: Path | None = None) -> jana.JointA
         n_simulations=600,
         network=NETWORK,
         training=jana.TrainingSettings(
-            n_steps=300,
+            n_steps=250,
             batch_size=64,
             linear_steps=100,
             weight_average=0.95,
@@ -305,7 +305,7 @@ def test_data_sets_of_differing_size_are_told_apart_from_their_padding(adjusted)
     draws, log_q = posterior.sample_unconstrained(schema.batch([few, many]), 20, 1)
     for i, data in enumerate((few, many)):
         own = posterior.log_prob_unconstrained(draws[i : i + 1], schema.batch([data]))
-        np.testing.assert_allclose(own[0], log_q[i], atol=1e-4)
+        np.testing.assert_allclose(own[0], log_q[i], atol=5e-4)  # slopes in single precision
 
 
 def test_an_adjusted_pair_is_kept_in_a_file(adjusted, tmp_path) -> None:
