@@ -173,7 +173,7 @@ def build_network(
     bounds = data_bounds(schema, prior) if settings.posterior.data_bounds else ()
     logits = _logits(prior, bounds) if settings.posterior.normal_scores else ()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random_seed)
+        torch.default_generator.manual_seed(random_seed)
         posterior = PosteriorNetwork(
             [
                 None if isinstance(kind, Continuous) else _discrete(kind)

@@ -1,8 +1,10 @@
 """Draws of one law among the components of a vector: found, refused, and modelled as such."""
 
 import json
+import re
 
 import numpy as np
+import pymc as pm
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from jana_pymc.fitting.replicates import replicated_draws
 from jana_pymc.likelihoods import CountRange, Support, VectorLikelihood, VectorSettings
 from jana_pymc.networks import FlatSummarySettings, SetSummarySettings
 from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings
+from jana_pymc.simulation import Continuous, GenerativeModel
 from jana_pymc.tasks.slcp import distractor_mixture, slcp_distractors
 from jana_pymc.training import pilot
 
@@ -92,8 +95,56 @@ def test_what_is_no_sample_of_one_law_is_refused(change) -> None:
 
 
 @pytest.mark.usefixtures("few_steps")
+def test_little_that_many_share_is_much() -> None:
+    """A shared part of a fiftieth is .4 of the variance of a mean of twenty."""
+    rng = np.random.default_rng(6)
+    theta = rng.normal(size=(8_000, 1))
+    own, shared = rng.normal(size=(8_000, 20)), rng.normal(size=(8_000, 1))
+    found = replicated_draws(theta, theta + own)
+    assert found is not None
+    assert len(found) == 20
+    assert replicated_draws(theta, theta + own + np.sqrt(0.02) * shared) is None
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_a_kind_is_matched_by_whichever_it_depends_on() -> None:
+    """The first and the last component of a draw are independent; the middle one is their sum."""
+    rng = np.random.default_rng(7)
+    theta = rng.normal(size=(5_000, 2))
+    first, last = rng.normal(size=(2, 5_000, 3))
+    middle = first + last + 0.5 * rng.normal(size=(5_000, 3))
+    x = np.stack([first + theta[:, :1], last[:, [2, 0, 1]] + theta[:, 1:], middle], -1)
+    assert replicated_draws(theta, x.reshape(-1, 9)) == ((0, 4, 2), (3, 7, 5), (6, 1, 8))
+
+
+def test_few_simulations_are_not_searched() -> None:
+    theta, x = points(np.random.default_rng(1), 2_999)
+    assert replicated_draws(theta, x.reshape(-1, 6)) is None
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_constant_components_are_left_aside() -> None:
+    with pm.Model() as prior:
+        pm.Normal("theta", shape=2)
+
+    def simulator(rng, theta):
+        x = theta[..., None, :1] + rng.standard_normal((*theta.shape[:-1], 4, 1))
+        return {"x": np.concatenate([np.ones_like(x), x], -1)}
+
+    model = GenerativeModel(
+        prior,
+        simulator,
+        observables={"x": Continuous(shape=(4, 2))},
+        structure="vector",
+        vectorized=True,
+    )
+    simulations = model.simulate(3_000, random_seed=1, progressbar=False)
+    assert draws(simulations) == ((1,), (3,), (5,), (7,))
+
+
+@pytest.mark.usefixtures("few_steps")
 def test_the_global_random_state_of_torch_is_left_alone() -> None:
-    theta, x = points(np.random.default_rng(4), 1_000)
+    theta, x = points(np.random.default_rng(4), 3_000)
     state = torch.random.get_rng_state()
     replicated_draws(theta, x.reshape(-1, 6))
     assert torch.equal(state, torch.random.get_rng_state())
@@ -180,12 +231,22 @@ def test_the_posterior_sees_draws_as_a_set() -> None:
 
 
 @pytest.mark.parametrize(
-    ("draws", "message"),
-    [(((0, 1), (2,)), "as many"), (((0, 1), (1, 2)), "none twice"), ((), "positions")],
+    "draws",
+    [
+        ((0, 1), (2,)),
+        ((0, 1), (1, 2)),
+        ((0, 1), (2, -1)),
+        ((0, 1), (2, 1.5)),
+        ((),),
+        (),
+        (0, 1, 2),
+        3,
+        "01",
+    ],
 )
-def test_draws_that_are_none_are_refused(draws, message: str) -> None:
+def test_draws_that_are_none_are_refused(draws, unchecked_annotations) -> None:
     for settings in (VectorSettings, PosteriorSettings):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=re.escape(f"draws={draws!r}")):
             settings(draws=draws)
 
 
@@ -200,6 +261,19 @@ def test_settings_that_draws_do_not_go_with_are_refused() -> None:
     flat = PosteriorSettings(FlatSummarySettings(), draws=DRAWS)
     with pytest.raises(ValueError, match="SetSummarySettings"):
         PosteriorNetwork([None] * 8, [False] * 8, 2, 0, flat)
+    of_set = PosteriorSettings(SetSummarySettings(), draws=DRAWS)
+    with pytest.raises(ValueError, match="among 7 components"):
+        PosteriorNetwork([None] * 7, [False] * 7, 2, 0, of_set)
+    for components, n_conditions, n_obs in (
+        ([None] * 7 + [2], 0, 1),
+        ([None] * 8, 1, 1),
+        ([None] * 8, 0, 5),
+    ):
+        with pytest.raises(ValueError, match="one vector of continuous"):
+            PosteriorNetwork(components, [False] * 8, 2, n_conditions, of_set, n_obs)
+    for positions in ((), (3,), (-1,)):
+        with pytest.raises(ValueError, match="among 3 components"):
+            VectorLikelihood([Support()] * 3, 2, settings=VectorSettings(informative=positions))
 
 
 def test_draws_are_stored_with_the_settings() -> None:

@@ -216,7 +216,8 @@ def informative(simulations: Simulations) -> tuple[int, ...] | None:
     if not _is_plain_vector(simulations.schema, MANY_COMPONENTS):
         return None
     parameters, observables = _to_be_searched(simulations)
-    if (observables > 0).all(0).any():  # such components enter twice, as their logarithms too
+    varies = observables.std(axis=0) > 0
+    if (observables[:, varies] > 0).all(0).any():  # these enter twice, as their logarithms too
         return None
     found = informative_components(parameters, observables)
     return None if len(found) == observables.shape[1] else tuple(int(i) for i in found)
@@ -230,7 +231,10 @@ def draws(
         return None
     parameters, observables = _to_be_searched(simulations)
     among = range(observables.shape[1]) if informative is None else informative
-    found = replicated_draws(parameters, observables[:, list(among)])
+    among = [i for i in among if observables[:, i].std() > 0]
+    if len(among) < FEWEST_IN_DRAWS:
+        return None
+    found = replicated_draws(parameters, observables[:, among])
     return found and tuple(tuple(among[i] for i in draw) for draw in found)
 
 

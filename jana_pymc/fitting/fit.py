@@ -146,7 +146,7 @@ def fit(
     validation = [b.rows(slice(0, n_validation)) for b in batches]
     stored = [b.rows(slice(n_validation, None)) for b in batches]
     standardize(joint, stored)
-    source: BatchSource = StoredSimulations(
+    in_memory_source = StoredSimulations(
         stored[0],
         stored[1] if len(stored) > 1 else None,
         batch_size=training.batch_size,
@@ -154,6 +154,7 @@ def fit(
         seed=seed,
         ordered=model.schema.structure != "exchangeable",
     )
+    source: BatchSource = in_memory_source
     if online:
         source = simulated_online(model, n_simulations, training, torch_device, seed, executor)
     elif stores:
@@ -164,7 +165,7 @@ def fit(
     try:
         with learned_alone(
             joint,
-            source,
+            in_memory_source,
             held_out,
             training,
             seed=seed,

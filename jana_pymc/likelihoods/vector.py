@@ -168,12 +168,17 @@ class VectorLikelihood(nn.Module):
                     "draws must be of vectors of continuous and unbounded components, without "
                     "conditions."
                 )
-            if not set(informative) <= set(range(len(self.components))):
+            if max(informative) >= len(self.components):
                 raise ValueError(
                     f"draws={settings.draws}: expected positions among {len(self.components)} "
                     "components."
                 )
         if informative is not None:
+            if not informative or not set(informative) <= set(range(len(self.components))):
+                raise ValueError(
+                    f"informative={informative}: expected positions among {len(self.components)} "
+                    "components."
+                )
             self.distractors = tuple(i for i in self.continuous if i not in informative)
             self.continuous = tuple(i for i in self.continuous if i in informative)
             self.supports = tuple(self.components[i] for i in self.continuous)  # type: ignore[misc]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 
 
 def columns(positions: Sequence[int]) -> slice | list[int]:
@@ -27,11 +28,20 @@ def columns(positions: Sequence[int]) -> slice | list[int]:
 
 def as_draws(draws: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
     """Positions of the components of each draw, checked."""
-    checked = tuple(tuple(int(i) for i in draw) for draw in draws)
+    try:
+        checked = tuple(tuple(index(i) for i in draw) for draw in draws)
+    except TypeError:
+        checked = ()
     positions = [i for draw in checked for i in draw]
-    if not positions or len({len(d) for d in checked}) > 1 or len(set(positions)) < len(positions):
+    of_one_size = len({len(draw) for draw in checked}) == 1
+    if (
+        not positions
+        or not of_one_size
+        or len(set(positions)) < len(positions)
+        or min(positions) < 0
+    ):
         raise ValueError(
-            f"draws={draws}: expected the positions of the components of each draw, as many for "
-            "each and none twice."
+            f"draws={draws!r}: expected the positions of the components of each draw, as many for "
+            "each and none twice, like ((0, 1), (2, 3))."
         )
     return checked

@@ -149,10 +149,19 @@ class PosteriorNetwork(nn.Module):
         self.positive = tuple(positive)
         draws = settings.draws
         if draws is not None:
-            if n_conditions or isinstance(settings.summary, FlatSummarySettings):
+            if isinstance(settings.summary, FlatSummarySettings):
                 raise ValueError(
-                    "draws are summarised as exchangeable observations without conditions; give "
-                    "the PosteriorSettings summary=SetSummarySettings()."
+                    "draws are summarised as exchangeable observations; give the PosteriorSettings "
+                    "summary=SetSummarySettings()."
+                )
+            if n_obs != 1 or n_conditions or bounds or any(c is not None for c in self.components):
+                raise ValueError(
+                    "draws must be of one vector of continuous and unbounded components, without "
+                    "conditions."
+                )
+            if max(i for draw in draws for i in draw) >= len(self.components):
+                raise ValueError(
+                    f"draws={draws}: expected positions among {len(self.components)} components."
                 )
             self.components = tuple(self.components[i] for i in draws[0])
             self.positive = tuple(all(positive[d[j]] for d in draws) for j in range(len(draws[0])))

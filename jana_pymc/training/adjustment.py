@@ -111,7 +111,7 @@ def adjust(
         first = surrogates(0)[0].rows(slice(0, FOR_SCALES))
         first = scored(_shortened(first, n_obs, (seed, 42, 0)))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             posterior.adjust(architecture)
         assert posterior.adjustment is not None  # narrows the type
         posterior.adjustment.standardize(_conditions(network, first))

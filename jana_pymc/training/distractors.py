@@ -40,6 +40,8 @@ def learned_alone(
 ) -> Iterator[None]:
     """Train the likelihood's distractors, if it has any, and keep them out of it inside.
 
+    What is measured inside, the history of the pair among it, is without their density.
+
     Parameters
     ----------
     network, source, validation, settings, seed, checkpoint, data, progressbar

@@ -19,7 +19,7 @@ class TrainingHistory:
         Wall time since the start, the interrupted part of a resumed run included.
     posterior, likelihood : list of float
         Mean training losses since the last entry: −log q(u | x) a data set and −log l(xᵢ | θ)
-        an observation, in nats.
+        an observation, in nats; the latter without distractors, which are learned alone.
     validation_posterior, validation_likelihood : list of float
         The same on held-out simulations.
     """

@@ -33,7 +33,7 @@ def residuals(parameters: NDArray[np.float64], values: NDArray[np.float64]) -> N
     theta = (parameters - parameters.mean(axis=0)) / np.where(sd > 0, sd, 1.0)
     context = torch.as_tensor(theta).float()
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         n_kinds, hidden = x.shape[-1], (64, 64, 64)
         network = LocationScaleNetwork(context.shape[1], n_kinds, hidden, residual=True)
         optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
