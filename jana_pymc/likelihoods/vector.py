@@ -168,16 +168,12 @@ class VectorLikelihood(nn.Module):
                     "draws must be of vectors of continuous and unbounded components, without "
                     "conditions."
                 )
-            if max(informative) >= len(self.components):
-                raise ValueError(
-                    f"draws={settings.draws}: expected positions among {len(self.components)} "
-                    "components."
-                )
         if informative is not None:
             if not informative or not set(informative) <= set(range(len(self.components))):
+                name = "informative" if settings.draws is None else "draws"
                 raise ValueError(
-                    f"informative={informative}: expected positions among {len(self.components)} "
-                    "components."
+                    f"{name}={getattr(settings, name)}: expected positions among "
+                    f"{len(self.components)} components."
                 )
             self.distractors = tuple(i for i in self.continuous if i not in informative)
             self.continuous = tuple(i for i in self.continuous if i in informative)
