@@ -12,6 +12,7 @@ import pymc as pm
 import pytest
 import torch
 from scipy import stats
+from stages import interrupted, same
 
 import jana_pymc as jana
 from jana_pymc.architecture import NetworkSettings
@@ -28,7 +29,7 @@ from jana_pymc.posterior import (
     PosteriorSettings,
 )
 from jana_pymc.simulation import DataSchema, PyMCPrior
-from jana_pymc.training import SimulationRounds, loop
+from jana_pymc.training import loop
 
 SD = 0.5
 NOISE = 0.05
@@ -234,6 +235,7 @@ def fitted(adjustment_steps: int, checkpoint: Path | None = None) -> jana.JointA
         network=NETWORK,
         training=jana.TrainingSettings(
             n_steps=250,
+            n_threads=1,
             batch_size=64,
             linear_steps=100,
             weight_average=0.95,
@@ -257,11 +259,6 @@ def alone() -> jana.JointApproximator:
 @pytest.fixture(scope="module")
 def adjusted() -> jana.JointApproximator:
     return fitted(300)
-
-
-def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
-    other = second.state_dict()
-    return all(torch.equal(value, other[name]) for name, value in first.state_dict().items())
 
 
 def test_what_is_soon_made_is_adjusted() -> None:
@@ -351,18 +348,9 @@ def test_an_adjustment_that_fails_does_no_harm(alone, monkeypatch) -> None:
     assert failed.history.step == alone.history.step
 
 
-def test_an_interrupted_adjustment_goes_on(adjusted, tmp_path, monkeypatch) -> None:
-    batch = SimulationRounds.batch
-
-    def interrupted(self, step):
-        if step == 110:
-            raise KeyboardInterrupt
-        return batch(self, step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SimulationRounds, "batch", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            fitted(300, tmp_path / "run.ckpt")
+def test_an_interrupted_adjustment_goes_on(adjusted, tmp_path) -> None:
+    with interrupted(step=110):
+        fitted(300, tmp_path / "run.ckpt")
     assert (tmp_path / "run-adjustment.ckpt").exists()
     resumed = fitted(300, tmp_path / "run.ckpt")
     assert same(resumed.network, adjusted.network)

@@ -7,13 +7,14 @@ import numpy as np
 import pymc as pm
 import pytest
 import torch
+from stages import run_on
 
 import jana_pymc as jana
 from jana_pymc import training
 from jana_pymc.likelihoods import Support, VectorLikelihood, VectorSettings
 from jana_pymc.networks import FlatSummarySettings, SetSummarySettings
 from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings
-from jana_pymc.training import StoredSimulations, learned_alone, to_batch
+from jana_pymc.training import learned_alone
 from jana_pymc.training.surrogates import Surrogates
 
 SIZE = 6
@@ -22,7 +23,13 @@ NETWORK = jana.NetworkSettings(
     VectorSettings(hidden=(8,), conditioner_hidden=8, n_bins=4, informative=(1, 4)),
 )
 TRAINING = jana.TrainingSettings(
-    n_steps=400, batch_size=64, linear_steps=0, n_validations=8, patience=None, weight_average=0.9
+    n_steps=400,
+    n_threads=1,
+    batch_size=64,
+    linear_steps=0,
+    n_validations=8,
+    patience=None,
+    weight_average=0.9,
 )
 
 
@@ -103,19 +110,15 @@ def interrupted_after(n: int):
 
 
 def test_they_come_back_whatever_happens_to_the_pair(pair) -> None:
-    likelihood, source = pair.network.likelihood, model()
-    batch = to_batch(
-        source.simulate(200, random_seed=3, progressbar=False), source.prior, torch.device("cpu")
-    )
-    held_out = batch.rows(slice(0, 50)), None
-    stored = StoredSimulations(batch, None, batch_size=32, n_obs=(1, 1), seed=1, ordered=True)
+    likelihood = pair.network.likelihood
     before = likelihood.distractor_part
-    few = replace(TRAINING, n_steps=10, n_validations=1)
+    run = run_on(pair.network, model(), 200, replace(TRAINING, n_steps=10, n_validations=1))
+    batch = run.simulated.sets[0]
 
     def fails() -> None:
-        with learned_alone(pair.network, stored, held_out, few, seed=1, progressbar=False):
+        with learned_alone(run):
             assert likelihood.distractor_part is None
-            assert likelihood.log_prob(batch.observables, batch.parameters).shape == (200, 1)
+            assert likelihood.log_prob(batch.observables, batch.parameters).shape == (160, 1)
             raise RuntimeError("of the pair")
 
     with pytest.raises(RuntimeError, match="of the pair"):
@@ -139,11 +142,7 @@ def test_surrogates_have_distractors_if_the_posterior_looks_at_them(settings, se
         )
         likelihood = VectorLikelihood([Support()] * SIZE, 1, settings=NETWORK.likelihood)
     assert {i for i in range(SIZE) if posterior.sees(i)} == seen
-    source = model()
-    batch = to_batch(
-        source.simulate(50, random_seed=4, progressbar=False), source.prior, torch.device("cpu")
-    )
-    network = jana.joint.JointNetwork(posterior, likelihood)
-    made, _ = Surrogates(network, batch, source.prior, 4, (1, 1), seed=1)(0)
+    run = run_on(jana.joint.JointNetwork(posterior, likelihood), model(), 50)
+    made, _ = Surrogates(run, 4, seed=1)(0)
     drawn = made.observables[:, 0].abs().sum(0) > 0
     assert drawn.tolist() == [i in seen | {1, 4} for i in range(SIZE)]

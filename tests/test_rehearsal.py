@@ -9,6 +9,7 @@ import numpy as np
 import pymc as pm
 import pytest
 import torch
+from stages import interrupted, run_on, same
 
 import jana_pymc as jana
 from jana_pymc.architecture import NetworkSettings
@@ -18,8 +19,7 @@ from jana_pymc.likelihoods import VectorSettings
 from jana_pymc.networks import FlatSummarySettings
 from jana_pymc.posterior import PosteriorSettings
 from jana_pymc.simulation import DataSchema
-from jana_pymc.training import SimulationRounds, TrainingHistory
-from jana_pymc.training.batches import to_batch
+from jana_pymc.training import TrainingHistory
 from jana_pymc.training.surrogates import Surrogates
 
 DIM = 4
@@ -66,6 +66,7 @@ def test_what_is_soon_made_is_rehearsed() -> None:
 def settings(rehearsal_steps: int, n_steps: int = 300) -> jana.TrainingSettings:
     return jana.TrainingSettings(
         n_steps=n_steps,
+        n_threads=1,
         batch_size=64,
         linear_steps=100,
         weight_average=0.95,
@@ -91,11 +92,6 @@ def fitted(rehearsal_steps: int, checkpoint: Path | None = None) -> jana.JointAp
 @pytest.fixture(scope="module")
 def alone() -> jana.JointApproximator:
     return fitted(0)
-
-
-def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
-    other = second.state_dict()
-    return all(torch.equal(value, other[name]) for name, value in first.state_dict().items())
 
 
 def test_from_an_exact_likelihood_comes_the_exact_posterior(alone, monkeypatch) -> None:
@@ -141,34 +137,24 @@ def test_a_rehearsal_that_fails_does_no_harm(alone, monkeypatch) -> None:
     assert failed.history.step == alone.history.step
 
 
-def test_an_interrupted_rehearsal_goes_on(tmp_path, monkeypatch) -> None:
+def test_an_interrupted_rehearsal_goes_on(tmp_path) -> None:
     whole = fitted(200)
-    batch = SimulationRounds.batch
-
-    def interrupted(self, step):
-        if step == 110:
-            raise KeyboardInterrupt
-        return batch(self, step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SimulationRounds, "batch", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            fitted(200, tmp_path / "run.ckpt")
+    with interrupted(step=110):
+        fitted(200, tmp_path / "run.ckpt")
     resumed = fitted(200, tmp_path / "run.ckpt")
     assert same(resumed.network, whole.network)
     assert resumed.history.step == whole.history.step
 
 
 def test_parameters_come_from_the_prior_or_from_where_simulations_succeeded(alone) -> None:
-    model = linear()
-    made = model.simulate(50, random_seed=3, progressbar=False)
-    simulated = to_batch(made, model.prior, torch.device("cpu"))
-    for prior, expected in ((model.prior, False), (None, True)):
-        surrogate = Surrogates(alone.network, simulated, prior, 16, (1, 1), 1)
+    for may_be_new in (True, False):
+        run = run_on(alone.network, linear(), 50, may_be_new=may_be_new)
+        simulated = run.simulated.sets[0]
+        surrogate = Surrogates(run, 16, 1)
         first, other = surrogate(0)[0], surrogate(1)[0]
         assert first.observables.shape == (16 * 40, 1, DIM)
         known = {tuple(row) for row in simulated.parameters.tolist()}
-        assert all(tuple(row) in known for row in first.parameters.tolist()) is expected
+        assert all(tuple(row) in known for row in first.parameters.tolist()) is not may_be_new
         torch.testing.assert_close(first.parameters, first.unconstrained)
         assert not torch.equal(first.observables, other.observables)
         assert torch.equal(first.observables, surrogate(0)[0].observables)
@@ -190,8 +176,8 @@ def test_conditions_of_the_simulator_keep_their_parameters(monkeypatch, design) 
 
     given = {}
 
-    def rehearse(network, simulated, validation, settings, history, *, prior, **options):
-        given["prior"] = prior
+    def rehearse(run, history):
+        given["may_be_new"] = run.may_be_new
         return history
 
     monkeypatch.setattr(sys.modules["jana_pymc.fitting.fit"], "rehearse", rehearse)
@@ -210,7 +196,7 @@ def test_conditions_of_the_simulator_keep_their_parameters(monkeypatch, design) 
         random_seed=1,
         progressbar=False,
     )
-    assert (given["prior"] is None) is own
+    assert given["may_be_new"] is not own
 
 
 def test_histories_follow_one_another() -> None:

@@ -31,6 +31,7 @@ from jana_pymc.training import (
     BatchSource,
     SimulationRounds,
     StoredSimulations,
+    TrainingRun,
     TrainingSettings,
     adjust,
     agreed_seed,
@@ -38,7 +39,6 @@ from jana_pymc.training import (
     rehearse,
     resolve_device,
     to_batch,
-    train,
 )
 
 
@@ -83,8 +83,10 @@ def fit(
         and ends as an uninterrupted run would have; that takes the same `random_seed`. Distractors,
         rehearsal and adjustment have files of their own beside it.
     random_seed : int, optional
-        The same seed on the same machine gives the same approximator. Processes that train
-        together take the first one's if there is none, and must not have different ones.
+        The same seed on the same machine gives the same approximator, to the last bit where
+        `TrainingSettings.n_threads` is a number: by default it is measured, and a busy machine may
+        choose another. Processes that train together take the first one's if there is none, and
+        must not have different ones.
     progressbar : bool
 
     Returns
@@ -112,21 +114,9 @@ def fit(
     torch_device = resolve_device(device)
     stores, in_memory = stores_and_first_chunks(model, simulations)
     sets = simulations_in_memory(model, in_memory, n_simulations, executor, seed, progressbar)
-    if network is None:
-        found = informative(sets[0])
-        network = default_settings(
-            model.schema, model.prior.n_unconstrained, found, draws(sets[0], found)
-        )
-    training = training or default_training(network, model.prior.n_unconstrained, model.schema)
+    network, training = _settings(model, sets[0], network, training)
     positive = _positive(sets[0])
-    adjustment = network.posterior.adjustment
-    if training.adjustment_steps and adjustment is None:
-        raise ValueError(
-            f"adjustment_steps={training.adjustment_steps}: the network has no adjustment; give "
-            "its PosteriorSettings adjustment=AdjustmentSettings(), or the training no such steps."
-        )
-    network = replace(network, posterior=replace(network.posterior, adjustment=None))
-    joint = build_network(model.schema, model.prior, positive, network, seed)
+    joint = build_network(model.schema, model.prior, positive, _unadjusted(network), seed)
     joint.to(torch_device)
     batches = [to_batch(s, model.prior, torch_device) for s in sets]
     _check_unconstrained(batches[0])
@@ -137,92 +127,47 @@ def fit(
             UserWarning,
             stacklevel=2,
         )
-    n_validation = max(1, round(training.validation_fraction * len(batches[0])))
-    if len(batches[0]) - n_validation < MINIMUM_SIMULATIONS // 2:
-        raise ValueError(
-            f"validation_fraction={training.validation_fraction} leaves "
-            f"{len(batches[0]) - n_validation} of {len(batches[0])} simulations to train on."
-        )
-    validation = [b.rows(slice(0, n_validation)) for b in batches]
-    stored = [b.rows(slice(n_validation, None)) for b in batches]
-    standardize(joint, stored)
-    in_memory_source = StoredSimulations(
-        stored[0],
-        stored[1] if len(stored) > 1 else None,
+    n_validation = _n_validation(training, len(batches[0]))
+    held_out, stored = _split(batches, n_validation)
+    standardize(joint, [batch for batch in stored if batch is not None])
+    simulated = StoredSimulations(
+        *stored,
         batch_size=training.batch_size,
         n_obs=model.schema.n_obs,
         seed=seed,
         ordered=model.schema.structure != "exchangeable",
     )
-    source: BatchSource = in_memory_source
+    run = TrainingRun(
+        joint,
+        simulated,
+        held_out,
+        training,
+        model.prior,
+        may_be_new=_may_be_new(model, sets[0]),
+        seed=seed,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+        data="" if checkpoint is None else fingerprint(sets, sum(map(len, stores))),
+        progressbar=progressbar,
+    )
+    source: BatchSource = simulated
     if online:
         source = simulated_online(model, n_simulations, training, torch_device, seed, executor)
     elif stores:
         source = streamed(model, stores, training, torch_device, seed)
-    held_out = validation[0], validation[1] if len(validation) > 1 else None
-    path = None if checkpoint is None else Path(checkpoint)
-    data = "" if checkpoint is None else fingerprint(sets, sum(map(len, stores)))
     try:
-        with learned_alone(
-            joint,
-            in_memory_source,
-            held_out,
-            training,
-            seed=seed,
-            checkpoint=_beside(path, "distractors"),
-            data=data,
-            progressbar=progressbar,
-        ):
-            history = train(
-                joint,
-                source,
-                held_out,
-                training,
-                seed=seed,
-                checkpoint=path,
-                data=data,
-                progressbar=progressbar,
-            )
+        with learned_alone(run):
+            history = run.train(source)
     finally:
         if isinstance(source, SimulationRounds):
             source.close()
     if training.rehearsal_steps:
-        history = rehearse(
-            joint,
-            stored[0],
-            held_out,
-            training,
-            history,
-            prior=model.prior if _may_be_new(model, sets[0]) else None,
-            n_obs=model.schema.n_obs,
-            ordered=model.schema.structure != "exchangeable",
-            seed=seed,
-            checkpoint=_beside(path, "rehearsal"),
-            data=data,
-            progressbar=progressbar,
-        )
+        history = rehearse(run, history)
     if training.adjustment_steps:
-        assert adjustment is not None  # narrows the type
-        history = adjust(
-            joint,
-            stored[0],
-            held_out,
-            training,
-            history,
-            architecture=adjustment,
-            prior=model.prior,
-            draw=_may_be_new(model, sets[0]),
-            n_obs=model.schema.n_obs,
-            ordered=model.schema.structure != "exchangeable",
-            seed=seed,
-            checkpoint=_beside(path, "adjustment"),
-            data=data,
-            progressbar=progressbar,
-        )
-        network = replace(network, posterior=joint.posterior.settings)
+        assert network.posterior.adjustment is not None  # narrows the type
+        history = adjust(run, history, network.posterior.adjustment)
     approximator = JointApproximator(
         joint,
-        settings=network,
+        settings=replace(network, posterior=joint.posterior.settings),
         prior=model.prior,
         schema=model.schema,
         region=trained_region(stores or sets),
@@ -236,9 +181,53 @@ def fit(
     return approximator
 
 
-def _beside(path: Path | None, stage: str) -> Path | None:
-    """Where a later stage of the training keeps its state."""
-    return None if path is None else path.with_name(f"{path.stem}-{stage}{path.suffix}")
+def _settings(
+    model: GenerativeModel,
+    simulations: Simulations,
+    network: NetworkSettings | None,
+    training: TrainingSettings | None,
+) -> tuple[NetworkSettings, TrainingSettings]:
+    """Both settings, by default what structure and dimensions of the data imply."""
+    n_parameters = model.prior.n_unconstrained
+    if network is None:
+        found = informative(simulations)
+        network = default_settings(model.schema, n_parameters, found, draws(simulations, found))
+    training = training or default_training(network, n_parameters, model.schema)
+    if training.adjustment_steps and network.posterior.adjustment is None:
+        raise ValueError(
+            f"adjustment_steps={training.adjustment_steps}: the network has no adjustment; give "
+            "its PosteriorSettings adjustment=AdjustmentSettings(), or the training no such steps."
+        )
+    return network, training
+
+
+def _unadjusted(network: NetworkSettings) -> NetworkSettings:
+    """The same without the adjustment, which comes last."""
+    return replace(network, posterior=replace(network.posterior, adjustment=None))
+
+
+def _n_validation(training: TrainingSettings, n_simulations: int) -> int:
+    """How many simulations are held out."""
+    n_validation = max(1, round(training.validation_fraction * n_simulations))
+    n_left = n_simulations - n_validation
+    if n_left < MINIMUM_SIMULATIONS // 2:
+        raise ValueError(
+            f"validation_fraction={training.validation_fraction} leaves {n_left} of "
+            f"{n_simulations} simulations to train on."
+        )
+    return n_validation
+
+
+def _split(
+    batches: Sequence[Batch], n_validation: int
+) -> tuple[tuple[Batch, Batch | None], tuple[Batch, Batch | None]]:
+    """What is held out and what is trained on, from the prior and from the proposal."""
+    prior, proposal = (*batches, None)[:2]
+    assert prior is not None  # narrows the type
+    first, rest = slice(0, n_validation), slice(n_validation, None)
+    if proposal is None:
+        return (prior.rows(first), None), (prior.rows(rest), None)
+    return (prior.rows(first), proposal.rows(first)), (prior.rows(rest), proposal.rows(rest))
 
 
 def _may_be_new(model: GenerativeModel, simulations: Simulations) -> bool:

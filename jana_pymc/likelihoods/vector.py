@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -153,41 +154,11 @@ class VectorLikelihood(nn.Module):
         self.components = tuple(components)
         self.n_steps, self.n_conditions = n_steps, n_conditions
         self.settings = settings
-        discrete = [c for c in self.components if not isinstance(c, Support)]
-        self.supports = tuple(c for c in self.components if isinstance(c, Support))
-        self.discrete = tuple(
-            i for i, c in enumerate(self.components) if not isinstance(c, Support)
-        )
-        self.continuous = tuple(i for i, c in enumerate(self.components) if isinstance(c, Support))
-        self.distractors: tuple[int, ...] = ()
-        informative = settings.informative
-        if settings.draws is not None:
-            informative = [i for draw in settings.draws for i in draw]
-            if n_steps > 1 or n_conditions or any(c != Support() for c in self.components):
-                raise ValueError(
-                    "draws must be of vectors of continuous and unbounded components, without "
-                    "conditions."
-                )
-        if informative is not None:
-            if not informative or not set(informative) <= set(range(len(self.components))):
-                name = "informative" if settings.draws is None else "draws"
-                raise ValueError(
-                    f"{name}={getattr(settings, name)}: expected positions among "
-                    f"{len(self.components)} components."
-                )
-            self.distractors = tuple(i for i in self.continuous if i not in informative)
-            self.continuous = tuple(i for i in self.continuous if i in informative)
-            self.supports = tuple(self.components[i] for i in self.continuous)  # type: ignore[misc]
-            if any(self.components[i] != Support() for i in self.distractors):
-                raise ValueError("distractors must be continuous and unbounded.")
+        parts = _parts(self.components, settings, n_steps, n_conditions)
+        self.discrete, self.continuous = parts.discrete, parts.continuous
+        self.distractors, self.draws = parts.distractors, parts.draws
         # The flow's components, once for each draw that it is the law of.
-        self.draws = settings.draws or (self.continuous,)
-        self.supports = self.supports[: len(self.draws[0])]
-        if n_steps > 1 and discrete and self.supports:
-            raise ValueError(
-                "a sequence with both discrete and continuous components cannot be modelled as "
-                "one vector in the order of time."
-            )
+        self.supports: tuple[Support, ...] = tuple(self.components[i] for i in self.draws[0])  # type: ignore[misc]
         self.angles = list(settings.angles)
         if any(not 0 <= position < n_parameters for position in self.angles):
             raise ValueError(
@@ -197,20 +168,21 @@ class VectorLikelihood(nn.Module):
         n_products = n_entering * n_conditions
         self.n_products = n_products if n_products <= MAX_PRODUCTS else 0
         n_context = n_entering + n_conditions + self.n_products
-        hidden, width = tuple(settings.hidden), settings.conditioner_hidden
-        depth = settings.conditioner_layers
-        sees = _past(len(self.components), n_steps, settings.order)
+        networks: dict[str, Any] = {
+            "residual": settings.residual,
+            "conditioner_hidden": settings.conditioner_hidden,
+            "conditioner_layers": settings.conditioner_layers,
+            "sees": _past(len(self.components), n_steps, settings.order),
+        }
+        hidden = tuple(settings.hidden)
         self.discrete_part = None
-        if discrete:
+        if self.discrete:
             self.discrete_part = DiscreteAutoregressive(
-                discrete,
+                [c for c in self.components if not isinstance(c, Support)],
                 n_context,
                 n_bins=max(2, settings.n_bins // 2),
                 hidden=hidden,
-                residual=settings.residual,
-                conditioner_hidden=width,
-                conditioner_layers=depth,
-                sees=sees,
+                **networks,
             )
         self.flow = None
         if self.supports:
@@ -221,17 +193,14 @@ class VectorLikelihood(nn.Module):
                 transforms.append(
                     AutoregressiveTransform(
                         dim,
-                        n_context + len(discrete),
+                        n_context + len(self.discrete),
                         n_bins=settings.n_bins,
                         hidden=() if layer else hidden,
-                        residual=settings.residual,
-                        conditioner_hidden=width,
-                        conditioner_layers=depth,
-                        sees=sees,
+                        **networks,
                     )
                 )
             self.flow = ConditionalFlow(transforms, GaussianLatent(dim))
-        self.sees_parameters_alone = not discrete and not n_conditions and n_steps == 1
+        self.sees_parameters_alone = not self.discrete and not n_conditions and n_steps == 1
         self.distractor_part = None
         if self.distractors:
             self.distractor_part = DistractorFlow(
@@ -508,6 +477,59 @@ class VectorLikelihood(nn.Module):
             return torch.cat([context, known], -1)
         products = (context[:, :, None] * known[:, None]).flatten(1)
         return torch.cat([context, known, products], -1)
+
+
+class _Parts(NamedTuple):
+    """Positions of the components that are of one kind, and of those of each draw."""
+
+    discrete: tuple[int, ...]
+    continuous: tuple[int, ...]
+    distractors: tuple[int, ...]
+    draws: tuple[tuple[int, ...], ...]
+
+
+def _parts(
+    components: Sequence[int | CountRange | Support],
+    settings: VectorSettings,
+    n_steps: int,
+    n_conditions: int,
+) -> _Parts:
+    """What each component of a vector is, as declared; without draws it is one draw.
+
+    Raises
+    ------
+    ValueError
+        If the settings do not fit the components.
+    """
+    positions = range(len(components))
+    continuous = tuple(i for i in positions if isinstance(components[i], Support))
+    discrete = tuple(i for i in positions if i not in continuous)
+    name, informative = "informative", settings.informative
+    if settings.draws is not None:
+        name, informative = "draws", [i for draw in settings.draws for i in draw]
+        if n_steps > 1 or n_conditions or any(c != Support() for c in components):
+            raise ValueError(
+                "draws must be of vectors of continuous and unbounded components, without "
+                "conditions."
+            )
+    if informative is None:
+        informative = positions
+    elif not informative or not set(informative) <= set(positions):
+        raise ValueError(
+            f"{name}={getattr(settings, name)}: expected positions among {len(components)} "
+            "components."
+        )
+    distractors = tuple(i for i in continuous if i not in informative)
+    if any(components[i] != Support() for i in distractors):
+        raise ValueError("distractors must be continuous and unbounded.")
+    continuous = tuple(i for i in continuous if i in informative)
+    if n_steps > 1 and discrete and continuous:
+        raise ValueError(
+            "a sequence with both discrete and continuous components cannot be modelled as "
+            "one vector in the order of time."
+        )
+    draws = (continuous,) if settings.draws is None else as_draws(settings.draws)
+    return _Parts(discrete, continuous, distractors, draws)
 
 
 def _past(n_components: int, n_steps: int, order: int | None) -> Bool[Tensor, "d d"] | None:

@@ -7,6 +7,7 @@ from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.loop import TrainingError, train
 from jana_pymc.training.parallel import agreed_seed
 from jana_pymc.training.rehearsal import rehearse
+from jana_pymc.training.run import TrainingRun
 from jana_pymc.training.settings import TrainingSettings, resolve_device
 from jana_pymc.training.streaming import ChunkRounds
 
@@ -17,6 +18,7 @@ __all__ = [
     "StoredSimulations",
     "TrainingError",
     "TrainingHistory",
+    "TrainingRun",
     "TrainingSettings",
     "adjust",
     "agreed_seed",

@@ -9,9 +9,7 @@ posterior standard deviations, and how far to follow is learned in a few minutes
 from __future__ import annotations
 
 import copy
-import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,8 +19,7 @@ from jana_pymc.posterior import AdjustmentSettings, LatentSlopes
 from jana_pymc.simulation import PyMCPrior
 from jana_pymc.training.batches import SimulationRounds
 from jana_pymc.training.history import TrainingHistory
-from jana_pymc.training.loop import TrainingError, train
-from jana_pymc.training.settings import TrainingSettings
+from jana_pymc.training.run import TrainingRun, if_better
 from jana_pymc.training.surrogates import BATCHES_PER_ROUND, Surrogates, posterior_stage
 
 VISITS = 5
@@ -39,112 +36,83 @@ FOR_SCALES = 2_000
 
 
 def adjust(
-    network: JointNetwork,
-    simulated: Batch,
-    validation: tuple[Batch, Batch | None],
-    settings: TrainingSettings,
-    history: TrainingHistory,
-    *,
-    architecture: AdjustmentSettings,
-    prior: PyMCPrior,
-    draw: bool,
-    n_obs: tuple[int, int],
-    ordered: bool,
-    seed: int,
-    checkpoint: Path | None = None,
-    data: str = "",
-    progressbar: bool = True,
+    run: TrainingRun, history: TrainingHistory, architecture: AdjustmentSettings
 ) -> TrainingHistory:
     """Train the posterior's adjustment in place, on data of the likelihood network.
 
+    All but the adjustment stays as it is. If the posterior does not become better for held-out
+    simulations by `LEAST_GAIN`, it has none.
+
     Parameters
     ----------
-    network : JointNetwork
-        Trained. All but the adjustment stays as it is.
-    simulated : Batch
-        What it was trained on: known conditions are taken from there.
-    validation : tuple of Batch and (Batch or None)
-        Held-out simulations. If the posterior does not become better for them by `LEAST_GAIN`, it
-        is left as it was.
-    settings : TrainingSettings
+    run : TrainingRun
+        Whose networks are trained.
     history : TrainingHistory
-        Of the training before.
+        Of that training.
     architecture : AdjustmentSettings
-    prior : PyMCPrior
-    draw : bool
-        Draw parameters from the prior, or take those of `simulated` again and again.
-    n_obs, ordered
-        As for `SimulationRounds`.
-    seed, checkpoint, data, progressbar
-        As for `train`.
 
     Returns
     -------
     TrainingHistory
         Of both, one after the other.
     """
+    settings, posterior = run.settings, run.network.posterior
     own = replace(
         posterior_stage(settings, settings.adjustment_steps, settings.adjustment_learning_rate),
         mmd_weight=0.0,  # of summaries, which stay
         n_validations=N_VALIDATIONS,
     )
-    posterior = network.posterior
-    scored = Scored(network, prior, architecture.n_points)
-    surrogates = Surrogates(
-        network, simulated, prior if draw else None, own.batch_size, n_obs, seed + 2
-    )
+    seed = run.seed + 2
+    scored = Scored(run.network, run.prior, architecture.n_points)
+    surrogates = Surrogates(run, own.batch_size, seed)
 
     def get(number: int) -> tuple[Batch, None]:
         made, _ = surrogates(number)
-        return scored(_shortened(made, n_obs, (seed, 42, number))), None
+        return scored(_shortened(made, run.simulated.n_obs, (run.seed, 42, number))), None
 
     source = SimulationRounds(
         get,
         batch_size=own.batch_size,
         steps_per_round=BATCHES_PER_ROUND * VISITS,
         n_obs=None,
-        seed=seed + 2,
-        ordered=ordered,
+        seed=seed,
+        ordered=run.simulated.ordered,
     )
     frozen = list(posterior.parameters())
-    try:
+
+    def learn() -> TrainingHistory:
         first = surrogates(0)[0].rows(slice(0, FOR_SCALES))
-        first = scored(_shortened(first, n_obs, (seed, 42, 0)))
+        first = scored(_shortened(first, run.simulated.n_obs, (run.seed, 42, 0)))
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+            torch.default_generator.manual_seed(run.seed)
             posterior.adjust(architecture)
         assert posterior.adjustment is not None  # narrows the type
-        posterior.adjustment.standardize(_conditions(network, first))
+        posterior.adjustment.standardize(_conditions(run.network, first))
         for parameter in frozen:
             parameter.requires_grad_(False)
-        later = train(
-            network,
+        return run.train(
             source,
-            (scored(validation[0]), validation[1]),
-            own,
-            seed=seed + 2,
-            halves=("posterior",),
-            checkpoint=checkpoint,
-            data=data,
-            progressbar=progressbar,
             doing="adjusting the posterior",
+            stage="adjustment",
+            seed=2,
+            held_out=(scored(run.held_out[0]), run.held_out[1]),
+            settings=own,
+            halves=("posterior",),
         )
-    except TrainingError as error:  # what was learned before is not lost
-        posterior.adjust(None)
-        warnings.warn(
-            f"the adjustment of the posterior failed and is left out ({error}) Set "
-            "TrainingSettings.adjustment_steps=0.",
-            UserWarning,
-            stacklevel=3,
+
+    try:
+        return if_better(
+            history,
+            learn,
+            undo=lambda: posterior.adjust(None),
+            least_gain=LEAST_GAIN,
+            what="adjustment",
+            advice="Set TrainingSettings.adjustment_steps=0.",
         )
-        return history
     finally:
         source.close()
         for parameter in frozen:
             parameter.requires_grad_(True)
-    if not later.best_posterior <= history.best_posterior - LEAST_GAIN:  # nor if it is no number
-        posterior.adjust(None)
-    return history.followed_by(later)
 
 
 class Scored:
@@ -158,8 +126,10 @@ class Scored:
         return replace(batch, slopes=self.slopes(batch.observables, batch.n_obs, batch.conditions))
 
 
-def _shortened(batch: Batch, n_obs: tuple[int, int], key: tuple[int, ...]) -> Batch:
+def _shortened(batch: Batch, n_obs: tuple[int, int] | None, key: tuple[int, ...]) -> Batch:
     """Data sets of as many observations as there may be."""
+    if n_obs is None:
+        return batch
     high = int(batch.observables.shape[1])
     rng = np.random.default_rng(key)
     sizes = rng.integers(min(n_obs[0], high), min(n_obs[1], high) + 1, size=len(batch))

@@ -86,6 +86,12 @@ class StoredSimulations:
         self.seed = seed
         self._orders: dict[int, tuple[int, Tensor]] = {}
 
+    @property
+    def most_observations(self) -> int:
+        """As many as a data set may have."""
+        stored = int(self.sets[0].observables.shape[1])
+        return stored if self.n_obs is None else min(self.n_obs[1], stored)
+
     def batch(self, step: int) -> tuple[Batch, Batch | None]:
         prior_batch, proposal_batch = self.sets
         return (

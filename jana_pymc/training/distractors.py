@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -18,61 +17,45 @@ from torch import Tensor, nn
 from jana_pymc.joint import Batch, JointNetwork
 from jana_pymc.likelihoods import VectorLikelihood
 from jana_pymc.posterior.network import PosteriorNetwork
-from jana_pymc.training.batches import BatchSource
-from jana_pymc.training.loop import train
-from jana_pymc.training.settings import TrainingSettings
+from jana_pymc.training.run import TrainingRun
 
 SHARE = 0.15
 """Of the steps of the pair."""
 
 
 @contextmanager
-def learned_alone(
-    network: JointNetwork,
-    source: BatchSource,
-    validation: tuple[Batch, Batch | None],
-    settings: TrainingSettings,
-    *,
-    seed: int,
-    checkpoint: Path | None = None,
-    data: str = "",
-    progressbar: bool = True,
-) -> Iterator[None]:
+def learned_alone(run: TrainingRun) -> Iterator[None]:
     """Train the likelihood's distractors, if it has any, and keep them out of it inside.
 
     What is measured inside, the history of the pair among it, is without their density.
 
     Parameters
     ----------
-    network, source, validation, settings, seed, checkpoint, data, progressbar
-        As for `train`.
+    run : TrainingRun
+        Whose networks are trained.
 
     Raises
     ------
     TrainingError
         If the loss is no longer finite.
     """
-    likelihood = network.likelihood
+    likelihood, settings = run.network.likelihood, run.settings
     if not isinstance(likelihood, VectorLikelihood) or likelihood.distractor_part is None:
         yield
         return
     n_steps = max(1, round(SHARE * settings.n_steps))
-    train(
-        _Distractors(network.posterior, likelihood),
-        source,
-        validation,
-        replace(
+    run.train(
+        run.simulated,
+        doing="training the distractors",
+        stage="distractors",
+        network=_Distractors(run.network.posterior, likelihood),
+        settings=replace(
             settings,
             n_steps=n_steps,
             linear_steps=min(settings.linear_steps, n_steps // 4),
             shape_shrinkage=0.0,  # of parameters, which they do not see
         ),
-        seed=seed,
         halves=("likelihood",),
-        checkpoint=checkpoint,
-        data=data,
-        progressbar=progressbar,
-        doing="training the distractors",
     )
     distractors, likelihood.distractor_part = likelihood.distractor_part, None
     try:

@@ -8,93 +8,59 @@ the posterior needs.
 from __future__ import annotations
 
 import copy
-import warnings
-from pathlib import Path
 
-from jana_pymc.joint import Batch, JointNetwork
-from jana_pymc.simulation import PyMCPrior
 from jana_pymc.training.batches import SimulationRounds
 from jana_pymc.training.history import TrainingHistory
-from jana_pymc.training.loop import TrainingError, train
-from jana_pymc.training.settings import TrainingSettings
+from jana_pymc.training.run import TrainingRun, if_better
 from jana_pymc.training.surrogates import BATCHES_PER_ROUND, Surrogates, posterior_stage
 
 
-def rehearse(
-    network: JointNetwork,
-    simulated: Batch,
-    validation: tuple[Batch, Batch | None],
-    settings: TrainingSettings,
-    history: TrainingHistory,
-    *,
-    prior: PyMCPrior | None,
-    n_obs: tuple[int, int],
-    ordered: bool,
-    seed: int,
-    checkpoint: Path | None = None,
-    data: str = "",
-    progressbar: bool = True,
-) -> TrainingHistory:
+def rehearse(run: TrainingRun, history: TrainingHistory) -> TrainingHistory:
     """Train the posterior in place on data of the likelihood network.
+
+    If it does not become better for held-out simulations, its weights stay.
 
     Parameters
     ----------
-    network : JointNetwork
-        After joint training.
-    simulated : Batch
-        What it was trained on: known conditions are taken from there.
-    validation : tuple of Batch and (Batch or None)
-        Held-out simulations. If the posterior does not become better for them, its weights stay.
-    settings : TrainingSettings
+    run : TrainingRun
+        Whose networks are trained.
     history : TrainingHistory
-        Of the joint training.
-    prior : PyMCPrior or None
-        Where parameters are drawn from; None takes those of `simulated` again and again, which
-        keeps to where the simulator did not fail.
-    n_obs, ordered
-        As for `SimulationRounds`.
-    seed, checkpoint, data, progressbar
-        As for `train`.
+        Of that training.
 
     Returns
     -------
     TrainingHistory
         Of both, one after the other.
     """
+    posterior, settings = run.network.posterior, run.settings
     own = posterior_stage(settings, settings.rehearsal_steps, settings.rehearsal_learning_rate)
     source = SimulationRounds(
-        Surrogates(network, simulated, prior, own.batch_size, n_obs, seed),
+        Surrogates(run, own.batch_size, run.seed),
         batch_size=own.batch_size,
         steps_per_round=BATCHES_PER_ROUND,
-        n_obs=n_obs,
-        seed=seed,
-        ordered=ordered,
+        n_obs=run.simulated.n_obs,
+        seed=run.seed,
+        ordered=run.simulated.ordered,
     )
-    before = copy.deepcopy(network.posterior.state_dict())
-    try:
-        later = train(
-            network,
+    before = copy.deepcopy(posterior.state_dict())
+
+    def learn() -> TrainingHistory:
+        return run.train(
             source,
-            validation,
-            own,
-            seed=seed + 1,
-            halves=("posterior",),
-            checkpoint=checkpoint,
-            data=data,
-            progressbar=progressbar,
             doing="rehearsing the posterior",
+            stage="rehearsal",
+            seed=1,
+            settings=own,
+            halves=("posterior",),
         )
-    except TrainingError as error:  # what was learned before is not lost
-        network.posterior.load_state_dict(before)
-        warnings.warn(
-            f"the rehearsal of the posterior failed and is left out ({error}) Lower "
-            "TrainingSettings.rehearsal_learning_rate, or set rehearsal_steps=0.",
-            UserWarning,
-            stacklevel=3,
+
+    try:
+        return if_better(
+            history,
+            learn,
+            undo=lambda: posterior.load_state_dict(before),
+            what="rehearsal",
+            advice="Lower TrainingSettings.rehearsal_learning_rate, or set rehearsal_steps=0.",
         )
-        return history
     finally:
         source.close()
-    if not later.best_posterior < history.best_posterior:  # nor if it is no number
-        network.posterior.load_state_dict(before)
-    return history.followed_by(later)

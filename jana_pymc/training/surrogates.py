@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from jana_pymc.joint import Batch, JointNetwork
-from jana_pymc.simulation import PyMCPrior
+from jana_pymc.joint import Batch
 from jana_pymc.training.batches import seeded_generator
 from jana_pymc.training.loop import TrainingError
+from jana_pymc.training.run import TrainingRun
 from jana_pymc.training.settings import TrainingSettings
 
 BATCHES_PER_ROUND = 40
@@ -37,41 +37,30 @@ def posterior_stage(
 
 
 class Surrogates:
-    """Rounds of data sets from a copy of the likelihood network.
+    """Rounds of data sets from a copy of a run's likelihood network.
 
     Parameters
     ----------
-    network : JointNetwork
-    simulated : Batch
-        What it was trained on: known conditions are taken from there.
-    prior : PyMCPrior or None
-        Where parameters are drawn from; None takes those of `simulated` again and again.
+    run : TrainingRun
+        Known conditions are taken from its simulations; all data sets have the most observations.
     batch_size : int
         A round has so many data sets times `BATCHES_PER_ROUND`.
-    n_obs : tuple of int
-        Fewest and most observations; all data sets have the most.
     seed : int
         With the number of a round it determines what that holds.
     """
 
-    def __init__(
-        self,
-        network: JointNetwork,
-        simulated: Batch,
-        prior: PyMCPrior | None,
-        batch_size: int,
-        n_obs: tuple[int, int],
-        seed: int,
-    ):
-        self.likelihood = copy.deepcopy(network.likelihood)
+    def __init__(self, run: TrainingRun, batch_size: int, seed: int):
+        self.likelihood = copy.deepcopy(run.network.likelihood)
         self.likelihood.eval()  # type: ignore[attr-defined]
         self.draw = self.likelihood.sample
         distractors = getattr(self.likelihood, "distractors", ())
-        if distractors and not any(network.posterior.sees(component) for component in distractors):
+        if distractors and not any(map(run.network.posterior.sees, distractors)):
             self.draw = self.likelihood.sample_informative  # type: ignore[attr-defined]
-        self.simulated, self.prior, self.seed = simulated, prior, seed
+        self.simulated = run.simulated.sets[0]
+        self.prior = run.prior if run.may_be_new else None
+        self.seed = seed
         self.n_sets = batch_size * BATCHES_PER_ROUND
-        self.n_obs = min(n_obs[1], simulated.observables.shape[1])
+        self.n_obs = run.simulated.most_observations
 
     @torch.no_grad()
     def __call__(self, number: int) -> tuple[Batch, None]:
