@@ -352,6 +352,14 @@ def report(scores: dict[str, Any], arguments: argparse.Namespace, watch: Stopwat
         console.print(f"{stage}: {seconds:.0f} s", highlight=False)
 
 
+def positive(text: str) -> int:
+    """A number of at least one, as an argument."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value}: expected at least 1")
+    return value
+
+
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -375,9 +383,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="series standardised by their own mean and sd, which the networks are told",
     )
-    parser.add_argument("--n-steps", type=int, help="steps of training")
-    parser.add_argument("--batch-size", type=int, help="epidemics a step")
-    parser.add_argument("--simulations-per-round", type=int, default=16_000)
+    parser.add_argument("--n-steps", type=positive, help="steps of training")
+    parser.add_argument("--batch-size", type=positive, help="epidemics a step")
+    parser.add_argument("--simulations-per-round", type=positive, default=16_000)
     parser.add_argument("--workers", type=int, default=0, help="processes that simulate")
     parser.add_argument("--original", action="store_true", help="the authors' program's errors too")
     parser.add_argument("--approximator", type=Path, help="trained networks, read or written")

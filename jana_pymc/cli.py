@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; wrong arguments and files end the process with a message and status 2.
+        0; wrong arguments and files end the process with a message and status 2, an interruption
+        with 130.
     """
     parser, task_parser = _parsers()
     given = parser.parse_args(arguments)
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             progressbar=not given.no_progress,
             report=lambda message: console.print(message, highlight=False, markup=False),
         )
+    except KeyboardInterrupt:
+        task_parser.exit(130, "\ninterrupted; the same command goes on from here\n")
     except (ValueError, OSError, ImportError, StorageError) as error:
         task_parser.exit(2, f"{task_parser.prog}: error: {error}\n")
     console.print(summary(scores))

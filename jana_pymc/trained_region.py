@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jana_pymc.simulation import ParameterLayout
+from jana_pymc.warning import warn
 
 NEAR = 0.1
 """An edge is near within this share of the draws' standard deviation."""
@@ -130,7 +130,7 @@ def leaning_posterior(
     return found
 
 
-def warn_of_leaning(found: list[Leaning], stacklevel: int = 3) -> None:
+def warn_of_leaning(found: list[Leaning]) -> None:
     """Name the parameters whose draws lean on an edge, if there are any."""
     if not found:
         return
@@ -138,18 +138,14 @@ def warn_of_leaning(found: list[Leaning], stacklevel: int = 3) -> None:
     for each in found:
         worst[each.name, each.edge] = max(each.share, worst.get((each.name, each.edge), 0.0))
     parts = [f"{100 * s:.0f}% of the draws of {n} at {e:.4g}" for (n, e), s in worst.items()]
-    warnings.warn(
+    warn(
         f"draws lean on the edge of the region that the likelihood was trained on: "
         f"{'; '.join(parts)}. The posterior is cut off there, unless the prior ends there too. "
         "Train on a wider proposal (GenerativeModel(proposal=...)), or narrow the prior.",
-        UserWarning,
-        stacklevel=stacklevel,
     )
 
 
-def warn_of_outside(
-    layout: ParameterLayout, region: np.ndarray, parameters: np.ndarray, stacklevel: int = 3
-) -> None:
+def warn_of_outside(layout: ParameterLayout, region: np.ndarray, parameters: np.ndarray) -> None:
     """Name the parameters, shape (sets, size), that lie clearly outside the trained region."""
     width = np.where(np.isfinite(region).all(0), region[1] - region[0], 0.0)
     beyond = np.maximum(region[0] - parameters, parameters - region[1])
@@ -163,9 +159,7 @@ def warn_of_outside(
         low, high = region[:, i]
         name = layout.component_names[i]
         parts.append(f"{name} reaches {worst:.4g}, trained from {low:.4g} to {high:.4g}")
-    warnings.warn(
+    warn(
         f"{int(outside.any(axis=1).sum())} of {len(parameters)} parameter vectors lie outside the "
         f"trained region ({'; '.join(parts)}): data simulated there are an extrapolation.",
-        UserWarning,
-        stacklevel=stacklevel,
     )

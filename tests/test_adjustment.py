@@ -335,6 +335,7 @@ def test_an_adjustment_to_a_bad_likelihood_does_no_harm(alone, monkeypatch) -> N
     left = fitted(200)
     assert same(left.network, alone.network)
     assert left.settings.posterior.adjustment is None
+    assert left.history.step == alone.history.step  # what was undone is not what it learned
 
 
 def test_an_adjustment_that_fails_does_no_harm(alone, monkeypatch) -> None:

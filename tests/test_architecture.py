@@ -19,7 +19,10 @@ PACKAGE = "jana_pymc"
 
 # From the ground up. A room imports only from floors below its own.
 FLOORS = (
-    ("checks",),
+    (
+        "checks",
+        "warning",
+    ),
     ("networks", "screening", "simulation", "storage", "threads", "tracing"),
     ("flows",),
     ("likelihoods",),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import arviz as az
 import numpy as np
+import pymc as pm
 import pytest
 from conjugate import exact_posterior, normal_mean, normal_prior
 from normal_means import ExactModel, ExactPair, ExactPosterior
@@ -134,6 +136,32 @@ def test_sampling_warns_outside_the_simulations_alone(approximator) -> None:
     mixed = [*sets(rng, 20), {"x": np.linspace(-30, 30, 10)}]
     with pytest.warns(UserWarning, match=r"1 of 21 data sets \(first: 20\)"):
         approximator.sample(mixed, draws=2, groups=("posterior",), random_seed=1)
+
+
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_vectors_under_known_conditions_are_compared_with_their_like(shape) -> None:
+    with pm.Model() as prior:
+        pm.Normal("mu")
+    model = jana.GenerativeModel(
+        prior,
+        lambda rng, mu, d, e: {"x": rng.normal(mu * d + np.sum(e))},
+        observables={"x": jana.Continuous()},
+        structure="vector",
+        conditions={"d": jana.Continuous(), "e": jana.Continuous(shape=shape)},
+        design=lambda rng: {"d": rng.uniform(1.0, 2.0), "e": rng.normal(size=shape)},
+    )
+    training = jana.TrainingSettings(n_steps=30, n_validations=2)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="half-trained")
+        pair = jana.fit(
+            model, n_simulations=300, training=training, random_seed=1, progressbar=False
+        )
+    sample = partial(pair.sample, draws=10, groups=("posterior",), random_seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sample({"x": 0.5, "d": 1.5, "e": np.zeros(shape)})
+    with pytest.warns(UserWarning, match="the data lie farther from the simulations"):
+        sample({"x": 500.0, "d": 1.5, "e": np.zeros(shape)})
 
 
 def test_surrogates_are_simulations(approximator) -> None:

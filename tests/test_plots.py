@@ -20,6 +20,7 @@ from jana_pymc.plots import (
     plot_ranks_ecdf,
     plot_ranks_histogram,
     plot_recovery,
+    plot_surrogate,
 )
 from jana_pymc.simulation import ParameterLayout
 from jana_pymc.training import TrainingHistory
@@ -143,6 +144,8 @@ def test_history_marks_the_best_validation():
     assert likelihood.lines[-1].get_xdata()[0] == 0
     with pytest.raises(ValueError, match="history is empty"):
         plot_history(TrainingHistory())
+    with pytest.raises(TypeError, match="simulated is dict; expected Simulations"):
+        plot_surrogate({}, {})
 
 
 def test_pairs_name_components_by_their_coordinates():
@@ -151,7 +154,9 @@ def test_pairs_name_components_by_their_coordinates():
         {"mu": (("chain", "draw"), draws[..., 0]), "v": (("chain", "draw", "subject"), draws)},
         coords={"subject": ["s1", "s2"]},
     )
-    figure = plot_posterior_pairs({"NUTS": to_inference_data({"posterior": posterior})})
+    sampled = to_inference_data({"posterior": posterior})
+    assert len(plot_posterior_pairs(sampled).axes) == 9
+    figure = plot_posterior_pairs({"NUTS": sampled})
     axes = np.array(figure.axes).reshape(3, 3)
     assert [ax.get_xlabel() for ax in axes[-1]] == ["mu", "v[s1]", "v[s2]"]
     assert [ax.get_ylabel() for ax in axes[1:, 0]] == ["v[s1]", "v[s2]"]

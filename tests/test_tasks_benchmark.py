@@ -478,6 +478,10 @@ def test_impossible_data_have_no_exact_draws():
         task("two_moons").sample_posterior([5.0, 0.0], 10)
     with pytest.raises(ValueError, match="too far outside"):
         task("gaussian_mixture").sample_posterior([99.0, 0.0], 10)
+    constants, rng = two_moons.DEFINITIONS["wiqvist"], np.random.default_rng(1)
+    for wrong in (np.array([np.nan, 0.0]), np.zeros(3)):
+        with pytest.raises(ValueError, match="expected two finite coordinates"):
+            two_moons.sample_posterior(rng, wrong, 10, constants=constants)
 
 
 def test_the_papers_reference_draws_of_two_moons():

@@ -416,6 +416,14 @@ def test_reports_to_standardize_are_people_and_those_to_restore_have_a_scale() -
             task.standardized_reports({**reports, "deaths": np.array([0.0, value, 5.0])})
     with pytest.raises(ValueError, match=r"lack log2_mean_cases, .* from standardized_reports"):
         task.restored_reports(reports)
+    for wrong, message in (
+        ([1.0, 2.0], r"'deaths' have shape \(2,\), those of 'cases' \(3,\)"),
+        (1.0, r"'deaths' have shape \(\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            task.standardized_reports({**reports, "deaths": wrong})
+    with pytest.raises(ValueError, match=r"'cases' have shape \(0,\)"):
+        task.standardized_reports(dict.fromkeys(task.OBSERVABLES, ()))
     again = task.restored_reports(task.standardized_reports(reports))
     task.standardized_reports({name: values - 1e-12 for name, values in again.items()})
 
@@ -505,7 +513,7 @@ def test_totals_are_differenced(file: Path) -> None:
     [
         ("recoveries", "healed", {}, "no column 'recoveries'; it has 'date', 'cases', 'healed'"),
         ("date,", "day,", {}, "no column 'date'; it has .* say date=None"),
-        ("41,1,1", "41,,1", {}, "'recoveries' has 'nan' on 2020-03-03; expected a number"),
+        ("41,1,1", "41,,1", {}, "'recoveries' has nothing on 2020-03-03; expected a number"),
         ("120,", "many,", {}, "'cases' has 'many' on 2020-03-04; expected a number"),
         ("120,", "-4,", {}, r"'cases' has 1 negative reports, the first on 2020-03-04 \(-4\)"),
         ("2020-03-03", "2020-03-02", {}, "goes from 2020-03-02 to 2020-03-02"),
@@ -522,6 +530,8 @@ def test_totals_are_differenced(file: Path) -> None:
         ("tests", "cases", {}, "more than one column 'cases'"),
         (REPORTS, "", {}, "is empty; expected a header"),
         ("38", '"38', {}, "cannot be read as a CSV file"),
+        (REPORTS, REPORTS.replace(",", ";"), {}, "separated by semicolons; expected commas"),
+        ("38", "38", {"columns": dict.fromkeys(task.OBSERVABLES, "cases")}, "a different column"),
         ("38", "38", {"start": "yesterday"}, "^start='yesterday': expected a date like '2020"),
     ],
 )
@@ -540,6 +550,13 @@ def test_a_file_that_is_no_text_is_refused_and_byte_order_marks_are_not(file: Pa
     assert type(caught.value) is ValueError
     file.write_text(REPORTS, encoding="utf-8-sig")
     assert len(task.load_reports(file)["cases"]) == 4
+    with pytest.raises(ValueError, match="is a folder"):
+        task.load_reports(file.parent)
+
+
+def test_spaces_around_names_are_none_of_their_parts(file: Path) -> None:
+    file.write_text(REPORTS.replace("cases,", " cases ,"))
+    np.testing.assert_array_equal(task.load_reports(file)["cases"], [38, 55, 41, 120])
 
 
 def test_unknown_series_are_refused(file: Path) -> None:
@@ -584,6 +601,27 @@ def test_log_likelihood_is_that_of_the_simulator() -> None:
     assert (error < 0.01).all()
     assert (np.abs(ratios.mean(axis=0) - 1.0) < 5.0 * error + 1e-9).all()
     assert (ratios.std(axis=0) > 0.01).mean() > 0.9
+
+
+def test_the_closed_form_checks_reports_and_parameters() -> None:
+    theta = {name: values[0] for name, values in draws(1).items()}
+    reports = {name: np.zeros(T) for name in task.OBSERVABLES}
+    for change, parameters, message in (
+        ({"cases": np.full(T, 0.3)}, {}, "'cases' are not whole, as 0.3"),
+        ({"cases": np.full(T, -1.0)}, {}, "'cases' have negative"),
+        ({"cases": np.full(T, np.nan)}, {}, "values that are NaN"),
+        ({"deaths": np.zeros(1)}, {}, r"'deaths' have shape \(1,\)"),
+        ({}, {"beta": np.full(5, 0.1)}, r"'beta' has shape \(5,\); expected \(\) or"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            task.log_likelihood({**reports, **change}, **theta | parameters)
+    with pytest.raises(ValueError, match="reports lack cases, recoveries, deaths"):
+        task.log_likelihood({}, **theta)
+    with pytest.raises(ValueError, match="a delay is NaN"):
+        task.log_likelihood(reports, **theta | {"L_I": np.nan})
+    many = {name: np.full((3, 1), value) for name, value in theta.items()}
+    one = task.log_likelihood(reports, **theta)
+    np.testing.assert_allclose(task.log_likelihood(reports, **many), np.tile(one, (3, 1)))
 
 
 def test_large_reports_have_the_density_of_their_cell() -> None:

@@ -68,6 +68,8 @@ def test_exact_draws_of_two_moons_are_nearer_than_any_published():
         (X, Y[:, :1], {}, "d must be equal"),
         (X, np.full((3, 2), np.nan), {}, "y has 6 values that are not finite"),
         (X, Y, {"kernel": "rbf"}, "kernel='rbf'"),
+        (X, Y, {"bandwidths": ()}, r"bandwidths=\(\): expected positive numbers, at least one"),
+        (X, Y, {"bandwidths": (1.0, 0.0)}, "expected positive numbers"),
     ],
 )
 def test_wrong_input(x, y, options, match):

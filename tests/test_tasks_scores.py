@@ -195,7 +195,7 @@ def test_numbers_and_true_parameters_may_be_absent(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"observation": None}, "lacks observation; it has reference_posterior"),
+        ({"observation": None}, "lacks observation; it has .*reference_posterior"),
         ({"observation": np.zeros((2, 7))}, r"observation has shape \(2, 7\).*expects \(k, 8\)"),
         ({"observation": np.zeros((0, 8))}, r"observation has shape \(0, 8\)"),
         ({"observation": np.full((2, 8), np.nan)}, "16 values of observation are not finite"),
@@ -215,6 +215,9 @@ def test_files_that_do_not_fit_are_refused(tmp_path, changes, match):
 
 def test_files_of_another_kind_are_refused(tmp_path):
     problem = task("slcp", "benchmark")
+    np.savez(tmp_path / "others.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match="lacks observation, reference_posterior; it has a\\."):
+        ReferencePosteriors.load(tmp_path / "others.npz", problem)
     (tmp_path / "text.npz").write_text("no numbers")
     np.save(tmp_path / "one.npy", np.zeros(3))
     for name in ("text.npz", "one.npy"):
@@ -343,7 +346,8 @@ def test_the_command_explains_what_is_wrong(capsys, tmp_path, reference_file):
     assert "there is no task 'slpc'; the tasks are gaussian_linear," in refused(
         capsys, "slpc", *out
     )
-    assert "slcp has no definition 'mine'" in refused(capsys, "slcp", *out, "--definition", "mine")
+    told = refused(capsys, "slcp", *out, "--definition", "mine")
+    assert "slcp has no definition 'mine'" in told and "'both'" in told
     assert "there is no file" in refused(capsys, "slcp", *out, "--reference", "absent.npz")
     assert "expects (k, 2)" in refused(
         capsys, "two_moons", *out, "--reference", str(reference_file)
@@ -353,6 +357,24 @@ def test_the_command_explains_what_is_wrong(capsys, tmp_path, reference_file):
         capsys, "slcp", "--output", str(reference_file / "below")
     )
     assert "--output" in refused(capsys, "slcp")
+    for wrong, said in (
+        (("--n-simulations", "1"), "n_simulations=1: expected at least 20"),
+        (("--jobs", "0"), "n_jobs=0"),
+        (("--device", "abacus"), "device='abacus' is not available"),
+    ):
+        assert said in refused(capsys, "slcp", *out, *wrong)
+    assert not (tmp_path / "out" / "options.json").exists()
+
+
+def test_an_interrupted_command_says_how_to_go_on(capsys, tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jana_pymc.cli.run_task", interrupted)
+    with pytest.raises(SystemExit) as end:
+        main(["task", "slcp", "--output", str(tmp_path)])
+    assert end.value.code == 130
+    assert "the same command goes on" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore:half-trained")

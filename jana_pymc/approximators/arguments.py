@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from jana_pymc.approximators.parameters import probability as lapse_probability
 from jana_pymc.distribution import is_sequence
 from jana_pymc.pytensor import Contaminant, ScoreCorrection, Truncation
 from jana_pymc.simulation import DataSchema, ParameterLayout
+from jana_pymc.warning import warn
 
 FAR = 8.0
 """Standard deviations of the simulated conditions beyond which a condition is unheard of."""
@@ -110,12 +110,10 @@ class Arguments:
         for i, name in enumerate(names):
             worst = distance[:, i].argmax()
             if distance[worst, i] > FAR:
-                warnings.warn(
+                warn(
                     f"the condition {name!r} reaches {flat[worst, i]:.4g}, but was "
                     f"{mean[i]:.4g} ± {sd[i]:.4g} in training: the likelihood "
                     "extrapolates there.",
-                    UserWarning,
-                    stacklevel=4,
                 )
 
     def truncation(self, window: Any, observed: Any = None) -> Truncation | None:

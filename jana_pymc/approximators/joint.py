@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -36,6 +35,7 @@ from jana_pymc.simulation import (
 )
 from jana_pymc.trained_region import warn_of_outside
 from jana_pymc.training import TrainingHistory, resolve_device
+from jana_pymc.warning import warn
 
 KIND = "approximator"
 GROUPS = ("posterior", "log_likelihood", "posterior_predictive", "prior", "observed_data")
@@ -99,12 +99,10 @@ class JointApproximator:
             )
         falling = history.still_falling()
         if falling:
-            warnings.warn(
+            warn(
                 f"half-trained: the validation loss of the {' and of the '.join(falling)} was "
                 f"still falling after {history.step[-1]} steps. Train longer "
                 "(TrainingSettings.n_steps).",
-                UserWarning,
-                stacklevel=3,
             )
         self.network = network
         self.settings = settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from jana_pymc.approximators.summary_space import KINDS, SummarySpace, data_summaries
 from jana_pymc.approximators.surrogate import surrogate_batch
 from jana_pymc.simulation import DataBatch
+from jana_pymc.warning import warn
 
 if TYPE_CHECKING:
     from jana_pymc.approximators.joint import JointApproximator
@@ -102,11 +102,9 @@ def warn_if_unfamiliar(
     count, n_sets, n_null = int(outside.sum()), len(outside), len(familiar.distances)
     first = int(np.argmax(outside))
     which = "the data lie" if n_sets == 1 else f"{count} of {n_sets} data sets (first: {first}) lie"
-    warnings.warn(
+    warn(
         f"{which} farther from the simulations than any of {n_null} simulated data sets: the "
         "amortized posterior extrapolates there. See jana_pymc.detect_misspecification.",
-        UserWarning,
-        stacklevel=3,
     )
 
 
@@ -119,5 +117,10 @@ def _conditions(
     model = approximator.model
     if model is None or model.design is None:
         return None
-    designs = [model.design(rng, n_obs=n_obs) for _ in range(n_sets)]
-    return np.stack([np.stack([d[name] for name in names], -1) for d in designs]).astype(float)
+    sizes = {} if approximator.schema.structure == "vector" else {"n_obs": n_obs}
+    designs = [model.design(rng, **sizes) for _ in range(n_sets)]
+    flat = [
+        np.concatenate([np.reshape(design[name], (n_obs, -1)) for name in names], axis=-1)
+        for design in designs
+    ]
+    return np.stack(flat).astype(float)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytensor.tensor as pt
 from pytensor.tensor.variable import TensorConstant, TensorVariable
 
 from jana_pymc.simulation import ParameterLayout
+from jana_pymc.warning import warn
 
 
 def ordered_parameters(
@@ -129,9 +129,7 @@ def _check_numbers(name: str, value: np.ndarray, region: np.ndarray) -> None:
     if outside.any():
         column = int(np.argwhere(outside)[0, 1])
         low, high = region[:, column]
-        warnings.warn(
+        warn(
             f"parameter {name!r} is {flat[outside][0]:.4g}, outside the trained region from "
             f"{low:.4g} to {high:.4g}: the density is zero there.",
-            UserWarning,
-            stacklevel=4,
         )

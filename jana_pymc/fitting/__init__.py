@@ -2,5 +2,6 @@
 
 from jana_pymc.fitting.defaults import default_settings, default_training
 from jana_pymc.fitting.fit import fit, standardize
+from jana_pymc.fitting.sources import MINIMUM_SIMULATIONS
 
-__all__ = ["default_settings", "default_training", "fit", "standardize"]
+__all__ = ["MINIMUM_SIMULATIONS", "default_settings", "default_training", "fit", "standardize"]

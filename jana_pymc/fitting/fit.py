@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -40,6 +39,7 @@ from jana_pymc.training import (
     resolve_device,
     to_batch,
 )
+from jana_pymc.warning import warn
 
 
 def fit(
@@ -83,10 +83,10 @@ def fit(
         and ends as an uninterrupted run would have; that takes the same `random_seed`. Distractors,
         rehearsal and adjustment have files of their own beside it.
     random_seed : int, optional
-        The same seed on the same machine gives the same approximator, to the last bit where
-        `TrainingSettings.n_threads` is a number: by default it is measured, and a busy machine may
-        choose another. Processes that train together take the first one's if there is none, and
-        must not have different ones.
+        The same seed on the same machine gives the same approximator, to the last bit if
+        `TrainingSettings.n_threads` is a number: by default it is measured where there are more
+        than three cores, and may differ if these are busy. Processes that train together take the
+        first one's if there is none, and must not have different ones.
     progressbar : bool
 
     Returns
@@ -121,11 +121,9 @@ def fit(
     batches = [to_batch(s, model.prior, torch_device) for s in sets]
     _check_unconstrained(batches[0])
     if not online and training.n_steps * training.batch_size < len(batches[0]):
-        warnings.warn(
+        warn(
             f"n_steps={training.n_steps} of {training.batch_size} data sets are less than one pass "
             f"over {len(batches[0])} simulations: the networks will be half-trained.",
-            UserWarning,
-            stacklevel=2,
         )
     n_validation = _n_validation(training, len(batches[0]))
     held_out, stored = _split(batches, n_validation)

@@ -12,43 +12,47 @@ from matplotlib.figure import Figure
 from jana_pymc.plots.style import COLOURS, REFERENCE, panels
 
 if TYPE_CHECKING:
+    from jana_pymc.approximators import JointApproximator
     from jana_pymc.training import TrainingHistory
 
 
 def plot_history(
-    history: TrainingHistory, *, axes: Axes | Sequence[Axes] | np.ndarray | None = None
+    history: TrainingHistory | JointApproximator,
+    *,
+    axes: Axes | Sequence[Axes] | np.ndarray | None = None,
 ) -> Figure:
     """Plot training and validation losses of both networks, the best validation marked.
 
     Parameters
     ----------
-    history : TrainingHistory
+    history : TrainingHistory or JointApproximator
     axes : two Axes, optional
 
     Returns
     -------
     Figure
     """
-    if not len(history.step):
+    record: TrainingHistory = history.history if hasattr(history, "history") else history
+    if not len(record.step):
         raise ValueError("history is empty: there was no training step to plot.")
     figure, (left, right) = panels(2, axes, columns=2, size=(4.2, 3.0))
-    step = np.asarray(history.step)
+    step = np.asarray(record.step)
     networks = (
         (
             left,
             "posterior",
             "−log q(θ | x) per data set",
             COLOURS[0],
-            history.posterior,
-            history.validation_posterior,
+            record.posterior,
+            record.validation_posterior,
         ),
         (
             right,
             "likelihood",
             "−log l(x | θ) per observation",
             COLOURS[1],
-            history.likelihood,
-            history.validation_likelihood,
+            record.likelihood,
+            record.validation_likelihood,
         ),
     )
     for ax, name, label, colour, training, validation in networks:

@@ -23,7 +23,7 @@ GRID = 60
 
 
 def plot_posterior_pairs(
-    draws: Mapping[str, ArviZData | xr.Dataset | Mapping[str, ArrayLike]],
+    draws: ArviZData | xr.Dataset | Mapping[str, ArviZData | xr.Dataset | Mapping[str, ArrayLike]],
     *,
     var_names: Sequence[str] | None = None,
     true: Mapping[str, float] | None = None,
@@ -35,7 +35,7 @@ def plot_posterior_pairs(
 
     Parameters
     ----------
-    draws : mapping from labels to draws
+    draws : mapping from labels to draws, or one set of draws
         Each an InferenceData or DataTree with a ``posterior`` group, a Dataset, or a mapping
         from names to arrays of draws of scalar parameters. For example
         ``{"amortized": approximator.sample(data), "NUTS": pm.sample()}``.
@@ -50,7 +50,8 @@ def plot_posterior_pairs(
     -------
     Figure
     """
-    components = {label: _components(each, var_names, label) for label, each in draws.items()}
+    sets: Mapping[str, Any] = draws if isinstance(draws, dict) else {"draws": draws}
+    components = {label: _components(each, var_names, label) for label, each in sets.items()}
     if not components:
         raise ValueError("draws is empty; expected a mapping such as {'amortized': data}.")
     names = list(next(iter(components.values())))

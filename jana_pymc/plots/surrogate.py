@@ -46,7 +46,17 @@ def plot_surrogate(
     -------
     Figure
         Lines are means over data sets, bands hold 90 % of them: their widths compare too.
+
+    Raises
+    ------
+    TypeError
+        If one of the two is no `Simulations`.
+    ValueError
+        If there is no such observable.
     """
+    for argument, made in (("simulated", simulated), ("surrogate", surrogate)):
+        if not hasattr(made, "schema"):
+            raise TypeError(f"{argument} is {type(made).__name__}; expected Simulations.")
     kinds = surrogate.schema.observables
     continuous = [name for name, kind in kinds.items() if not isinstance(kind, Categorical)]
     categorical = [name for name, kind in kinds.items() if isinstance(kind, Categorical)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -24,6 +23,7 @@ from torch import Tensor
 from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.pytensor._compat import infer_shape_arguments, runs_in_object_mode, with_gradient
 from jana_pymc.threads import one_thread
+from jana_pymc.warning import warn
 
 ROWS_AT_ONCE = 100_000
 """Observations evaluated at once, which bounds the memory."""
@@ -314,10 +314,9 @@ def _keep(frozen: FrozenNetwork, error: Exception) -> bool:
         _FAILURES[frozen.content_hash] = error
         # A filter that makes errors of warnings must not raise here either.
         with contextlib.suppress(RuntimeWarning):
-            warnings.warn(
+            warn(
                 f"the density of {frozen!r} failed: {type(error).__name__}: {error}; "
                 "all draws after that are of no use.",
                 RuntimeWarning,
-                stacklevel=2,
             )
     return True

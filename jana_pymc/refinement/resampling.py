@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from jana_pymc.refinement.defence import defend
 from jana_pymc.refinement.proposals import propose
 from jana_pymc.refinement.refined import RefinedDraws, concatenate
 from jana_pymc.simulation import DataBatch, random_generator
+from jana_pymc.warning import warn
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -82,12 +82,10 @@ def warn_unreliable(pareto_k: np.ndarray, draws: int, advice: str) -> None:
     threshold = pareto_k_threshold(draws)
     bad = int((pareto_k > threshold).sum())
     if bad:
-        warnings.warn(
+        warn(
             f"Pareto k is above {threshold:.2f} for {bad} of {pareto_k.size} data sets (largest "
             f"{pareto_k.max():.2f}): the amortized posterior misses part of the posterior that "
             f"likelihood and prior imply, and importance weights do not mend it. {advice}",
-            UserWarning,
-            stacklevel=3,
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
@@ -25,6 +24,7 @@ from jana_pymc.simulation.runner import run_simulations, simulation_progress
 from jana_pymc.simulation.schema import RESERVED, DataSchema
 from jana_pymc.simulation.simulations import Simulations
 from jana_pymc.simulation.store import SimulationStore, fill_store
+from jana_pymc.warning import warn
 
 
 class GenerativeModel:
@@ -222,7 +222,7 @@ class GenerativeModel:
         )
         report = report + outcome.report
         if report.n_failed:
-            warnings.warn(f"{report} The good ones are kept.", UserWarning, stacklevel=2)
+            warn(f"{report} The good ones are kept.")
         return Simulations.from_arrays(
             self.layout.unflatten(theta[outcome.good]),
             outcome.observables,

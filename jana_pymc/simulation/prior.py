@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pymc as pm
 from numpy.typing import ArrayLike, NDArray
+from pymc.distributions.continuous import FlatRV, HalfFlatRV
 
 from jana_pymc.simulation.layout import ParameterLayout
 from jana_pymc.simulation.prior_graph import DRAWS_AT_ONCE, PriorGraph
@@ -16,6 +17,8 @@ from jana_pymc.simulation.randomness import RandomSeed, seed_sequence
 
 # Values evaluated at once: intermediate results stay in the processor's cache.
 _VALUES_AT_ONCE = 2**17
+# Parameters of a simplex sum to one but for rounding, of single precision.
+_OFF = 1e-5
 # PyTensor compiles under settings of the whole process, and its functions own their memory.
 _PYTENSOR = threading.RLock()
 # Unconstrained values so far out that transforms reach the ends of the support.
@@ -113,7 +116,8 @@ class PyMCPrior:
         ndarray, shape (..., n_unconstrained)
             NaN or infinite for parameters outside the prior's support or on its edge.
         """
-        return self._apply("unconstrain", theta, self.layout.size)
+        unconstrained = self._apply("unconstrain", theta, self.layout.size)
+        return self._without_impossible(theta, unconstrained)
 
     def unconstrain_with_jacobian(
         self, theta: ArrayLike
@@ -131,7 +135,7 @@ class PyMCPrior:
             Anything where a value is not finite.
         """
         both = self._apply("unconstrain_with_jacobian", theta, self.layout.size)
-        return both[..., :-1], both[..., -1]
+        return self._without_impossible(theta, both[..., :-1]), both[..., -1]
 
     def constrain(self, u: ArrayLike) -> NDArray[np.float64]:
         """Map unconstrained values to parameters; the inverse of :meth:`unconstrain`.
@@ -247,6 +251,15 @@ class PyMCPrior:
         result = np.concatenate(parts)
         return result.reshape(*array.shape[:-1], result.shape[-1])
 
+    def _without_impossible(
+        self, theta: ArrayLike, unconstrained: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """NaN for what is not on the surface that fewer unconstrained values span: a simplex."""
+        if self.n_unconstrained == self.layout.size:
+            return unconstrained
+        close = np.isclose(self.constrain(unconstrained), theta, rtol=_OFF, atol=_OFF)
+        return np.where(np.all(close, axis=-1, keepdims=True), unconstrained, np.nan)
+
     def _blocks(self, number: int, seed: np.random.SeedSequence) -> NDArray[np.float64]:
         draws = np.empty((number * DRAWS_AT_ONCE, self.layout.size))
         for i, child in enumerate(seed.spawn(number)):
@@ -256,15 +269,15 @@ class PyMCPrior:
 
     def _check_transforms(self, draws: NDArray[np.float64]) -> None:
         outside = ~np.isfinite(self.unconstrain(draws))
-        if outside.any(axis=1).mean() <= _TOLERATED_OUTSIDE:
+        share = outside.any(axis=1).mean()
+        if share <= _TOLERATED_OUTSIDE:
             return
         worst = int(outside.sum(axis=0).argmax())
         ends = np.cumsum([int(np.prod(shape)) for shape in self._graph.value_shapes])
         name = self.layout.names[int(np.searchsorted(ends, worst, side="right"))]
         raise ValueError(
-            f"{outside[:, worst].mean():.0%} of the prior draws of {name!r} lie outside the "
-            "support of its transform; take a distribution with that support, or leave the "
-            "transform out."
+            f"{share:.0%} of the prior draws lie outside the support of their transforms, most of "
+            f"{name!r}; take a distribution with that support, or leave the transform out."
         )
 
 
@@ -295,6 +308,12 @@ def _check_model(model: Any) -> None:
         if variables:
             names = [model.values_to_rvs.get(variable, variable).name for variable in variables]
             raise ValueError(f"the prior has the {kind} {', '.join(names)}: {advice}.")
+    improper = [rv.name for rv in model.free_RVs if isinstance(rv.owner.op, (FlatRV, HalfFlatRV))]
+    if improper:
+        raise ValueError(
+            f"the prior of {', '.join(improper)} is flat without bounds, and has no draws to "
+            "simulate from; take a proper distribution."
+        )
     if not model.free_RVs:
         raise ValueError("the prior has no free random variables, hence no parameters.")
 

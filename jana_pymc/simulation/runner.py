@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import warnings
 from collections.abc import Generator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jana_pymc.simulation.block import Arrays, BlockResult, Job, run_block
 from jana_pymc.simulation.failures import Failure, FailureReport, SimulationError
+from jana_pymc.warning import warn
 
 # Blocks are fixed by the model alone, since each has its own seed: the trials that a vectorised
 # simulator works on at once, and the sets of one that is called set by set.
@@ -178,11 +178,10 @@ def _submit(job: Job, tasks: Sequence[Sequence[Block]], executor: Executor) -> R
         for future in futures:
             future.cancel()
     if lost:
-        warnings.warn(
+        warn(
             f"{sum(lost.values())} times a worker lost a task of the simulation, which was run "
             "again; nothing is missing.",
             RuntimeWarning,
-            stacklevel=2,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from jana_pymc.simulation.observables import (
     split_components,
 )
 from jana_pymc.simulation.validation import check_values, read_many, read_one
+from jana_pymc.warning import warn
 
 STRUCTURES = ("exchangeable", "markovian", "vector")
 RESERVED = ("n_obs", "rng", "simulation", "obs")
@@ -262,11 +262,9 @@ the first at position 1: -0.1.
         which = (
             f"{outside.size} of {n_obs.size} data sets have n_obs" if n_obs.size > 1 else "n_obs"
         )
-        warnings.warn(
+        warn(
             f"{which}={' to '.join(map(str, sizes))}, outside the range {low} to {high} that was "
             "declared and trained on: the amortized posterior extrapolates there.",
-            UserWarning,
-            stacklevel=3,
         )
 
 

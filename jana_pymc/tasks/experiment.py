@@ -15,15 +15,17 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jana_pymc.approximators import JointApproximator, load
-from jana_pymc.fitting import fit
+from jana_pymc.checks import check_count
+from jana_pymc.fitting import MINIMUM_SIMULATIONS, fit
 from jana_pymc.plots import plot_history, plot_posterior_pairs, plot_ranks_ecdf
 from jana_pymc.tasks.benchmark import Task
 from jana_pymc.tasks.c2st import scikit_learn
 from jana_pymc.tasks.losses import losses
 from jana_pymc.tasks.references import ReferencePosteriors
+from jana_pymc.tasks.registry import TASKS
 from jana_pymc.tasks.registry import task as build_task
 from jana_pymc.tasks.scores import fingerprint, observation_draws, read_json, score, write_json
-from jana_pymc.training import TrainingSettings
+from jana_pymc.training import TrainingSettings, resolve_device
 from jana_pymc.workflow import Calibration, calibration
 
 __all__ = ["QUICK", "Protocol", "run_task", "run_task_in_both_definitions"]
@@ -123,8 +125,10 @@ def run_task(
         With a reference, without scikit-learn.
     """
     output = Path(output)
-    if random_seed < 0:
-        raise ValueError(f"random_seed={random_seed}: expected 0 or more.")
+    check_count("random_seed", random_seed, least=0)
+    check_count("n_simulations", protocol.n_simulations, least=MINIMUM_SIMULATIONS)
+    check_count("n_jobs", n_jobs)
+    resolve_device(device)
     if definition is None:
         definition = "paper" if reference is None else "benchmark"
     options: dict[str, Any] = {
@@ -137,7 +141,13 @@ def run_task(
     }
     if definition == BOTH:
         return run_task_in_both_definitions(name, output, reference, **options)
-    return _Run(build_task(name, definition), output, reference, **options).scores()
+    try:
+        task = build_task(name, definition)
+    except ValueError as error:
+        if name in TASKS:
+            raise ValueError(f"{error} A run may also take {BOTH!r}.") from error
+        raise
+    return _Run(task, output, reference, **options).scores()
 
 
 def run_task_in_both_definitions(

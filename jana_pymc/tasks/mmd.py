@@ -60,7 +60,8 @@ def maximum_mean_discrepancy(
     Raises
     ------
     ValueError
-        If shapes do not fit, values are not finite, or the kernel is unknown.
+        If shapes do not fit, values are not finite, bandwidths are not positive, or the kernel is
+        unknown.
 
     Examples
     --------
@@ -74,6 +75,8 @@ def maximum_mean_discrepancy(
         raise ValueError(
             f"kernel={kernel!r} is unknown; it must be 'inverse_multiquadratic' or 'gaussian'."
         )
+    if not len(bandwidths) or not all(0.0 < b < math.inf for b in bandwidths):
+        raise ValueError(f"bandwidths={bandwidths!r}: expected positive numbers, at least one.")
     first, second = _checked("x", x), _checked("y", y)
     if first.shape[1] != second.shape[1]:
         raise ValueError(f"x and y have shapes {first.shape} and {second.shape}; d must be equal.")

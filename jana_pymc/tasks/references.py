@@ -69,12 +69,6 @@ class ReferencePosteriors:
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {str(path)!r} with reference posteriors.")
         arrays = _read(path)
-        missing = [name for name in REQUIRED if name not in arrays]
-        if missing:
-            raise ValueError(
-                f"{str(path)!r} lacks {', '.join(missing)}; it has {', '.join(arrays) or 'no'} "
-                f"arrays. Expected {', '.join(REQUIRED)}, and if known {', '.join(OPTIONAL)}."
-            )
         observation = _numbers(path, arrays, "observation")
         if observation.ndim != 2 or not len(observation):
             raise _wrong(path, "observation", observation, f"(k, {task.x_size})", task)
@@ -97,12 +91,19 @@ def _read(path: Path) -> dict[str, NDArray]:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no archive of arrays")
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in (*REQUIRED, *OPTIONAL) if name in file}
+            missing = [name for name in REQUIRED if name not in file]
+            if not missing:
+                return {name: file[name] for name in (*REQUIRED, *OPTIONAL) if name in file}
+            found = ", ".join(file)
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{str(path)!r} is not a readable .npz file of numbers ({error}); expected one written "
             "by numpy.savez."
         ) from error
+    raise ValueError(
+        f"{str(path)!r} lacks {', '.join(missing)}; it has {found or 'no arrays'}. Expected "
+        f"{', '.join(REQUIRED)}, and if known {', '.join(OPTIONAL)}."
+    )
 
 
 def _true(

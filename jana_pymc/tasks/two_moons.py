@@ -163,8 +163,11 @@ def sample_posterior(
     Raises
     ------
     ValueError
-        If no parameters in the prior's support can give `x`.
+        If `x` is no point of finite coordinates, or no parameters in the prior's support can give
+        it.
     """
+    if np.shape(x) != (2,) or not np.isfinite(x).all():
+        raise ValueError(f"x={np.asarray(x).tolist()}: expected two finite coordinates.")
     parts: list[NDArray[np.float64]] = [np.empty((0, 2))]
     found = tried = 0
     while found < n:

@@ -54,7 +54,7 @@ def adjust(
     Returns
     -------
     TrainingHistory
-        Of both, one after the other.
+        Of both, one after the other, if this one was of use.
     """
     settings, posterior = run.settings, run.network.posterior
     own = replace(

@@ -240,7 +240,10 @@ def _not_finite(left_out: int, losses: dict[str, float], step: int) -> TrainingE
 
 
 def _n_threads(gradients: Gradients, settings: TrainingSettings, source: BatchSource) -> int:
-    """What the settings say, or the fastest of a few numbers of threads."""
+    """What the settings say, or the fastest of a few numbers of threads.
+
+    A core is left to what goes on beside a half: the other one, or the making of its data.
+    """
     if settings.n_threads != "auto":
         return settings.n_threads or torch.get_num_threads()
     batch, proposal_batch = source.batch(0)
@@ -250,8 +253,7 @@ def _n_threads(gradients: Gradients, settings: TrainingSettings, source: BatchSo
         gradients.use_threads(n)
         return lambda: gradients(*pair)
 
-    sharing = parallel.n_processes() * (2 if gradients.side_by_side else 1)
-    return fastest_threads(once, most=cores() // sharing)
+    return fastest_threads(once, most=cores() // (2 * parallel.n_processes()))
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def rehearse(run: TrainingRun, history: TrainingHistory) -> TrainingHistory:
     Returns
     -------
     TrainingHistory
-        Of both, one after the other.
+        Of both, one after the other, if this one was of use.
     """
     posterior, settings = run.network.posterior, run.settings
     own = posterior_stage(settings, settings.rehearsal_steps, settings.rehearsal_learning_rate)

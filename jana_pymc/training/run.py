@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from jana_pymc.training.gradients import HALVES
 from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.loop import TrainingError, train
 from jana_pymc.training.settings import TrainingSettings
+from jana_pymc.warning import warn
 
 
 @dataclass(frozen=True)
@@ -125,18 +125,17 @@ def if_better(
     Returns
     -------
     TrainingHistory
-        Of both, one after the other.
+        Of both, one after the other; without what was undone.
     """
     try:
         later = learn()
     except TrainingError as error:
         undo()
-        warnings.warn(
+        warn(
             f"the {what} of the posterior failed and is left out ({error}) {advice}",
-            UserWarning,
-            stacklevel=4,
         )
         return history
     if not later.best_posterior < history.best_posterior - least_gain:  # nor if it is no number
         undo()
+        return history
     return history.followed_by(later)

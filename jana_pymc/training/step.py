@@ -7,7 +7,6 @@ once as a graph and replayed: small networks are otherwise limited by the launch
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -22,6 +21,7 @@ from jana_pymc.training.batches import seeded_generator
 from jana_pymc.training.flat import FlatParameters
 from jana_pymc.training.gradients import HALVES, Gradients, Pair
 from jana_pymc.training.settings import TrainingSettings
+from jana_pymc.warning import warn
 
 WARM_UP_STEPS = 200
 LINEAR_LEARNING_RATE = 1e-2
@@ -283,11 +283,9 @@ class GraphedStep:
         try:
             return graph.capture()
         except RuntimeError as error:
-            warnings.warn(
+            warn(
                 f"the training step cannot be captured as a CUDA graph ({_origin(error)}): it runs "
                 "eagerly, which is slower. TrainingSettings(execution='eager') says so beforehand.",
-                UserWarning,
-                stacklevel=2,
             )
             return graph.run
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from jana_pymc.checks import check_count
 from jana_pymc.simulation import DataBatch, random_generator
+from jana_pymc.warning import warn
 from jana_pymc.workflow.cross_validation_result import (
     Correction,
     CrossValidation,
@@ -240,10 +240,8 @@ def _check_folds(
         )
     smallest = approximator.schema.n_obs[0]
     if correction == "none" and (left < smallest).any():
-        warnings.warn(
+        warn(
             f"folds of {int((left < smallest).sum())} of {len(batch)} data sets have as few as "
             f"{int(left.min())} observations; the posterior network was trained on {smallest} and "
             'more, and extrapolates there. correction="psis" accounts for it.',
-            UserWarning,
-            stacklevel=4,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 
 from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.plots.cross_validation import plot_cross_validation
+from jana_pymc.warning import warn
 from jana_pymc.workflow.elpd_data import to_elpd_data
 from jana_pymc.workflow.log_averages import standard_error_of
 from jana_pymc.workflow.result import Result
@@ -123,10 +123,8 @@ def check_correction(correction: str) -> None:
 def warn_of_high_k(result: CrossValidation) -> None:
     bad = result.pareto_k > result.threshold
     if bad.any():
-        warnings.warn(
+        warn(
             f"k̂ is above {result.threshold:.2f} for {int(bad.sum())} units of "
             f"{int(bad.any(1).sum())} of {len(result)} data sets: their terms are unreliable. Take "
             "more draws, or run NUTS without them.",
-            UserWarning,
-            stacklevel=4,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.plots.evidence import plot_log_marginal_likelihood
 from jana_pymc.refinement import propose
 from jana_pymc.simulation import random_generator
+from jana_pymc.warning import warn
 from jana_pymc.workflow.result import Result
 
 if TYPE_CHECKING:
@@ -221,12 +221,10 @@ def posterior_probabilities(
 def _warn_of_conditions(approximator: JointApproximator) -> None:
     conditions, model = approximator.schema.conditions, approximator.model
     if conditions and model is not None and model.design is None:
-        warnings.warn(
+        warn(
             f"the conditions ({', '.join(conditions)}) come about in the simulator. The marginal "
             "likelihood is that of the observables only if these follow from earlier observables, "
             "as in an adaptive experiment; it is not if they summarise the series to be explained.",
-            UserWarning,
-            stacklevel=3,
         )
 
 
@@ -236,12 +234,10 @@ def _warn(result: LogMarginalLikelihood) -> None:
     disagree = ~(apart <= DISAGREEMENT + 3 * result.standard_error)
     if not (unreliable | disagree).any():
         return
-    warnings.warn(
+    warn(
         f"the marginal likelihoods of {int((unreliable | disagree).sum())} of {len(result)} data "
         f"sets are uncertain: k̂ above {result.threshold:.2f} for {int(unreliable.sum())}, change "
         f"of variables and importance sampling more than {DISAGREEMENT} nats apart for "
         f"{int(disagree.sum())}. There the amortized posterior is far from the one that likelihood "
         "and prior imply; look at summary(), take more draws, or train longer.",
-        UserWarning,
-        stacklevel=3,
     )

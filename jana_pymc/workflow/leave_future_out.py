@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from jana_pymc.importance import pareto_k_threshold, pareto_smooth
 from jana_pymc.plots.leave_future_out import plot_leave_future_out
 from jana_pymc.refinement import log_importance_ratios, log_likelihood_of
 from jana_pymc.simulation import DataBatch, random_generator
+from jana_pymc.warning import warn
 from jana_pymc.workflow.cross_validation import POOLED_DRAWS
 from jana_pymc.workflow.cross_validation_result import (
     Correction,
@@ -252,10 +252,8 @@ def _check_lengths(
             f"ahead={ahead} needs at least {start + ahead}."
         )
     if correction == "none" and start < schema.n_obs[0]:
-        warnings.warn(
+        warn(
             f"prefixes begin with start={start} observations; the posterior network was trained on "
             f'{schema.n_obs[0]} and more, and extrapolates there. correction="psis" accounts '
             "for it.",
-            UserWarning,
-            stacklevel=3,
         )

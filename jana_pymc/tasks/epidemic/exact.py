@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student_t
 
 from jana_pymc.tasks.epidemic.prior import SERIES
+from jana_pymc.tasks.epidemic.reports import series_of_reports
 from jana_pymc.tasks.epidemic.simulator import (
     DEGREES_OF_FREEDOM,
     N_PEOPLE,
@@ -44,7 +45,8 @@ def log_likelihood(
     Parameters
     ----------
     reports : mapping of str to array, shape (n_obs,) or (n_sets, n_obs)
-        ``cases``, ``recoveries`` and ``deaths``, in whole people.
+        ``cases``, ``recoveries`` and ``deaths``, in whole people. One data set may meet many
+        parameters.
     n_people, original, **parameters
         As for :func:`~jana_pymc.tasks.epidemic.simulator.simulator`.
 
@@ -52,8 +54,28 @@ def log_likelihood(
     -------
     ndarray, shape (n_obs,) or (n_sets, n_obs)
         Of all three reports of a day together.
+
+    Raises
+    ------
+    TypeError
+        If parameters are missing, or unknown.
+    ValueError
+        If reports are missing, not of the same shape, negative or not whole, or parameters have not
+        the shape () or (n_sets, 1).
     """
-    counts = {name: np.asarray(reports[name], dtype=np.float64) for name in OBSERVABLES}
+    counts = series_of_reports(reports)
+    for name, values in counts.items():
+        if (values != np.rint(values)).any():
+            raise ValueError(
+                f"reports of {name!r} are not whole, as {values[values != np.rint(values)][0]:g}; "
+                "expected whole people, as from epidemic(whole=True)."
+            )
+    sets = counts[OBSERVABLES[0]].shape[:-1]
+    for name, value in parameters.items():
+        shape = np.shape(value)
+        if shape and (shape[-1] != 1 or (sets and shape[:-1] not in ((), sets))):
+            some = (*sets, 1) if sets else ("n_sets", 1)
+            raise ValueError(f"parameter {name!r} has shape {shape}; expected () or {some}.")
     expected = expected_reports(
         n_obs=counts[OBSERVABLES[0]].shape[-1],
         n_people=n_people,

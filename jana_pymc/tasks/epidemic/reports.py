@@ -9,9 +9,12 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from jana_pymc.tasks.epidemic.simulator import OBSERVABLES
+
+ROUNDING = 1e-6
+"""Share of its largest report by which a series may lie below zero."""
 
 SAME_NAMES: Mapping[str, str] = MappingProxyType({name: name for name in OBSERVABLES})
 
@@ -54,7 +57,8 @@ def load_reports(
     TypeError
         If `columns` names anything but the three series, or `cumulative` is no bool.
     ValueError
-        If the file is empty or no table, columns are missing or have the same name, values are
+        If the file is empty or no table, columns are missing, have the same name or stand for two
+        series, values are
         missing, not numbers or negative, or days are repeated, left out, not in order, or not in
         the file.
 
@@ -77,6 +81,11 @@ def load_reports(
         raise TypeError(
             f"columns names {', '.join(map(repr, columns)) or 'nothing'}; expected all three of "
             f"{series}, also those whose name in the file is the same."
+        )
+    if len(set(columns.values())) < len(OBSERVABLES):
+        raise ValueError(
+            f"columns takes {', '.join(map(repr, columns.values()))} for {series}; expected a "
+            "different column for each."
         )
     if not isinstance(cumulative, (bool, np.bool_)):
         raise TypeError(f"cumulative={cumulative!r}: expected True or False.")
@@ -104,6 +113,46 @@ def load_reports(
     return {name: np.maximum(values, 0.0) for name, values in reports.items()}
 
 
+def series_of_reports(reports: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float64]]:
+    """The three series as arrays of numbers, checked to be of the same days.
+
+    Parameters
+    ----------
+    reports : mapping of str to array, shape (..., n_obs)
+        ``cases``, ``recoveries`` and ``deaths``.
+
+    Raises
+    ------
+    ValueError
+        If a series is missing, empty or of another shape than the first, or has a value that is
+        NaN, infinite or negative.
+    """
+    missing = [name for name in OBSERVABLES if name not in reports]
+    if missing:
+        raise ValueError(f"reports lack {', '.join(missing)}.")
+    series = {name: np.asarray(reports[name], dtype=np.float64) for name in OBSERVABLES}
+    first = series[OBSERVABLES[0]].shape
+    for name, values in series.items():
+        if not values.ndim or not values.size or values.shape != first:
+            raise ValueError(
+                f"reports of {name!r} have shape {values.shape}"
+                + (f", those of {OBSERVABLES[0]!r} {first}" if values.shape != first else "")
+                + "; expected (..., n_obs), the same for all three."
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"reports of {name!r} have {int((~np.isfinite(values)).sum())} values that are NaN "
+                "or infinite; expected a number for each day: fill them in, or choose other days."
+            )
+        # What restored_reports gives back may lie below zero by rounding.
+        if values.min() < -ROUNDING * max(values.max(), 1.0):
+            raise ValueError(
+                f"reports of {name!r} have negative values, the lowest {values.min():g}; expected "
+                "people per day, not standardised: correct them, or take them for zero."
+            )
+    return series
+
+
 def _read(path: str | PathLike[str]) -> pd.DataFrame:
     """The file's entries as text, under the names in its first row."""
     try:
@@ -113,6 +162,8 @@ def _read(path: str | PathLike[str]) -> pd.DataFrame:
         raise ValueError(f"the file {path} is empty; expected a header and a row a day.") from None
     except UnicodeDecodeError:
         raise ValueError(f"the file {path} is no text in UTF-8; expected a CSV file.") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a folder; expected a CSV file.") from None
     except pd.errors.ParserError as error:
         found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
         if found is None:
@@ -122,7 +173,7 @@ def _read(path: str | PathLike[str]) -> pd.DataFrame:
             f"line {line} of the file has {seen} fields, but the header has {expected}; expected "
             "as many. Correct the file: is a comma in a number, or a name missing in the header?"
         ) from None
-    names = rows.iloc[0].fillna("")
+    names = rows.iloc[0].fillna("").str.strip()
     repeated = names[names.duplicated() & (names != "")].unique()
     if len(repeated):
         raise ValueError(
@@ -138,6 +189,8 @@ def _check_columns(table: pd.DataFrame, wanted: list[str], date: str | None) -> 
     missing = [name for name in wanted if name not in table.columns]
     if missing:
         advice = "Name them by columns={...}."
+        if len(table.columns) == 1 and ";" in table.columns[0]:
+            advice = "Its entries are separated by semicolons; expected commas."
         if missing == [date]:
             advice = "Name it by date=, or say date=None if there are no dates."
         raise ValueError(
@@ -182,9 +235,8 @@ def _numbers(column: pd.Series, days: list[str]) -> NDArray[np.float64]:
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values)))
-        raise ValueError(
-            f"column {column.name!r} has '{column.iloc[row]}' on {days[row]}; expected a number."
-        )
+        entry = "nothing" if pd.isna(column.iloc[row]) else repr(column.iloc[row])
+        raise ValueError(f"column {column.name!r} has {entry} on {days[row]}; expected a number.")
     return values
 
 

@@ -267,8 +267,10 @@ def delayed(news: Values, delay: Values, n_obs: int) -> Values:
     Raises
     ------
     ValueError
-        If a delay is negative, or longer than the time before the data begin.
+        If a delay is no number, negative, or longer than the time before the data begin.
     """
+    if not np.isfinite(delay).all():
+        raise ValueError("a delay is NaN or infinite; expected days.")
     shift = np.rint(delay).astype(int)
     if shift.size and not (shift.min() >= 0 and shift.max() <= MAX_DELAY):
         wrong = shift.min() if shift.min() < 0 else shift.max()

@@ -15,15 +15,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from jana_pymc.tasks.epidemic.reports import series_of_reports
 from jana_pymc.tasks.epidemic.simulator import OBSERVABLES, simulator
 
 Values = NDArray[np.float64]
 
 THOUSAND = 1e3
 """The paper counts thousands of people."""
-
-ROUNDING = 1e-6
-"""Share of its largest report by which a series may lie below zero."""
 
 SCALES = tuple(f"log2_{statistic}_{name}" for statistic in ("mean", "sd") for name in OBSERVABLES)
 """Names of the conditions, in the order of the paper."""
@@ -47,8 +45,8 @@ def standardized_reports(reports: Mapping[str, ArrayLike]) -> dict[str, Values]:
     Raises
     ------
     ValueError
-        If a series is missing, has a value that is no finite number, or one below zero by more
-        than rounding.
+        If a series is missing, empty or of another shape than the first, has a value that is no
+        finite number, or one below zero by more than rounding.
 
     Examples
     --------
@@ -57,26 +55,7 @@ def standardized_reports(reports: Mapping[str, ArrayLike]) -> dict[str, Values]:
     >>> data["cases"], data["log2_mean_cases"]
     (array([-1.,  1.]), array([1., 1.]))
     """
-    missing = [name for name in OBSERVABLES if name not in reports]
-    if missing:
-        raise ValueError(f"reports lack {', '.join(missing)}.")
-    for name in OBSERVABLES:
-        _check_reports(name, np.asarray(reports[name], dtype=np.float64))
-    return _standardized(reports)
-
-
-def _check_reports(name: str, values: Values) -> None:
-    if not np.isfinite(values).all():
-        raise ValueError(
-            f"reports of {name!r} have {int((~np.isfinite(values)).sum())} values that are NaN or "
-            "infinite; expected a number for each day: fill them in, or choose other days."
-        )
-    # What restored_reports gives back may lie below zero by rounding.
-    if values.size and values.min() < -ROUNDING * max(values.max(), 1.0):
-        raise ValueError(
-            f"reports of {name!r} have negative values, the lowest {values.min():g}; expected "
-            "people per day, not yet standardised: correct them, or take them for zero."
-        )
+    return _standardized(series_of_reports(reports))
 
 
 def _standardized(reports: Mapping[str, ArrayLike]) -> dict[str, Values]:
