@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jaxtyping
+import pytensor
 import pytest
 import torch
 
@@ -41,6 +42,13 @@ def reference() -> Path:
     if not REFERENCE.is_dir():
         pytest.skip(f"no reference files: {Path('..', 'shared', 'reference')} does not exist")
     return REFERENCE
+
+
+@pytest.fixture
+def interpreted() -> Iterator[None]:
+    """PyTensor without its compiler, which takes most of the time of graphs evaluated few times."""
+    with pytensor.config.change_flags(cxx="", mode="FAST_COMPILE"):
+        yield
 
 
 @pytest.fixture

@@ -100,14 +100,16 @@ def find_map(**options: Any) -> dict[str, np.ndarray]:
         return pm.find_MAP(progressbar=False, **options)
 
 
-@pytest.mark.parametrize("method", ["metropolis", "advi", "map"])
-def test_other_samplers(method: str, rows, grid) -> None:
-    with build(rows):
+@pytest.mark.parametrize(
+    ("method", "backend"), [("metropolis", "lowering"), ("advi", "op"), ("map", "op")]
+)
+def test_other_samplers(method: str, backend: str, rows, grid) -> None:
+    with build(rows, backend):
         if method == "metropolis":
             trace = pm.sample(3_000, tune=1_000, chains=2, cores=1, step=pm.Metropolis(), **QUIET)
             check(trace, grid, 0.3)
         elif method == "advi":
-            fitted = pm.fit(4_000, method="fullrank_advi", random_seed=1, progressbar=False)
+            fitted = pm.fit(2_000, method="fullrank_advi", random_seed=1, progressbar=False)
             drawn = fitted.sample(1_000, random_seed=1)
             for name, (mean, sd) in grid.items():
                 # A posterior that leans on the prior's end is not normal.
@@ -173,8 +175,12 @@ def fill_cache(backend: str, rows: np.ndarray) -> None:
 @pytest.mark.slow
 # Where JAX was imported before, it warns of every fork.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("backend", ["lowering", "op"])
-def test_chains_in_processes_give_the_same_draws_however_they_start(backend: str, rows) -> None:
+@pytest.mark.parametrize(
+    ("backend", "starts"), [("lowering", ("spawn",)), ("op", ("fork", "forkserver", "spawn"))]
+)
+def test_chains_in_processes_give_the_same_draws_however_they_start(
+    backend: str, starts: tuple[str, ...], rows
+) -> None:
     fill_cache(backend, rows)
     try:
         train_a_little()
@@ -190,7 +196,7 @@ def test_chains_in_processes_give_the_same_draws_however_they_start(backend: str
                     initvals=jana.initvals(model),
                     **QUIET,
                 )
-                for cores, start in ((1, None), (2, "fork"), (2, "forkserver"), (2, "spawn"))
+                for cores, start in ((1, None), *((2, start) for start in starts))
             ]
     finally:
         torch.set_num_threads(1)

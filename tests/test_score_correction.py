@@ -151,6 +151,7 @@ def test_an_unnormalised_density_is_normalised() -> None:
     np.testing.assert_allclose(gap - gap[0], 0.0, atol=0.01)
 
 
+@pytest.mark.usefixtures("interpreted")
 def test_rows_have_the_correction_of_their_own_parameters() -> None:
     likelihood = normal(shift=0.1)
     correction = likelihood.score_correction(
@@ -170,6 +171,7 @@ def test_rows_have_the_correction_of_their_own_parameters() -> None:
     np.testing.assert_allclose(logp, grouped)
 
 
+@pytest.mark.usefixtures("interpreted")
 def test_gradient_is_that_of_the_value() -> None:
     likelihood = normal(shift=0.1)
     correction = likelihood.score_correction(
@@ -310,12 +312,14 @@ def test_another_model_is_refused() -> None:
     assert normal().score_correction(points, model(name="y"), **few).n_observations == 100
 
 
+@pytest.mark.usefixtures("interpreted")
 def test_conditions_are_those_of_the_rows() -> None:
     """A network that ignores half of the dose's effect is wrong in proportion to it."""
     model = normal_model(dose=True)
     approximator = jana.fit(
         model,
         n_simulations=500,
+        network=jana.NetworkSettings(likelihood=jana.VectorSettings(hidden=(16,), n_bins=4)),
         training=jana.TrainingSettings(n_steps=60, patience=None),
         random_seed=1,
         progressbar=False,

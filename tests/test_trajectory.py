@@ -199,6 +199,7 @@ def decay() -> jana.GenerativeModel:
     )
 
 
+@pytest.mark.usefixtures("interpreted")
 @pytest.mark.parametrize("n_states", [0, 4])
 def test_learns_an_exponential_decay_and_is_stored(n_states: int, tmp_path) -> None:
     model = decay()
@@ -244,8 +245,8 @@ def test_learns_an_exponential_decay_and_is_stored(n_states: int, tmp_path) -> N
             known = {"start": free["start"], "rate": free["rate"]}
             pair.likelihood("y", **known, observed=data, backend=backend)
             point = free.initial_point()
-            values.append([free.compile_logp()(point), *free.compile_dlogp()(point)])
-            assert np.isfinite(values[-1]).all()
+            values.append(free.compile_logp()(point))
+            assert np.isfinite(values[-1])
     np.testing.assert_allclose(*values, rtol=1e-8)
 
 

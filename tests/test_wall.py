@@ -15,7 +15,7 @@ from jana_pymc.flows.wall import CUT, WalledSplines
 from jana_pymc.pytensor.lowering import lower
 from jana_pymc.simulation import Continuous
 
-pytestmark = pytest.mark.bridge
+pytestmark = [pytest.mark.bridge, pytest.mark.usefixtures("interpreted")]
 
 WALLS = pytest.mark.parametrize("walls", [(-1,), (1,), (-1, 1)])
 
