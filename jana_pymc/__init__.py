@@ -9,7 +9,7 @@ from jana_pymc.approximators import (
     row_parameters,
 )
 from jana_pymc.architecture import NetworkSettings
-from jana_pymc.fitting import default_settings, fit
+from jana_pymc.fitting import default_settings, default_training, fit
 from jana_pymc.flows import FlowSettings
 from jana_pymc.inference_data import save_inference_data, select_dataset
 from jana_pymc.initial_values import initvals
@@ -132,6 +132,7 @@ __all__ = [
     "compare_models",
     "criticize",
     "default_settings",
+    "default_training",
     "detect_misspecification",
     "elpd",
     "fit",

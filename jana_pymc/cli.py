@@ -36,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     console = Console()
     protocol = QUICK if given.quick else Protocol()
-    if given.n_simulations is not None:
-        protocol = replace(protocol, n_simulations=given.n_simulations)
     try:
+        if given.n_simulations is not None:
+            protocol = replace(protocol, n_simulations=given.n_simulations)
         scores = run_task(
             given.name,
             given.output,

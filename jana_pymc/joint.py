@@ -57,31 +57,8 @@ class Batch:
         )
 
 
-@dataclass(frozen=True)
-class JointLoss:
-    """The terms of Eq. 9, each a scalar tensor.
-
-    Attributes
-    ----------
-    posterior : Tensor
-        Mean of −log q(u | x) over data sets, in nats.
-    likelihood : Tensor
-        Mean of −log l(xᵢ | θ) over observations, in nats.
-    mmd : Tensor
-        Squared maximum mean discrepancy between summaries and a standard normal distribution.
-    """
-
-    posterior: Tensor
-    likelihood: Tensor
-    mmd: Tensor
-
-    def total(self, mmd_weight: float) -> Tensor:
-        """Weighted sum of the terms."""
-        return self.posterior + self.likelihood + mmd_weight * self.mmd
-
-
 class JointNetwork(nn.Module):
-    """Posterior and likelihood network under one loss (Eq. 9 of the paper).
+    """Posterior and likelihood network, and the terms of their loss (Eq. 9 of the paper).
 
     Parameters
     ----------
@@ -99,40 +76,19 @@ class JointNetwork(nn.Module):
         self.posterior = posterior
         self.likelihood = likelihood
 
-    def loss(
-        self,
-        batch: Batch,
-        proposal_batch: Batch | None = None,
-        *,
-        max_obs: int | None = None,
-        generator: torch.Generator | None = None,
-        with_mmd: bool = False,
-    ) -> JointLoss:
-        """Evaluate the terms of Eq. 9.
-
-        Parameters
-        ----------
-        batch : Batch
-            Simulations from the prior: both networks learn from them.
-        proposal_batch : Batch, optional
-            Simulations from a wider proposal, from which the likelihood learns too.
-        max_obs : int, optional
-            Use only the first so many observations of a data set for the likelihood.
-        generator : torch.Generator, optional
-            For networks with randomness in their loss, and the target draws of the MMD.
-        with_mmd : bool
-            Whether to compute the summary-space term; zero otherwise.
-        """
-        posterior, mmd = self.posterior_loss(batch, generator=generator, with_mmd=with_mmd)
-        likelihood = self.likelihood_loss(
-            batch, proposal_batch, max_obs=max_obs, generator=generator
-        )
-        return JointLoss(posterior, likelihood, mmd)
-
     def posterior_loss(
         self, batch: Batch, *, generator: torch.Generator | None = None, with_mmd: bool = False
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """The terms in which the posterior network takes part: `posterior` and `mmd`."""
+        """The terms in which the posterior network takes part.
+
+        Returns
+        -------
+        posterior : Tensor
+            Mean of −log q(u | x) over data sets, in nats.
+        mmd : Tensor
+            Squared maximum mean discrepancy between summaries and a standard normal distribution;
+            zero unless asked for.
+        """
         summary = self.posterior.summarize(batch.observables, batch.n_obs, batch.conditions)
         condition = self.posterior.condition(summary, batch.observables, batch.n_obs, batch.slopes)
         posterior = -self.posterior.log_prob(batch.unconstrained, condition).mean()
@@ -141,7 +97,7 @@ class JointNetwork(nn.Module):
             target = torch.randn(
                 summary.shape, generator=generator, dtype=summary.dtype, device=summary.device
             )
-            mmd = maximum_mean_discrepancy(summary, target)
+            mmd = squared_mmd(summary, target)
         return posterior, mmd
 
     def likelihood_loss(
@@ -152,7 +108,19 @@ class JointNetwork(nn.Module):
         max_obs: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, ""]:
-        """The term of the likelihood network."""
+        """Mean of −log l(xᵢ | θ) over observations, in nats.
+
+        Parameters
+        ----------
+        batch : Batch
+            Simulations from the prior.
+        proposal_batch : Batch, optional
+            Simulations from a wider proposal, from which the likelihood learns too.
+        max_obs : int, optional
+            Use only the first so many observations of a data set.
+        generator : torch.Generator, optional
+            For likelihoods with randomness in their loss.
+        """
         wider = batch if proposal_batch is None else _concatenate(batch, proposal_batch)
         if getattr(self.likelihood, "is_sequential", False):
             at = getattr(self.likelihood, "log_prob_at", None)
@@ -194,7 +162,7 @@ def _concatenate(first: Batch, second: Batch) -> Batch:
     )
 
 
-def maximum_mean_discrepancy(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
+def squared_mmd(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
     """Squared MMD between two samples, by the biased estimator.
 
     The kernel is the sum of exp(−‖a − b‖² / (2 s)) over `MMD_BANDWIDTHS`.

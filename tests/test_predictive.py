@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 
 import arviz as az
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from exact_pair import ExactPair, NormalPosterior, data_sets, log_predictive
 
 import jana_pymc as jana
+from jana_pymc.simulation import DataSchema
 
 pytestmark = pytest.mark.arviz
 
@@ -150,6 +152,21 @@ def test_reloo_asks_for_amortized_refits() -> None:
     exact = exact_loo(x)
     assert after[-1] == pytest.approx(exact[-1], abs=0.3) and after[-1] != before[-1]
     np.testing.assert_array_equal(before[:5], after[:5])
+
+
+def test_a_refit_splits_arrays_of_any_shape() -> None:
+    schema = DataSchema(
+        {"x": jana.Continuous(shape=2), "k": jana.Count()},
+        conditions={"d": jana.Continuous(shape=3)},
+        n_obs=(3, 3),
+    )
+    rng = np.random.default_rng(1)
+    data = {"x": rng.normal(size=(3, 2)), "k": np.arange(3), "d": rng.normal(size=(3, 3))}
+    wrapper = jana.AmortizedRefit(SimpleNamespace(schema=schema), data, None)
+    kept, left_out = wrapper.sel_observations(1)
+    for name, values in data.items():
+        np.testing.assert_array_equal(kept[name], values[[0, 2]])
+        np.testing.assert_array_equal(left_out[name], values[[1]])
 
 
 def test_bad_input_is_named() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -317,6 +318,19 @@ def test_only_what_is_missing_is_done(finished, monkeypatch):
 def test_a_folder_of_other_options_is_refused(finished):
     with pytest.raises(ValueError, match=r"random_seed=2, not 3\. Choose another folder"):
         run_tiny(finished, random_seed=3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"draws": 999}, "draws=999: expected a multiple of 4"),
+        ({"n_test": 0}, "n_test=0: expected at least 1"),
+        ({"n_simulations": 19}, "n_simulations=19: expected at least 20"),
+    ],
+)
+def test_a_protocol_is_checked_before_anything_is_trained(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        replace(TINY, **wrong)
 
 
 def test_draws_must_fill_the_chains(finished):

@@ -14,7 +14,7 @@ from conjugate import exact_posterior, normal_mean
 from jana_pymc.architecture import NetworkSettings
 from jana_pymc.fitting import fit
 from jana_pymc.flows import FlowSettings
-from jana_pymc.joint import maximum_mean_discrepancy
+from jana_pymc.joint import squared_mmd
 from jana_pymc.likelihoods import AutoregressiveSettings, VectorSettings
 from jana_pymc.networks import DeepSetSettings, SetSummarySettings
 from jana_pymc.posterior import PosteriorSettings
@@ -211,15 +211,15 @@ def test_summary_term_pulls_summaries_towards_a_standard_normal() -> None:
         batch = normal_mean().simulate(300, random_seed=9, progressbar=False).batch()
         summary = torch.as_tensor(fitted.posterior.summarize(batch))
         target = torch.randn(summary.shape, generator=torch.Generator().manual_seed(0))
-        return float(maximum_mean_discrepancy(summary, target))
+        return float(squared_mmd(summary, target))
 
     assert summary_mmd(1.0) < 0.5 * summary_mmd(0.0)
 
 
 def test_mmd_is_zero_for_equal_samples_and_grows_with_distance() -> None:
     x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
-    assert float(maximum_mean_discrepancy(x, x)) == pytest.approx(0.0, abs=1e-5)
-    near, far = (float(maximum_mean_discrepancy(x, x + shift)) for shift in (0.5, 3.0))
+    assert float(squared_mmd(x, x)) == pytest.approx(0.0, abs=1e-5)
+    near, far = (float(squared_mmd(x, x + shift)) for shift in (0.5, 3.0))
     assert 0.0 < near < far
 
 
@@ -314,6 +314,7 @@ def test_a_loss_that_still_falls_is_seen(losses: list[float], found: tuple[str, 
         ({"learning_rate": float("nan")}, ValueError, "learning_rate=nan"),
         ({"learning_rate": "a"}, TypeError, "learning_rate='a': expected a number"),
         ({"patience": 0}, ValueError, "patience=0: expected a positive integer, or None"),
+        ({"patience": True}, ValueError, "patience=True: expected a positive integer, or None"),
         ({"likelihood_obs": 0}, ValueError, "likelihood_obs=0: expected a positive integer"),
         ({"mmd_weight": -1.0}, ValueError, "mmd_weight=-1.0: expected 0 or more"),
     ],

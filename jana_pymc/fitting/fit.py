@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from jana_pymc.approximators import JointApproximator
 from jana_pymc.architecture import NetworkSettings, build_network
@@ -95,9 +97,12 @@ def fit(
 
     Raises
     ------
+    TypeError
+        If an argument is of another kind than stated.
     ValueError
         If there are too few simulations, or they belong to another model; if the training has
-        steps for an adjustment that the network does not have.
+        steps for an adjustment that the network does not have; if there is a `checkpoint` without
+        a `random_seed`.
     SimulationError
         If every simulation failed.
     TrainingError
@@ -114,7 +119,8 @@ def fit(
     torch_device = resolve_device(device)
     stores, in_memory = stores_and_first_chunks(model, simulations)
     sets = simulations_in_memory(model, in_memory, n_simulations, executor, seed, progressbar)
-    network, training = _settings(model, sets[0], network, training)
+    with _doing("looking for distractors and draws", progressbar and network is None):
+        network, training = _settings(model, sets[0], network, training)
     positive = _positive(sets[0])
     joint = build_network(model.schema, model.prior, positive, _unadjusted(network), seed)
     joint.to(torch_device)
@@ -173,10 +179,25 @@ def fit(
         history=history,
         model=model,
     )
-    approximator.pool_weight = learn_pool_weight(
-        approximator, sets[0][:n_validation], random_seed=np.random.default_rng((seed, 30))
-    )
+    with _doing("weighing the networks against each other", progressbar):
+        approximator.pool_weight = learn_pool_weight(
+            approximator, sets[0][:n_validation], random_seed=np.random.default_rng((seed, 30))
+        )
     return approximator
+
+
+@contextmanager
+def _doing(what: str, show: bool) -> Iterator[None]:
+    """Say what goes on while nothing else shows progress."""
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        transient=True,
+        disable=not show,
+    ) as bar:
+        bar.add_task(what, total=None)
+        yield
 
 
 def _settings(

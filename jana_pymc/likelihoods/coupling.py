@@ -55,8 +55,6 @@ class SignedCouplingLikelihood(nn.Module):
         One 2 (the response) and one `Support` (the time), in the order of the data.
     n_parameters : int
     settings : SignedCouplingSettings
-    generator : torch.Generator, optional
-        Draws the fixed permutations.
 
     Raises
     ------
@@ -79,7 +77,6 @@ class SignedCouplingLikelihood(nn.Module):
         n_parameters: int,
         n_conditions: int = 0,
         settings: SignedCouplingSettings = SignedCouplingSettings(),
-        generator: torch.Generator | None = None,
     ):
         super().__init__()
         kinds = [c if isinstance(c, int) else "continuous" for c in components]
@@ -92,7 +89,7 @@ class SignedCouplingLikelihood(nn.Module):
         self.response = kinds.index(2)
         self.time = 1 - self.response
         self.settings = settings
-        self.flow = conditional_flow(2, n_parameters, settings.flow, generator)
+        self.flow = conditional_flow(2, n_parameters, settings.flow)
         self.register_buffer("parameter_mean", torch.zeros(n_parameters))
         self.register_buffer("parameter_sd", torch.ones(n_parameters))
 

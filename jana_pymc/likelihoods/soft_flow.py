@@ -71,8 +71,6 @@ class SoftFlowLikelihood(nn.Module):
         continuous one.
     n_parameters, n_conditions : int
     settings : SoftFlowSettings
-    generator : torch.Generator, optional
-        Draws fixed permutations of a coupling flow.
 
     References
     ----------
@@ -96,14 +94,13 @@ class SoftFlowLikelihood(nn.Module):
         n_parameters: int,
         n_conditions: int = 0,
         settings: SoftFlowSettings = SoftFlowSettings(),
-        generator: torch.Generator | None = None,
     ):
         super().__init__()
         self.components = tuple(components)
         self.n_conditions = n_conditions
         self.settings = settings
         dim = len(self.components)
-        self.flow = conditional_flow(dim, n_parameters + n_conditions + 1, settings.flow, generator)
+        self.flow = conditional_flow(dim, n_parameters + n_conditions + 1, settings.flow)
         discrete = [not isinstance(c, Support) for c in self.components]
         self.register_buffer("noisy", torch.tensor(discrete), persistent=False)
         for name, size in (

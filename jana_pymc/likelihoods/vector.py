@@ -19,15 +19,13 @@ from jana_pymc.flows.linear import Reversal
 from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.likelihoods.discrete import DiscreteAutoregressive
 from jana_pymc.likelihoods.distractors import DistractorFlow
+from jana_pymc.likelihoods.entering import SKEWED
 from jana_pymc.likelihoods.support import Support
 from jana_pymc.networks.columns import as_draws, columns
 from jana_pymc.networks.moments import set_moments
 
 MAX_PRODUCTS = 256
 """More products of parameters and conditions than this are left to the networks."""
-
-SKEWED = 5.0
-"""A positive parameter whose 99 % and 1 % quantiles have a larger ratio enters as its logarithm."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,8 @@ class VectorLikelihood(nn.Module):
     Raises
     ------
     ValueError
-        If a sequence has both discrete and continuous components.
+        If a sequence has both discrete and continuous components; if `angles`, `informative` or
+        `draws` of the settings are no positions, or name components that they cannot be of.
 
     References
     ----------

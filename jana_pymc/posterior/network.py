@@ -111,8 +111,6 @@ class PosteriorNetwork(nn.Module):
     settings : PosteriorSettings
     n_obs : int
         Observations in every data set, for a summary of data of fixed size.
-    generator : torch.Generator, optional
-        Draws the flow's rotations.
     bounds : sequence of DataBound
         Parameters that the data bound.
     logits : sequence of int
@@ -140,7 +138,6 @@ class PosteriorNetwork(nn.Module):
         n_conditions: int = 0,
         settings: PosteriorSettings = PosteriorSettings(),
         n_obs: int = 1,
-        generator: torch.Generator | None = None,
         bounds: Sequence[DataBound] = (),
         logits: Sequence[int] = (),
     ):
@@ -186,7 +183,7 @@ class PosteriorNetwork(nn.Module):
         )
         self.n_condition = n_condition = n_summaries + 1 + len(bounds)
         self.flow: ConditionalFlow | AdjustedFlow
-        self.flow = conditional_flow(n_unconstrained, n_condition, settings.flow, generator)
+        self.flow = conditional_flow(n_unconstrained, n_condition, settings.flow)
         self.bounds = DataBounds(bounds, n_unconstrained) if bounds else None
         self.scores = NormalScores(logits, n_unconstrained) if logits else None
         for name, size in (("feature", n_features), ("size", 1), ("parameter", n_unconstrained)):

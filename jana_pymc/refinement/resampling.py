@@ -55,8 +55,8 @@ def psis(
     RefinedDraws
     """
     rng = random_generator(random_seed)
-    parts = []
-    for part in _parts(len(batch), CANDIDATES * draws):
+    refined = []
+    for part in parts(len(batch), CANDIDATES * draws, DRAWS_AT_ONCE):
         proposed = propose(
             approximator, batch[part], CANDIDATES * draws, pool_weight, random_seed=rng
         )
@@ -64,7 +64,7 @@ def psis(
             proposed = defend(approximator, batch[part], proposed, rng)
         weights = proposed.weights
         kept = weights.resample(draws, rng)
-        parts.append(
+        refined.append(
             RefinedDraws(
                 unconstrained=np.take_along_axis(proposed.unconstrained, kept[..., None], 1),
                 log_q=np.take_along_axis(proposed.log_q, kept, 1),
@@ -74,7 +74,7 @@ def psis(
                 divergences=np.zeros(len(kept), dtype=int),
             )
         )
-    return concatenate(parts)
+    return concatenate(refined)
 
 
 def warn_unreliable(pareto_k: np.ndarray, draws: int, advice: str) -> None:
@@ -89,6 +89,7 @@ def warn_unreliable(pareto_k: np.ndarray, draws: int, advice: str) -> None:
         )
 
 
-def _parts(n_sets: int, rows_per_set: int) -> Iterator[slice]:
-    size = max(1, DRAWS_AT_ONCE // rows_per_set)
+def parts(n_sets: int, rows_per_set: int, at_once: int) -> Iterator[slice]:
+    """Data sets that have no more than `at_once` rows together."""
+    size = max(1, at_once // rows_per_set)
     return (slice(start, start + size) for start in range(0, n_sets, size))

@@ -24,11 +24,18 @@ from jana_pymc.tasks.losses import losses
 from jana_pymc.tasks.references import ReferencePosteriors
 from jana_pymc.tasks.registry import TASKS
 from jana_pymc.tasks.registry import task as build_task
-from jana_pymc.tasks.scores import fingerprint, observation_draws, read_json, score, write_json
+from jana_pymc.tasks.scores import (
+    CHAINS,
+    fingerprint,
+    observation_draws,
+    read_json,
+    score,
+    write_json,
+)
 from jana_pymc.training import TrainingSettings, resolve_device
 from jana_pymc.workflow import Calibration, calibration
 
-__all__ = ["QUICK", "Protocol", "run_task", "run_task_in_both_definitions"]
+__all__ = ["QUICK", "Protocol", "run_task"]
 
 BOTH = "both"
 PACKAGES = (
@@ -63,6 +70,13 @@ class Protocol:
     calibration_draws: int = 250
     n_test: int = 1_000
     training: TrainingSettings | None = None
+
+    def __post_init__(self) -> None:
+        check_count("n_simulations", self.n_simulations, least=MINIMUM_SIMULATIONS)
+        for name in ("n_calibration", "calibration_draws", "n_test"):
+            check_count(name, getattr(self, name))
+        if check_count("draws", self.draws) % CHAINS:
+            raise ValueError(f"draws={self.draws}: expected a multiple of {CHAINS}.")
 
 
 QUICK = Protocol(1_000, 1_000, 200, 100, 200, TrainingSettings(n_steps=300))
@@ -126,7 +140,6 @@ def run_task(
     """
     output = Path(output)
     check_count("random_seed", random_seed, least=0)
-    check_count("n_simulations", protocol.n_simulations, least=MINIMUM_SIMULATIONS)
     check_count("n_jobs", n_jobs)
     resolve_device(device)
     if definition is None:
@@ -140,7 +153,7 @@ def run_task(
         "report": report,
     }
     if definition == BOTH:
-        return run_task_in_both_definitions(name, output, reference, **options)
+        return _run_in_both_definitions(name, output, reference, **options)
     try:
         task = build_task(name, definition)
     except ValueError as error:
@@ -150,7 +163,7 @@ def run_task(
     return _Run(task, output, reference, **options).scores()
 
 
-def run_task_in_both_definitions(
+def _run_in_both_definitions(
     name: str, output: Path, reference: str | Path | None, **options: Any
 ) -> dict[str, Any]:
     """Run a task as the paper has it and as the benchmark has it, once if they are the same."""
@@ -271,8 +284,6 @@ class _Run:
             approximator = load(path, self.task.model, device=self.device)
         else:
             self.report(f"{self.task!r}: training on {self.protocol.n_simulations} simulations")
-            training = self.protocol.training
-            chosen: dict[str, Any] = {} if training is None else {"training": training}
             start = time.perf_counter()
             approximator = fit(
                 self.task.model,
@@ -281,7 +292,7 @@ class _Run:
                 checkpoint=self.output / "training.checkpoint",
                 device=self.device,
                 progressbar=self.progressbar,
-                **chosen,
+                training=self.protocol.training,
             )
             # The history counts interrupted parts, too; the clock here, simulation.
             seconds = max(time.perf_counter() - start, approximator.history.seconds[-1])

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from torch import Tensor, nn
 
-from jana_pymc.joint import Batch, JointLoss, JointNetwork
+from jana_pymc.joint import Batch, JointNetwork
 from jana_pymc.training import parallel
 from jana_pymc.training.batches import BatchSource, seeded_generator
 from jana_pymc.training.checkpoint import Checkpoint
@@ -41,7 +41,7 @@ ASTRAY = 2.0
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on: the loss is not a finite number."""
+    """Training cannot go on."""
 
 
 def train(
@@ -214,9 +214,10 @@ def validation_loss(
         part = batch.rows(rows)
         wider = None if proposal_batch is None else proposal_batch.rows(rows)
         generator = seeded_generator(device, seed, 9, start)
-        loss: JointLoss = network.loss(part, wider, generator=generator)
-        sums[0] += float(loss.posterior) * len(part)
-        sums[1] += float(loss.likelihood) * len(part)
+        posterior, _ = network.posterior_loss(part)
+        likelihood = network.likelihood_loss(part, wider, generator=generator)
+        sums[0] += float(posterior) * len(part)
+        sums[1] += float(likelihood) * len(part)
     network.train()
     return sums[0] / len(batch), sums[1] / len(batch)
 

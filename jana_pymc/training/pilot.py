@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from jana_pymc.networks.conditioners import LocationScaleNetwork
+from jana_pymc.screening import standardized
 
 N_STEPS, BATCH_SIZE, LEARNING_RATE = 1_500, 512, 1e-2
 
@@ -29,9 +30,7 @@ def residuals(parameters: NDArray[np.float64], values: NDArray[np.float64]) -> N
     middle = np.median(values, axis=(0, 1))
     spread = np.abs(values - middle).mean(axis=(0, 1))
     x = torch.as_tensor((values - middle) / np.where(spread > 0, spread, 1.0)).float()
-    sd = parameters.std(axis=0)
-    theta = (parameters - parameters.mean(axis=0)) / np.where(sd > 0, sd, 1.0)
-    context = torch.as_tensor(theta).float()
+    context = torch.as_tensor(standardized(parameters)).float()
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.default_generator.manual_seed(0)
         n_kinds, hidden = x.shape[-1], (64, 64, 64)

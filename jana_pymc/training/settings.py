@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from jana_pymc.checks import check_count
 from jana_pymc.training.parallel import local_device
 
 
@@ -106,14 +107,12 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "batch_size", "n_validations"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise TypeError(f"{name}={value!r}: expected an integer.")
-            if value < 1:
-                raise ValueError(f"{name}={value}: expected at least 1.")
+            check_count(name, getattr(self, name))
         for name in ("patience", "likelihood_obs"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name}={value!r}: expected a positive integer, or None.")
         rates = (
             *("learning_rate", "likelihood_learning_rate"),

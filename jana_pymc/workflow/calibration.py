@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +17,7 @@ from jana_pymc.checks import check_count
 from jana_pymc.inference_data import ArviZData, named_dataset, to_inference_data
 from jana_pymc.plots.accuracy import plot_contraction, plot_coverage, plot_ranks_histogram
 from jana_pymc.plots.calibration import plot_ranks_ecdf, plot_recovery
+from jana_pymc.refinement.resampling import parts
 from jana_pymc.simulation import DataBatch, ParameterLayout, random_generator
 from jana_pymc.workflow.bands import (
     EcdfBand,
@@ -354,13 +354,14 @@ def ranked(
     -------
     Calibration
     """
-    parts = []
-    parts_of_sets = list(_parts(len(parameters), max(draws, batch.observables.shape[1])))
+    compared = []
+    rows_per_set = max(draws, batch.observables.shape[1])
+    parts_of_sets = list(parts(len(parameters), rows_per_set, ROWS_AT_ONCE))
     label = "Joint calibration" if joint else "Calibration"
     for part in track(parts_of_sets, label, disable=not progressbar):
         drawn = approximator.posterior.sample(batch[part], draws, random_seed=random_seed)
-        parts.append(_compare(parameters[part], drawn))
-    ranks, mean, sd, quantiles = zip(*parts, strict=True)
+        compared.append(_compare(parameters[part], drawn))
+    ranks, mean, sd, quantiles = zip(*compared, strict=True)
     return Calibration(
         layout=approximator.layout,
         parameters=parameters,
@@ -372,11 +373,6 @@ def ranked(
         draws=draws,
         joint=joint,
     )
-
-
-def _parts(n_sets: int, rows_per_set: int) -> Iterator[slice]:
-    size = max(1, ROWS_AT_ONCE // rows_per_set)
-    return (slice(start, start + size) for start in range(0, n_sets, size))
 
 
 def _compare(

@@ -14,6 +14,7 @@ from jana_pymc.workflow.cross_validation_result import (
     Correction,
     CrossValidation,
     check_correction,
+    padded,
     warn_of_high_k,
 )
 from jana_pymc.workflow.folds import Folds
@@ -210,12 +211,7 @@ def _cross_validate(
             results.append(
                 one.corrected(draws, rng, pooled=pooled, refit=refit, moment_match=moment_match)
             )
-    width = max(len(terms) for terms, *_ in results)
-    padded = [np.full((len(batch), width), np.nan) for _ in range(4)]
-    for i, row in enumerate(results):
-        for target, values in zip(padded, row, strict=True):
-            target[i, : len(values)] = values
-    elpd_i, lpd_i, pareto_k, refitted = padded
+    elpd_i, lpd_i, pareto_k, refitted = padded(results)
     result = CrossValidation(kind, elpd_i, lpd_i, pareto_k, refitted == 1.0, draws)
     warn_of_high_k(result)
     return result

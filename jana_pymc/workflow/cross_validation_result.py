@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,7 +37,8 @@ class CrossValidation(Result):
     pareto_k : ndarray, shape (sets, units)
         Of the weights that correct the draws of the unit's fold; NaN if not corrected.
     refitted : ndarray of bool, shape (sets, units)
-        Whether the unit's fold was given draws of its own, because k̂ asked for it.
+        Whether the unit's fold was given draws of its own: because k̂ asked for it or, of sequences
+        without correction, since every prefix has them.
     draws : int
         On which each term rests.
     """
@@ -113,6 +115,16 @@ class CrossValidation(Result):
     def plot(self) -> Figure:
         """Plot the terms and their k̂ (`jana_pymc.plots.plot_cross_validation`)."""
         return plot_cross_validation(self)
+
+
+def padded(results: Sequence[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+    """Arrays of all data sets one below the other, each ending in NaN where it is short."""
+    width = max(len(terms) for terms, *_ in results)
+    arrays = [np.full((len(results), width), np.nan) for _ in results[0]]
+    for i, row in enumerate(results):
+        for target, values in zip(arrays, row, strict=True):
+            target[i, : len(values)] = values
+    return arrays
 
 
 def check_correction(correction: str) -> None:

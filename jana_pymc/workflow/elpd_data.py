@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import arviz as az
 import numpy as np
@@ -11,7 +11,9 @@ import xarray as xr
 
 from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.inference_data import ArviZData, to_groups, to_inference_data
+from jana_pymc.refinement import Refinement
 from jana_pymc.simulation import random_generator
+from jana_pymc.simulation.observables import split_components
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -85,7 +87,7 @@ class AmortizedRefit(az.SamplingWrapper):
         Its posterior, with a log_likelihood group: from `JointApproximator.sample` or from NUTS.
     draws, chains : int
         Of each refit.
-    refine : {"none", "psis", "nuts", "auto"}
+    refine : {"none", "pooled", "psis", "nuts", "auto"}
         See `JointApproximator.sample`.
     random_seed : int or Generator, optional
     """
@@ -98,16 +100,17 @@ class AmortizedRefit(az.SamplingWrapper):
         *,
         draws: int = 1000,
         chains: int = 4,
-        refine: Literal["none", "psis", "nuts", "auto"] = "psis",
+        refine: Refinement = "psis",
         random_seed: int | np.random.Generator | None = None,
     ):
         super().__init__(approximator, idata_orig=idata)
         batch = approximator.schema.batch(data)
         if len(batch) != 1:
             raise ValueError(f"{len(batch)} data sets were given; a refit is of one at a time.")
+        schema = approximator.schema
         self.columns = {
-            **dict(zip(approximator.schema.observables, batch.observables[0].T, strict=True)),
-            **dict(zip(approximator.schema.conditions, batch.conditions[0].T, strict=True)),
+            **split_components(batch.observables[0], schema.observables),
+            **split_components(batch.conditions[0], schema.conditions),
         }
         self.sample_kwargs = {"draws": draws, "chains": chains, "refine": refine}
         self.random_generator = random_generator(random_seed)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from jana_pymc import screening
+
 CLIP = 4.0
 """Standardised values are cut off here: a few extreme ones must not drown the rest."""
 
@@ -94,5 +96,4 @@ def data_features(
 
 def standardized(values: np.ndarray) -> np.ndarray:
     """Less their mean, over their standard deviation, within ±`CLIP`."""
-    sd = values.std(axis=0)
-    return np.clip((values - values.mean(axis=0)) / np.where(sd > 0, sd, 1.0), -CLIP, CLIP)
+    return np.clip(screening.standardized(values), -CLIP, CLIP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,15 +79,14 @@ class Folds:
         full = pareto_smooth(log_joint).log_weights[:, None]
         in_sample = weighted(full, by_fold if self.joint else pointwise, axis=0)
         refitted = np.zeros(self.n_folds)
+        ways: list[Callable[[int], tuple[np.ndarray, float]]] = []
         if refit:
-            for k in np.flatnonzero(pareto_k > pareto_k_threshold(len(log_joint))):
-                new_values, new_k = self._refit(int(k), rng)
-                if new_k < pareto_k[k]:
-                    pareto_k[k], refitted[k] = new_k, 1.0
-                    values[k if self.joint else self.fold == k] = new_values
+            ways.append(lambda k: self._refit(k, rng))
         if moment_match:
+            ways.append(lambda k: self._match(k, unconstrained, log_q.reshape(-1)))
+        for way in ways:
             for k in np.flatnonzero(pareto_k > pareto_k_threshold(len(log_joint))):
-                new_values, new_k = self._match(int(k), unconstrained, log_q.reshape(-1))
+                new_values, new_k = way(int(k))
                 if new_k < pareto_k[k]:
                     pareto_k[k], refitted[k] = new_k, 1.0
                     values[k if self.joint else self.fold == k] = new_values

@@ -20,6 +20,7 @@ from jana_pymc.workflow.cross_validation_result import (
     Correction,
     CrossValidation,
     check_correction,
+    padded,
     warn_of_high_k,
 )
 from jana_pymc.workflow.log_averages import finite, log_mean, weighted
@@ -127,12 +128,7 @@ def leave_future_out(
     for i in range(len(batch)):
         one = _OneSequence(approximator, batch[i : i + 1], start, ahead, draws, rng)
         results.append(one.corrected() if correction == "psis" else one.uncorrected())
-    width = max(len(terms) for terms, *_ in results)
-    padded = [np.full((len(batch), width), np.nan) for _ in range(4)]
-    for i, row in enumerate(results):
-        for target, values in zip(padded, row, strict=True):
-            target[i, : len(values)] = values
-    elpd_i, lpd_i, pareto_k, refitted = padded
+    elpd_i, lpd_i, pareto_k, refitted = padded(results)
     result = LeaveFutureOut(
         "lfo", elpd_i, lpd_i, pareto_k, refitted == 1.0, draws, start=start, ahead=ahead
     )

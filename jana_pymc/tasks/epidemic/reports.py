@@ -125,7 +125,7 @@ def series_of_reports(reports: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.
     ------
     ValueError
         If a series is missing, empty or of another shape than the first, or has a value that is
-        NaN, infinite or negative.
+        NaN, infinite, or below zero by more than rounding.
     """
     missing = [name for name in OBSERVABLES if name not in reports]
     if missing:
