@@ -376,7 +376,7 @@ def test_draws_on_the_edge_of_the_prior_are_left_out():
         observables={"x": Continuous()},
         n_obs=3,
     )
-    with pytest.raises(ValueError, match="lie outside .* most of 'g'"):
+    with pytest.raises(ValueError, match=r"lie outside .* most of 'g'"):
         model.simulate(500, random_seed=1, progressbar=False)
     with pm.Model() as prior:
         pm.Gamma("g", 0.0085, 1.0)
