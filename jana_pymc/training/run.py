@@ -131,9 +131,7 @@ def if_better(
         later = learn()
     except TrainingError as error:
         undo()
-        warn(
-            f"the {what} of the posterior failed and is left out ({error}) {advice}",
-        )
+        warn(f"the {what} of the posterior failed and is left out ({error}) {advice}")
         return history
     if not later.best_posterior < history.best_posterior - least_gain:  # nor if it is no number
         undo()
