@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jana_pymc.approximators.summary_space import KINDS, SummarySpace, data_summaries
 from jana_pymc.approximators.surrogate import surrogate_batch
-from jana_pymc.simulation import DataBatch
+from jana_pymc.simulation import DataBatch, draw_conditions
 from jana_pymc.warning import warn
 
 if TYPE_CHECKING:
@@ -117,10 +117,7 @@ def _conditions(
     model = approximator.model
     if model is None or model.design is None:
         return None
-    sizes = {} if approximator.schema.structure == "vector" else {"n_obs": n_obs}
-    designs = [model.design(rng, **sizes) for _ in range(n_sets)]
-    flat = [
-        np.concatenate([np.reshape(design[name], (n_obs, -1)) for name in names], axis=-1)
-        for design in designs
-    ]
-    return np.stack(flat).astype(float)
+    drawn = draw_conditions(model.design, approximator.schema, n_sets, rng)
+    return np.concatenate(
+        [drawn[name].reshape(n_sets, n_obs, -1) for name in names], -1, dtype=float
+    )

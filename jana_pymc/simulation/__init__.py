@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jana_pymc.simulation.conditions import draw_conditions
 from jana_pymc.simulation.failures import FailureReport, SimulationError
 from jana_pymc.simulation.generative_model import GenerativeModel
 from jana_pymc.simulation.layout import ParameterLayout
@@ -35,6 +36,7 @@ __all__ = [
     "SimulationError",
     "SimulationStore",
     "Simulations",
+    "draw_conditions",
     "observable_from_dict",
     "random_generator",
     "scalar_components",

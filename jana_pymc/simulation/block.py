@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jana_pymc.simulation.conditions import Arrays, Design, draw_conditions, sizes
 from jana_pymc.simulation.failures import Failure
-from jana_pymc.simulation.observables import Categorical, Count, Observable
+from jana_pymc.simulation.observables import Observable
+from jana_pymc.simulation.returned import as_numbers, check_names, compact
 from jana_pymc.simulation.schema import DataSchema
-
-Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Job:
     """
 
     simulator: Callable[..., Mapping[str, Any]]
-    design: Callable[..., Mapping[str, Any]] | None
+    design: Design | None
     schema: DataSchema
     vectorized: bool
 
@@ -49,7 +49,7 @@ class Job:
     @property
     def sizes(self) -> dict[str, int]:
         """What simulator and design are told besides parameters and conditions."""
-        return {} if self.is_vector else {"n_obs": self.n_obs}
+        return sizes(self.schema)
 
     @property
     def returned(self) -> dict[str, Observable]:
@@ -111,7 +111,7 @@ def run_block(job: Job, parameters: Arrays, seed: np.random.SeedSequence) -> Blo
     n_sets = len(next(iter(parameters.values())))
     result = BlockResult(
         observables={n: np.full((n_sets, *job.shape(n)), np.nan) for n in job.schema.observables},
-        conditions=_draw_conditions(job, n_sets, np.random.default_rng(design_seed)),
+        conditions=_conditions(job, n_sets, np.random.default_rng(design_seed)),
         failure=np.zeros(n_sets, dtype=np.int8),
     )
     finite = np.ones(n_sets, dtype=bool)
@@ -124,19 +124,6 @@ def run_block(job: Job, parameters: Arrays, seed: np.random.SeedSequence) -> Blo
         for name in group.keys() & job.returned.keys():
             group[name] = compact(job.returned[name], group[name])
     return result
-
-
-def compact(kind: Observable, values: NDArray[Any]) -> NDArray[Any]:
-    """Keep categories and counts in the smallest integers that hold them, NaN becoming 0."""
-    if isinstance(kind, Categorical):
-        dtype = np.min_scalar_type(-kind.n_categories)
-    elif isinstance(kind, Count):
-        dtype = np.min_scalar_type(-1 - kind.upper) if kind.upper else np.dtype(np.int64)
-    else:
-        return values
-    # Infinite and overlong values belong to failed sets, and have no meaning.
-    held = np.clip(np.nan_to_num(values), 0, np.iinfo(dtype).max)
-    return held.astype(dtype, copy=False)
 
 
 def _simulate(
@@ -179,10 +166,10 @@ def _simulate_rows(
         if record:
             result.record(Failure.EXCEPTION, np.atleast_1d(rows), _describe(error))
         return False
-    _check_names("the simulator", output, job.returned)
+    check_names("the simulator", output, job.returned)
     for name in job.returned:
         shape = (len(rows), *job.shape(name)) if job.vectorized else job.shape(name)
-        array, problem = _as_numbers(output[name], shape)
+        array, problem = as_numbers(output[name], shape)
         group = result.group(name)
         if array is None:
             message = f"{group}[{name!r}] {problem}"
@@ -212,60 +199,12 @@ def _check_values(job: Job, result: BlockResult, parameters: Arrays) -> None:
                 result.record(failure, rows, message)
 
 
-def _draw_conditions(job: Job, n_sets: int, rng: np.random.Generator) -> Arrays:
+def _conditions(job: Job, n_sets: int, rng: np.random.Generator) -> Arrays:
+    """Those that the design draws; room for them if the simulator returns them."""
+    if job.design is not None:
+        return draw_conditions(job.design, job.schema, n_sets, rng)
     declared = job.schema.conditions
-    if job.design is None:
-        return {name: np.full((n_sets, *job.shape(name)), np.nan) for name in declared}
-    conditions = {name: np.empty((n_sets, *job.shape(name))) for name in declared}
-    for row in range(n_sets):
-        try:
-            drawn = job.design(rng, **job.sizes)
-        except Exception as error:
-            sizes = "".join(f", {name}={size}" for name, size in job.sizes.items())
-            raise ValueError(
-                f"design(rng{sizes}) raised {type(error).__name__}: {error}"
-            ) from error
-        _check_names("design", drawn, declared)
-        for name in declared:
-            array, problem = _as_numbers(drawn[name], job.shape(name))
-            if array is None:
-                raise ValueError(f"conditions[{name!r}], returned by design, {problem}.")
-            conditions[name][row] = array
-    for name, kind in declared.items():
-        wrong = ~np.isfinite(conditions[name]) | kind.outside(conditions[name])
-        if wrong.any():
-            raise ValueError(
-                f"conditions[{name!r}], returned by design, has {wrong.sum()} values that are not "
-                f"{kind.support}, as {conditions[name][wrong][0]:g}."
-            )
-        conditions[name] = compact(kind, conditions[name])
-    return conditions
-
-
-def _check_names(function: str, output: Any, declared: Iterable[str]) -> None:
-    if not isinstance(output, Mapping):
-        raise TypeError(
-            f"{function} returned {type(output).__name__}; expected a dict with "
-            f"{', '.join(declared)}."
-        )
-    if set(output) != set(declared):
-        raise ValueError(
-            f"{function} returned {', '.join(map(str, output)) or 'nothing'}; expected "
-            f"{', '.join(declared)}."
-        )
-
-
-def _as_numbers(values: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any] | None, str]:
-    """Return the values as an array, or None and what is wrong with them."""
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        return None, "is no regular array"
-    if array.dtype.kind not in "biuf":
-        return None, f"has dtype {array.dtype}; expected real numbers"
-    if array.shape != shape:
-        return None, f"has shape {array.shape}; expected {shape}"
-    return array, ""
+    return {name: np.full((n_sets, *job.shape(name)), np.nan) for name in declared}
 
 
 def _describe(error: BaseException) -> str:

@@ -1,0 +1,51 @@
+"""What a user's simulator or design returned: names, numbers, shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jana_pymc.simulation.observables import Categorical, Count, Observable
+
+
+def check_names(function: str, output: Any, declared: Iterable[str]) -> None:
+    """Raise unless a user's function returned a mapping with just the declared names."""
+    if not isinstance(output, Mapping):
+        raise TypeError(
+            f"{function} returned {type(output).__name__}; expected a dict with "
+            f"{', '.join(declared)}."
+        )
+    if set(output) != set(declared):
+        raise ValueError(
+            f"{function} returned {', '.join(map(str, output)) or 'nothing'}; expected "
+            f"{', '.join(declared)}."
+        )
+
+
+def as_numbers(values: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any] | None, str]:
+    """Return the values as an array, or None and what is wrong with them."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        return None, "is no regular array"
+    if array.dtype.kind not in "biuf":
+        return None, f"has dtype {array.dtype}; expected real numbers"
+    if array.shape != shape:
+        return None, f"has shape {array.shape}; expected {shape}"
+    return array, ""
+
+
+def compact(kind: Observable, values: NDArray[Any]) -> NDArray[Any]:
+    """Keep categories and counts in the smallest integers that hold them, NaN becoming 0."""
+    if isinstance(kind, Categorical):
+        dtype = np.min_scalar_type(-kind.n_categories)
+    elif isinstance(kind, Count):
+        dtype = np.min_scalar_type(-1 - kind.upper) if kind.upper else np.dtype(np.int64)
+    else:
+        return values
+    # Infinite and overlong values belong to failed sets, and have no meaning.
+    held = np.clip(np.nan_to_num(values), 0, np.iinfo(dtype).max)
+    return held.astype(dtype, copy=False)
