@@ -11,6 +11,7 @@ import jaxtyping
 import pytensor
 import pytest
 import torch
+from modes import PYTHON
 
 # Annotations are checked at every call in the modules that work on tensors; the hook must be there
 # before they are imported for the first time.
@@ -47,7 +48,7 @@ def reference() -> Path:
 @pytest.fixture
 def interpreted() -> Iterator[None]:
     """PyTensor without its compiler, which takes most of the time of graphs evaluated few times."""
-    with pytensor.config.change_flags(cxx="", mode="FAST_COMPILE"):
+    with pytensor.config.change_flags(cxx="", mode=PYTHON):
         yield
 
 
@@ -57,6 +58,16 @@ def unchecked_annotations() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_sets_to_pool() -> Iterator[None]:
+    """Every `fit` ends by learning the pool's weight, which few tests are about, from 300 sets."""
+    pooling = importlib.import_module("jana_pymc.refinement.pooling")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MOST_SETS", "FEWEST_SETS"):
+            patch.setattr(pooling, name, 10)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

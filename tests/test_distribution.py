@@ -11,6 +11,7 @@ import pymc as pm
 import pytensor.tensor as pt
 import pytest
 import torch
+from modes import PYTHON
 from scipy import stats
 from untrained import HIGH, LOW, reaction_times, untrained
 
@@ -80,7 +81,7 @@ def test_parameters_go_by_name(given: dict[str, float], message: str) -> None:
 def test_order_of_keywords_does_not_matter() -> None:
     x = np.array([[1.0, 0.0]])
     first, second = RT.logp(x, v=0.8, t0=0.2), RT.logp(x, t0=0.2, v=0.8)
-    assert first.eval(mode="FAST_COMPILE") == second.eval(mode="FAST_COMPILE")
+    assert first.eval(mode=PYTHON) == second.eval(mode=PYTHON)
 
 
 @pytest.mark.parametrize(
@@ -113,11 +114,11 @@ def test_vector_parameters_and_conditions() -> None:
     assert drawn.shape == (6, 1)
     value = approximator.logp(drawn, b=[0.3, 0.6], s=0.5, conditions=known)
     expected = approximator.log_prob(drawn, np.array([[0.3, 0.6, 0.5]]), known)[0]
-    np.testing.assert_allclose(value.eval(mode="FAST_COMPILE"), expected, rtol=1e-6)
+    np.testing.assert_allclose(value.eval(mode=PYTHON), expected, rtol=1e-6)
     many = np.stack([drawn, drawn + 0.1, drawn - 0.1])
     batch = approximator.dist(b=[0.3, 0.6], s=0.5, conditions=known, size=(3, 6))
     np.testing.assert_allclose(
-        pm.logp(batch, many).eval(mode="FAST_COMPILE"),
+        pm.logp(batch, many).eval(mode=PYTHON),
         [approximator.log_prob(x, np.array([[0.3, 0.6, 0.5]]), known)[0] for x in many],
         rtol=1e-6,
     )
@@ -189,7 +190,7 @@ def test_data_may_be_exchanged_for_more_or_fewer(rows: np.ndarray, backend: str)
         data = pm.Data("data", rows, dims=("obs", "component"))
         t0 = pm.Uniform("t0", LOW, 0.3)
         RT("y", v=0.5, t0=t0, observed=data, backend=backend)
-    log_prob = model.compile_logp(vars=model.observed_RVs, mode="FAST_COMPILE")
+    log_prob = model.compile_logp(vars=model.observed_RVs, mode=PYTHON)
     point = model.initial_point()
     theta = np.array([[0.5, 0.2]])
     for n in (N_OBS, 12, 1):
@@ -208,7 +209,7 @@ def test_potential_gives_the_same_model_density(model: pm.Model, rows: np.ndarra
         t0 = pm.Uniform("t0", LOW, 0.3)
         pm.Potential("y", RT.logp({"rt": rows[:, 0], "response": rows[:, 1]}, v=v, t0=t0).sum())
     point = {"v_interval__": np.array(0.3), "t0_interval__": np.array(-0.8)}
-    values = [float(m.compile_logp(mode="FAST_COMPILE")(point)) for m in (model, other)]
+    values = [float(m.compile_logp(mode=PYTHON)(point)) for m in (model, other)]
     assert np.isfinite(values[0])
     assert values[0] == pytest.approx(values[1], rel=1e-12)
 
@@ -222,7 +223,7 @@ def test_hierarchy_over_groups_matches_torch(rows: np.ndarray) -> None:
     v = LOW + (HIGH - LOW) / (1.0 + np.exp(-point["v_interval__"]))
     theta = np.column_stack([v[subject], np.full(N_OBS, 0.2)])
     expected = [RT.log_prob(rows[[i]], theta[[i]])[0, 0] for i in range(N_OBS)]
-    log_prob = model.compile_logp(vars=model.observed_RVs, sum=False, mode="FAST_COMPILE")
+    log_prob = model.compile_logp(vars=model.observed_RVs, sum=False, mode=PYTHON)
     np.testing.assert_allclose(log_prob(point)[0], expected, rtol=1e-6)
 
 
@@ -285,7 +286,7 @@ def test_no_initial_values_where_pymc_needs_none() -> None:
 
 def test_initial_values_have_a_finite_density() -> None:
     model = start_model(LOW, 0.9)
-    log_prob = model.compile_logp(mode="FAST_COMPILE")
+    log_prob = model.compile_logp(mode=PYTHON)
     assert log_prob(model.initial_point()) == -np.inf
     start = jana.initvals(model, random_seed=1)
     assert LOW < start["t0"] < 0.2
@@ -382,7 +383,7 @@ def test_parameter_outside_the_trained_region_has_no_density() -> None:
     v = np.array([HIGH + 0.01, HIGH])
     with pytest.warns(UserWarning, match="'v' is 0.91, outside the trained region from 0.1 to 0.9"):
         value = RT.logp(rows, v=v, t0=0.3)
-    value = value.eval(mode="FAST_COMPILE")
+    value = value.eval(mode=PYTHON)
     assert value[0] == -np.inf and np.isfinite(value[1])
 
 
@@ -415,7 +416,7 @@ def test_a_single_observable_may_be_a_vector() -> None:
     approximator = untrained({"x": Continuous()}, {"s": ()})
     x = np.array([0.1, 0.2, 0.4])
     values = [approximator.logp(data, s=0.5) for data in (x, x[:, None], {"x": x})]
-    first, *others = (v.eval(mode="FAST_COMPILE") for v in values)
+    first, *others = (v.eval(mode=PYTHON) for v in values)
     assert first.shape == (3,)
     for other in others:
         np.testing.assert_array_equal(first, other)
@@ -425,7 +426,7 @@ def test_conditions_may_lie_beside_the_observables() -> None:
     apart = {"dose": COLUMNS["dose"], "arm": COLUMNS["arm"]}
     expected = KNOWN.log_prob({"x": COLUMNS["x"]}, np.array([[0.5]]), apart)
     np.testing.assert_array_equal(KNOWN.log_prob(COLUMNS, np.array([[0.5]])), expected)
-    together = KNOWN.logp(COLUMNS, s=0.5).eval(mode="FAST_COMPILE")
+    together = KNOWN.logp(COLUMNS, s=0.5).eval(mode=PYTHON)
     np.testing.assert_allclose(together, expected[0], rtol=1e-6)
     with pytest.raises(ValueError, match=r"conditions are given for 5 observations.*have 4"):
         KNOWN.logp({"x": COLUMNS["x"][:4]}, s=0.5, conditions=apart)
@@ -438,7 +439,7 @@ def test_columns_may_be_data_of_the_model(backend: str) -> None:
     with pm.Model() as model:
         columns = {name: pm.Data(name, values.astype(float)) for name, values in COLUMNS.items()}
         KNOWN("y", s=0.5, observed=columns, backend=backend)
-    log_prob = model.compile_logp(mode="FAST_COMPILE")
+    log_prob = model.compile_logp(mode=PYTHON)
     for n in (5, 3):
         part = {name: values[:n].astype(float) for name, values in COLUMNS.items()}
         with model:
@@ -454,7 +455,7 @@ def test_exchanged_data_that_are_impossible_have_no_density(response: float, bac
         data = pm.Data("data", np.array([[1.0, 0.0], [1.5, 1.0]]))
         RT("y", v=0.5, t0=0.3, observed=data, backend=backend)
         pm.set_data({"data": np.array([[1.0, response], [1.5, 1.0]])})
-    first, second = model.compile_logp(sum=False, mode="FAST_COMPILE")({})[0]
+    first, second = model.compile_logp(sum=False, mode=PYTHON)({})[0]
     assert first == -np.inf and np.isfinite(second)
 
 
@@ -463,7 +464,7 @@ def test_exchanged_data_that_are_missing_or_unequal_are_named(backend: str) -> N
     with pm.Model() as model:
         columns = {"rt": pm.Data("rt", [1.0, 1.5]), "response": pm.Data("response", [0.0, 1.0])}
         RT("y", v=0.5, t0=0.3, observed=columns, backend=backend)
-    log_prob = model.compile_logp(mode="FAST_COMPILE")
+    log_prob = model.compile_logp(mode=PYTHON)
     incomplete = r"observables\['rt'\] has missing \(NaN\) or infinite"
     with model:
         pm.set_data({"rt": [1.0, np.nan]})
@@ -483,7 +484,7 @@ def test_exchanged_data_that_are_missing_or_unequal_are_named(backend: str) -> N
 def test_exchanged_data_of_another_width_are_named(columns: int) -> None:
     with pm.Model() as model:
         RT("y", v=0.5, t0=0.3, observed=pm.Data("rows", [[1.0, 0.0]]))
-    log_prob = model.compile_logp(mode="FAST_COMPILE")
+    log_prob = model.compile_logp(mode=PYTHON)
     with model:
         pm.set_data({"rows": np.ones((4, columns))})
     with pytest.raises(AssertionError, match="must have 2 columns, for rt, response"):
@@ -498,7 +499,7 @@ def test_an_exchanged_index_counts_from_the_end_too_but_not_beyond_it(backend: s
         index = pm.Data("index", np.array([0, 1, 2]))
         v = pt.as_tensor_variable([0.3, 0.5, 0.7])
         RT("y", v=v[index], t0=0.3, observed=rows, backend=backend)
-    log_prob = model.compile_logp(mode="FAST_COMPILE")
+    log_prob = model.compile_logp(mode=PYTHON)
     expected = log_prob({})
     with model:
         pm.set_data({"index": np.array([-3, 1, -1])})
@@ -524,7 +525,7 @@ def test_an_exchanged_condition_that_does_not_exist_is_named(arm: float, backend
         likelihood(
             "y", g=0.5, h=0.5, observed={"x": [-1.0, 0.3]}, conditions=conditions, backend=backend
         )
-    log_prob = model.compile_logp(mode="FAST_COMPILE")
+    log_prob = model.compile_logp(mode=PYTHON)
     for n, value in enumerate((0.0, 2.0, arm)):
         with model:
             pm.set_data({"arm": np.full(2, value)})
@@ -547,7 +548,7 @@ def test_symbolic_data_of_another_width_are_named() -> None:
     rows = pt.matrix("rows")
     log_prob = RT.logp(rows, v=0.5, t0=0.3)
     with pytest.raises(AssertionError, match="must have 2 columns, for rt, response"):
-        log_prob.eval({rows: np.ones((2, 3))}, mode="FAST_COMPILE")
+        log_prob.eval({rows: np.ones((2, 3))}, mode=PYTHON)
 
 
 def test_independent_observations_have_a_size_and_no_length() -> None:
@@ -570,7 +571,7 @@ def test_an_exchanged_probability_of_a_lapse_is_checked(rows: np.ndarray) -> Non
         lapse = pm.Data("lapse", 0.05)
         options = {"contamination": lapse, "contaminant": {"rt": (0.0, 10.0)}}
         RT("y", v=0.5, t0=0.3, observed=rows, **options)
-    log_prob = model.compile_logp(mode="FAST_COMPILE")
+    log_prob = model.compile_logp(mode=PYTHON)
     assert np.isfinite(log_prob({}))
     with model:
         pm.set_data({"lapse": 1.5})
@@ -588,10 +589,10 @@ def test_lapses_are_mixed_in(backend: str) -> None:
     value = RT.logp(rows, v=v, t0=0.3, backend=backend, **LAPSES)
     clean = RT.log_prob(rows, np.array([[0.5, 0.3]]))[0]
     lapse = np.where(rows[:, 0] <= 10.0, 0.1 / (10.0 * 2), 0.0)
-    mixture = value.eval({v: 0.5}, mode="FAST_COMPILE")
+    mixture = value.eval({v: 0.5}, mode=PYTHON)
     np.testing.assert_allclose(mixture, np.log(0.9 * np.exp(clean) + lapse), rtol=1e-6)
-    slope = pt.grad(value.sum(), v).eval({v: 0.5}, mode="FAST_COMPILE")
-    plus, minus = (value.sum().eval({v: 0.5 + h}, mode="FAST_COMPILE") for h in (1e-5, -1e-5))
+    slope = pt.grad(value.sum(), v).eval({v: 0.5}, mode=PYTHON)
+    plus, minus = (value.sum().eval({v: 0.5 + h}, mode=PYTHON) for h in (1e-5, -1e-5))
     assert slope == pytest.approx((plus - minus) / 2e-5, rel=1e-4)
 
 
@@ -619,8 +620,8 @@ def test_the_share_of_lapses_may_be_unknown_and_explains_impossible_data() -> No
         p = pm.Beta("p", 1.0, 9.0)
         RT("y", v=0.5, t0=0.3, observed=early, contamination=p, contaminant={"rt": (0.0, 10.0)})
     point = model.initial_point()
-    assert np.isfinite(model.compile_logp(mode="FAST_COMPILE")(point))
-    assert np.isfinite(model.compile_dlogp(mode="FAST_COMPILE")(point)).all()
+    assert np.isfinite(model.compile_logp(mode=PYTHON)(point))
+    assert np.isfinite(model.compile_dlogp(mode=PYTHON)(point)).all()
 
 
 @pytest.mark.parametrize(
@@ -662,8 +663,8 @@ def test_missing_values_are_imputed(rows: np.ndarray) -> None:
     expected = RT.log_prob(complete, np.array([[0.5, middle]])).sum() + y.sum()
     expected += 2 * np.log(0.25)  # of the logit of a uniform variable at its middle
     point = {"t0_interval__": np.zeros(2), "y_unobserved_missing__": y}
-    assert float(model.compile_logp(mode="FAST_COMPILE")(point)) == pytest.approx(expected)
-    gradient = model.compile_dlogp(mode="FAST_COMPILE")(point)
+    assert float(model.compile_logp(mode=PYTHON)(point)) == pytest.approx(expected)
+    gradient = model.compile_dlogp(mode=PYTHON)(point)
     assert np.isfinite(gradient).all()
     with model:
         trace = pm.sample(nuts_sampler="pymc", **SHORT)
@@ -680,7 +681,7 @@ def test_rows_that_are_missing_whole_are_imputed() -> None:
     complete = np.array([1.0, middle + np.exp(0.3), 2.0])
     expected = approximator.log_prob(complete, np.array([[middle]])).sum() + 0.3 + np.log(0.25)
     point = {"t0_interval__": np.array(0.0), "y_unobserved_missing__": y}
-    assert float(model.compile_logp(mode="FAST_COMPILE")(point)) == pytest.approx(expected)
+    assert float(model.compile_logp(mode=PYTHON)(point)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("t0", [0.3, pt.as_tensor_variable(0.3), "variable"])
@@ -693,7 +694,7 @@ def test_missing_values_under_one_value_for_all(rows: np.ndarray, t0: Any) -> No
         with pytest.warns(Warning, match="contains missing values"):
             RT("y", v=v, t0=bound, observed=incomplete)
     point = model.initial_point(random_seed=1)
-    assert np.isfinite(model.compile_logp(mode="FAST_COMPILE")(point))
+    assert np.isfinite(model.compile_logp(mode=PYTHON)(point))
 
 
 @pytest.mark.parametrize("truncation", [None, {"rt": (0.1, 2.0)}])
@@ -703,7 +704,7 @@ def test_missing_values_may_lie_wherever_recorded_ones_can(truncation, contamina
     options = {"truncation": truncation, "contamination": contamination, "contaminant": lapses}
     with pm.Model() as model, pytest.warns(Warning, match="contains missing values"):
         RT("y", v=0.5, t0=0.3, observed=np.array([[np.nan, 1.0], [1.0, 0.0]]), **options)
-    density = model.compile_logp(mode="FAST_COMPILE")
+    density = model.compile_logp(mode=PYTHON)
     y = np.linspace(-25.0, 15.0, 1_201)
     values = [float(density({"y_unobserved_missing__": np.array([each])})) for each in y]
     assert np.isfinite(values).all()
@@ -711,7 +712,7 @@ def test_missing_values_may_lie_wherever_recorded_ones_can(truncation, contamina
     x = x if truncation is None else np.linspace(*truncation["rt"], 20_001)
     rows = np.stack([x, np.ones_like(x)], -1)
     other, *alone = RT.logp(np.vstack([[1.0, 0.0], rows]), v=0.5, t0=0.3, **options).eval(
-        mode="FAST_COMPILE"
+        mode=PYTHON
     )
     found = np.trapezoid(np.exp(np.array(values) - other), y)
     assert found == pytest.approx(np.trapezoid(np.exp(alone), x), rel=2e-3)

@@ -46,6 +46,7 @@ def test_energy_distance_of_two_points_is_twice_their_distance(scores: ModuleTyp
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("interpreted")
 @pytest.mark.filterwarnings("ignore:.*outside the trained region", "ignore:half-trained")
 @pytest.mark.parametrize("conditioning", [(), ("--original-conditioning",)])
 def test_all_stages_in_miniature(

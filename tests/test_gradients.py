@@ -11,7 +11,7 @@ import pytensor.tensor as pt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pytensor.compile.mode import Mode
+from modes import PYTHON
 from sequences import COMPONENTS, random_likelihood
 from untrained import HIGH, LOW, reaction_times
 from vectors import CASES, random_vector_likelihood
@@ -21,7 +21,6 @@ from jana_pymc.pytensor import lower
 
 pytestmark = pytest.mark.bridge
 
-PYTHON = Mode(linker="py", optimizer=None)
 N_STEPS = 3
 FEW = settings(max_examples=20, deadline=None)
 

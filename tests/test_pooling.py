@@ -8,11 +8,17 @@ from exact_pair import ExactPair, NormalLikelihood, NormalPosterior, data_sets
 from scipy import stats
 
 import jana_pymc as jana
-from jana_pymc.refinement import psis, refine
-from jana_pymc.refinement.pooling import WEIGHTS, pool_scores
+from jana_pymc.refinement import pooling, psis, refine
+from jana_pymc.refinement.pooling import MOST_SETS, WEIGHTS, pool_scores
 
 pytestmark = pytest.mark.arviz
 SHIFT, STRETCH = 0.5, 1.3
+
+
+@pytest.fixture(autouse=True)
+def many_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as outside of tests."""
+    monkeypatch.setattr(pooling, "MOST_SETS", MOST_SETS)
 
 
 class Shifted(NormalLikelihood):

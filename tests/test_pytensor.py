@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pytensor.compile.mode import Mode
+from modes import PYTHON, REWRITTEN
 from pytensor.gradient import verify_grad
 from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.traversal import ancestors
@@ -23,12 +23,6 @@ from jana_pymc.pytensor import LogDensity, LogDensityAndPullback, NoLowering, lo
 from jana_pymc.simulation import Categorical, Continuous
 
 pytestmark = pytest.mark.bridge
-
-PYTHON = Mode(linker="py", optimizer="fast_compile")
-"""The same graph without a compiler's minutes."""
-
-REWRITTEN = Mode(linker="py", optimizer="fast_run").excluding("fusion")
-"""With all of PyTensor's rewrites and ours."""
 
 SCALARS = {"v": (), "t0": ()}
 LIKELIHOODS = {

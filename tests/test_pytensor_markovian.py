@@ -10,7 +10,7 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 import torch
-from pytensor.compile.mode import Mode
+from modes import PYTHON, REWRITTEN
 from pytensor.graph.basic import Constant
 from sequences import COMPONENTS, draw_conditions, draw_parameters, generator, random_likelihood
 
@@ -25,8 +25,6 @@ from jana_pymc.simulation import Continuous, DataSchema, ParameterLayout
 
 pytestmark = pytest.mark.bridge
 
-PYTHON = Mode(linker="py", optimizer=None)
-REWRITTEN = Mode(linker="py", optimizer="fast_run").excluding("fusion")
 SIZES = (5, 1, 4)
 
 

@@ -7,7 +7,7 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 import torch
-from pytensor.compile.mode import Mode
+from modes import PYTHON
 from sequences import draw_parameters, generator, randomize
 
 from jana_pymc.likelihoods import (
@@ -21,7 +21,6 @@ from jana_pymc.pytensor import NoLowering, lower
 
 pytestmark = pytest.mark.bridge
 
-PYTHON = Mode(linker="py", optimizer=None)
 N_OBS = 5
 COMPONENTS = {
     "real": (Support(),),

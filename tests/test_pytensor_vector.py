@@ -7,15 +7,13 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 import torch
-from pytensor.compile.mode import Mode
+from modes import PYTHON
 from vectors import CASES, random_vector_likelihood
 
 from jana_pymc.likelihoods import Support
 from jana_pymc.pytensor import lower
 
 pytestmark = pytest.mark.bridge
-
-PYTHON = Mode(linker="py", optimizer=None)
 
 
 def seeded() -> torch.Generator:

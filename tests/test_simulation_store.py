@@ -153,13 +153,13 @@ def test_fit_streams_and_resumes(tmp_path) -> None:
             **options,
         )
 
-    approximator = train(2_000, checkpoint=tmp_path / "checkpoint")
+    approximator = train(1_500, checkpoint=tmp_path / "checkpoint")
     mean, sd = exact_posterior(data["x"])
     draws = approximator.sample(data, draws=2_000, random_seed=1)["posterior"]["mu"].values
     assert draws.mean() == pytest.approx(mean, abs=0.3 * sd)
     assert draws.std() == pytest.approx(sd, rel=0.2)
     np.testing.assert_array_equal(approximator.region, store.region)
-    resumed = train(2_000, checkpoint=tmp_path / "checkpoint")
+    resumed = train(1_500, checkpoint=tmp_path / "checkpoint")
     assert resumed.history.posterior == approximator.history.posterior
 
 

@@ -9,6 +9,7 @@ import pymc as pm
 import pytensor.tensor as pt
 import pytest
 from closed_forms import LAYOUT, vector, walk
+from modes import PYTHON
 from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.traversal import ancestors
 from scipy import stats
@@ -31,7 +32,7 @@ THETA = {"mu": 0.4, "b": np.array([0.3, -0.6])}
 FLAT = LAYOUT.flatten(THETA)
 SETS = [{"n": n, "x": np.random.default_rng(n).normal(size=(2, 2))} for n in (0, 2, 5)]
 WALKS = [{"x": np.random.default_rng(i).normal(size=(6, 2)).cumsum(0)} for i in range(3)]
-FAST = {"mode": "FAST_COMPILE"}
+FAST = {"mode": PYTHON}
 
 
 def vector_logp(data: dict[str, Any], mu: float, b: np.ndarray) -> float:

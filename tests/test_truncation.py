@@ -10,6 +10,7 @@ import pytest
 from closed_forms import vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modes import PYTHON
 from pytensor.compile.mode import Mode
 from scipy.integrate import quad
 from untrained import HIGH, LOW, reaction_times, untrained
@@ -19,7 +20,7 @@ from jana_pymc.simulation import Categorical, Continuous
 pytestmark = [pytest.mark.bridge, pytest.mark.usefixtures("interpreted")]
 
 RT = reaction_times()
-FAST = {"mode": "FAST_COMPILE"}
+FAST = {"mode": PYTHON}
 SCALARS = {"v": (), "t0": ()}
 LIKELIHOODS = {
     "lower bound": (RT, (0.5, 2.0)),

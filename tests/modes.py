@@ -1,0 +1,11 @@
+"""How tests run graphs: without a compiler, which takes longer than a few evaluations do."""
+
+from __future__ import annotations
+
+from pytensor.compile.mode import Mode
+
+PYTHON = Mode(linker="py", optimizer=None)
+"""The graph as it was built."""
+
+REWRITTEN = Mode(linker="py", optimizer="fast_run").excluding("fusion")
+"""With all of PyTensor's rewrites and ours."""
