@@ -37,6 +37,12 @@ def pytest_configure() -> None:
     importlib.import_module("arviz")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Where networks are trained, checks of annotations take a sixth of the time: none there."""
+    jaxtyping.config.update("jaxtyping_disable", item.get_closest_marker("trains") is not None)
+
+
 @pytest.fixture(scope="session")
 def reference() -> Path:
     """The folder of reference data sets and weights that lies beside the repository."""

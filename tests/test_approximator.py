@@ -19,7 +19,7 @@ from jana_pymc.approximators import JointApproximator
 from jana_pymc.inference_data import to_groups
 from jana_pymc.training import TrainingHistory
 
-pytestmark = [pytest.mark.arviz, pytest.mark.bridge]
+pytestmark = [pytest.mark.arviz, pytest.mark.bridge, pytest.mark.trains]
 
 SMALL = jana.NetworkSettings(
     jana.PosteriorSettings(

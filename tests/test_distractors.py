@@ -17,6 +17,8 @@ from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings
 from jana_pymc.training import learned_alone
 from jana_pymc.training.surrogates import Surrogates
 
+pytestmark = pytest.mark.trains
+
 SIZE = 6
 NETWORK = jana.NetworkSettings(
     PosteriorSettings(FlatSummarySettings(informative=(1, 4))),

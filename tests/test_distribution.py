@@ -249,13 +249,6 @@ def test_slice_samples_through_the_op(rows: np.ndarray) -> None:
     check_posterior(trace.posterior)
 
 
-def test_nutpie_samples(model: pm.Model) -> None:
-    nutpie = pytest.importorskip("nutpie")
-    compiled = nutpie.compile_pymc_model(model, initial_points=jana.initvals(model))
-    trace = nutpie.sample(compiled, draws=20, tune=20, chains=1, progress_bar=False, seed=1)
-    check_posterior(trace.posterior)
-
-
 # Copies
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from jana_pymc.tasks.epidemic import OBSERVABLES, PARAMETERS, TEASER, simulator
 
+pytestmark = pytest.mark.trains
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 

@@ -11,6 +11,8 @@ import pytest
 
 import jana_pymc as jana
 
+pytestmark = pytest.mark.trains
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 

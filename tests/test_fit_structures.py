@@ -19,6 +19,8 @@ from jana_pymc.networks import FlatSummarySettings, TimeSeriesSettings
 from jana_pymc.simulation import DataSchema
 from jana_pymc.training import TrainingSettings
 
+pytestmark = pytest.mark.trains
+
 SHORT = TrainingSettings(
     n_steps=600, batch_size=64, linear_steps=500, weight_average=0.98, patience=None
 )

@@ -19,7 +19,7 @@ from jana_pymc.plots import plot_surrogate
 from jana_pymc.simulation import DataBatch
 from jana_pymc.workflow.mmd import kernel_widths, mmd_test, single_sample_mmd
 
-pytestmark = pytest.mark.arviz
+pytestmark = [pytest.mark.arviz, pytest.mark.trains]
 
 SMALL = jana.NetworkSettings(
     jana.PosteriorSettings(

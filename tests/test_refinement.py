@@ -12,7 +12,7 @@ import jana_pymc as jana
 from jana_pymc.inference_data import to_groups
 from jana_pymc.refinement import propose, psis, refine
 
-pytestmark = [pytest.mark.arviz, pytest.mark.bridge]
+pytestmark = [pytest.mark.arviz, pytest.mark.bridge, pytest.mark.trains]
 
 
 def test_importance_resampling_mends_a_wrong_posterior() -> None:

@@ -22,6 +22,8 @@ from jana_pymc.simulation import DataSchema
 from jana_pymc.training import TrainingHistory
 from jana_pymc.training.surrogates import Surrogates
 
+pytestmark = pytest.mark.trains
+
 DIM = 4
 NETWORK = NetworkSettings(
     PosteriorSettings(

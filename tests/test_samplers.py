@@ -61,7 +61,6 @@ def check(trace: Any, grid: dict[str, tuple[float, float]], tolerance: float = 0
 
 SAMPLERS = [
     "pymc",
-    "nutpie",
     # Compilation by JAX takes most of the time.
     pytest.param("numpyro", marks=pytest.mark.slow),
     pytest.param("blackjax", marks=pytest.mark.slow),
@@ -74,7 +73,7 @@ SAMPLERS = [
 def test_every_nuts_finds_the_exact_posterior(sampler: str, rows, grid) -> None:
     if sampler != "pymc":
         pytest.importorskip(sampler)
-    options: dict[str, Any] = {} if sampler == "nutpie" else {"cores": 1}
+    options: dict[str, Any] = {}
     if sampler in ("numpyro", "blackjax"):
         options["nuts_sampler_kwargs"] = {"chain_method": "vectorized"}
     with build(rows) as model:
@@ -83,10 +82,19 @@ def test_every_nuts_finds_the_exact_posterior(sampler: str, rows, grid) -> None:
             tune=400,
             chains=2,
             nuts_sampler=sampler,
+            cores=1,
             initvals=None if sampler != "pymc" else jana.initvals(model),
             **options,
             **QUIET,
         )
+    check(trace, grid)
+
+
+def test_nutpie_starts_where_it_is_told_and_finds_the_exact_posterior(rows, grid) -> None:
+    nutpie = pytest.importorskip("nutpie")
+    model = build(rows)
+    compiled = nutpie.compile_pymc_model(model, initial_points=jana.initvals(model))
+    trace = nutpie.sample(compiled, draws=600, tune=400, chains=2, seed=1, progress_bar=False)
     check(trace, grid)
 
 

@@ -13,6 +13,8 @@ import jana_pymc as jana
 from jana_pymc.simulation.store import INDEX, chunk_file
 from jana_pymc.training import ChunkRounds
 
+pytestmark = pytest.mark.trains
+
 pytest.importorskip("zarr")
 OPTIONS = {"chunk_size": 50, "random_seed": 3, "progressbar": False}
 

@@ -22,6 +22,8 @@ from jana_pymc.tasks.losses import _paper_units, losses
 from jana_pymc.tasks.references import ReferencePosteriors
 from jana_pymc.training import TrainingSettings
 
+pytestmark = pytest.mark.trains
+
 TINY = Protocol(300, 200, 60, 40, 40, TrainingSettings(n_steps=40))
 
 pytest.importorskip("sklearn", reason="scores need the extra `tasks`")

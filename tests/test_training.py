@@ -28,6 +28,8 @@ from jana_pymc.training import (
 )
 from jana_pymc.training.step import TrainingStep
 
+pytestmark = pytest.mark.trains
+
 SMALL = NetworkSettings(
     PosteriorSettings(
         SetSummarySettings(
