@@ -11,6 +11,7 @@ import jaxtyping
 import pytensor
 import pytest
 import torch
+from annotations import unchecked
 from modes import PYTHON
 
 # Annotations are checked at every call in the modules that work on tensors; the hook must be there
@@ -53,7 +54,7 @@ def reference() -> Path:
 
 @pytest.fixture
 def interpreted() -> Iterator[None]:
-    """PyTensor without its compiler, which takes most of the time of graphs evaluated few times."""
+    """PyTensor without compiler and rewrites, which take longer than a few evaluations."""
     with pytensor.config.change_flags(cxx="", mode=PYTHON):
         yield
 
@@ -61,9 +62,8 @@ def interpreted() -> Iterator[None]:
 @pytest.fixture
 def unchecked_annotations() -> Iterator[None]:
     """For tests that pass what the annotations forbid, to see what a user is told about it."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with unchecked():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

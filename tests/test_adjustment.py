@@ -11,6 +11,7 @@ import numpy as np
 import pymc as pm
 import pytest
 import torch
+from annotations import unchecked
 from scipy import stats
 from stages import interrupted, same
 
@@ -229,26 +230,28 @@ def location() -> jana.GenerativeModel:
 
 
 def fitted(adjustment_steps: int, checkpoint: Path | None = None) -> jana.JointApproximator:
-    return jana.fit(
-        location(),
-        n_simulations=600,
-        network=NETWORK,
-        training=jana.TrainingSettings(
-            n_steps=250,
-            n_threads=1,
-            batch_size=64,
-            linear_steps=100,
-            weight_average=0.95,
-            n_validations=10,
-            patience=None,
-            validation_fraction=0.2,
-            adjustment_steps=adjustment_steps,
-            adjustment_learning_rate=2e-3,
-        ),
-        random_seed=1,
-        checkpoint=checkpoint,
-        progressbar=False,
+    training = jana.TrainingSettings(
+        n_steps=250,
+        n_threads=1,
+        batch_size=64,
+        linear_steps=100,
+        weight_average=0.95,
+        n_validations=10,
+        patience=None,
+        validation_fraction=0.2,
+        adjustment_steps=adjustment_steps,
+        adjustment_learning_rate=2e-3,
     )
+    with unchecked():
+        return jana.fit(
+            location(),
+            n_simulations=600,
+            network=NETWORK,
+            training=training,
+            random_seed=1,
+            checkpoint=checkpoint,
+            progressbar=False,
+        )
 
 
 @pytest.fixture(scope="module")

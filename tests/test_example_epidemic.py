@@ -64,7 +64,7 @@ def test_all_stages_in_miniature(
     rows = [f"{date},{line}" for date, line in zip(dates, lines[1:], strict=True)]
     table.write_text("\n".join([f"date,{lines[0]}", *rows]) + "\n")
     arguments = [
-        *("--tiny", "--no-progress", "--device", "cpu", "--n-steps", "12"),
+        *("--tiny", "--no-progress", "--device", "cpu", "--n-steps", "8"),
         *("--simulations-per-round", "500", "--output", str(tmp_path / "out")),
         *("--csv", str(table), "--columns", "a", "b", "c"),
         *conditioning,
