@@ -77,7 +77,7 @@ from jana_pymc.workflow import (
     verdict,
 )
 
-__version__ = "0.1.0"
+__version__ = "0.1.0.dev0"
 
 __all__ = [
     "AdjustmentSettings",

@@ -68,7 +68,7 @@ def unchecked_annotations() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def few_sets_to_pool() -> Iterator[None]:
-    """Every `fit` ends by learning the pool's weight, which few tests are about, from 300 sets."""
+    """Every `fit` ends by learning the pool's weight, which few tests are about: from few sets."""
     pooling = importlib.import_module("jana_pymc.refinement.pooling")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MOST_SETS", "FEWEST_SETS"):
@@ -87,7 +87,7 @@ def one_torch_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def torch_random_state() -> Iterator[None]:
-    """Weights begin the same whatever was tested before, and the state is left as it was."""
+    """Weights begin the same whatever was tested before."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         yield

@@ -8,4 +8,4 @@ PYTHON = Mode(linker="py", optimizer=None)
 """The graph as it was built."""
 
 REWRITTEN = Mode(linker="py", optimizer="fast_run").excluding("fusion")
-"""With all of PyTensor's rewrites and ours."""
+"""With PyTensor's rewrites, but for those that fuse operations, and ours."""

@@ -56,7 +56,7 @@ TORCH_ONLY = (
     "posterior",
     "joint",
 )
-OPTIONAL = ("blackjax", "jax", "joblib", "numpyro", "nutpie", "sklearn", "threadpoolctl", "zarr")
+OPTIONAL = ("joblib", "sklearn", "threadpoolctl")
 
 
 class Import(NamedTuple):

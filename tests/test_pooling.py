@@ -9,7 +9,7 @@ from scipy import stats
 
 import jana_pymc as jana
 from jana_pymc.refinement import pooling, psis, refine
-from jana_pymc.refinement.pooling import MOST_SETS, WEIGHTS, pool_scores
+from jana_pymc.refinement.pooling import FEWEST_SETS, MOST_SETS, WEIGHTS, pool_scores
 
 pytestmark = pytest.mark.arviz
 SHIFT, STRETCH = 0.5, 1.3
@@ -19,6 +19,7 @@ SHIFT, STRETCH = 0.5, 1.3
 def many_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as outside of tests."""
     monkeypatch.setattr(pooling, "MOST_SETS", MOST_SETS)
+    monkeypatch.setattr(pooling, "FEWEST_SETS", FEWEST_SETS)
 
 
 class Shifted(NormalLikelihood):

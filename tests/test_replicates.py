@@ -177,14 +177,6 @@ def random_likelihood(draws) -> VectorLikelihood:
     return network
 
 
-@pytest.fixture
-def torch_seed():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        yield
-
-
-@pytest.mark.usefixtures("torch_seed")
 def test_the_likelihood_of_draws_is_that_of_observations() -> None:
     network = random_likelihood(DRAWS)
     x, theta = torch.randn(6, 1, 8).double(), torch.randn(6, 2).double()
@@ -204,7 +196,6 @@ def test_the_likelihood_of_draws_is_that_of_observations() -> None:
         torch.testing.assert_close(ratio, of_other)
 
 
-@pytest.mark.usefixtures("torch_seed")
 def test_draws_have_the_density_that_they_are_given() -> None:
     network = random_likelihood(((2, 0), (1, 3)))
     network.distractors, network.distractor_part = (), None
@@ -217,7 +208,6 @@ def test_draws_have_the_density_that_they_are_given() -> None:
     assert across.abs().max() < 0.02
 
 
-@pytest.mark.usefixtures("torch_seed")
 def test_the_posterior_sees_draws_as_a_set() -> None:
     settings = PosteriorSettings(SetSummarySettings(n_summaries=4, hidden=(8,)), draws=DRAWS)
     network = PosteriorNetwork([None] * 8, [False] * 8, 2, 0, settings).double()

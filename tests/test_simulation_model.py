@@ -461,7 +461,11 @@ def test_wrong_output(simulator, error, match, vectorized):
         (lambda rng, n_obs: {"x": 1}, ValueError, "design returned x; expected dose"),
         (lambda rng, n_obs: {"dose": 1 / 0}, ValueError, r"design\(rng, n_obs=10\) raised ZeroDiv"),
         (lambda rng, n_obs: {"dose": 1.0}, ValueError, r"'dose'\], returned by design, has shape"),
-        (lambda rng, n_obs: {"dose": -rng.random(n_obs)}, ValueError, "500 values that are not"),
+        (
+            lambda rng, n_obs: {"dose": -rng.random(n_obs)},
+            ValueError,
+            r"outside the declared support .*: 500 in",
+        ),
         (lambda rng, n_obs: {"dose": np.full(n_obs, np.nan)}, ValueError, "as nan"),
     ],
 )
@@ -537,7 +541,7 @@ def test_proposals_that_do_not_fit():
 
 
 @pytest.mark.parametrize("design", ["simulatr", "", 3, True])
-def test_a_design_that_is_none_is_named(design, unchecked_annotations):
+def test_a_design_that_is_none_is_named(design):
     with pytest.raises(TypeError, match="expected a function design"):
         GenerativeModel(
             PRIOR,

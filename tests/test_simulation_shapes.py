@@ -202,6 +202,21 @@ def test_failed_vectors_are_counted():
     assert 60 < failures.n_failed < 160
 
 
+def test_counts_beyond_double_precision_are_failures():
+    def simulator(rng, n_obs):
+        return {"n": np.array([2.0**53, np.inf, 1e19])[rng.integers(3)] * np.ones(n_obs)}
+
+    with pm.Model() as prior:
+        pm.Normal("mu")
+    model = GenerativeModel(
+        prior, lambda rng, mu, n_obs: simulator(rng, n_obs), observables={"n": Count()}, n_obs=2
+    )
+    with pytest.warns(UserWarning, match=r"\(integers from 0\), as 1e\+19"):
+        simulations = model.simulate(60, random_seed=1, progressbar=False)
+    assert (simulations.dataset["n"].values == 2**53).all()
+    assert simulations.failures.n_failed == 60 - len(simulations)
+
+
 def test_count_is_declared_and_survives_json():
     assert Count().outside([0, 2**40, -1, 0.5, np.nan]).tolist() == [
         False,
@@ -220,7 +235,8 @@ def test_count_is_declared_and_survives_json():
     ("make", "error", "match"),
     [
         (lambda: Count(2.5), TypeError, "integer or None"),
-        (lambda: Count(0), ValueError, ">= 1"),
+        (lambda: Count(0), ValueError, r"1 to 2\*\*53"),
+        (lambda: Count(2**53 + 1), ValueError, r"1 to 2\*\*53"),
         (lambda: Continuous(shape=1.5), TypeError, "shape"),
         (lambda: Continuous(shape=(2, 0)), ValueError, "positive"),
         (lambda: Categorical(2, shape=(True,)), TypeError, "shape"),

@@ -22,7 +22,7 @@ from jana_pymc.architecture import NetworkSettings, build_network
 from jana_pymc.checks import check_count
 from jana_pymc.joint import JointNetwork
 from jana_pymc.pytensor import ScoreCorrection
-from jana_pymc.refinement import CANDIDATES, Refinement, warn_unreliable
+from jana_pymc.refinement import CANDIDATES, Refinement, log_likelihood_of, warn_unreliable
 from jana_pymc.refinement import refine as refined_draws
 from jana_pymc.simulation import (
     DataBatch,
@@ -389,10 +389,7 @@ class JointApproximator:
         sets, draws, _ = parameters.shape
         result = np.full((sets, draws, batch.observables.shape[1]), np.nan)
         for i, n in enumerate(batch.n_obs):
-            conditions = batch.conditions[i, :n] if batch.conditions.shape[-1] else None
-            result[i, :, :n] = self.likelihood.pointwise(
-                batch.observables[i, :n], parameters[i], conditions
-            )
+            result[i, :, :n] = log_likelihood_of(self, batch, i, parameters[i])
         return result
 
     def _predictive(

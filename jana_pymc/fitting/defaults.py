@@ -61,7 +61,8 @@ def default_settings(
     """Architecture that structure and dimensions of the data imply.
 
     Exchangeable observations of at most one continuous component, as reaction times and choices,
-    have `AutoregressiveLikelihood`, whose work is shared among observations. Sequences with
+    without counts and conditions, have `AutoregressiveLikelihood`, whose work is shared among
+    observations. Sequences with
     independent noise (``order=0``) have `TrajectoryLikelihood`, unless they have categories or
     conditions; those of few parameters and time points have one law of motion for all times. All
     others, counts, and short sequences of one length have `VectorLikelihood`; long sequences, those

@@ -68,7 +68,7 @@ def fit(
         Online, that many are made anew for each round.
     simulations : Simulations or SimulationStore, or a sequence of either, optional
         Train on these instead: from the prior, and from the proposal if there is one. Stores are
-        streamed from disk in shuffled chunks; their first chunk is for validation and scales.
+        streamed from disk in shuffled chunks but for the first, which is for validation and scales.
     online : bool
         Keep simulating while training: each round of simulations is seen about once. What is given
         or made first is for validation and scales.
@@ -126,10 +126,11 @@ def fit(
     joint.to(torch_device)
     batches = [to_batch(s, model.prior, torch_device) for s in sets]
     _check_unconstrained(batches[0])
-    if not online and training.n_steps * training.batch_size < len(batches[0]):
+    n_available = len((stores or sets)[0])
+    if not online and training.n_steps * training.batch_size < n_available:
         warn(
             f"n_steps={training.n_steps} of {training.batch_size} data sets are less than one pass "
-            f"over {len(batches[0])} simulations: the networks will be half-trained.",
+            f"over {n_available} simulations: the networks will be half-trained.",
         )
     n_validation = _n_validation(training, len(batches[0]))
     held_out, stored = _split(batches, n_validation)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from jana_pymc.importance import pareto_smooth
-from jana_pymc.refinement.proposals import Proposed, log_importance_ratios, log_likelihood_of
+from jana_pymc.refinement.proposals import Proposed, log_importance_ratios, total_log_likelihood
 from jana_pymc.simulation import DataBatch
 
 if TYPE_CHECKING:
@@ -58,9 +58,7 @@ def defend(
     both = np.concatenate([proposed.unconstrained, new], axis=1)
     log_q_new = approximator.posterior.log_prob_unconstrained(new, batch)
     parameters = approximator.prior.constrain(new)
-    log_likelihood_new = [
-        log_likelihood_of(approximator, batch, i, parameters[i]).sum(axis=-1) for i in range(n_sets)
-    ]
+    log_likelihood_new = total_log_likelihood(approximator, batch, parameters)
     log_prior = np.concatenate([proposed.log_prior, approximator.prior.log_prob(new)], axis=1)
     log_likelihood = np.concatenate([proposed.log_likelihood, log_likelihood_new], axis=1)
     log_q = np.concatenate([proposed.log_q, log_q_new], axis=1)

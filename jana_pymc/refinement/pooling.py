@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jana_pymc.importance import pareto_smooth
-from jana_pymc.refinement.proposals import log_likelihood_of, propose
+from jana_pymc.refinement.proposals import propose, total_log_likelihood
 from jana_pymc.simulation import Simulations
 
 if TYPE_CHECKING:
@@ -96,12 +96,7 @@ def pool_scores(
     unconstrained = approximator.prior.unconstrain(parameters)
     log_q = approximator.posterior.log_prob_unconstrained(unconstrained[:, None], batch)[:, 0]
     log_prior = approximator.prior.log_prob(unconstrained)
-    log_likelihood = np.array(
-        [
-            log_likelihood_of(approximator, batch, i, parameters[i : i + 1]).sum()
-            for i in range(len(batch))
-        ]
-    )
+    log_likelihood = total_log_likelihood(approximator, batch, parameters[:, None])[:, 0]
     ratios = propose(approximator, batch, DRAWS, random_seed=random_seed).log_ratios
     scores = [log_q.mean()]
     for weight in WEIGHTS[1:]:

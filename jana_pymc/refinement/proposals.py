@@ -70,12 +70,7 @@ def propose(
     unconstrained, log_q = approximator.posterior.sample_unconstrained(batch, draws, rng)
     parameters = approximator.prior.constrain(unconstrained)
     log_prior = approximator.prior.log_prob(unconstrained)
-    log_likelihood = np.stack(
-        [
-            log_likelihood_of(approximator, batch, i, parameters[i]).sum(axis=-1)
-            for i in range(len(batch))
-        ]
-    )
+    log_likelihood = total_log_likelihood(approximator, batch, parameters)
     ratios = log_importance_ratios(log_likelihood, log_prior, log_q)
     weights = pareto_smooth(pool_weight * ratios)
     return Proposed(unconstrained, log_q, log_prior, log_likelihood, weights, pool_weight)
@@ -102,6 +97,25 @@ def log_likelihood_of(
     known = batch.conditions[dataset, :n] if batch.conditions.shape[-1] else None
     observed = batch.observables[dataset, :n]
     return approximator.likelihood.pointwise(observed, parameters, known)
+
+
+def total_log_likelihood(
+    approximator: JointApproximator, batch: DataBatch, parameters: np.ndarray
+) -> np.ndarray:
+    """Log density of each data set under parameter vectors of its own, summed over observations.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    batch : DataBatch
+    parameters : ndarray, shape (sets, draws, size)
+
+    Returns
+    -------
+    ndarray, shape (sets, draws)
+    """
+    each = [log_likelihood_of(approximator, batch, i, row) for i, row in enumerate(parameters)]
+    return np.stack([pointwise.sum(axis=-1) for pointwise in each])
 
 
 def log_importance_ratios(

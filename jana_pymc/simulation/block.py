@@ -105,7 +105,8 @@ def run_block(job: Job, parameters: Arrays, seed: np.random.SeedSequence) -> Blo
     Raises
     ------
     TypeError, ValueError
-        If simulator or design do not return what was declared: that is no failure of a single set.
+        If the simulator does not return what was declared by name, or the design does not return
+        what was declared at all: that is no failure of a single set.
     """
     design_seed, simulator_seed, retry_seed = seed.spawn(3)
     n_sets = len(next(iter(parameters.values())))

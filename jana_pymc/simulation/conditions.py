@@ -57,8 +57,9 @@ def draw_conditions(
         wrong = ~np.isfinite(conditions[name]) | kind.outside(conditions[name])
         if wrong.any():
             raise ValueError(
-                f"conditions[{name!r}], returned by design, has {wrong.sum()} values that are not "
-                f"{kind.support}, as {conditions[name][wrong][0]:g}."
+                f"conditions[{name!r}], returned by design, has values that are not finite or "
+                f"outside the declared support ({kind.support}): {wrong.sum()} in {n_sets} data "
+                f"sets, as {conditions[name][wrong][0]:g}."
             )
         conditions[name] = compact(kind, conditions[name])
     return conditions

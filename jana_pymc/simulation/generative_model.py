@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from jana_pymc.checks import check_count
 from jana_pymc.simulation.block import Job
+from jana_pymc.simulation.conditions import sizes
 from jana_pymc.simulation.failures import Failure, FailureReport, SimulationError
 from jana_pymc.simulation.layout import ParameterLayout
 from jana_pymc.simulation.observables import Observable
@@ -143,11 +144,11 @@ class GenerativeModel:
             _check_proposal(self.layout, self.proposal.layout)
         if (design is None) != (not self.schema.conditions):
             raise ValueError("conditions and design belong together: give both, or neither.")
-        sizes = [] if structure == "vector" else ["n_obs"]
+        told = [*sizes(self.schema)]
         given = [] if self.design is None else list(self.schema.conditions)
-        _check_signature("simulator", simulator, [*self.layout.names, *given, *sizes])
+        _check_signature("simulator", simulator, [*self.layout.names, *given, *told])
         if self.design is not None:
-            _check_signature("design", self.design, sizes)
+            _check_signature("design", self.design, told)
 
     def __repr__(self) -> str:
         simulator = getattr(self.simulator, "__name__", type(self.simulator).__name__)
@@ -193,9 +194,10 @@ class GenerativeModel:
         Raises
         ------
         SimulationError
-            If none succeeded.
+            If none succeeded; after the first dozens of them, if all raised or had wrong shapes.
         TypeError, ValueError
-            If arguments are wrong, or the simulator returns other names than were declared.
+            If arguments are wrong, the simulator returns other names than were declared, or the
+            design raises or returns anything else.
 
         Warns
         -----
@@ -249,7 +251,8 @@ class GenerativeModel:
 
         A run that was cut short goes on with the chunk that it was at, and gives what an
         uninterrupted one would have; with a larger `n_simulations` a store grows. A chunk whose
-        folder was deleted is made again. Another prior is noticed, another simulator is not.
+        folder was deleted is made again. Another prior is noticed, another proposal or simulator is
+        not.
 
         Parameters
         ----------
@@ -275,8 +278,11 @@ class GenerativeModel:
         ------
         ImportError
             Without the extra ``zarr``.
-        ValueError
-            If the folder holds something else, or a store with other options.
+        TypeError, ValueError
+            If arguments are wrong, or the folder holds something else, as a store with other
+            options.
+        SimulationError
+            As for `simulate`, of each chunk.
         """
         whole = (int, np.integer)
         if not isinstance(random_seed, whole) or isinstance(random_seed, bool) or random_seed < 0:
@@ -420,6 +426,6 @@ def _check_signature(what: str, function: Any, arguments: list[str]) -> None:
         signature.bind(None, **dict.fromkeys(arguments))
     except TypeError as error:
         raise TypeError(
-            f"{what}{signature} cannot be called as {what}(rng, "
-            f"{', '.join(f'{name}=...' for name in arguments)}): {error}."
+            f"{what}{signature} cannot be called as "
+            f"{what}({', '.join(['rng', *(f'{name}=...' for name in arguments)])}): {error}."
         ) from error

@@ -11,6 +11,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+LARGEST_COUNT = 2**53
+"""Double precision holds all whole numbers up to it, and beyond only some."""
+
 
 @dataclass(frozen=True)
 class Continuous:
@@ -161,7 +164,7 @@ class Count:
     ----------
     upper : int or None
         The largest possible value, as the number of trials of a binomial count; None if there is
-        none.
+        none but 2⁵³, up to which double precision holds all whole numbers.
     shape : int or tuple of int
         Shape of the value; ``()``, the default, for a single count.
 
@@ -170,7 +173,7 @@ class Count:
     TypeError
         If the largest value is not an integer.
     ValueError
-        If it is smaller than one.
+        If it is smaller than one, or larger than 2⁵³.
 
     Examples
     --------
@@ -188,8 +191,8 @@ class Count:
             return
         if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
             raise TypeError(f"Count takes an integer or None for upper, got {number!r}.")
-        if number < 1:
-            raise ValueError(f"Count needs upper >= 1, got {number}.")
+        if not 1 <= number <= LARGEST_COUNT:
+            raise ValueError(f"Count needs upper of 1 to 2**53, got {number}.")
         object.__setattr__(self, "upper", int(number))
 
     @property
@@ -207,7 +210,7 @@ class Count:
     ) -> NDArray[np.bool_]:
         """Tell which values are finite, but no possible count; see :meth:`Continuous.outside`."""
         values = np.asarray(values, dtype=np.float64)
-        upper = np.inf if self.upper is None else self.upper
+        upper = self.upper or LARGEST_COUNT
         count = (values >= 0) & (values <= upper) & (values == np.floor(values))
         return ~count & np.isfinite(values)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jana_pymc.simulation.observables import Categorical, Count, Observable
+from jana_pymc.simulation.observables import LARGEST_COUNT, Categorical, Count, Observable
 
 
 def check_names(function: str, output: Any, declared: Iterable[str]) -> None:
@@ -29,7 +29,7 @@ def as_numbers(values: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any] | None
     """Return the values as an array, or None and what is wrong with them."""
     try:
         array = np.asarray(values)
-    except ValueError:
+    except (RuntimeError, TypeError, ValueError):  # a tensor with a gradient, say
         return None, "is no regular array"
     if array.dtype.kind not in "biuf":
         return None, f"has dtype {array.dtype}; expected real numbers"
@@ -39,7 +39,7 @@ def as_numbers(values: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any] | None
 
 
 def compact(kind: Observable, values: NDArray[Any]) -> NDArray[Any]:
-    """Keep categories and counts in the smallest integers that hold them, NaN becoming 0."""
+    """Keep categories and counts in integers, the smallest for their range; NaN becomes 0."""
     if isinstance(kind, Categorical):
         dtype = np.min_scalar_type(-kind.n_categories)
     elif isinstance(kind, Count):
@@ -47,5 +47,5 @@ def compact(kind: Observable, values: NDArray[Any]) -> NDArray[Any]:
     else:
         return values
     # Infinite and overlong values belong to failed sets, and have no meaning.
-    held = np.clip(np.nan_to_num(values), 0, np.iinfo(dtype).max)
+    held = np.clip(np.nan_to_num(values), 0, min(np.iinfo(dtype).max, LARGEST_COUNT))
     return held.astype(dtype, copy=False)

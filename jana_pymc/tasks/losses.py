@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from jana_pymc.approximators import JointApproximator
-from jana_pymc.refinement import log_importance_ratios, log_likelihood_of
+from jana_pymc.refinement import log_importance_ratios, total_log_likelihood
 from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.tasks.benchmark import Task
 
@@ -109,12 +109,7 @@ def losses(
     """
     batch = approximator.schema.batch(task.data(x))
     own_posterior = -approximator.posterior.log_prob(theta[:, None], batch)[:, 0]
-    own_likelihood = -np.array(
-        [
-            log_likelihood_of(approximator, batch, i, theta[i : i + 1]).sum()
-            for i in range(len(theta))
-        ]
-    )
+    own_likelihood = -total_log_likelihood(approximator, batch, theta[:, None])[:, 0]
     exact_posterior = exact_likelihood = None
     if task.log_likelihood_of is not None:
         log_likelihood = task.log_likelihood(x, theta)
