@@ -23,8 +23,6 @@ import jana_pymc as jana
 from conjugate import normal_mean
 from test_parallel import train
 
-pytestmark = pytest.mark.trains
-
 dist.init_process_group("gloo")
 approximator = train(int(sys.argv[2]), sys.argv[3])
 if dist.get_rank() == 0:
