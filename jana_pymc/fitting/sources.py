@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, Literal, TypeAlias
 
@@ -99,18 +99,10 @@ def streamed(
     """A round for each chunk on disk, in shuffled order."""
     rounds = [ChunkRounds(store, seed + i) for i, store in enumerate(stores)]
 
-    def get(number: int) -> tuple[Batch, Batch | None]:
-        batches = [to_batch(each.load(number), model.prior, device) for each in rounds]
-        return batches[0], batches[1] if len(batches) > 1 else None
+    def load(number: int) -> list[Batch]:
+        return [to_batch(each.load(number), model.prior, device) for each in rounds]
 
-    return SimulationRounds(
-        get,
-        batch_size=training.batch_size,
-        steps_per_round=max(1, rounds[0].n_simulations // training.batch_size),
-        n_obs=model.schema.n_obs,
-        seed=seed,
-        ordered=model.schema.structure != "exchangeable",
-    )
+    return _in_rounds(load, model, training, rounds[0].n_simulations, seed)
 
 
 def fingerprint(sets: Sequence[Simulations], n_streamed: int) -> str:
@@ -138,7 +130,7 @@ def simulated_online(
 ) -> SimulationRounds:
     """Rounds that are simulated in the background, each seen about once."""
 
-    def simulate(number: int) -> tuple[Batch, Batch | None]:
+    def simulate(number: int) -> list[Batch]:
         batches = []
         for i, source in enumerate(_sources(model)):
             rng = np.random.default_rng((seed, 10 + i, number))
@@ -157,10 +149,27 @@ def simulated_online(
                 )
                 raise
             batches.append(to_batch(made, model.prior, device))
-        return batches[0], batches[1] if len(batches) > 1 else None
+        return batches
+
+    return _in_rounds(simulate, model, training, n_simulations, seed)
+
+
+def _in_rounds(
+    get: Callable[[int], Sequence[Batch]],
+    model: GenerativeModel,
+    training: TrainingSettings,
+    n_simulations: int,
+    seed: int,
+) -> SimulationRounds:
+    """Rounds of so many simulations each, from the prior and from the proposal if there is one."""
+
+    def pair(number: int) -> tuple[Batch, Batch | None]:
+        prior, proposal = (*get(number), None)[:2]
+        assert prior is not None  # narrows the type
+        return prior, proposal
 
     return SimulationRounds(
-        simulate,
+        pair,
         batch_size=training.batch_size,
         steps_per_round=max(1, n_simulations // training.batch_size),
         n_obs=model.schema.n_obs,
