@@ -7,5 +7,8 @@ from pytensor.compile.mode import Mode
 PYTHON = Mode(linker="py", optimizer=None)
 """The graph as it was built."""
 
+SIMPLIFIED = Mode(linker="py", optimizer="fast_compile")
+"""With the simplest rewrites, where what they make of a gradient matters."""
+
 REWRITTEN = Mode(linker="py", optimizer="fast_run").excluding("fusion")
 """With PyTensor's rewrites, but for those that fuse operations, and ours."""

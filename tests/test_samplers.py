@@ -185,7 +185,7 @@ def fill_cache(backend: str, rows: np.ndarray) -> None:
 # Where JAX was imported before, it warns of every fork.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
-    ("backend", "starts"), [("lowering", ("spawn",)), ("op", ("fork", "forkserver"))]
+    ("backend", "starts"), [("lowering", ("spawn",)), ("op", ("fork", "forkserver", "spawn"))]
 )
 def test_chains_in_processes_give_the_same_draws_however_they_start(
     backend: str, starts: tuple[str, ...], rows
