@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import arviz as az
 import numpy as np
@@ -39,6 +40,10 @@ class ImportanceWeights:
     pareto_k: np.ndarray
     log_mean: np.ndarray
     standard_error: np.ndarray
+
+    def __getitem__(self, index: Any) -> ImportanceWeights:
+        """Weights of some of the proposals, by an index along their axes."""
+        return ImportanceWeights(*(getattr(self, f)[index] for f in self.__dataclass_fields__))
 
     @property
     def draws(self) -> int:

@@ -43,6 +43,26 @@ def test_proposals_with_light_tails_are_defended() -> None:
     )
 
 
+def test_the_defence_of_one_data_set_leaves_the_others_as_they_are() -> None:
+    class OneNarrow(NormalPosterior):
+        def moments(self, batch):
+            mean, sd = super().moments(batch)
+            return mean, np.where(batch.n_obs == 9, 0.3, 1.2) * sd
+
+    pair = ExactPair(OneNarrow())
+    data = data_sets(6, 9, 12)
+    together = psis(pair, pair.schema.batch(data), 2_000, random_seed=1)
+    alone = psis(pair, pair.schema.batch(data[:1]), 2_000, random_seed=1)
+    assert together.effective_share[[0, 2]] == pytest.approx(alone.effective_share[0], rel=0.02)
+    for draws, each in zip(together.unconstrained[..., 0], data, strict=True):
+        mean, sd = exact_posterior(each["x"])
+        assert draws.mean() == pytest.approx(mean, abs=0.08 * sd)
+        assert draws.std() == pytest.approx(sd, rel=0.06)
+    batch = pair.schema.batch(data)
+    expected = pair.posterior.log_prob_unconstrained(together.unconstrained, batch)
+    np.testing.assert_allclose(together.log_q, expected)
+
+
 def test_auto_climbs_only_where_it_must() -> None:
     # The posterior of the second data set is far too narrow and beside the point.
     class OneWrong(NormalPosterior):
@@ -90,6 +110,11 @@ def approximator() -> jana.JointApproximator:
         random_seed=1,
         progressbar=False,
     )
+
+
+def test_chains_of_one_draw(approximator) -> None:
+    drawn = approximator.sample(data_sets(10), draws=1, chains=1, refine="nuts", random_seed=1)
+    assert np.isfinite(to_groups(drawn)["posterior"]["mu"]).all()
 
 
 def test_sample_refines(approximator) -> None:

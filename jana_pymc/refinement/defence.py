@@ -36,7 +36,7 @@ def defend(
     Returns
     -------
     Proposed
-        With a fourth as many draws more. Those have no weight for data sets whose k̂ was low.
+        With a fourth as many draws more.
 
     References
     ----------
@@ -68,8 +68,6 @@ def defend(
     a = proposed.pool_weight
     pooled = a * (log_likelihood + log_prior) + ((1.0 - a) * log_q if a < 1.0 else 0.0)
     ratios = log_importance_ratios(pooled, 0.0, mixture)
-    good = proposed.weights.pareto_k <= proposed.weights.threshold
-    ratios[good, :n], ratios[good, n:] = a * proposed.log_ratios[good], -np.inf
     return Proposed(both, log_q, log_prior, log_likelihood, pareto_smooth(ratios), a)
 
 

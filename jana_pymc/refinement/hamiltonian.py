@@ -64,7 +64,8 @@ def nuts(
         raise ValueError(f"{draws} draws cannot be laid out as {chains} chains of equal length.")
     datasets = np.arange(len(batch)) if datasets is None else np.asarray(datasets, dtype=int)
     unconstrained, log_q = starts.unconstrained.copy(), starts.log_q.copy()
-    method, divergences = starts.method.astype("<U4"), starts.divergences.copy()
+    method = np.where(np.isin(np.arange(len(batch)), datasets), "nuts", starts.method)
+    divergences = starts.divergences.copy()
     if len(datasets):
         sampler = _Sampler(approximator, batch[datasets[:1]])
         for i in datasets:
@@ -72,7 +73,6 @@ def nuts(
                 batch[np.array([i])], starts.unconstrained[i], chains=chains, tune=tune, rng=rng
             )
             unconstrained[i] = drawn
-            method[i] = "nuts"
         drawn = approximator.prior.constrain(unconstrained[datasets])
         support = prior_support(approximator.prior)
         leaning_sets = [
@@ -179,7 +179,8 @@ class _Sampler:
         }
         ends = dict(zip(sizes, np.cumsum(list(sizes.values())), strict=True))
         order = [range(ends[v.name] - sizes[v.name], ends[v.name]) for v in self.step.vars]
-        covariance = np.atleast_2d(np.cov(starts.T))
+        alone = len(starts) == 1  # from which no covariance is known
+        covariance = np.eye(starts.shape[1]) if alone else np.atleast_2d(np.cov(starts.T))
         # Resampled draws may repeat few points; a ridge keeps the metric positive definite.
         covariance += np.eye(len(covariance)) * (1e-3 * np.diag(covariance).mean() + 1e-10)
         index = np.concatenate([np.asarray(r, dtype=int) for r in order])

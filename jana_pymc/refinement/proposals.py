@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +35,11 @@ class Proposed:
     log_likelihood: np.ndarray
     weights: ImportanceWeights
     pool_weight: float = 1.0
+
+    def __getitem__(self, datasets: np.ndarray) -> Proposed:
+        """Some of the data sets, by an array of positions or a mask."""
+        fields = ("unconstrained", "log_q", "log_prior", "log_likelihood", "weights")
+        return replace(self, **{name: getattr(self, name)[datasets] for name in fields})
 
     @property
     def log_ratios(self) -> np.ndarray:

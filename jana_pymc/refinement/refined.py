@@ -20,9 +20,10 @@ class RefinedDraws:
     method : ndarray of str, shape (sets,)
         "none", "pooled", "psis" or "nuts": what each data set got.
     pareto_k : ndarray, shape (sets,)
-        Of the amortized draws as proposals for what they were refined to; NaN if not computed.
+        Of the weights: of amortized draws as proposals for what they were refined to or, where
+        that is too high, of these and draws with heavier tails. NaN if not computed.
     effective_share : ndarray, shape (sets,)
-        Effective draws among the amortized ones, as a share; NaN if not computed.
+        Effective draws among all that were weighed, as a share; NaN if not computed.
     divergences : ndarray of int, shape (sets,)
         Of NUTS; zero for others.
     """
@@ -36,6 +37,10 @@ class RefinedDraws:
 
     def __len__(self) -> int:
         return len(self.method)
+
+    def __getitem__(self, datasets: np.ndarray) -> RefinedDraws:
+        """Some of the data sets, by an array of positions."""
+        return RefinedDraws(**{f: getattr(self, f)[datasets] for f in self.__dataclass_fields__})
 
 
 def concatenate(parts: list[RefinedDraws]) -> RefinedDraws:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.refinement.defence import defend
-from jana_pymc.refinement.proposals import propose
+from jana_pymc.refinement.proposals import Proposed, propose
 from jana_pymc.refinement.refined import RefinedDraws, concatenate
 from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.warning import warn
@@ -60,21 +60,31 @@ def psis(
         proposed = propose(
             approximator, batch[part], CANDIDATES * draws, pool_weight, random_seed=rng
         )
-        if (proposed.weights.pareto_k > proposed.weights.threshold).any():
-            proposed = defend(approximator, batch[part], proposed, rng)
-        weights = proposed.weights
-        kept = weights.resample(draws, rng)
-        refined.append(
-            RefinedDraws(
-                unconstrained=np.take_along_axis(proposed.unconstrained, kept[..., None], 1),
-                log_q=np.take_along_axis(proposed.log_q, kept, 1),
-                method=np.full(len(kept), "psis" if pool_weight == 1.0 else "pooled"),
-                pareto_k=weights.pareto_k,
-                effective_share=weights.effective_draws / weights.draws,
-                divergences=np.zeros(len(kept), dtype=int),
-            )
+        light = proposed.weights.pareto_k > proposed.weights.threshold
+        if not light.any():
+            refined.append(_resampled(proposed, draws, rng))
+            continue
+        defended = defend(approximator, batch[part][light], proposed[light], rng)
+        both = concatenate(
+            [_resampled(proposed[~light], draws, rng), _resampled(defended, draws, rng)]
         )
+        order = np.argsort(light, kind="stable")  # in which both are: those without defence first
+        refined.append(both[np.argsort(order)])
     return concatenate(refined)
+
+
+def _resampled(proposed: Proposed, draws: int, rng: np.random.Generator) -> RefinedDraws:
+    """So many of the proposed draws, by their weights."""
+    weights = proposed.weights
+    kept = weights.resample(draws, rng)
+    return RefinedDraws(
+        unconstrained=np.take_along_axis(proposed.unconstrained, kept[..., None], 1),
+        log_q=np.take_along_axis(proposed.log_q, kept, 1),
+        method=np.full(len(kept), "psis" if proposed.pool_weight == 1.0 else "pooled"),
+        pareto_k=weights.pareto_k,
+        effective_share=weights.effective_draws / weights.draws,
+        divergences=np.zeros(len(kept), dtype=int),
+    )
 
 
 def warn_unreliable(pareto_k: np.ndarray, draws: int, advice: str) -> None:

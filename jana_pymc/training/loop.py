@@ -139,13 +139,14 @@ def train(
             done = step + 1
             bar.update(task, completed=done)
             is_last = done == settings.n_steps
-            if done % look_every == 0 or is_last:
+            validates = done % settings.validate_every == 0 or is_last
+            if done % look_every == 0 or validates:
                 left_out = int(learn.left_out)
                 if left_out >= min(MAX_LEFT_OUT, settings.validate_every):
                     raise _not_finite(
                         left_out, dict(zip(halves, learn.losses.tolist(), strict=True)), done
                     )
-            if done % settings.validate_every and not is_last:
+            if not validates:
                 continue
             parallel.average([learn.totals])
             means = learn.totals / max(1, done - last_validation - left_out)
