@@ -3,7 +3,8 @@
 Experiment 1 of the paper (Figures 7 to 16), and the benchmark of Lueckmann et al. (2021). Each task
 trains once in the benchmark's definition, to which the reference posteriors belong, and once in the
 paper's, for calibration and losses; where they are the same model, once in all. What is finished is
-kept: run it again after an interruption.
+kept: run it again after an interruption. Each random seed has a folder of its own in the output,
+and so has a quick look.
 
     python examples/experiment1_benchmarks.py --reference-dir DIR --output DIR
 """
@@ -11,7 +12,7 @@ kept: run it again after an interruption.
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,26 @@ from rich.console import Console
 from rich.table import Table
 
 from jana_pymc.tasks import TASKS
-from jana_pymc.tasks.experiment import BOTH, QUICK, Protocol, run_task
+from jana_pymc.tasks.experiment import BOTH, QUICK, Protocol, prepare_task
+from jana_pymc.tasks.scores import write_json
 
 # The tables are wide; without a terminal, rich would cut them to 80 columns.
 WIDTH = 150
 console = Console() if Console().is_terminal else Console(width=WIDTH)
 
 
-def run(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Scores of each task."""
-    results = {}
-    for name in arguments.tasks:
-        console.rule(name)
-        results[name] = run_task(
+def folder_of(arguments: argparse.Namespace) -> Path:
+    """Where runs with these options are: others have other networks."""
+    quick = "_quick" if arguments.quick else ""
+    return arguments.output / f"seed{arguments.random_seed}{quick}"
+
+
+def prepare(arguments: argparse.Namespace, name: str) -> Callable[[], dict[str, Any]]:
+    """The run of one task; what is wrong with it is told before any task is trained."""
+    try:
+        return prepare_task(
             name,
-            arguments.output / name,
+            folder_of(arguments) / name,
             definition=BOTH,
             reference=arguments.reference_dir / f"{name}.npz",
             protocol=QUICK if arguments.quick else Protocol(),
@@ -43,6 +49,17 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
             progressbar=not arguments.no_progress,
             report=console.print,
         )
+    except (ValueError, OSError, ImportError) as error:
+        raise SystemExit(f"{name}: {error}") from error
+
+
+def run(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Scores of each task."""
+    prepared = {name: prepare(arguments, name) for name in arguments.tasks}
+    results = {}
+    for name, scores in prepared.items():
+        console.rule(name)
+        results[name] = scores()
         console.print(score_table(results))
     return results
 
@@ -75,12 +92,16 @@ def calibration_table(results: dict[str, dict[str, Any]]) -> Table:
         table.add_row(
             name,
             *(_verdict(scores[key]) for key in ("sbc", "jsbc")),
-            "  ".join(f"{half['loss']:.3f}" for half in halves),
+            "  ".join(_number(half["loss"], "not finite") for half in halves),
             "  ".join(_excess(half) for half in halves),
-            "  ".join("–" if h["paper"] is None else f"{h['paper']:.3f}" for h in halves),
+            "  ".join(_number(half["paper"], "–") for half in halves),
             "  ".join(f"{loss:.3f}" for loss in published_scores.LOSSES[name]),
         )
     return table
+
+
+def _number(value: float | None, otherwise: str) -> str:
+    return otherwise if value is None else f"{value:.3f}"
 
 
 def _coloured(score: float, of_all: float, amortized: float) -> str:
@@ -101,7 +122,7 @@ def _verdict(components: dict[str, dict[str, Any]]) -> str:
     return f"[red]outside: {', '.join(outside)}[/red]" if outside else "[green]inside[/green]"
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -117,11 +138,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--random-seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2, help="processes for scoring")
     parser.add_argument("--no-progress", action="store_true", help="no progress bars")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(argv)
     absent = [
         name for name in arguments.tasks if not (arguments.reference_dir / f"{name}.npz").is_file()
     ]
@@ -130,8 +151,8 @@ def main() -> None:
     results = run(arguments)
     console.print(score_table(results))
     console.print(calibration_table(results))
-    path = arguments.output / f"scores_seed{arguments.random_seed}.json"
-    path.write_text(json.dumps(results, indent=2))
+    path = folder_of(arguments) / "scores.json"
+    write_json(path, results)
     console.print(f"written to {path}")
 
 

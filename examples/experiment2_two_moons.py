@@ -32,6 +32,7 @@ from two_moons_peers import NEURAL, available, posterior_draws
 import jana_pymc as jana
 from jana_pymc.fitting.defaults import default_settings, default_training
 from jana_pymc.tasks.mmd import maximum_mean_discrepancy as mmd
+from jana_pymc.tasks.scores import write_json
 from jana_pymc.tasks.two_moons import DEFINITIONS, sample_posterior, simulator, two_moons
 
 BUDGETS = (2_000, 6_000, 10_000)
@@ -129,32 +130,28 @@ def repetition(model: jana.GenerativeModel, budget: int, seed: int, path: Path) 
         "defaults": settings,
     }
     _write_draws(path, {"reference": reference, **theta}, {"reference": predicted, **predictive})
-    _write(path, result)
+    write_json(path, result)
     return result
 
 
 def peer(method: str, budgets: list[int], seed: int, path: Path) -> dict[str, dict[str, float]]:
     """MMD of another package's posterior draws, and its seconds, at each budget; from the file."""
-    if (done := _finished(path)) is not None:
+    done = _finished(path) or {}
+    if all(str(budget) in done for budget in budgets):
         return done
+    # All budgets are of one run; those that the file has are made with the others again.
+    wanted = sorted({*map(int, done), *budgets})
     result: dict[str, dict[str, float]] = {}
-    for budget, theta, seconds in posterior_draws(method, simulate, OBSERVED, budgets, DRAWS, seed):
+    for budget, theta, seconds in posterior_draws(method, simulate, OBSERVED, wanted, DRAWS, seed):
         reference = exact_draws(np.random.default_rng((seed, budget)))
         result[str(budget)] = {"posterior": mmd(theta, reference), "seconds": seconds}
         _write_draws(path.with_stem(f"{path.stem}_at_{budget}"), {f"{method}, live": theta}, {})
-    _write(path, result)
+    write_json(path, result)
     return result
 
 
 def _finished(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
-
-
-def _write(path: Path, result: dict) -> None:
-    """All of the file, or none of it."""
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(result, indent=2))
-    temporary.replace(path)
 
 
 def _write_draws(path: Path, theta: dict[str, np.ndarray], x: dict[str, np.ndarray]) -> None:
@@ -303,7 +300,7 @@ def main(argv: list[str] | None = None) -> None:
         plot_draws(folder, kind, budgets).savefig(folder / f"draws_{kind}.png", dpi=150)
     console.print(table_of_seconds(budgets, seconds))
     plot_mmd(scores, budgets).savefig(folder / "mmd.png", dpi=150)
-    _write(
+    write_json(
         folder / "scores.json",
         {
             "budgets": budgets,

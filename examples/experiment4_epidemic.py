@@ -5,37 +5,39 @@ Covid-19 in Germany, and asks whether the likelihood simulates like the simulato
 22), whether both networks are calibrated, alone (SBC) and together (JSBC), which surrogates the
 posterior finds implausible, and whether data from another process are told apart.
 
-    python examples/experiment4_epidemic.py --output epidemic --quick    # a look, on two cores
+    python examples/experiment4_epidemic.py --output look --quick        # a look, on two cores
     python examples/experiment4_epidemic.py --output epidemic            # full size, for a GPU
-    python examples/experiment4_epidemic.py --output epidemic --batch-size 512 --workers 15 \
+    python examples/experiment4_epidemic.py --output minutes --batch-size 512 --workers 15 \
         --simulations-per-round 128000 --n-steps 11000                   # five minutes of an H200
     python examples/experiment4_epidemic.py --output paper --posterior towers \
         --likelihood recurrent                                           # the paper's networks
-    python examples/experiment4_epidemic.py --output epidemic --csv FILE.csv
     python examples/experiment4_epidemic.py --output repeated --original-conditioning
+    python examples/experiment4_epidemic.py --output reports --csv FILE.csv \
+        --approximator epidemic/epidemic.safetensors                     # networks of before
 
 The likelihood is one of whole reports given parameters alone: nothing is standardised by the data
 that are to be predicted. With ``--original-conditioning`` it is, as in the paper: series are
 standardised by their own mean and standard deviation, which the networks are told, and surrogates
 are drawn with those of simulated epidemics. That repeats the paper's figures; it is no p(x | θ).
 The paper's networks (Appendix D.4) take far longer to train than the default ones. Trained networks
-stay in the folder and are used by the next run; a run that was cut short goes on.
+stay in the folder, beside a record of the options that they were trained with. The next run uses
+them: it takes these options where it is given none, and refuses others. A run that was cut short
+goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ddm_stopwatch import Stopwatch
-from epidemic_networks import LIKELIHOODS, POSTERIORS, network, training
+from epidemic_networks import LIKELIHOODS, POSTERIORS, network
+from epidemic_options import DEFAULTS, networks_of, resolve, settings_of, write_record
 from epidemic_scores import (
     EnergyDistance,
     energy_distance,
@@ -57,6 +59,7 @@ from jana_pymc.tasks.epidemic import (
     load_reports,
     standardized_reports,
 )
+from jana_pymc.tasks.scores import write_json
 
 DAYS = 81
 FAILED_IN_PAPER = ("phi_I", "phi_R", "phi_D", "sigma_I", "sigma_R", "sigma_D", "L_D")
@@ -74,33 +77,49 @@ def sizes(arguments: argparse.Namespace) -> dict[str, int]:
     return {"runs": 1000, "thetas": 10, "sets": 1000, "draws": 100, "held_out": 2000, "null": 2000}
 
 
+def read(path: Path, model: jana.GenerativeModel, device: str) -> jana.JointApproximator:
+    """Networks of an earlier run, which must be of data like the model's."""
+    console.print(f"networks are read from {path}")
+    try:
+        approximator = jana.load(path, model, device=device)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"{path}: {error}") from error
+    if approximator.schema != model.schema:
+        raise SystemExit(
+            f"{path} holds networks of other data than these options make: "
+            f"{approximator.schema}, not {model.schema}. Was --original-conditioning forgotten, or "
+            "not meant?"
+        )
+    return approximator
+
+
 def train(
     model: jana.GenerativeModel, arguments: argparse.Namespace, watch: Stopwatch
 ) -> jana.JointApproximator:
     """Train, or load what an earlier run has trained."""
-    path = arguments.approximator or arguments.output / "epidemic.safetensors"
+    path = networks_of(arguments)
     if path.exists():
-        console.print(f"networks are read from {path}")
-        return jana.load(path, model, device=arguments.device)
+        return read(path, model, arguments.device)
+    # A folder that cannot be made is found out before the training.
+    path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = arguments.output / "checkpoint.safetensors"
-    settings = training(quick=arguments.quick, n_steps=arguments.n_steps)
-    if arguments.batch_size is not None:
-        settings = replace(settings, batch_size=arguments.batch_size)
     with watch("training"), _workers(arguments.workers) as executor:
         approximator = jana.fit(
             model,
             n_simulations=arguments.simulations_per_round,
             online=True,
             network=network(arguments.posterior, arguments.likelihood, quick=arguments.quick),
-            training=settings,
+            training=settings_of(arguments),
             executor=executor,
             device=arguments.device,
             random_seed=arguments.random_seed,
             checkpoint=checkpoint,
             progressbar=not arguments.no_progress,
         )
-    checkpoint.unlink()
+    # The record first: networks without one are taken for saved by hand.
+    write_record(arguments)
     approximator.save(path)
+    checkpoint.unlink()
     plot_history(approximator.history).savefig(arguments.output / "training.png", dpi=150)
     return approximator
 
@@ -158,8 +177,7 @@ def compare_runs(
                 random_seed=rng,
                 progressbar=False,
             )
-            theirs, ours = (reported(each) for each in (simulated, critic.surrogate))
-            kept = ours[~critic.implausible]
+            theirs, ours, kept = map(reported, (simulated, critic.surrogate, critic.plausible))
             distances["energy"].append(energy_distance(ours, theirs, rng))
             distances["energy_log"].append(energy_distance(ours, theirs, rng, logarithms=True))
             distances["energy_of_plausible"].append(
@@ -242,7 +260,11 @@ def tell_apart(
         sets = [{key: value[i] for key, value in data.items()} for i in range(n)]
         with watch(f"misspecification, {name}"):
             result = jana.detect_misspecification(
-                approximator, sets, simulations=null, random_seed=rng
+                approximator,
+                sets,
+                simulations=null,
+                random_seed=rng,
+                progressbar=not arguments.no_progress,
             )
         shares[name] = {
             "outliers": float(result.outliers.mean()),
@@ -342,10 +364,15 @@ def report(scores: dict[str, Any], arguments: argparse.Namespace, watch: Stopwat
     console.print(f"energy distance over the median among simulations: {ratios}", highlight=False)
     if arguments.quick:
         console.print(
-            "This is a look around: small networks and a few minutes of training. Calibration on "
-            f"{n} data sets sees coarse faults only, and 2 of 34 parameters leave a 95 % band by "
-            "chance. Where noise is a percent of the reports, surrogates of such a likelihood are "
-            "wider than the simulator's. The paper's networks train for 100,000 steps on a GPU.",
+            f"Calibration on {n} data sets sees coarse faults only, and 2 of 34 parameters leave a "
+            "95 % band by chance.",
+            highlight=False,
+        )
+    if arguments.look_around:
+        console.print(
+            "This is a look around: small networks and a few minutes of training. Where noise is a "
+            "percent of the reports, surrogates of such a likelihood are wider than the "
+            "simulator's. The paper's networks train for 100,000 steps on a GPU.",
             highlight=False,
         )
     for stage, seconds in watch.seconds.items():
@@ -364,30 +391,46 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
+    # The networks' record, if there is one, completes what is left out.
+    option = {"default": argparse.SUPPRESS}
     parser.add_argument("--output", type=Path, default=Path("output/experiment4"))
-    parser.add_argument("--quick", action="store_true", help="small networks, fewer data sets")
+    parser.add_argument(
+        "--quick", **option, action="store_true", help="small networks, fewer data sets"
+    )
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--random-seed", type=int, default=1)
+    parser.add_argument(
+        "--random-seed", **option, type=int, help=f"by default {DEFAULTS['random_seed']}"
+    )
     parser.add_argument(
         "--posterior",
+        **option,
         choices=list(POSTERIORS),
         help="its network: by default flat, or towers with --original-conditioning",
     )
     parser.add_argument(
         "--likelihood",
+        **option,
         choices=list(LIKELIHOODS),
         help="its network: by default independent, or recurrent with --original-conditioning",
     )
     parser.add_argument(
         "--original-conditioning",
+        **option,
         action="store_true",
         help="series standardised by their own mean and sd, which the networks are told",
     )
-    parser.add_argument("--n-steps", type=positive, help="steps of training")
-    parser.add_argument("--batch-size", type=positive, help="epidemics a step")
-    parser.add_argument("--simulations-per-round", type=positive, default=16_000)
+    parser.add_argument("--n-steps", **option, type=positive, help="steps of training")
+    parser.add_argument("--batch-size", **option, type=positive, help="epidemics a step")
+    parser.add_argument(
+        "--simulations-per-round",
+        **option,
+        type=positive,
+        help=f"by default {DEFAULTS['simulations_per_round']}",
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes that simulate")
-    parser.add_argument("--original", action="store_true", help="the authors' program's errors too")
+    parser.add_argument(
+        "--original", **option, action="store_true", help="the authors' program's errors too"
+    )
     parser.add_argument("--approximator", type=Path, help="trained networks, read or written")
     parser.add_argument("--device", default="auto", help="where the networks train")
     parser.add_argument("--no-progress", action="store_true", help="no progress bars")
@@ -398,10 +441,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--end", help="last day to take")
     parser.add_argument("--cumulative", action="store_true", help="the file has running totals")
     arguments = parser.parse_args(argv)
-    arguments.quick |= arguments.tiny
-    papers = arguments.original_conditioning
-    arguments.posterior = arguments.posterior or ("towers" if papers else "flat")
-    arguments.likelihood = arguments.likelihood or ("recurrent" if papers else "independent")
+    if arguments.tiny:
+        arguments.quick = True
+    resolve(arguments)
     return arguments
 
 
@@ -420,9 +462,7 @@ def main(argv: list[str] | None = None) -> None:
     for stage in (hold_out, compare_runs, calibrate, tell_apart):
         scores |= stage(approximator, arguments, watch)
         scores["seconds"] = watch.seconds
-        (arguments.output / "scores.json").write_text(
-            json.dumps(scores, indent=2, default=lambda value: value.item())
-        )
+        write_json(arguments.output / "scores.json", scores)
     report(scores, arguments, watch)
 
 

@@ -57,8 +57,10 @@ def posterior_draws(
     seconds : float
         Since the beginning, the draws included.
     """
-    run = _abc_smc if method == "ABC-SMC" else _sequential
-    yield from run(method, simulate, observed, budgets, draws, seed)
+    if method == "ABC-SMC":
+        yield from _abc_smc(simulate, observed, budgets, draws, seed)
+    else:
+        yield from _sequential(method, simulate, observed, budgets, draws, seed)
 
 
 def _sequential(
@@ -98,7 +100,6 @@ def _sequential(
 
 
 def _abc_smc(
-    method: str,
     simulate: Simulate,
     observed: np.ndarray,
     budgets: list[int],

@@ -1,13 +1,15 @@
-"""Checks of numbers that users pass as settings."""
+"""Checks of numbers and words that users pass as settings."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 
-def check_count(name: str, value: Any, least: int = 1, why: str = "") -> int:
+def check_count(name: str, value: Any, least: int = 1, why: str = "", *, other: str = "") -> int:
     """Ask for an integer that is large enough.
 
     Parameters
@@ -18,6 +20,8 @@ def check_count(name: str, value: Any, least: int = 1, why: str = "") -> int:
     least : int
     why : str
         What fewer would not suffice for.
+    other : str
+        What else the argument may be, for the message.
 
     Returns
     -------
@@ -39,13 +43,54 @@ def check_count(name: str, value: Any, least: int = 1, why: str = "") -> int:
     ValueError: draws=0: expected at least 1.
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}={value!r}: expected an integer.")
+        raise TypeError(f"{name}={value!r}: expected an integer{_or(other)}.")
     if value < least:
-        raise ValueError(f"{name}={value}: expected at least {least}{why and ' ' + why}.")
+        raise ValueError(
+            f"{name}={value}: expected at least {least}{why and ' ' + why}{_or(other)}."
+        )
     return int(value)
 
 
-def check_share(name: str, value: Any, *, zero: bool = False, one: bool = False) -> None:
+def check_number(name: str, value: Any, *, zero: bool = False) -> float:
+    """Ask for a finite number above 0.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the message.
+    value : object
+    zero : bool
+        Whether 0 itself is allowed.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError
+        If it is no real number (a boolean is none).
+    ValueError
+        If it is below, infinite or NaN.
+
+    Examples
+    --------
+    >>> check_number("learning_rate", -1.0)
+    Traceback (most recent call last):
+    ValueError: learning_rate=-1.0: expected a positive number.
+    """
+    if not _is_real(value):
+        raise TypeError(f"{name}={value!r}: expected a number.")
+    if not (0 < value < math.inf or (zero and value == 0)):
+        raise ValueError(
+            f"{name}={value}: expected {'0 or more' if zero else 'a positive number'}."
+        )
+    return float(value)
+
+
+def check_share(
+    name: str, value: Any, *, zero: bool = False, one: bool = False, other: str = ""
+) -> float:
     """Ask for a number between 0 and 1.
 
     Parameters
@@ -55,6 +100,12 @@ def check_share(name: str, value: Any, *, zero: bool = False, one: bool = False)
     value : object
     zero, one : bool
         Whether 0 and 1 themselves are allowed.
+    other : str
+        What else the argument may be, for the message.
+
+    Returns
+    -------
+    float
 
     Raises
     ------
@@ -69,8 +120,44 @@ def check_share(name: str, value: Any, *, zero: bool = False, one: bool = False)
     Traceback (most recent call last):
     ValueError: level=1.5: expected a number above 0 and below 1.
     """
-    low, high = ("from 0" if zero else "above 0"), ("up to 1" if one else "below 1")
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        raise TypeError(f"{name}={value!r}: expected a number {low} and {high}.")
+    ends = f"{'from 0' if zero else 'above 0'} and {'up to 1' if one else 'below 1'}"
+    if not _is_real(value):
+        raise TypeError(f"{name}={value!r}: expected a number {ends}{_or(other)}.")
     if not (0 < value < 1 or (zero and value == 0) or (one and value == 1)):
-        raise ValueError(f"{name}={value}: expected a number {low} and {high}.")
+        raise ValueError(f"{name}={value}: expected a number {ends}{_or(other)}.")
+    return float(value)
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Ask for one of a few words.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the message.
+    value : object
+    choices : sequence of str
+
+    Raises
+    ------
+    ValueError
+        If it is none of them.
+
+    Examples
+    --------
+    >>> check_choice("optimizer", "sgd", ("adam", "adamw"))
+    Traceback (most recent call last):
+    ValueError: optimizer='sgd' is not 'adam' or 'adamw'.
+    """
+    if not isinstance(value, str) or value not in choices:  # an array would compare by element
+        first = ", ".join(map(repr, choices[:-1]))
+        raise ValueError(f"{name}={value!r} is not {first} or {choices[-1]!r}.")
+
+
+def _is_real(value: Any) -> bool:
+    reals = (int, float, np.integer, np.floating)
+    return isinstance(value, reals) and not isinstance(value, bool)
+
+
+def _or(other: str) -> str:
+    return other and f", or {other}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from jana_pymc.simulation import SimulationError
 from jana_pymc.storage import StorageError
 from jana_pymc.tasks import TASKS
-from jana_pymc.tasks.experiment import QUICK, Protocol, run_task
+from jana_pymc.tasks.experiment import QUICK, Protocol, prepare_task
+from jana_pymc.training import TrainingError
 
 SUMMARY = "Train on a benchmark task, check its calibration, and score it against references."
 
@@ -29,17 +31,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; wrong arguments and files end the process with a message and status 2, an interruption
-        with 130.
+        0; wrong arguments and files end the process with a message and status 2, simulations or
+        trainings that fail with 1, an interruption with 130.
     """
     parser, task_parser = _parsers()
     given = parser.parse_args(arguments)
     console = Console()
+    try:
+        run = _checked(given, console, task_parser)
+        scores = run()
+    except KeyboardInterrupt:
+        task_parser.exit(130, "\ninterrupted; the same command goes on from here\n")
+    except (OSError, StorageError) as error:
+        task_parser.exit(2, f"{task_parser.prog}: error: {error}\n")
+    except (SimulationError, TrainingError) as error:
+        task_parser.exit(1, f"{task_parser.prog}: the run failed: {error}\n")
+    console.print(summary(scores))
+    console.print(f"written to {given.output}", highlight=False, markup=False)
+    return 0
+
+
+def _checked(
+    given: argparse.Namespace, console: Console, parser: argparse.ArgumentParser
+) -> Callable[[], dict[str, Any]]:
+    """The run that was asked for; later, a ValueError is no fault of the arguments."""
     protocol = QUICK if given.quick else Protocol()
     try:
         if given.n_simulations is not None:
             protocol = replace(protocol, n_simulations=given.n_simulations)
-        scores = run_task(
+        return prepare_task(
             given.name,
             given.output,
             definition=given.definition,
@@ -51,30 +71,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
             progressbar=not given.no_progress,
             report=lambda message: console.print(message, highlight=False, markup=False),
         )
-    except KeyboardInterrupt:
-        task_parser.exit(130, "\ninterrupted; the same command goes on from here\n")
-    except (ValueError, OSError, ImportError, StorageError) as error:
-        task_parser.exit(2, f"{task_parser.prog}: error: {error}\n")
-    console.print(summary(scores))
-    console.print(f"written to {given.output}", highlight=False, markup=False)
-    return 0
+    except (ValueError, ImportError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
 
 
 def summary(scores: dict[str, Any]) -> Table:
     """Table of what a run found."""
     table = Table(title=f"{scores['task']} ({scores['definition']})", show_header=False)
     if "c2st_amortized_mean" in scores:
-        table.add_row("C2ST, amortized", f"{scores['c2st_amortized_mean']:.3f}")
-        table.add_row("C2ST, refined", f"{scores['c2st_refined_mean']:.3f}")
+        table.add_row("C2ST, amortized", _number(scores["c2st_amortized_mean"]))
+        table.add_row("C2ST, refined", _number(scores["c2st_refined_mean"]))
     for key in ("sbc", "jsbc"):
         outside = [name for name, found in scores[key].items() if not found["inside"]]
         text = f"outside: {', '.join(outside)}" if outside else f"all {len(scores[key])} inside"
         table.add_row(f"{key.upper()}, 95 % band", text)
     for half, loss in scores["losses"].items():
         if half in ("posterior", "likelihood"):
-            table.add_row(f"loss, {half}", f"{loss['loss']:.3f}{_exact(loss)}")
+            table.add_row(f"loss, {half}", f"{_number(loss['loss'])}{_exact(loss)}")
     table.add_row("training", f"{scores['train_seconds']:.0f} s")
     return table
+
+
+def _number(value: float | None) -> str:
+    """Numbers that are not finite are kept as nothing."""
+    return "not finite" if value is None else f"{value:.3f}"
 
 
 def _exact(loss: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ import arviz as az
 import numpy as np
 import xarray as xr
 
+from jana_pymc.checks import check_count
 from jana_pymc.simulation import (
     Categorical,
     Continuous,
@@ -64,9 +65,29 @@ def to_inference_data(
 
 
 def to_groups(data: ArviZData) -> dict[str, xr.Dataset]:
-    """Take an InferenceData or DataTree apart; the inverse of `to_inference_data`."""
+    """Take an InferenceData or DataTree apart; the inverse of `to_inference_data`.
+
+    Parameters
+    ----------
+    data : InferenceData or DataTree
+
+    Returns
+    -------
+    dict of str to Dataset
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    """
     if isinstance(data, xr.DataTree):
         return {name: child.to_dataset() for name, child in data.children.items()}
+    # InferenceData is known by its method: ArviZ 1.x warns when it is asked for the class.
+    if not callable(getattr(data, "groups", None)):
+        raise TypeError(
+            f"data is {type(data).__name__}; expected InferenceData or DataTree, as pm.sample and "
+            "JointApproximator.sample return it."
+        )
     return {name: data[name] for name in data.groups()}
 
 
@@ -223,8 +244,18 @@ def select_dataset(data: ArviZData, dataset: int) -> ArviZData:
     -------
     InferenceData or DataTree
         Laid out as if the one data set had been analysed alone.
+
+    Raises
+    ------
+    TypeError
+        If `data` is something else, or `dataset` is no integer.
+    ValueError
+        If the data have no dimension ``dataset``, or `dataset` is negative.
+    KeyError
+        If there is no such data set.
     """
     groups = to_groups(data)
+    check_count("dataset", dataset, least=0)
     known = {int(value) for group in groups.values() for value in group.get("dataset", ())}
     if not known:
         raise ValueError("the data have no dimension 'dataset': there is nothing to select from.")
@@ -248,8 +279,19 @@ def save_inference_data(data: ArviZData, path: str | Path) -> Path:
     Returns
     -------
     Path
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError
+        If the folder does not exist, or the path is one.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}; make it."
+        )
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {str(path)!r}: it is a folder; name a file in it.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         data.to_netcdf(temporary, engine="h5netcdf")

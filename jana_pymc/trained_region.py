@@ -107,14 +107,16 @@ def leaning_posterior(
 
     Raises
     ------
+    TypeError
+        If `renamed` is no mapping.
     ValueError
-        If a variable has not the shape of its parameter.
+        If a variable has not the shape of its parameter, `renamed` names a parameter or a variable
+        that does not exist, or the posterior holds no parameter at all.
     """
     found = []
-    for name, shape in layout.shapes.items():
-        variable = renamed.get(name, name)
-        if variable not in posterior:
-            continue
+    variables = _variables(layout, posterior, renamed)
+    for name, variable in variables.items():
+        shape = layout.shapes[name]
         values = np.asarray(posterior[variable], dtype=float)
         if values.shape[values.ndim - len(shape) :] != shape:
             raise ValueError(
@@ -127,6 +129,40 @@ def leaning_posterior(
             draws = np.full((flat.shape[0] * flat.shape[1], layout.size), np.nan)
             draws[:, own] = flat[:, :, group].reshape(len(draws), -1)
             found += leaning(layout, region, draws)
+    return found
+
+
+def _variables(
+    layout: ParameterLayout, posterior: Mapping[Any, Any], renamed: Mapping[str, str]
+) -> dict[str, str]:
+    """Name in the posterior of each parameter that it holds.
+
+    A slip in a name must not read as if nothing leaned on an edge.
+    """
+    if not isinstance(renamed, Mapping):
+        raise TypeError(
+            f"parameters is {type(renamed).__name__}; expected a mapping of each parameter to its "
+            "name in the posterior."
+        )
+    held = ", ".join(map(str, posterior)) or "nothing"
+    for name, variable in renamed.items():
+        if name not in layout.names:
+            raise ValueError(
+                f"parameters names {name!r}, which is none; those of the likelihood are "
+                f"{', '.join(layout.names)}. Map each of them to its name in the posterior."
+            )
+        if variable not in posterior:
+            raise ValueError(
+                f"parameters says that {name!r} is {variable!r} in the posterior, which holds "
+                f"{held}; give the name that it has there."
+            )
+    named = {name: renamed.get(name, name) for name in layout.names}
+    found = {name: variable for name, variable in named.items() if variable in posterior}
+    if not found:
+        raise ValueError(
+            f"the posterior holds {held}, but no parameter of the likelihood "
+            f"({', '.join(layout.names)}); say in parameters= what they are called there."
+        )
     return found
 
 

@@ -148,6 +148,44 @@ def test_another_prior_is_refused(approximator, tmp_path: Path) -> None:
         jana.load(path, renamed)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"observables": {"y": jana.Continuous()}}, r"observables \(y: .*pair in the file \(x: "),
+        ({"observables": {"x": jana.Count()}}, r"observables \(x: Count"),
+        ({"structure": "markovian"}, r"structures \(markovian\) differ from those of the pair"),
+        (
+            {"conditions": {"d": jana.Continuous()}, "design": "simulator"},
+            r"conditions \(d: .* differ from those of the pair in the file \(none\)",
+        ),
+    ],
+)
+def test_a_model_of_other_data_is_refused(approximator, tmp_path, options, message) -> None:
+    path = approximator.save(tmp_path / "pair.safetensors")
+    declared = {"observables": {"x": jana.Continuous()}, "n_obs": (5, 15), **options}
+    other = jana.GenerativeModel(normal_prior(), lambda rng, mu, n_obs: {}, **declared)
+    with pytest.raises(ValueError, match=message):
+        jana.load(path, other)
+
+
+def test_a_model_of_other_sizes_is_welcome(approximator, tmp_path: Path) -> None:
+    path = approximator.save(tmp_path / "pair.safetensors")
+    other = jana.GenerativeModel(
+        normal_prior(),
+        lambda rng, mu, n_obs: {"x": rng.normal(mu, 1.0, n_obs)},
+        observables={"x": jana.Continuous()},
+        n_obs=(2, 30),
+    )
+    assert jana.load(path, other).schema.n_obs == (5, 15)
+
+
+def test_a_path_is_a_path(approximator) -> None:
+    with pytest.raises(TypeError, match="path is NoneType; expected the name of a file"):
+        jana.load(None, normal_prior())
+    with pytest.raises(TypeError, match="path is NoneType; expected the name of a file"):
+        approximator.save(None)
+
+
 def test_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "pair.safetensors"
     path.write_bytes(b"not a file of ours")
@@ -240,6 +278,36 @@ def test_train_then_sample_in_forked_processes(approximator, data, backend) -> N
 def test_a_parameter_cannot_be_the_observed_name(approximator, data) -> None:
     with pytest.raises(ValueError, match="observed_name='mu' is the name of a parameter"):
         approximator.sample(data, observed_name="mu")
+
+
+@pytest.mark.parametrize("name", ["chain", "draw", "dataset", "obs", 3, None])
+def test_an_observed_name_is_no_dimension(approximator, data, name) -> None:
+    error, message = (
+        (ValueError, "is the name of a dimension; choose another")
+        if isinstance(name, str)
+        else (TypeError, "expected the name of a variable, a string")
+    )
+    with pytest.raises(error, match=f"observed_name={name!r}.*{message}"):
+        approximator.sample(data, observed_name=name)
+
+
+@pytest.mark.parametrize(
+    ("groups", "error", "message"),
+    [
+        (None, TypeError, "groups=None: expected a sequence of names"),
+        ("prior", TypeError, r"groups='prior': expected a sequence of names, \('prior',\)"),
+        ([["posterior"]], TypeError, r"groups=\[\['posterior'\]\]: expected names"),
+        ([], ValueError, r"groups=\[\] is empty; choose from"),
+    ],
+)
+def test_bad_groups_are_named(approximator, data, groups, error, message) -> None:
+    with pytest.raises(error, match=message):
+        approximator.sample(data, groups=groups)
+
+
+def test_densities_are_of_one_data_set(approximator, data) -> None:
+    with pytest.raises(ValueError, match="2 data sets; log_prob takes one"):
+        approximator.log_prob({"mu": [0.0, 1.0]}, [data, data])
 
 
 def test_reprs_say_what_is_given_what(approximator) -> None:

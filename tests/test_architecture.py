@@ -31,6 +31,7 @@ FLOORS = (
     ("architecture", "training"),
     ("pytensor",),
     (
+        "declarations",
         "distribution",
         "importance",
         "inference_data",

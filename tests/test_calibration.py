@@ -11,8 +11,16 @@ import pytest
 from scipy import stats
 
 from jana_pymc.inference_data import to_groups
-from jana_pymc.simulation import DataBatch, ParameterLayout
-from jana_pymc.workflow import Calibration, calibration
+from jana_pymc.refinement.pooling import pool_scores
+from jana_pymc.simulation import (
+    Continuous,
+    DataBatch,
+    DataSchema,
+    FailureReport,
+    ParameterLayout,
+    Simulations,
+)
+from jana_pymc.workflow import Calibration, calibration, verdict
 from jana_pymc.workflow.bands import ecdf_band, randomized_pit, rank_ecdf, uniformity_p_value
 
 LAYOUT = ParameterLayout(
@@ -22,6 +30,9 @@ LAYOUT = ParameterLayout(
     coords={"group": ("left", "right")},
 )
 N_OBS = (8, 12)
+SCHEMA = DataSchema(
+    {name: Continuous() for name in "xyz"}, conditions={"known": Continuous()}, n_obs=N_OBS
+)
 
 
 @dataclass
@@ -78,6 +89,31 @@ class ConjugatePair:
     likelihood: ConjugateLikelihood = field(default_factory=ConjugateLikelihood)
     model: ConjugateModel | None = field(default_factory=ConjugateModel)
     layout: ParameterLayout = LAYOUT
+    schema: DataSchema = SCHEMA
+
+
+def simulations(
+    n: int = 20,
+    *,
+    layout: ParameterLayout = LAYOUT,
+    schema: DataSchema = SCHEMA,
+    source: str = "prior",
+) -> Simulations:
+    """As a user has them, of the conjugate model unless declared otherwise."""
+    made = ConjugateModel().simulate(n, random_seed=1)
+    observables = dict(
+        zip(schema.observables, np.moveaxis(made.data.observables, -1, 0), strict=True)
+    )
+    return Simulations.from_arrays(
+        layout.unflatten(made.parameters),
+        observables,
+        {"known": made.data.conditions[..., 0]},
+        made.data.n_obs,
+        layout=layout,
+        schema=schema,
+        source=source,
+        failures=FailureReport(0),
+    )
 
 
 def calibrate(pair, **options) -> Calibration:
@@ -178,18 +214,19 @@ def test_wrong_likelihood_is_caught_by_joint_calibration_alone():
 
 
 def test_ranks_and_summaries_against_the_posterior():
-    simulations = ConjugateModel().simulate(20, random_seed=1)
-    result = calibrate(ConjugatePair(), simulations=simulations, draws=4000)
-    n_obs = simulations.data.n_obs[:, None]
-    mean = np.nansum(simulations.data.observables, axis=1) / (1 + n_obs)
+    given = simulations()
+    data = given.batch()
+    result = calibrate(ConjugatePair(), simulations=given, draws=4000)
+    n_obs = data.n_obs[:, None]
+    mean = np.nansum(data.observables, axis=1) / (1 + n_obs)
     sd = np.broadcast_to((1 + n_obs) ** -0.5, mean.shape)
-    np.testing.assert_array_equal(result.parameters, simulations.parameters)
-    np.testing.assert_array_equal(result.n_obs, simulations.data.n_obs)
+    np.testing.assert_array_equal(result.parameters, given.parameters)
+    np.testing.assert_array_equal(result.n_obs, data.n_obs)
     np.testing.assert_allclose(result.mean, mean, atol=0.03)
     np.testing.assert_allclose(result.sd, sd, rtol=0.06)
     np.testing.assert_allclose(result.median, mean, atol=0.04)
     np.testing.assert_allclose(result.quantiles[2], mean + 1.645 * sd, atol=0.06)
-    exact = stats.norm.cdf((simulations.parameters - mean) / sd)
+    exact = stats.norm.cdf((given.parameters - mean) / sd)
     np.testing.assert_allclose(result.ranks / 4000, exact, atol=0.035)
 
 
@@ -281,6 +318,64 @@ def test_ranks_in_a_prior_sbc_group():
 def test_no_model_and_no_simulations():
     with pytest.raises(ValueError, match="pass simulations="):
         calibrate(ConjugatePair(model=None))
+
+
+RENAMED = ParameterLayout(("nu", "beta"), {"nu": (), "beta": (2,)})
+OTHERS = {
+    "parameters": ({"layout": RENAMED}, r"their parameters \(nu, .*the approximator's \(mu, "),
+    "coordinates": (
+        {"layout": ParameterLayout(LAYOUT.names, LAYOUT.shapes, LAYOUT.dims, {"group": (1, 2)})},
+        r"their coordinates \(beta: \[\(1, 2\)\]\)",
+    ),
+    "observables": (
+        {
+            "schema": DataSchema(
+                {name: Continuous() for name in "xyw"},
+                conditions=SCHEMA.conditions,
+                n_obs=N_OBS,
+            )
+        },
+        r"their observables \(x: .*w: ",
+    ),
+    "structure": (
+        {
+            "schema": DataSchema(
+                SCHEMA.observables, SCHEMA.conditions, structure="markovian", n_obs=N_OBS
+            )
+        },
+        r"structures \(markovian\) differ from the approximator's \(exchangeable\)",
+    ),
+    "given": ({"source": "given"}, "parameters were given; expected draws from the prior"),
+    "proposal": ({"source": "proposal"}, "come from the proposal; expected draws from the prior"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize("check", [calibration, verdict, pool_scores])
+def test_simulations_of_another_model_are_refused(check, options, message):
+    with pytest.raises(ValueError, match=message):
+        check(ConjugatePair(), simulations(**options))
+
+
+@pytest.mark.parametrize("check", [calibration, verdict, pool_scores])
+def test_simulations_are_simulations(check):
+    with pytest.raises(TypeError, match="simulations is dict; expected Simulations"):
+        check(ConjugatePair(), {"x": [1.0]})
+    with pytest.raises(ValueError, match="simulations has no data sets"):
+        check(ConjugatePair(), simulations()[:0])
+
+
+def test_simulations_of_other_sizes_are_welcome():
+    schema = DataSchema(SCHEMA.observables, SCHEMA.conditions, n_obs=(2, N_OBS[1]))
+    assert len(calibrate(ConjugatePair(), simulations=simulations(schema=schema))) == 20
+
+
+@pytest.mark.parametrize("probability", [95, 0.0, "much"])
+@pytest.mark.parametrize("method", ["inside", "band", "summary"])
+def test_probability_of_the_band(method, probability):
+    result = calibrate(ConjugatePair(), n_simulations=20, draws=9)
+    with pytest.raises((TypeError, ValueError), match=f"probability={probability!r}: expected"):
+        getattr(result, method)(probability)
 
 
 def test_draws_that_are_not_finite():

@@ -10,7 +10,7 @@ import pytest
 from exact_pair import ExactPair, data_sets
 
 import jana_pymc as jana
-from jana_pymc.checks import check_count, check_share
+from jana_pymc.checks import check_choice, check_count, check_number, check_share
 
 pytestmark = pytest.mark.arviz
 
@@ -86,6 +86,34 @@ def test_what_is_allowed() -> None:
     assert check_count("draws", np.int64(3)) == 3
     with pytest.raises(ValueError, match="draws=1: expected at least 2 to see how far they agree"):
         check_count("draws", 1, least=2, why="to see how far they agree")
+    with pytest.raises(TypeError, match="patience='a': expected an integer, or None"):
+        check_count("patience", "a", other="None")
     check_share("level", 1, one=True)
     check_share("share", 0, zero=True)
-    check_share("share", np.float32(0.5))
+    share = check_share("share", np.float32(0.5))
+    assert share == 0.5 and type(share) is float
+    rate = check_number("rate", np.int64(2))
+    assert rate == 2.0 and type(rate) is float
+    assert check_number("weight", 0, zero=True) == 0.0
+    check_choice("optimizer", "adam", ("adam", "adamw"))
+
+
+@pytest.mark.parametrize("value", ["a", None, True, 1j, np.array([1.0])])
+def test_what_is_no_number(value: object) -> None:
+    for check in (check_number, check_share):
+        with pytest.raises(TypeError, match=r"rate=.*: expected a number"):
+            check("rate", value)
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
+def test_numbers_out_of_range(value: float) -> None:
+    with pytest.raises(ValueError, match=f"rate={value}: expected a positive number"):
+        check_number("rate", value)
+    with pytest.raises(ValueError, match=f"rate={value}: expected 0 or more"):
+        check_number("rate", value, zero=True)
+
+
+@pytest.mark.parametrize("value", ["c", 1, None, np.array(["a"])])
+def test_words_that_are_not_among_the_choices(value: object) -> None:
+    with pytest.raises(ValueError, match=r"mode=.* is not 'a' or 'b'"):
+        check_choice("mode", value, ("a", "b"))

@@ -359,6 +359,18 @@ def test_data_of_another_type_are_refused() -> None:
         RT("y", v=0.5, t0=0.3, observed={"rt": ["fast", "slow"], "response": [0, 1]})
 
 
+@pytest.mark.parametrize(
+    ("observed", "error", "message"),
+    [
+        (["a", "b"], TypeError, "the array of data has dtype <U1; expected real numbers"),
+        ([[1.0, 0.0], [1.0]], ValueError, "the array of data is no regular array of numbers"),
+    ],
+)
+def test_lists_that_are_no_numbers_are_refused(observed, error, message) -> None:
+    with pm.Model(), pytest.raises(error, match=message):
+        RT("y", v=0.5, t0=0.3, observed=observed)
+
+
 def test_backend_must_be_known() -> None:
     with pytest.raises(ValueError, match="backend='torch' is not 'auto', 'lowering' or 'op'"):
         RT.dist(v=0.5, t0=0.3, backend="torch")

@@ -124,6 +124,57 @@ def test_comparisons_that_make_no_sense_are_refused() -> None:
         jana.compare_models(MODELS, DATA, prior_probabilities={"wide": 0.5, "narrow": 0.6})
 
 
+@pytest.mark.parametrize(
+    ("models", "options", "message"),
+    [
+        (list(MODELS.values()), {}, "approximators is list; expected a mapping"),
+        ({**MODELS, "third": 3}, {}, r"approximators\['third'\] is int; expected a JointApprox"),
+        (MODELS, {"prior_probabilities": [0.5, 0.5]}, "prior_probabilities is list; expected"),
+        (
+            MODELS,
+            {"prior_probabilities": {"wide": "x", "narrow": 0.5}},
+            r"prior_probabilities\['wide'\]='x': expected a number",
+        ),
+    ],
+)
+def test_comparisons_of_other_things_are_refused(models, options, message) -> None:
+    with pytest.raises(TypeError, match=message):
+        jana.compare_models(models, DATA, **options)
+    with pytest.raises(TypeError, match=message):
+        jana.model_recovery(models, n_simulations=2, draws=20, **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"observables": {"x": jana.Count()}},
+            "other has the observables x: Count, but wide has x:",
+        ),
+        ({"observables": {"x": jana.Continuous(shape=2)}}, r"x: Continuous of shape \(2,\), but"),
+        ({"structure": "markovian"}, "other has the structure markovian, but wide has exchange"),
+        (
+            {"conditions": {"d": jana.Continuous()}},
+            "the conditions d: Continuous, but wide has none",
+        ),
+    ],
+)
+def test_densities_of_different_data_do_not_compare(change, message) -> None:
+    other = ExactPair()
+    other.schema = dataclasses.replace(other.schema, **change)
+    with pytest.raises(ValueError, match=message):
+        jana.compare_models({"wide": MODELS["wide"], "other": other}, DATA)
+
+
+def test_bounds_of_an_observable_may_differ() -> None:
+    other = ExactPair()
+    other.schema = dataclasses.replace(other.schema, observables={"x": jana.Continuous(lower=-99)})
+    result = jana.compare_models({"wide": MODELS["wide"], "other": other}, DATA, draws=50)
+    np.testing.assert_allclose(result.probabilities, 0.5, rtol=1e-6)
+    with pytest.raises(IndexError, match="dataset=5: there are 5, counted from zero"):
+        result.summary(5)
+
+
 def test_nothing_warns_without_a_reason() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

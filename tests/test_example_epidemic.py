@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from jana_pymc.tasks.epidemic import OBSERVABLES, PARAMETERS, TEASER, simulator
+from jana_pymc.tasks.epidemic import OBSERVABLES, PARAMETERS, TEASER, epidemic, simulator
 
 pytestmark = pytest.mark.trains
 
@@ -78,3 +78,70 @@ def test_all_stages_in_miniature(
     assert len(written["energy"]) == 2
     for name in ("figure2", "figure22", "calibration", "critic", "misspecification", "reports"):
         assert (tmp_path / "out" / f"{name}.png").stat().st_size > 1_000
+    networks = tmp_path / "out" / "epidemic.safetensors"
+    assert not (tmp_path / "out" / "checkpoint.safetensors").exists()
+    again = example.parse_arguments(["--approximator", str(networks)])
+    assert (again.n_steps, again.simulations_per_round) == (8, 500)
+    assert again.original_conditioning is bool(conditioning)
+    with pytest.raises(SystemExit, match=r"epidemic\.safetensors.*(conditions|observables)"):
+        example.read(networks, epidemic(81), "cpu")
+
+
+def test_networks_are_used_with_their_own_options_only(scores: ModuleType, tmp_path: Path) -> None:
+    example = import_module("experiment4_epidemic")
+    options = import_module("epidemic_options")
+    out = ["--output", str(tmp_path)]
+    trained = example.parse_arguments([*out, "--quick", "--posterior", "towers", "--n-steps", "7"])
+    assert trained.look_around
+    options.write_record(trained)
+    # A record without networks is none: they may have been deleted.
+    assert example.parse_arguments(out).posterior == "flat"
+    (tmp_path / "epidemic.safetensors").touch()
+    again = example.parse_arguments(out)
+    assert {name: getattr(again, name) for name in options.DEFAULTS} == {
+        name: getattr(trained, name) for name in options.DEFAULTS
+    }
+    assert again.look_around
+    example.parse_arguments([*out, "--quick", "--n-steps", "7", "--random-seed", "1"])
+    for wrong, said in (
+        (("--posterior", "flat"), "posterior='towers', not 'flat'"),
+        (("--n-steps", "8"), "n_steps=7, not 8"),
+        (("--original",), "original=False, not True"),
+        (("--random-seed", "2"), "random_seed=1, not 2"),
+    ):
+        with pytest.raises(SystemExit, match=rf"epidemic\.safetensors holds .*{said}.* Choose"):
+            example.parse_arguments([*out, *wrong])
+
+
+def test_networks_saved_by_hand_have_no_record(scores: ModuleType, tmp_path: Path) -> None:
+    example = import_module("experiment4_epidemic")
+    networks = tmp_path / "mine.safetensors"
+    networks.touch()
+    given = ["--output", str(tmp_path / "out"), "--approximator", str(networks)]
+    found = example.parse_arguments([*given, "--quick"])
+    assert found.quick and not found.look_around
+    (tmp_path / "mine.options.json").write_text("{")
+    with pytest.raises(SystemExit, match=r"mine\.options\.json does not say with which options"):
+        example.parse_arguments(given)
+
+
+def test_the_checkpoint_stays_until_the_networks_are_saved(
+    scores: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = import_module("experiment4_epidemic")
+    networks = tmp_path / "new" / "mine.safetensors"
+    given = ["--output", str(tmp_path), "--approximator", str(networks), "--quick"]
+
+    class Trained:
+        def save(self, path: Path) -> None:
+            assert path.parent.is_dir()
+            raise OSError("the disk is full")
+
+    def fit(model: object, *, checkpoint: Path, **options: object) -> Trained:
+        checkpoint.touch()
+        return Trained()
+
+    monkeypatch.setattr(example.jana, "fit", fit)
+    with pytest.raises(OSError, match="the disk is full"):
+        example.train(epidemic(81), example.parse_arguments(given), example.Stopwatch())
+    assert (tmp_path / "checkpoint.safetensors").exists()

@@ -59,3 +59,23 @@ def test_repetitions_are_made_once_and_kept(
     path.write_text(path.read_text().replace('"n_steps":', '"n_steps_of_before":'))
     example.main(arguments)
     assert made == [*expected, (2000, 2)]
+
+
+def test_peers_are_run_again_for_budgets_that_their_file_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    example = import_module("experiment2_two_moons")
+    asked: list[list[int]] = []
+
+    def draws(method: str, simulate: Any, observed: Any, budgets: list[int], n: int, seed: int):
+        asked.append(budgets)
+        for budget in budgets:
+            yield budget, example.exact_draws(example.np.random.default_rng(seed)), 1.0
+
+    monkeypatch.setattr(example, "posterior_draws", draws)
+    path = tmp_path / "SNL_1_10000.json"
+    for budgets in ([10_000], [10_000], [2_000, 10_000], [6_000, 10_000], [2_000, 6_000]):
+        found = example.peer("SNL", budgets, 1, path)
+        assert {str(budget) for budget in budgets} <= set(found)
+    assert asked == [[10_000], [2_000, 10_000], [2_000, 6_000, 10_000]]

@@ -220,6 +220,32 @@ def test_netcdf_round_trip(tmp_path, analysed):
     assert [file.name for file in tmp_path.iterdir()] == ["results.nc"]
 
 
+def test_save_names_the_folder_that_is_missing(tmp_path, analysed):
+    path = tmp_path / "missing" / "results.nc"
+    with pytest.raises(FileNotFoundError, match=r"results\.nc': there is no folder '.*missing'"):
+        save_inference_data(analysed[0], path)
+    with pytest.raises(IsADirectoryError, match="it is a folder"):
+        save_inference_data(analysed[0], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "error", "message"),
+    [
+        ([0, 1], TypeError, r"dataset=\[0, 1\]: expected an integer"),
+        ("first", TypeError, "dataset='first': expected an integer"),
+        (-1, ValueError, "dataset=-1: expected at least 0"),
+    ],
+)
+def test_a_data_set_is_selected_by_its_number(analysed, dataset, error, message):
+    with pytest.raises(error, match=message):
+        select_dataset(analysed[0], dataset)
+
+
+def test_what_is_no_inference_data_is_named():
+    with pytest.raises(TypeError, match="data is dict; expected InferenceData or DataTree"):
+        select_dataset({}, 0)
+
+
 def test_failed_save_leaves_the_old_file(tmp_path, analysed):
     path = save_inference_data(analysed[0], tmp_path / "results.nc")
     before = path.read_bytes()

@@ -105,6 +105,38 @@ def test_detection_checks_its_input() -> None:
         detect(ExactPair(model=None), exact_data(2, 1))
 
 
+def test_simulations_of_another_model_are_refused(approximator) -> None:
+    renamed = jana.GenerativeModel(
+        normal_prior(),
+        lambda rng, mu, n_obs: {"y": rng.normal(mu, 1.0, n_obs)},
+        observables={"y": jana.Continuous()},
+        n_obs=(5, 15),
+    ).simulate(10, random_seed=1, progressbar=False)
+    data = sets(np.random.default_rng(1), 2)
+    message = r"simulations: their observables \(y: .*the approximator's \(x: "
+    for call in (
+        partial(jana.detect_misspecification, approximator, data),
+        partial(jana.analyze, approximator, data),
+        partial(jana.criticize, approximator, {"mu": 0.0}),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(simulations=renamed, progressbar=False)
+        with pytest.raises(TypeError, match="simulations is dict; expected Simulations"):
+            call(simulations={"x": [1.0]}, progressbar=False)
+    with pytest.raises(ValueError, match=r"data: their observables \(y: "):
+        jana.detect_misspecification(approximator, renamed, progressbar=False)
+
+
+def test_where_simulations_may_be_at_given_parameters(approximator) -> None:
+    data = sets(np.random.default_rng(1), 2)
+    given = approximator.simulate(approximator.prior.draw(250, 1), random_seed=1)
+    assert len(detect(approximator, data, simulations=given)) == 2
+    with pytest.raises(ValueError, match="their parameters were given; expected draws from"):
+        jana.calibration(approximator, given, progressbar=False)
+    with pytest.raises(ValueError, match="differ from those that are criticised"):
+        jana.criticize(approximator, {"mu": 0.0}, simulations=given, progressbar=False)
+
+
 def test_mmd_of_equal_laws_is_uniform_and_of_others_small() -> None:
     rng = np.random.default_rng(2)
     same, other = [], []
@@ -188,6 +220,8 @@ def test_surrogates_are_simulations(approximator) -> None:
     [
         (([[1.0, 2.0]],), {}, r"\(1, 2\) when flattened"),
         (([[np.nan]],), {}, "'mu' is NaN or infinite"),
+        ((np.empty((0, 1)),), {}, "parameters hold no vector"),
+        (({"mu": []},), {}, "parameters hold no vector"),
         (([[1.0]], 0), {}, "n_obs=0"),
         (([[1.0]], [3, 4]), {}, "one for each data set"),
         (([[1.0]],), {"conditions": {"z": [1.0]}}, "trained without any"),

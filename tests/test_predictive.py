@@ -180,6 +180,43 @@ def test_bad_input_is_named() -> None:
         jana.AmortizedRefit(ExactPair(), DATA, None)
 
 
+@pytest.mark.parametrize(
+    ("groups", "error", "message"),
+    [
+        (5, TypeError, "groups is int; expected labels"),
+        ("abcdef", TypeError, "groups is str; expected labels"),
+        (None, TypeError, "groups is NoneType; expected labels"),
+        (np.array(3), TypeError, "groups is ndarray; expected labels"),
+        (np.zeros((6, 2)), ValueError, r"groups have shape \(6, 2\); expected one label"),
+        ([[1, 2], [3], 4, 5, 6, 7], ValueError, "groups are nested; expected one label"),
+        ([0, 0, 1, np.nan, 2, 2], ValueError, "1 missing labels, the first at position 3"),
+        (["a", None, "b", "b", "a", None], ValueError, "2 missing labels, the first at position 1"),
+        (["1", 1, 1, 2, 2, 2], TypeError, "mix labels of the types number, string"),
+    ],
+)
+def test_bad_labels_are_named(groups, error, message) -> None:
+    with pytest.raises(error, match=message):
+        jana.leave_one_group_out(ExactPair(), DATA[0], groups)
+
+
+def test_labels_of_many_data_sets_are_named_by_their_data_set() -> None:
+    labels = [np.arange(len(each["x"])) // 2 for each in DATA]
+    labels[1] = labels[1].astype(float)
+    labels[1][2] = np.nan
+    with pytest.raises(ValueError, match="groups of data set 1 have 1 missing labels"):
+        jana.leave_one_group_out(ExactPair(), DATA, labels)
+    with pytest.raises(ValueError, match=r"groups of data set 0 have shape \(\)"):
+        jana.leave_one_group_out(ExactPair(), DATA, [0, 1, 2])
+
+
+def test_labels_may_be_strings() -> None:
+    x = DATA[0]
+    options = {"draws": 200, "random_seed": 1}
+    numbers = jana.leave_one_group_out(ExactPair(), x, [0, 0, 1, 1, 2, 2], **options)
+    strings = jana.leave_one_group_out(ExactPair(), x, list("aabbcc"), **options)
+    np.testing.assert_array_equal(numbers.elpd_i, strings.elpd_i)
+
+
 def test_results_convert_and_plot() -> None:
     result = jana.loo(ExactPair(), DATA, random_seed=1)
     assert result.to_dataset()["elpd_i"].shape == (3, 15)

@@ -213,7 +213,7 @@ def test_histories_follow_one_another() -> None:
 
 @pytest.mark.parametrize("steps", [-1, 1.5, True])
 def test_steps_are_checked(steps) -> None:
-    with pytest.raises(ValueError, match="rehearsal_steps"):
+    with pytest.raises((TypeError, ValueError), match="rehearsal_steps"):
         jana.TrainingSettings(rehearsal_steps=steps)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -11,6 +12,7 @@ import pymc as pm
 import pytest
 from scipy import stats
 
+from jana_pymc.approximators import LikelihoodApproximator
 from jana_pymc.simulation import (
     Categorical,
     Continuous,
@@ -20,6 +22,7 @@ from jana_pymc.simulation import (
     runner,
 )
 from jana_pymc.simulation.block import Job
+from jana_pymc.simulation.names import LIKELIHOOD_ARGUMENTS, RESERVED
 from jana_pymc.tasks import ddm
 
 N_OBS = (4, 10)
@@ -518,14 +521,65 @@ def test_declarations_that_contradict_themselves(options, match):
 
 
 def test_names_with_another_meaning():
-    with pm.Model(coords={"obs": [1, 2]}) as prior:
-        pm.Normal("mu", dims="obs")
-    with pytest.raises(ValueError, match="dimension 'obs'"):
-        GenerativeModel(prior, one, observables={"x": Continuous()}, n_obs=3)
+    for name in ("obs", "dataset"):  # PyMC itself refuses dims named chain or draw
+        with pm.Model(coords={name: [1, 2]}) as prior:
+            pm.Normal("mu", dims=name)
+        with pytest.raises(ValueError, match=f"dimension '{name}'"):
+            GenerativeModel(prior, one, observables={"x": Continuous()}, n_obs=3)
     with pm.Model() as prior:
         pm.Normal("n_obs")
     with pytest.raises(ValueError, match="parameter 'n_obs'"):
         GenerativeModel(prior, one, observables={"x": Continuous()}, n_obs=3)
+
+
+@pytest.mark.parametrize("name", ["chain", "draw", "dataset"])
+def test_names_of_the_dimensions_of_draws_are_refused(name):
+    with pm.Model() as prior:
+        pm.Normal(name)
+    with pytest.raises(ValueError, match=f"parameter '{name}' has the name of something else"):
+        GenerativeModel(prior, one, observables={"x": Continuous()}, n_obs=3)
+
+
+@pytest.mark.parametrize("name", LIKELIHOOD_ARGUMENTS)
+def test_parameters_named_as_arguments_of_the_likelihood_are_refused(name):
+    with pm.Model() as prior:
+        pm.Normal(name)
+    with pytest.raises(ValueError, match=f"parameter '{name}' has the name of an argument of the"):
+        GenerativeModel(prior, lambda rng, **all: {}, observables={"x": Continuous()}, n_obs=3)
+
+
+def test_all_arguments_of_the_likelihood_are_refused():
+    methods = (
+        LikelihoodApproximator.__call__,
+        LikelihoodApproximator.dist,
+        LikelihoodApproximator.logp,
+    )
+    own = {
+        name
+        for method in methods
+        for name, parameter in inspect.signature(method).parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD
+    }
+    assert own - set(RESERVED) == set(LIKELIHOOD_ARGUMENTS)
+
+
+@pytest.mark.parametrize("vectorized", ["no", 1, None])
+def test_vectorized_is_yes_or_no(vectorized):
+    with pytest.raises(TypeError, match=f"vectorized={vectorized!r}: expected True or False"):
+        make_model(one, vectorized=vectorized)
+
+
+def test_a_prior_without_a_density_can_be_simulated_from():
+    with pm.Model() as prior:
+        pm.CustomDist("mu", random=lambda rng, size=None: rng.normal(size=size))
+    model = GenerativeModel(
+        prior,
+        lambda rng, mu, n_obs: {"x": rng.normal(mu, 1.0, n_obs)},
+        observables={"x": Continuous()},
+        n_obs=3,
+    )
+    simulations = model.simulate(5, random_seed=1, progressbar=False)
+    assert len(simulations) == 5 and simulations.prior is None
 
 
 def test_proposals_that_do_not_fit():

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from jana_pymc.simulation import (
     Categorical,
     Continuous,
+    Count,
     DataBatch,
     DataSchema,
     ParameterLayout,
@@ -21,6 +23,7 @@ from jana_pymc.simulation import (
     seed_sequence,
 )
 
+LAYOUT = ParameterLayout(("v", "beta"), {"v": (), "beta": (2,)})
 SCHEMA = DataSchema(
     {"rt": Continuous(lower="t0", upper=10.0), "response": Categorical(2)},
     {"x": Continuous(lower=-1.0)},
@@ -150,11 +153,30 @@ def test_labels_of_no_known_kind():
     ],
 )
 def test_wrong_parameters(values, match):
-    layout = ParameterLayout(("v", "beta"), {"v": (), "beta": (2,)})
     with pytest.raises(ValueError, match=match):
-        layout.flatten(values)
+        LAYOUT.flatten(values)
     with pytest.raises(ValueError, match=r"\(..., 3\)"):
-        layout.unflatten(np.zeros((5, 2)))
+        LAYOUT.unflatten(np.zeros((5, 2)))
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        (np.zeros(3), "parameters is ndarray; expected a mapping with a value for each of v, beta"),
+        (None, "parameters is NoneType; expected a mapping"),
+        ({"v": "a", "beta": [1.0, 2.0]}, r"parameters\['v'\] has dtype <U1; expected real numbers"),
+        ({"v": 1.0, "beta": [1.0, None]}, r"parameters\['beta'\] has dtype object"),
+    ],
+)
+def test_parameters_that_are_no_numbers(values, match):
+    with pytest.raises(TypeError, match=match):
+        LAYOUT.flatten(values)
+
+
+def test_a_table_of_draws_is_flattened():
+    layout = ParameterLayout(("a", "b"), {"a": (), "b": ()})
+    draws = pd.DataFrame({"b": [2, 3], "a": [0.0, 1.0]})
+    assert layout.flatten(draws).tolist() == [[0.0, 2.0], [1.0, 3.0]]
 
 
 # --- one data set ------------------------------------------------------------------------------
@@ -212,6 +234,12 @@ def test_the_data_are_copied():
         (data(rt=np.array([1, None, 2])), TypeError, "object"),
         (data(rt=np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0])), ValueError, "masked"),
         (data(rt=[[1.0], [1.0, 2.0]]), ValueError, "regular"),
+        (
+            data(rt=torch.ones(3, requires_grad=True)),
+            TypeError,
+            r"'rt'\] is Tensor that NumPy.*detach",
+        ),
+        (data(rt=[torch.ones(1, requires_grad=True)] * 3), TypeError, r"'rt'\] is list"),
         (np.zeros((3, 2)), TypeError, "ndarray"),
         ("rt.csv", TypeError, "str"),
         ([], ValueError, "empty"),
@@ -241,6 +269,27 @@ def test_a_list_is_padded_with_nan():
     np.testing.assert_array_equal(batch[[1]].observables, batch.observables[1:])
     with pytest.raises(TypeError, match=r"\[\[1\]\]"):
         batch[1]
+
+
+@pytest.mark.parametrize("structure", ["exchangeable", "vector"])
+def test_a_list_of_arrays_is_a_list_of_data_sets(structure):
+    sizes = {} if structure == "vector" else {"n_obs": (1, 3)}
+    schema = DataSchema({"x": Continuous(), "k": Count()}, structure=structure, **sizes)
+    first, second = np.array([[0.5, 1.0], [1.5, 2.0], [2.5, 0.0]]), np.array([[3.5, 4.0]])
+    if structure == "vector":
+        first, second = first[0], second[0]
+    named = {"x": second[..., 0], "k": second[..., 1]}
+    for several in ([first, second], (first, named)):
+        batch = schema.batch(several)
+        for i, array in enumerate((first, second)):
+            alone = schema.batch(array)
+            assert batch.n_obs[i] == alone.n_obs[0]
+            own = batch.observables[i, : alone.n_obs[0]]
+            np.testing.assert_array_equal(own, alone.observables[0])
+    with pytest.raises(ValueError, match=r"data set 1: an array of one data set .*got \(2, 7\)\.$"):
+        schema.batch([first, np.zeros((2, 7))])
+    with pytest.raises(ValueError, match=r"Give many data sets as a list"):
+        schema.batch(np.zeros((2, 2, 2)))
 
 
 def many(**changes) -> xr.Dataset:
@@ -304,6 +353,8 @@ def test_schema_survives_json():
         ({"observables": ["x"]}, TypeError, "dict"),
         ({"observables": {"x": "continuous"}}, TypeError, r"observables\['x'\]"),
         ({"observables": {"n_obs": Continuous()}}, ValueError, "'n_obs'"),
+        ({"observables": {"chain": Continuous()}}, ValueError, "cannot be named 'chain'"),
+        ({"conditions": {"dataset": Continuous()}}, ValueError, "cannot be named 'dataset'"),
         ({"conditions": {"x": Continuous()}}, ValueError, "x: declared"),
         ({"conditions": {"c": Continuous(lower="t0")}}, ValueError, "'t0'"),
         ({"structure": "tree"}, ValueError, "'tree'.*'exchangeable', 'markovian', 'vector'"),

@@ -120,6 +120,21 @@ def test_joins(model, simulations):
         Simulations.concat([])
 
 
+def test_the_prior_is_recognised_where_it_is_known(model, simulations):
+    assert simulations.prior == simulations[:5].prior == model.prior.digest()
+    given = model.simulate(parameters=simulations.parameters[:2], random_seed=1, progressbar=False)
+    assert given.prior is None
+    unknown = simulations.dataset.copy()
+    del unknown.attrs["prior"]
+    assert Simulations(unknown).prior is None
+    assert Simulations.concat([simulations, Simulations(unknown)]).prior is None
+    other = simulations.dataset.assign_attrs(prior=json.dumps(["0"]))
+    for last in (other, unknown):
+        with pytest.raises(ValueError, match="must have the same prior"):
+            Simulations.concat(list(map(Simulations, (other, unknown, simulations.dataset, last))))
+    assert Simulations.concat([simulations, simulations]).prior == simulations.prior
+
+
 # --- files -------------------------------------------------------------------------------------
 
 
@@ -135,6 +150,7 @@ def test_files_come_back_the_same(simulations, tmp_path, suffix):
     assert loaded.schema == simulations.schema
     assert loaded.failures == simulations.failures
     assert loaded.source == "prior"
+    assert loaded.prior == simulations.prior
     np.testing.assert_array_equal(loaded.parameters, simulations.parameters)
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
     again = Simulations.load(loaded[:7].save(tmp_path / f"again{suffix}"))

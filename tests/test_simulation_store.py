@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pymc as pm
 import pytest
-from conjugate import exact_posterior, normal_mean
+from conjugate import exact_posterior, normal_mean, normal_prior
 
 import jana_pymc as jana
 from jana_pymc.simulation.store import INDEX, chunk_file
@@ -169,6 +169,9 @@ def test_what_cannot_be_streamed_is_said(whole, tmp_path) -> None:
     model = normal_mean()
     with pytest.raises(TypeError, match="either stores or what is in memory"):
         jana.fit(model, simulations=[whole, whole.load(0)])
-    single = model.simulate_to(tmp_path / "one", 50, **OPTIONS)
+    with pytest.raises(ValueError, match=r"2 sets from the prior; .*simulate_to make one store"):
+        jana.fit(model, simulations=[whole, whole])
+    model = normal_mean(proposal=normal_prior())
+    single = model.simulate_to(tmp_path / "one", 50, source="proposal", **OPTIONS)
     with pytest.raises(ValueError, match="a single chunk"):
         jana.fit(model, simulations=[whole, single])

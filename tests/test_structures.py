@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -289,6 +290,50 @@ def test_surrogate_data_have_the_declared_shapes() -> None:
     )
     assert with_dose.dataset["dose"].dims == ("simulation",)
     assert with_dose.dataset["x"].mean() > made.dataset["x"].min()
+
+
+@pytest.mark.parametrize(
+    ("conditions", "error", "message"),
+    [
+        ({"drift": [0.0, np.nan, 1.0]}, ValueError, r"conditions\['drift'\] has 1 value missing"),
+        ({"drift": [0.0, np.inf, 1.0]}, ValueError, r"conditions\['drift'\] has 1 value infinite"),
+        ({"drift": [0.0, -2.0, 1.0]}, ValueError, "1 value outside its support .*lower=-1"),
+        ({"drift": [0.0, 1.0, 1.0], "arm": [1] * 3}, ValueError, "have the unknown arm; expected"),
+        ({"arm": [1] * 3}, ValueError, "lack drift and have the unknown arm; expected drift"),
+        ({"drift": ["low", "high", "low"]}, TypeError, "dtype <U4; expected real numbers"),
+        (["low", "high", "low"], TypeError, "conditions has dtype <U4; expected real numbers"),
+        ({"drift": np.zeros(4)}, ValueError, r"conditions have shape \(4, 1\); expected \(3, 1\)"),
+    ],
+)
+def test_conditions_of_surrogates_are_checked(conditions, error, message) -> None:
+    pair = Pair(walk(conditions=True))
+    kinds = {"drift": Continuous(lower=-1.0)}
+    pair.schema = dataclasses.replace(pair.schema, conditions=kinds)
+    with pytest.raises(error, match=message):
+        surrogate.simulate(pair, FLAT, n_obs=3, conditions=conditions)
+
+
+def test_padding_of_conditions_is_no_missing_value() -> None:
+    pair, theta = Pair(walk(conditions=True)), np.tile(FLAT, (2, 1))
+    drift = np.array([[0.5, 1.0, np.nan], [0.0, 0.1, 0.2]])
+    made = surrogate.simulate(pair, theta, [2, 3], conditions={"drift": drift}, random_seed=1)
+    assert np.isfinite(made.batch().observables).all()
+    np.testing.assert_array_equal(made.batch(pad=True).conditions[..., 0], drift)
+    with pytest.raises(ValueError, match="missing"):
+        surrogate.simulate(pair, theta, 3, conditions={"drift": drift})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "n_obs", "message"),
+    [
+        (FLAT, 0, "n_obs=0: expected at least 1"),
+        (FLAT, 2.5, r"n_obs=2\.5: expected an integer"),
+        (np.zeros((2, 4)), 3, r"parameters have shape \(2, 4\); expected \(sets, 3\), for mu, b"),
+    ],
+)
+def test_arguments_of_simulate_are_checked(parameters, n_obs, message) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        WALK.simulate(parameters, n_obs)
 
 
 # Batches of parameters

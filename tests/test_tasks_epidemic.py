@@ -496,6 +496,25 @@ def test_reports_are_read(file: Path) -> None:
     np.testing.assert_array_equal(task.load_reports(file, date=None)["deaths"], [3, 6])
 
 
+def test_only_the_chosen_days_are_checked(file: Path) -> None:
+    # Before and after them: an empty field, a gap, a word, a negative report and a day twice.
+    rows = REPORTS.splitlines()
+    before = ["2020-02-20,,0,0,1", "2020-02-27,-3,many,0,1"]
+    after = ["2020-03-09,1,1,1,1", "2020-03-09,,1,1,1"]
+    file.write_text("\n".join([rows[0], *before, *rows[1:], *after]) + "\n")
+    reports = task.load_reports(file, start="2020-03-01", end="2020-03-04")
+    np.testing.assert_array_equal(reports["cases"], [38, 55, 41, 120])
+    differences = task.load_reports(file, start="2020-03-02", end="2020-03-03", cumulative=True,
+                                    negative="zero")  # fmt: skip
+    np.testing.assert_array_equal(differences["cases"], [17, 0])
+    with pytest.raises(ValueError, match="2020-02-29 is not in the file; choose a later start"):
+        task.load_reports(file, start="2020-03-01", end="2020-03-04", cumulative=True)
+    with pytest.raises(ValueError, match="'date' goes from 2020-03-04 to 2020-03-09"):
+        task.load_reports(file, start="2020-03-01")
+    with pytest.raises(ValueError, match="'cases' has nothing on 2020-02-20"):
+        task.load_reports(file, end="2020-02-20")
+
+
 def test_totals_are_differenced(file: Path) -> None:
     file.write_text(TOTALS)
     options = {"columns": TOTAL_COLUMNS, "date": "day", "cumulative": True, "negative": "zero"}
@@ -534,6 +553,7 @@ def test_totals_are_differenced(file: Path) -> None:
         (REPORTS, REPORTS.replace(",", ";"), {}, "separated by semicolons; expected commas"),
         ("38", "38", {"columns": dict.fromkeys(task.OBSERVABLES, "cases")}, "a different column"),
         ("38", "38", {"start": "yesterday"}, "^start='yesterday': expected a date like '2020"),
+        ("2020-03-03", "2020-03-04", {"end": "2020-03-04"}, "from 2020-03-02 to 2020-03-04"),
     ],
 )
 def test_bad_files_are_explained(

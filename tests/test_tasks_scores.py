@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import sys
@@ -10,17 +11,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from exact_pair import ExactPair
+from rich.console import Console
 from scipy import stats
 
-from jana_pymc.cli import main
-from jana_pymc.simulation import Continuous, GenerativeModel
+from jana_pymc.approximators import load
+from jana_pymc.cli import main, summary
+from jana_pymc.simulation import Continuous, GenerativeModel, SimulationError
+from jana_pymc.storage import StorageError
 from jana_pymc.tasks import TASKS, experiment, scores, task
 from jana_pymc.tasks.benchmark import Task
 from jana_pymc.tasks.c2st import c2st
-from jana_pymc.tasks.experiment import Protocol, run_task
+from jana_pymc.tasks.experiment import Protocol, prepare_task, run_task
 from jana_pymc.tasks.losses import _paper_units, losses
 from jana_pymc.tasks.references import ReferencePosteriors
-from jana_pymc.training import TrainingSettings
+from jana_pymc.training import TrainingError, TrainingSettings
+from jana_pymc.workflow import calibration
 
 pytestmark = pytest.mark.trains
 
@@ -206,7 +211,13 @@ def test_numbers_and_true_parameters_may_be_absent(tmp_path):
         ({"reference_posterior": np.zeros((2, 9, 5))}, "9 draws in reference_posterior"),
         ({"reference_posterior": np.full((2, 300, 5), "a")}, "dtype <U1; expected numbers"),
         ({"true_parameters": np.zeros((2, 4))}, r"true_parameters has shape \(2, 4\)"),
+        ({"true_parameters": np.full((2, 5), "a")}, r"wrong\.npz'.*true_parameters has dtype <U1"),
         ({"num_observation": np.array([1, 1])}, "expected 2 different whole numbers"),
+        (
+            {"reference_posterior": np.full((2, 300, 5), 4.0)},
+            "300 of 300 draws of observation 3 in reference_posterior lie outside of the prior",
+        ),
+        ({"reference_posterior": np.ones((2, 300, 5))}, r"observation 3 .* the same theta\[0\]"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(tmp_path, changes, match):
@@ -214,6 +225,26 @@ def test_files_that_do_not_fit_are_refused(tmp_path, changes, match):
     np.savez(tmp_path / "wrong.npz", **changed)
     with pytest.raises(ValueError, match=match):
         ReferencePosteriors.load(tmp_path / "wrong.npz", task("slcp", "benchmark"))
+
+
+@pytest.mark.parametrize(
+    ("definition", "form", "match"),
+    [
+        ("paper", "benchmark", r"'infected'\] has .* outside its support.* than 'paper'\?"),
+        ("benchmark", "paper", r"observation\[0, 3\] is 0\.25; in the form of .* would be 0\."),
+    ],
+)
+def test_observations_in_the_form_of_another_definition_are_refused(
+    tmp_path, definition, form, match
+):
+    made = task("sir", form).model.simulate(3, random_seed=1, progressbar=False)
+    x = task("sir", form).flatten(made)
+    if form == "paper":
+        x[0] = [0.0, 0.0, 0.0, 0.25, 0.5, 0.25, 0.0, 0.0, 0.0, 0.0]  # shares, not people
+    draws = np.random.default_rng(1).uniform(0.2, 0.4, (3, 100, 2))
+    np.savez(tmp_path / "other.npz", observation=x, reference_posterior=draws)
+    with pytest.raises(ValueError, match=match):
+        ReferencePosteriors.load(tmp_path / "other.npz", task("sir", definition))
 
 
 def test_files_of_another_kind_are_refused(tmp_path):
@@ -286,6 +317,8 @@ def test_a_run_writes_what_it_found(finished):
         assert all(type(each["inside"]) is bool for each in found[key].values())
     for half in ("posterior", "likelihood"):
         assert found["losses"][half]["exact"] < found["losses"][half]["loss"]
+    digest = hashlib.sha256((finished / "reference.npz").read_bytes()).hexdigest()
+    assert found["reference"] == {"name": "reference.npz", "sha256": digest}
     assert found["train_seconds"] > 0 and found["versions"]["torch"]
     for name in ("calibration.png", "history.png", "pairs_observation_3.png"):
         assert (finished / "out" / name).stat().st_size > 10_000
@@ -317,9 +350,67 @@ def test_only_what_is_missing_is_done(finished, monkeypatch):
     assert after["c2st_refined_mean"] == before["c2st_refined_mean"]
 
 
+def test_versions_are_those_that_trained(finished, monkeypatch):
+    monkeypatch.setattr(experiment, "_versions", lambda: {"torch": "of tomorrow"})
+    record = finished / "out" / "training.json"
+    kept = record.read_text()
+    assert run_tiny(finished)["versions"] == json.loads(kept)["versions"]
+    try:
+        record.unlink()
+        assert run_tiny(finished)["versions"] == {}
+    finally:
+        record.write_text(kept)
+        run_tiny(finished)
+
+
+def test_both_checks_are_of_the_data_sets_that_each_would_simulate(finished):
+    found = json.loads((finished / "out" / "scores.json").read_text())
+    problem = task("slcp", "benchmark")
+    pair = load(finished / "out" / "approximator.safetensors", problem.model, device="cpu")
+    for key, joint in (("sbc", False), ("jsbc", True)):
+        alone = calibration(
+            pair,
+            n_simulations=TINY.n_calibration,
+            draws=TINY.calibration_draws,
+            joint=joint,
+            random_seed=np.random.default_rng([2, experiment._CALIBRATION]),
+            progressbar=False,
+        )
+        assert {name: each["p_value"] for name, each in found[key].items()} == alone.p_values
+
+
 def test_a_folder_of_other_options_is_refused(finished):
     with pytest.raises(ValueError, match=r"random_seed=2, not 3\. Choose another folder"):
         run_tiny(finished, random_seed=3)
+
+
+def test_a_folder_of_both_definitions_is_known_again(tmp_path):
+    given = {"protocol": TINY, "definition": "both"}
+    prepare_task("sir", tmp_path, random_seed=2, **given)
+    prepare_task("sir", tmp_path, random_seed=2, **given)
+    assert (tmp_path / "paper" / "options.json").exists()
+    with pytest.raises(ValueError, match=r"holds a run with random_seed=2, not 3\. Choose"):
+        prepare_task("sir", tmp_path, random_seed=3, **given)
+    with pytest.raises(ValueError, match=r"holds a run with definition='both', not 'paper'"):
+        prepare_task("sir", tmp_path, protocol=TINY, random_seed=2)
+
+
+def test_a_folder_whose_options_or_networks_cannot_be_read_is_refused(tmp_path):
+    options, networks = tmp_path / "options.json", tmp_path / "approximator.safetensors"
+    options.write_text('{"task": "sl')
+    with pytest.raises(ValueError, match=r"options\.json' cannot be read.* Choose another folder"):
+        prepare_task("slcp", tmp_path, protocol=TINY)
+    assert options.read_text() == '{"task": "sl'
+    options.unlink()
+    networks.write_text("cut short")
+    with pytest.raises(ValueError, match=r"holds networks, but no options\.json"):
+        prepare_task("slcp", tmp_path, protocol=TINY)
+    assert not options.exists()
+    networks.unlink()
+    prepare_task("slcp", tmp_path, protocol=TINY)
+    networks.write_text("cut short")
+    with pytest.raises(StorageError, match="not a readable safetensors file"):
+        prepare_task("slcp", tmp_path, protocol=TINY)
 
 
 @pytest.mark.parametrize(
@@ -386,11 +477,43 @@ def test_an_interrupted_command_says_how_to_go_on(capsys, tmp_path, monkeypatch)
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jana_pymc.cli.run_task", interrupted)
+    monkeypatch.setattr("jana_pymc.cli.prepare_task", lambda *a, **k: interrupted)
     with pytest.raises(SystemExit) as end:
         main(["task", "slcp", "--output", str(tmp_path)])
     assert end.value.code == 130
     assert "the same command goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [SimulationError, TrainingError])
+def test_a_run_that_fails_ends_with_a_short_message(capsys, tmp_path, monkeypatch, error):
+    def failing():
+        raise error("nothing is finite.")
+
+    monkeypatch.setattr("jana_pymc.cli.prepare_task", lambda *a, **k: failing)
+    with pytest.raises(SystemExit) as end:
+        main(["task", "slcp", "--output", str(tmp_path)])
+    assert end.value.code == 1
+    assert capsys.readouterr().err.endswith("task: the run failed: nothing is finite.\n")
+
+
+def test_errors_within_a_run_are_not_taken_for_wrong_arguments(tmp_path, monkeypatch):
+    def failing():
+        raise ValueError("inside")
+
+    monkeypatch.setattr("jana_pymc.cli.prepare_task", lambda *a, **k: failing)
+    with pytest.raises(ValueError, match="inside"):
+        main(["task", "slcp", "--output", str(tmp_path)])
+
+
+def test_losses_that_are_not_finite_are_said_to_be(capsys):
+    loss = {"loss": None, "exact": None, "exact_error": None}
+    found = {
+        **{"task": "slcp", "definition": "paper", "sbc": {}, "jsbc": {}, "train_seconds": 1.0},
+        "losses": {"posterior": loss, "likelihood": {**loss, "loss": 1.25}, "n": 9},
+    }
+    Console().print(summary(found))
+    told = capsys.readouterr().out
+    assert "not finite" in told and "1.250" in told
 
 
 @pytest.mark.filterwarnings("ignore:half-trained")

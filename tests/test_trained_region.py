@@ -63,6 +63,29 @@ def test_groups_other_names_and_vectors() -> None:
         vector().check_region(posterior(b=b))
 
 
+@pytest.mark.parametrize(
+    ("values", "renamed", "error", "message"),
+    [
+        ({"v": 0.5}, {"drift": "v"}, ValueError, "names 'drift', which is none; .* are v, t0"),
+        ({"v": 0.5}, {"t0": "ndt"}, ValueError, "'t0' is 'ndt' in the posterior, which holds v"),
+        ({"drift": 0.5}, None, ValueError, r"holds drift, but no parameter .*\(v, t0\); say in"),
+        ({"v": 0.5}, ["v"], TypeError, "parameters is list; expected a mapping"),
+    ],
+)
+def test_a_slip_in_a_name_is_no_good_news(values, renamed, error, message) -> None:
+    data = posterior(**{name: np.full((2, 50), value) for name, value in values.items()})
+    with pytest.raises(error, match=message):
+        RT.check_region(data, renamed)
+
+
+def test_only_posteriors_are_checked() -> None:
+    with pytest.raises(TypeError, match="data is dict; expected InferenceData or DataTree"):
+        RT.check_region({"v": np.zeros((2, 50))})
+    prior = to_inference_data({"prior": xr.Dataset({"v": (("chain", "draw"), np.zeros((2, 5)))})})
+    with pytest.raises(ValueError, match="no group 'posterior', only prior"):
+        RT.check_region(prior)
+
+
 def test_a_cut_is_seen_from_where_it_is_said_to_be() -> None:
     """Cut 1.2 standard deviations from the mean, and three."""
     rng = np.random.default_rng(1)

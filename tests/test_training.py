@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pymc as pm
 import pytest
 import torch
-from conjugate import exact_posterior, normal_mean
+from conjugate import exact_posterior, normal_mean, normal_prior, simulator
 
 from jana_pymc.architecture import NetworkSettings
 from jana_pymc.fitting import fit
@@ -18,6 +20,7 @@ from jana_pymc.joint import squared_mmd
 from jana_pymc.likelihoods import AutoregressiveSettings, VectorSettings
 from jana_pymc.networks import DeepSetSettings, SetSummarySettings
 from jana_pymc.posterior import PosteriorSettings
+from jana_pymc.simulation import Continuous, GenerativeModel, Simulations
 from jana_pymc.storage import StorageError
 from jana_pymc.training import (
     StoredSimulations,
@@ -172,6 +175,64 @@ def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         train_small(checkpoint=path, network=NetworkSettings(SMALL.posterior))
 
 
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("no/such/c.safetensors", FileNotFoundError, "there is no folder .*no/such'; make it"),
+        ("", IsADirectoryError, "is a folder; expected the path of a file in it"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_written_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: type, message: str
+) -> None:
+    def simulate(*arguments, **options):
+        raise AssertionError("simulated before")
+
+    monkeypatch.setattr("jana_pymc.simulation.GenerativeModel.simulate", simulate)
+    with pytest.raises(error, match=message):
+        train_small(checkpoint=tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("simulations", "message"),
+    [
+        (5, "simulations is int; expected what model.simulate"),
+        ("file.nc", "simulations is str; expected what model.simulate"),
+        ([5], "simulations hold int; expected what model.simulate"),
+    ],
+)
+def test_what_holds_no_simulations_is_named(simulations: object, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        train_small(simulations=simulations)
+
+
+def test_sets_that_have_no_place_are_refused() -> None:
+    model = normal_mean(proposal=normal_prior())
+    options = {"random_seed": 1, "progressbar": False}
+    prior = model.simulate(30, **options)
+    proposal = model.simulate(30, source="proposal", **options)
+    given = model.simulate(parameters=np.zeros((30, 1)), **options)
+    with pytest.raises(ValueError, match=r"2 sets from the prior; .* with Simulations.concat"):
+        fit(model, simulations=[prior, prior], **options)
+    with pytest.raises(ValueError, match="3 sets, from prior, proposal, given; expected one from"):
+        fit(model, simulations=[prior, proposal, given], **options)
+    with pytest.raises(ValueError, match="needs some that were drawn from the prior"):
+        fit(model, simulations=[], **options)
+
+
+def test_simulations_of_another_prior_are_refused(tmp_path: Path) -> None:
+    with pm.Model() as wider:
+        pm.Normal("mu", 0.0, 3.0)
+    other = GenerativeModel(
+        wider, simulator, observables={"x": Continuous()}, n_obs=(5, 15), vectorized=True
+    )
+    simulations = other.simulate(60, random_seed=1, progressbar=False)
+    again = Simulations.load(simulations.save(tmp_path / "simulations.nc"))
+    for each in (simulations, again[:40], Simulations.concat([again, simulations])):
+        with pytest.raises(ValueError, match="their prior has another density"):
+            train_small(simulations=each)
+
+
 def test_checkpoint_needs_a_seed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="random_seed"):
         train_small(checkpoint=tmp_path / "c.safetensors", random_seed=None)
@@ -280,6 +341,32 @@ def test_unknown_device_is_named() -> None:
         resolve_device("cuda:99")
 
 
+@pytest.mark.parametrize("device", [None, 1.5, ["cpu"]])
+def test_a_device_that_is_no_name_is_named(device: object) -> None:
+    with pytest.raises(TypeError, match=r"expected 'auto', the name of a device"):
+        resolve_device(device)
+
+
+def test_settings_of_numpy_numbers_are_plain_ones() -> None:
+    given = TrainingSettings(
+        n_steps=np.int64(300),
+        linear_steps=np.int32(3),
+        learning_rate=np.float32(0.25),
+        weight_average=np.float64(0.5),
+        patience=np.int64(4),
+        n_threads=np.int64(1),
+    )
+    plain = TrainingSettings(
+        n_steps=300,
+        linear_steps=3,
+        learning_rate=0.25,
+        weight_average=0.5,
+        patience=4,
+        n_threads=1,
+    )
+    assert json.dumps(asdict(given)) == json.dumps(asdict(plain))
+
+
 def test_checkpoint_of_other_simulations_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     training = TrainingSettings(n_steps=20, patience=None)
@@ -315,9 +402,19 @@ def test_a_loss_that_still_falls_is_seen(losses: list[float], found: tuple[str, 
         ({"learning_rate": -1.0}, ValueError, "learning_rate=-1.0: expected a positive"),
         ({"learning_rate": float("nan")}, ValueError, "learning_rate=nan"),
         ({"learning_rate": "a"}, TypeError, "learning_rate='a': expected a number"),
-        ({"patience": 0}, ValueError, "patience=0: expected a positive integer, or None"),
-        ({"patience": True}, ValueError, "patience=True: expected a positive integer, or None"),
-        ({"likelihood_obs": 0}, ValueError, "likelihood_obs=0: expected a positive integer"),
+        ({"patience": 0}, ValueError, "patience=0: expected at least 1, or None"),
+        ({"patience": True}, TypeError, "patience=True: expected an integer, or None"),
+        ({"likelihood_obs": 0}, ValueError, "likelihood_obs=0: expected at least 1, or None"),
+        ({"linear_steps": "a"}, TypeError, "linear_steps='a': expected an integer"),
+        ({"linear_steps": 1.5}, TypeError, "linear_steps=1.5: expected an integer"),
+        ({"linear_steps": True}, TypeError, "linear_steps=True: expected an integer"),
+        ({"linear_steps": 10_000}, ValueError, "linear_steps=10000: expected fewer than n_steps"),
+        ({"weight_average": "a"}, TypeError, "weight_average='a': expected .* below 1, or None"),
+        ({"weight_average": 1.0}, ValueError, "weight_average=1.0: expected .* below 1, or None"),
+        ({"validation_fraction": "a"}, TypeError, "validation_fraction='a': expected a number"),
+        ({"n_threads": np.array([1, 2])}, TypeError, r"n_threads=array\(.*'auto' or None"),
+        ({"n_threads": "all"}, TypeError, "n_threads='all': expected an integer, or 'auto' or"),
+        ({"optimizer": np.array(["adam"])}, ValueError, r"optimizer=array\(.* is not 'adam' or"),
         ({"mmd_weight": -1.0}, ValueError, "mmd_weight=-1.0: expected 0 or more"),
     ],
 )

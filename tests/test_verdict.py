@@ -107,6 +107,22 @@ def test_bad_error_rate() -> None:
         judge(ExactPair(), error_rate=1.5)
 
 
+@pytest.mark.parametrize("options", [{}, {"log_likelihood": True}])
+def test_too_few_data_sets_to_find_anything(options) -> None:
+    """Ten tests at 0.01, no p-value being below 2^(1 - n): 1 + log2(1000) is 10.97."""
+    for n in (4, 10):
+        with pytest.raises(ValueError, match=f"{n} data sets cannot accuse.*at least 1[12] "):
+            judge(ExactPair(), n_simulations=n, draws=9, **options)
+
+
+def test_as_few_as_can_find_something() -> None:
+    pair = ExactPair(likelihood=ExactLikelihood(shift=100.0))
+    result = judge(pair, n_simulations=14, draws=9)
+    assert "data" in result.likelihood
+    with pytest.raises(ValueError, match="10 data sets cannot accuse"):
+        judge(pair, n_simulations=10, draws=9)
+
+
 def test_without_a_model() -> None:
     with pytest.raises(ValueError, match="pass simulations="):
         judge(ExactPair(model=None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from jana_pymc.approximators.novelty import Familiar, warn_if_unfamiliar
 from jana_pymc.approximators.posterior import PosteriorApproximator
 from jana_pymc.architecture import NetworkSettings, build_network
 from jana_pymc.checks import check_count
+from jana_pymc.declarations import check_declared, declared
 from jana_pymc.joint import JointNetwork
 from jana_pymc.pytensor import ScoreCorrection
 from jana_pymc.refinement import CANDIDATES, Refinement, log_likelihood_of, warn_unreliable
@@ -39,6 +40,8 @@ from jana_pymc.warning import warn
 
 KIND = "approximator"
 GROUPS = ("posterior", "log_likelihood", "posterior_predictive", "prior", "observed_data")
+NOT_OBSERVED = ("chain", "draw", "dataset", "obs")
+"""Dimensions of the log-likelihood, whose names its variable cannot have."""
 
 
 class JointApproximator:
@@ -60,13 +63,16 @@ class JointApproximator:
     history : TrainingHistory
     model : GenerativeModel, optional
         The simulator; None after loading from a file without it.
+    pool_weight : float, optional
+        What `learn_pool_weight` found after training, for ``refine="pooled"``; None in files that
+        are older than it.
 
     Attributes
     ----------
     posterior : PosteriorApproximator
     likelihood : LikelihoodApproximator
     pool_weight : float or None
-        What `learn_pool_weight` found after training; None in files that are older than it.
+        The argument, which `sample` reads: `learn_pool_weight` may set it later.
 
     Notes
     -----
@@ -218,7 +224,8 @@ class JointApproximator:
             The draws are independent; they are laid out as chains, which diagnostics expect.
         observed_name : str
             Name of the variable in the log_likelihood group: that of the observed variable in the
-            PyMC model with which this result is to be compared.
+            PyMC model with which this result is to be compared. Neither that of a parameter, nor
+            "chain", "draw", "dataset" or "obs".
         groups : sequence of str
             Which of "posterior", "log_likelihood", "posterior_predictive", "prior" and
             "observed_data" to compute. "sample_stats" comes with the log-likelihood: ``lp``, the
@@ -239,25 +246,22 @@ class JointApproximator:
 
         Raises
         ------
+        TypeError
+            If `draws`, `chains`, `groups` or `observed_name` is of another type, or data are no
+            numbers.
         ValueError
-            If the data do not fit the declared observables, or a group is unknown.
+            If the data do not fit the declared observables, if a group is unknown or there is
+            none, or if `observed_name` is taken.
 
         Warns
         -----
         UserWarning
             If data lie farther out than all that was simulated: draws are then not to be trusted.
         """
-        if isinstance(groups, str):
-            raise TypeError(f"groups={groups!r}: expected a sequence of names, ({groups!r},).")
+        _check_groups(groups)
         check_count("draws", draws)
         check_count("chains", chains)
-        unknown = sorted(set(groups) - set(GROUPS))
-        if unknown:
-            raise ValueError(f"groups={unknown} are unknown; choose from {list(GROUPS)}.")
-        if observed_name in self.layout.names:
-            raise ValueError(
-                f"observed_name={observed_name!r} is the name of a parameter; choose another."
-            )
+        _check_observed_name(observed_name, self.layout)
         rng = random_generator(random_seed)
         batch = self.schema.batch(data)
         self.likelihood.check_reachable(batch.observables)
@@ -326,12 +330,26 @@ class JointApproximator:
     ) -> ScoreCorrection:
         """Learn what the likelihood's score is wrong by, from the simulator of the pair's model.
 
-        See `LikelihoodApproximator.score_correction`, whose other arguments are the same.
+        See `LikelihoodApproximator.score_correction`.
+
+        Parameters
+        ----------
+        parameters : mapping of str to array, shape (points, *shape)
+            Where posterior draws of a first run lie, and conditions beside them.
+        n_simulations : int
+        random_seed : int or Generator, optional
+        progressbar : bool
+
+        Returns
+        -------
+        ScoreCorrection
 
         Raises
         ------
+        TypeError
+            As for the likelihood's.
         ValueError
-            If the pair was loaded without its `GenerativeModel`.
+            If the pair was loaded without its `GenerativeModel`, or as for the likelihood's.
         """
         if self.model is None:
             raise ValueError(
@@ -359,9 +377,16 @@ class JointApproximator:
         Returns
         -------
         ndarray, shape () or (draws,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If parameters or data do not fit what was declared, or there are many data sets.
         """
         flat = self.layout.flatten(parameters)
         batch = self.schema.batch(data)
+        if len(batch) != 1:
+            raise ValueError(f"{len(batch)} data sets; log_prob takes one, call it for each.")
         values = self.posterior.log_prob(flat.reshape(1, -1, self.layout.size), batch)
         return values.reshape(flat.shape[:-1])
 
@@ -369,7 +394,23 @@ class JointApproximator:
         """Write everything but the prior model and the simulator into one safetensors file.
 
         The old file stays whole until the new one is; nothing is pickled.
+
+        Parameters
+        ----------
+        path : str or Path
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        TypeError
+            If `path` is no path.
+        FileNotFoundError, IsADirectoryError
+            If the folder does not exist, or the path is one.
         """
+        file = _as_path(path)
         configuration = {
             "settings": self.settings.to_dict(),
             "schema": self.schema.to_dict(),
@@ -381,8 +422,8 @@ class JointApproximator:
             "pool_weight": self.pool_weight,
             "prior_fingerprint": _fingerprint(self.prior),
         }
-        storage.write(Path(path), self.network.state_dict(), configuration, kind=KIND)
-        return Path(path)
+        storage.write(file, self.network.state_dict(), configuration, kind=KIND)
+        return file
 
     def _pointwise(self, parameters: np.ndarray, batch: DataBatch) -> np.ndarray:
         """Log densities of each data set's observations under its own draws, NaN for padding."""
@@ -421,7 +462,8 @@ def load(
     path : str or Path
         Written by `JointApproximator.save`.
     prior : pm.Model or GenerativeModel
-        The prior it was trained with; a file holds no code, so the model cannot be in it.
+        The prior it was trained with; a file holds no code, so the model cannot be in it. A
+        GenerativeModel may have other numbers of observations.
     device : str
         Where the networks evaluate; "auto" takes a CUDA device where there is one.
 
@@ -431,18 +473,29 @@ def load(
 
     Raises
     ------
+    TypeError
+        If `path` is no path.
     FileNotFoundError, StorageError
         If the file is missing, truncated, foreign, or of a newer version.
     ValueError
-        If the prior is not the one that the pair was trained with.
+        If the prior is not the one that the pair was trained with, or the GenerativeModel declares
+        other data.
     """
-    tensors, configuration = storage.read(Path(path), kind=KIND)
+    tensors, configuration = storage.read(_as_path(path), kind=KIND)
     model = prior if isinstance(prior, GenerativeModel) else None
     if isinstance(prior, GenerativeModel):
         prior = prior.prior
     prior = prior if isinstance(prior, PyMCPrior) else PyMCPrior(prior)
     _check_prior(prior, configuration)
     schema = DataSchema.from_dict(configuration["schema"])
+    if model is not None:
+        check_declared(
+            declared(model.layout, model.schema),
+            declared(prior.layout, schema),
+            "the model's",
+            "those of the pair in the file",
+            "load it with the GenerativeModel that it was trained on, or with the prior alone",
+        )
     settings = NetworkSettings.from_dict(configuration["settings"])
     network = build_network(schema, prior, configuration["positive"], settings)
     try:
@@ -464,6 +517,42 @@ def load(
         model=model,
         pool_weight=configuration.get("pool_weight"),
     )
+
+
+def _as_path(path: Any) -> Path:
+    try:
+        return Path(path)
+    except TypeError as error:
+        raise TypeError(
+            f"path is {type(path).__name__}; expected the name of a file, a str or Path."
+        ) from error
+
+
+def _check_groups(groups: Any) -> None:
+    """Groups are names, at least one."""
+    one = isinstance(groups, str)
+    if one or not isinstance(groups, Iterable):
+        example = groups if one else "posterior"
+        raise TypeError(f"groups={groups!r}: expected a sequence of names, ({example!r},).")
+    names = list(groups)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"groups={groups!r}: expected names, of {list(GROUPS)}.")
+    if not names:
+        raise ValueError(f"groups={groups!r} is empty; choose from {list(GROUPS)}.")
+    unknown = sorted(set(names) - set(GROUPS))
+    if unknown:
+        raise ValueError(f"groups={unknown} are unknown; choose from {list(GROUPS)}.")
+
+
+def _check_observed_name(name: Any, layout: ParameterLayout) -> None:
+    """A name that the variable of log-likelihoods can have beside parameters and dimensions."""
+    if not isinstance(name, str):
+        raise TypeError(
+            f"observed_name={name!r}: expected the name of a variable, a string such as 'y'."
+        )
+    taken = "a parameter" if name in layout.names else "a dimension"
+    if name in (*layout.names, *NOT_OBSERVED):
+        raise ValueError(f"observed_name={name!r} is the name of {taken}; choose another.")
 
 
 def _fingerprint(prior: PyMCPrior) -> list[float]:

@@ -294,6 +294,16 @@ class LikelihoodApproximator:
             Length of a sequence; without it that of its conditions, or the largest trained on.
         conditions, contamination, contaminant, truncation, correction, backend, **parameters
             As for calling the approximator.
+
+        Returns
+        -------
+        TensorVariable
+            Of the shape of the batch, and of one observation, vector or sequence.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for calling the approximator; or if independent observations are given `n_obs`.
         """
         checked = self._arguments
         checked.correction(correction, self.content_hash, truncation)
@@ -331,10 +341,24 @@ class LikelihoodApproximator:
         backend: Backend = "auto",
         **parameters: Any,
     ) -> TensorVariable:
-        """Log density of each observation, shape (n_obs,), for `pm.Potential`.
+        """Log density of each observation, for `pm.Potential`.
 
-        Of a vector or sequence, one for the data set, shape (), or (sets,) of many. Arguments as
-        for calling the approximator.
+        Parameters
+        ----------
+        observed : mapping, DataFrame, Dataset, array or tensor
+            Without missing values.
+        conditions, contamination, contaminant, truncation, correction, backend, **parameters
+            As for calling the approximator.
+
+        Returns
+        -------
+        TensorVariable, shape (n_obs,)
+            Of a vector or sequence, one for the data set, shape (), or (sets,) of many.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for calling the approximator.
         """
         checked = self._arguments
         checked.correction(correction, self.content_hash, truncation)
@@ -364,6 +388,12 @@ class LikelihoodApproximator:
         -------
         ndarray, shape (draws, n_obs)
             Of a sequence, each observation's given those before it; of vectors, a column each.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the data do not fit the declared observables and conditions, if there are many
+            sequences, or the parameters do not fit.
         """
         if isinstance(parameters, Mapping):
             parameters = self.layout.flatten(parameters)
@@ -371,12 +401,7 @@ class LikelihoodApproximator:
         data = np.atleast_2d(numbers)
         if data.ndim != 2:
             raise ValueError(f"{len(data)} sequences; expected one data set.")
-        theta = np.atleast_2d(np.asarray(parameters, dtype=float))
-        if theta.ndim != 2 or theta.shape[1] != self.layout.size:
-            raise ValueError(
-                f"parameters have shape {theta.shape}; expected (draws, {self.layout.size}), for "
-                f"{', '.join(self.layout.component_names)}."
-            )
+        theta = self._vectors(parameters, "draws")
         known = None if given is None else np.atleast_2d(given.data)
         if self.schema.structure != "vector":
             return self.pointwise(data, theta, known)
@@ -440,10 +465,17 @@ class LikelihoodApproximator:
         Returns
         -------
         ndarray, shape (sets, n_obs, components)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `n_obs` is no positive integer, or the parameters have another width.
         """
+        check_count("n_obs", n_obs)
+        values = self._vectors(parameters, "sets")
         seed = int(random_generator(random_seed).integers(2**63))
         generator = torch.Generator().manual_seed(seed)
-        theta = torch.tensor(np.atleast_2d(np.asarray(parameters, dtype=float)))
+        theta = torch.tensor(values)
         known = None if conditions is None else torch.tensor(np.asarray(conditions, dtype=float))
         size = max(1, ROWS_AT_ONCE // n_obs)
         parts = []
@@ -525,8 +557,8 @@ class LikelihoodApproximator:
             With a group "posterior", whose variables may have dimensions before the parameter's
             own, as those of a hierarchical model.
         parameters : mapping of str to str, optional
-            Name in the posterior of each parameter that has another name there. Parameters that
-            the posterior does not hold are passed over.
+            Name in the posterior of each parameter that has another name there. Others that the
+            posterior does not hold are passed over, as long as it holds one.
 
         Returns
         -------
@@ -535,6 +567,11 @@ class LikelihoodApproximator:
 
         Raises
         ------
+        TypeError
+            If `data` or `parameters` is something else.
+        ValueError
+            If there is no posterior, if it holds none of the parameters, or if `parameters` names
+            one, or a variable of the posterior, that does not exist.
         Exception
             The first one that the density raised while sampling, if there was any: nutpie takes
             exceptions for divergences.
@@ -547,14 +584,30 @@ class LikelihoodApproximator:
         error = failure(self)
         if error is not None:
             raise error
-        posterior = to_groups(data)["posterior"]
-        found = leaning_posterior(self.layout, self.region, posterior, parameters or {})
+        groups = to_groups(data)
+        if "posterior" not in groups:
+            raise ValueError(
+                f"data has no group 'posterior', only {', '.join(groups) or 'none'}; sample from "
+                "the posterior of the model first."
+            )
+        renamed = {} if parameters is None else parameters
+        found = leaning_posterior(self.layout, self.region, groups["posterior"], renamed)
         warn_of_leaning(found)
         return found
 
     def check_reachable(self, observed: Any) -> None:
         """Refuse data that no trained value of a bounding parameter can explain."""
         self._arguments.check_reachable(observed)
+
+    def _vectors(self, parameters: Any, what: str) -> np.ndarray:
+        """Parameter vectors as an array, shape (vectors, size); `what` names them in messages."""
+        theta = np.atleast_2d(np.asarray(parameters, dtype=float))
+        if theta.ndim != 2 or theta.shape[1] != self.layout.size:
+            raise ValueError(
+                f"parameters have shape {theta.shape}; expected ({what}, {self.layout.size}), for "
+                f"{', '.join(self.layout.component_names)}."
+            )
+        return theta
 
     @property
     def _arguments(self) -> Arguments:

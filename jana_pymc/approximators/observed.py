@@ -21,6 +21,7 @@ from jana_pymc.simulation import (
     scalar_components,
     split_components,
 )
+from jana_pymc.simulation.validation import as_float
 
 DATA_DIMS = {"exchangeable": (2,), "vector": (1, 2), "markovian": (2, 3)}
 """Dimensions that data may have, the last being the components.
@@ -39,7 +40,7 @@ def split_conditions(schema: DataSchema, observed: Any, conditions: Any) -> tupl
         pairs = [split_conditions(schema, each, None) for each in observed]
         if pairs and all(known is not None for _, known in pairs):
             return [rest for rest, _ in pairs], [known for _, known in pairs]
-    named = _names(observed)
+    named = names_of(observed)
     if not schema.conditions or named is None:
         return observed, conditions
     twice = [name for name in schema.conditions if name in named]
@@ -81,14 +82,15 @@ def as_array(schema: DataSchema, data: Any, *, conditions: bool = False) -> Any:
     kinds = schema.conditions if conditions else schema.observables
     if isinstance(data, Variable):
         return _symbolic(schema, data, conditions)
-    named = _names(data)
+    named = names_of(data)
     if named is not None and any(isinstance(data[name], Variable) for name in named):
-        _check_columns(named, kinds, conditions)
+        check_columns(named, kinds, conditions)
         return _join_columns(schema, {name: data[name] for name in kinds}, conditions)
     if named is None and not _is_many(data) and isinstance(data, np.ndarray | list | tuple):
-        data = _by_name(schema, np.asarray(data, dtype=float), kinds)
+        label = "the array of conditions" if conditions else "the array of data"
+        data = _by_name(schema, as_float(label, data), kinds)
     elif named is not None and "simulation" not in getattr(data, "dims", ()):
-        _check_columns(named, kinds, conditions)
+        check_columns(named, kinds, conditions)
     batch = _batch(schema, data, conditions)
     many = _is_many(data)
     if schema.structure == "vector":
@@ -277,7 +279,7 @@ def _stacked(schema: DataSchema, data: Any) -> Any:
 def _numeric_columns(schema: DataSchema, data: Any) -> dict[str, Any] | None:
     """One numeric array for each observable, if the data are one such data set."""
     kinds = schema.observables
-    named = _names(data)
+    named = names_of(data)
     if isinstance(data, np.ndarray):
         fits = data.ndim in DATA_DIMS[schema.structure] and data.shape[-1] == len(schema.components)
         columns: dict[str, Any] = split_components(data, kinds) if fits else {}
@@ -318,18 +320,20 @@ def _is_many(data: Any) -> bool:
         isinstance(data, Sequence)
         and not isinstance(data, str | bytes)
         and len(data) > 0
-        and all(_names(each) is not None for each in data)
+        and all(names_of(each) is not None for each in data)
     )
 
 
-def _names(data: Any) -> list[Any] | None:
+def names_of(data: Any) -> list[Any] | None:
+    """Names of the variables of a mapping, DataFrame or Dataset; None of anything else."""
     for attribute in ("data_vars", "columns"):  # an xarray Dataset, a DataFrame
         if hasattr(data, attribute):
             return list(getattr(data, attribute))
     return list(data) if isinstance(data, Mapping) else None
 
 
-def _check_columns(named: Iterable[Any], kinds: Mapping[str, Any], conditions: bool) -> None:
+def check_columns(named: Iterable[Any], kinds: Mapping[str, Any], conditions: bool) -> None:
+    """Refuse observables, or conditions, that are missing or unknown."""
     missing = [name for name in kinds if name not in named]
     unknown = [str(name) for name in named if name not in kinds]
     if not missing and not unknown:

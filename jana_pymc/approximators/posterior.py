@@ -65,6 +65,14 @@ class PosteriorApproximator:
     ) -> np.ndarray:
         """Draw from the posterior of each data set.
 
+        Parameters
+        ----------
+        batch : DataBatch
+            As `DataSchema.batch` makes it; nothing is checked.
+        draws : int
+            Of each data set.
+        random_seed : int or Generator, optional
+
         Returns
         -------
         ndarray, shape (sets, draws, parameters)
@@ -80,6 +88,11 @@ class PosteriorApproximator:
         random_seed: int | np.random.Generator | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw in the prior model's unconstrained space.
+
+        Parameters
+        ----------
+        batch, draws, random_seed
+            As for `sample`.
 
         Returns
         -------

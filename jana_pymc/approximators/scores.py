@@ -13,15 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from jana_pymc.approximators.surrogate import by_name
 from jana_pymc.checks import check_count
+from jana_pymc.declarations import check_declared, declared
 from jana_pymc.pytensor import ScoreCorrection
 from jana_pymc.pytensor.score_correction import fitted, n_coefficients
-from jana_pymc.simulation import (
-    DataSchema,
-    GenerativeModel,
-    ParameterLayout,
-    Simulations,
-    seed_sequence,
-)
+from jana_pymc.simulation import GenerativeModel, Simulations, seed_sequence
 from jana_pymc.threads import one_thread
 
 if TYPE_CHECKING:
@@ -234,43 +229,10 @@ def _check_model(likelihood: LikelihoodApproximator, model: Any) -> None:
             "correction of this model."
         )
     named = getattr(likelihood.network, "observables_are_declared", True)
-    declared = _declared(likelihood.layout, likelihood.schema, named)
-    for what, theirs in _declared(model.layout, model.schema, named).items():
-        ours = declared[what]
-        if ours != theirs:
-            raise ValueError(
-                f"the model's {what} ({_shown(theirs)}) differ from the likelihood's "
-                f"({_shown(ours)}); give the model that the likelihood was trained on."
-            )
-
-
-def _declared(layout: ParameterLayout, schema: DataSchema, named: bool) -> dict[str, Any]:
-    """What a likelihood and a model must agree in; as lists, since the order counts.
-
-    The numbers of observations may differ: the score of one observation is the same.
-    """
-    always = {
-        "parameters": [(name, layout.shapes[name]) for name in layout.names],
-        "conditions": list(schema.conditions.items()),
-    }
-    if not named:
-        return {**always, "numbers of observables": len(schema.components)}
-    return {
-        **always,
-        "coordinates": _coordinates(layout),
-        "observables": list(schema.observables.items()),
-        "structures": schema.structure,
-    }
-
-
-def _coordinates(layout: ParameterLayout) -> list[tuple[str, Any]]:
-    """Each parameter that has labels, and the labels along its dimensions, None without."""
-    labels = [(n, [layout.coords.get(dim or "") for dim in layout.dims[n]]) for n in layout.names]
-    return [(name, each) for name, each in labels if any(label is not None for label in each)]
-
-
-def _shown(declared: Any) -> str:
-    """A declaration in a message: scalar parameters by their name alone."""
-    if not isinstance(declared, list):
-        return str(declared)
-    return ", ".join(name if kind == () else f"{name}: {kind}" for name, kind in declared) or "none"
+    check_declared(
+        declared(model.layout, model.schema, named=named),
+        declared(likelihood.layout, likelihood.schema, named=named),
+        "the model's",
+        "the likelihood's",
+        "give the model that the likelihood was trained on",
+    )

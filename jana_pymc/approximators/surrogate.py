@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jana_pymc import inference_data
+from jana_pymc.approximators import observed as observed_data
 from jana_pymc.checks import check_count
 from jana_pymc.simulation import (
     DataBatch,
@@ -20,6 +21,7 @@ from jana_pymc.simulation import (
     split_components,
 )
 from jana_pymc.simulation.failures import FailureReport
+from jana_pymc.simulation.validation import as_float, check_values
 
 if TYPE_CHECKING:
     from jana_pymc.approximators.joint import JointApproximator
@@ -44,6 +46,8 @@ def simulate(
             f"{layout.size}) or ({layout.size},), for {', '.join(layout.component_names)}."
         )
     theta = theta.reshape(-1, layout.size)
+    if not len(theta):
+        raise ValueError("parameters hold no vector; expected at least one.")
     if not np.isfinite(theta).all():
         wrong = layout.component_names[int(np.argmax(~np.isfinite(theta).all(0)))]
         raise ValueError(f"parameters: {wrong!r} is NaN or infinite in some of the vectors.")
@@ -57,7 +61,7 @@ def simulate(
         raise TypeError("conditions do not fit: the likelihood was trained without any.")
     known, sizes = None, _sizes(n_obs, len(theta), schema.n_obs[1])
     if conditions is not None:
-        known = _conditions(conditions, schema, len(theta), int(sizes.max()))
+        known = _conditions(conditions, schema, sizes)
     observables = approximator.likelihood.simulate(
         theta, int(sizes.max()), conditions=known, random_seed=rng
     )
@@ -126,22 +130,11 @@ def _sizes(n_obs: int | ArrayLike | None, n_sets: int, default: int) -> NDArray[
 
 
 def _conditions(
-    conditions: Any, schema: DataSchema, n_sets: int, n_obs: int
+    conditions: Any, schema: DataSchema, sizes: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Known conditions of all data sets, shape (n_sets, n_obs, components)."""
-    kinds = schema.conditions
-    if isinstance(conditions, Mapping) or hasattr(conditions, "data_vars"):
-        missing = [name for name in kinds if name not in conditions]
-        if missing:
-            raise ValueError(f"conditions lack {', '.join(missing)}.")
-        parts = []
-        for name, kind in kinds.items():
-            part = np.asarray(conditions[name], dtype=float)
-            lead = part.shape[: part.ndim - len(kind.shape)]
-            parts.append(part.reshape(*lead, math.prod(kind.shape)))
-        conditions = np.concatenate(parts, -1)
-    values = np.asarray(conditions, dtype=float)
-    size = len(schema.condition_components)
+    """Known conditions of all data sets, shape (n_sets, n_obs, components), checked."""
+    n_sets, n_obs, size = len(sizes), int(sizes.max()), len(schema.condition_components)
+    values = _joined(conditions, schema)
     if schema.structure == "vector" and values.shape in ((size,), (n_sets, size)):
         values = values[..., None, :]
     if values.shape not in ((n_obs, size), (n_sets, n_obs, size)):
@@ -149,7 +142,38 @@ def _conditions(
             f"conditions have shape {values.shape}; expected ({n_obs}, {size}), or one such "
             f"array for each of the {n_sets} data sets."
         )
-    return np.broadcast_to(values, (n_sets, n_obs, size))
+    many = values.ndim == 3
+    values = np.array(np.broadcast_to(values, (n_sets, n_obs, size)))
+    # Padding must not reach the network: any known condition will do in its place.
+    padding = (np.arange(n_obs) >= sizes[:, None])[..., None] & np.isnan(values)
+    values = np.where(padding, values[:, :1], values)
+    present = np.ones((n_sets, n_obs), dtype=bool)
+    for name, column in split_components(values, schema.conditions).items():
+        check_values(f"conditions[{name!r}]", schema.conditions[name], column, present, many)
+    return values
+
+
+def _joined(conditions: Any, schema: DataSchema) -> NDArray[np.float64]:
+    """Named or joined conditions as one array with the components last."""
+    kinds = schema.conditions
+    named = observed_data.names_of(conditions)
+    if named is None:
+        return as_float("conditions", conditions)
+    observed_data.check_columns(named, kinds, conditions=True)
+    parts = []
+    for name, kind in kinds.items():
+        part = as_float(f"conditions[{name!r}]", conditions[name])
+        n_lead = part.ndim - len(kind.shape)
+        if n_lead < 0 or part.shape[n_lead:] != kind.shape:
+            raise ValueError(
+                f"conditions[{name!r}] has shape {part.shape}; expected to end in {kind.shape}."
+            )
+        parts.append(part.reshape(*part.shape[:n_lead], math.prod(kind.shape)))
+    leads = {name: part.shape[:-1] for name, part in zip(kinds, parts, strict=True)}
+    if len(set(leads.values())) > 1:
+        shapes = ", ".join(f"{name} {lead}" for name, lead in leads.items())
+        raise ValueError(f"conditions have differing numbers of values: {shapes}.")
+    return np.concatenate(parts, -1)
 
 
 def by_name(

@@ -79,6 +79,10 @@ def default_settings(
     draws : sequence of sequence of int, optional
         These components once more, those of each independent draw of one law together, if that is
         what they are.
+
+    Returns
+    -------
+    NetworkSettings
     """
     kinds = list(schema.components.values())
     n_continuous = sum(isinstance(kind, Continuous) for kind in kinds)
@@ -158,6 +162,10 @@ def default_training(
         Size of the unconstrained parameters.
     schema : DataSchema, optional
         Of the data; without it they are taken for large.
+
+    Returns
+    -------
+    TrainingSettings
     """
     if isinstance(network.likelihood, MarkovianSettings):
         return TrainingSettings(
@@ -213,7 +221,17 @@ def default_training(
 
 
 def informative(simulations: Simulations) -> tuple[int, ...] | None:
-    """Components of long vectors that depend on the parameters; None for all."""
+    """Components of long vectors that depend on the parameters.
+
+    Parameters
+    ----------
+    simulations : Simulations
+
+    Returns
+    -------
+    tuple of int, or None
+        None for all.
+    """
     if not _is_plain_vector(simulations.schema, MANY_COMPONENTS):
         return None
     parameters, observables = _to_be_searched(simulations)
@@ -227,7 +245,19 @@ def informative(simulations: Simulations) -> tuple[int, ...] | None:
 def draws(
     simulations: Simulations, informative: Sequence[int] | None = None
 ) -> tuple[tuple[int, ...], ...] | None:
-    """Independent draws of one law that a vector's informative components are; None if not."""
+    """Independent draws of one law that a vector's informative components are.
+
+    Parameters
+    ----------
+    simulations : Simulations
+    informative : sequence of int, optional
+        These components; None for all.
+
+    Returns
+    -------
+    tuple of tuple of int, or None
+        Components of each draw; None if they are not such draws.
+    """
     if not _is_plain_vector(simulations.schema, FEWEST_IN_DRAWS):
         return None
     parameters, observables = _to_be_searched(simulations)

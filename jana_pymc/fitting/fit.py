@@ -100,9 +100,11 @@ def fit(
     TypeError
         If an argument is of another kind than stated.
     ValueError
-        If there are too few simulations, or they belong to another model; if the training has
-        steps for an adjustment that the network does not have; if there is a `checkpoint` without
-        a `random_seed`.
+        If there are too few simulations, they belong to another model, or two sets of them are of
+        one source; if the training has steps for an adjustment that the network does not have; if
+        there is a `checkpoint` without a `random_seed`.
+    FileNotFoundError, IsADirectoryError
+        If the folder of the `checkpoint` does not exist, or the path is one.
     SimulationError
         If every simulation failed.
     TrainingError
@@ -258,7 +260,16 @@ def _may_be_new(model: GenerativeModel, simulations: Simulations) -> bool:
 
 
 def trained_region(simulations: Sequence[AnySimulations]) -> np.ndarray:
-    """Smallest and largest value of each parameter over all simulations, shape (2, size)."""
+    """Smallest and largest value of each parameter over all simulations.
+
+    Parameters
+    ----------
+    simulations : sequence of Simulations or SimulationStore
+
+    Returns
+    -------
+    ndarray, shape (2, size)
+    """
     edges = [
         s.region
         if isinstance(s, SimulationStore)
@@ -269,7 +280,15 @@ def trained_region(simulations: Sequence[AnySimulations]) -> np.ndarray:
 
 
 def standardize(network: JointNetwork, batches: Sequence[Batch]) -> None:
-    """Set both networks' input and output scales from simulations."""
+    """Set both networks' input and output scales from simulations.
+
+    Parameters
+    ----------
+    network : JointNetwork
+        Changed in place.
+    batches : sequence of Batch
+        Those from the prior first, which the posterior's scales are from.
+    """
     first = batches[0].rows(slice(0, 5_000))
     network.posterior.standardize(
         first.unconstrained, first.observables, first.n_obs, first.conditions
@@ -314,6 +333,21 @@ def _check_arguments(
         raise TypeError(f"checkpoint={checkpoint!r}: expected the path of a file.")
     if checkpoint is not None and random_seed is None:
         raise ValueError("checkpoint needs random_seed: a resumed run must repeat its batches.")
+    if checkpoint is not None:
+        _check_file(Path(checkpoint))
+
+
+def _check_file(checkpoint: Path) -> None:
+    """Find out before hours of training that its state cannot be written."""
+    if not checkpoint.parent.is_dir():
+        raise FileNotFoundError(
+            f"checkpoint={str(checkpoint)!r}: there is no folder {str(checkpoint.parent)!r}; make "
+            "it."
+        )
+    if checkpoint.is_dir():
+        raise IsADirectoryError(
+            f"checkpoint={str(checkpoint)!r} is a folder; expected the path of a file in it."
+        )
 
 
 def _positive(simulations: Simulations) -> list[bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, Literal, TypeAlias
@@ -27,7 +28,31 @@ def simulations_in_memory(
     seed: int,
     progressbar: bool,
 ) -> list[Simulations]:
-    """Simulations from the prior, and from the proposal if there is one."""
+    """Simulations from the prior, and from the proposal if there is one.
+
+    Parameters
+    ----------
+    model : GenerativeModel
+    simulations : Simulations or sequence of Simulations, optional
+        Made now if there are none.
+    n_simulations : int
+        To make of each source.
+    executor : concurrent.futures.Executor, optional
+    seed : int
+    progressbar : bool
+
+    Returns
+    -------
+    list of Simulations
+        Those from the prior first.
+
+    Raises
+    ------
+    TypeError
+        If `simulations` are something else.
+    ValueError
+        If they are too few or of another model, if none are from the prior, or two of one source.
+    """
     if simulations is None:
         sets = [
             model.simulate(
@@ -40,18 +65,19 @@ def simulations_in_memory(
             for i, source in enumerate(_sources(model))
         ]
     else:
-        sets = [simulations] if isinstance(simulations, Simulations) else list(simulations)
-        if not all(isinstance(each, Simulations) for each in sets):
-            raise TypeError(
-                f"simulations is {type(simulations).__name__}; expected what model.simulate, "
-                "Simulations.load or SimulationStore returns, or a sequence of these."
-            )
+        sets = _listed(simulations)
+        _check_sources(sets, "join them with Simulations.concat")
         sets.sort(key=lambda s: s.source != "prior")
     if not sets or sets[0].source != "prior":
         raise ValueError("simulations: the posterior needs some that were drawn from the prior.")
     for s in sets:
         if s.schema != model.schema or s.layout.names != model.layout.names:
             raise ValueError("simulations belong to another model: schema or parameters differ.")
+        if s.source == "prior" and s.prior is not None and s.prior != model.prior.digest():
+            raise ValueError(
+                "simulations belong to another model: their prior has another density; simulate "
+                "from the model's own."
+            )
         if len(s) < MINIMUM_SIMULATIONS:
             raise ValueError(
                 f"{len(s)} simulations from the {s.source} are too few to train on; expected at "
@@ -63,13 +89,37 @@ def simulations_in_memory(
 def stores_and_first_chunks(
     model: GenerativeModel, simulations: Any
 ) -> tuple[list[SimulationStore], Any]:
-    """Stores to be streamed, and what stands for them in memory: their first chunks."""
-    given = list(simulations) if isinstance(simulations, (list, tuple)) else [simulations]
+    """Stores to be streamed, and what stands for them in memory: their first chunks.
+
+    Parameters
+    ----------
+    model : GenerativeModel
+    simulations : Simulations or SimulationStore, or a sequence of either, or None
+
+    Returns
+    -------
+    stores : list of SimulationStore
+        Those from the prior first; empty if there are none, or all are small enough for memory.
+    in_memory : list of Simulations, or None
+        What was given, if these were no stores.
+
+    Raises
+    ------
+    TypeError
+        If `simulations` are something else, or of both kinds.
+    ValueError
+        If a store is empty or of another model, or two are of one source; if one has a single
+        chunk, but not the other.
+    """
+    if simulations is None:
+        return [], None
+    given = _listed(simulations)
     stores = [each for each in given if isinstance(each, SimulationStore)]
     if not stores:
-        return [], simulations
+        return [], given
     if len(stores) < len(given):
         raise TypeError("simulations: give either stores or what is in memory, not both.")
+    _check_sources(stores, "let GenerativeModel.simulate_to make one store of them all")
     stores.sort(key=lambda store: store.source != "prior")
     for store in stores:
         if store.schema != model.schema or store.layout.names != model.layout.names:
@@ -89,6 +139,36 @@ def stores_and_first_chunks(
     return stores, [store.load(0) for store in stores]
 
 
+def _listed(simulations: Any) -> list[Any]:
+    """One or several sets of simulations, as a list."""
+    kinds = (Simulations, SimulationStore)
+    several = isinstance(simulations, Sequence) and not isinstance(simulations, str)
+    sets = list(simulations) if several else [simulations]
+    for each in sets:
+        if not isinstance(each, kinds):
+            raise TypeError(
+                f"simulations {'hold' if several else 'is'} {type(each).__name__}; expected what "
+                "model.simulate, Simulations.load or SimulationStore returns, or a sequence of "
+                "these."
+            )
+    return sets
+
+
+def _check_sources(sets: Sequence[AnySimulations], advice: str) -> None:
+    """One set is learned from as the prior's, and a second one as the proposal's."""
+    for source, count in Counter(each.source for each in sets).items():
+        if count > 1:
+            raise ValueError(
+                f"simulations: {count} sets from the {source}; expected one of each source: "
+                f"{advice}."
+            )
+    if len(sets) > 2:
+        raise ValueError(
+            f"simulations: {len(sets)} sets, from {', '.join(s.source for s in sets)}; expected "
+            "one from the prior, and one from the proposal or another source."
+        )
+
+
 def streamed(
     model: GenerativeModel,
     stores: Sequence[SimulationStore],
@@ -96,7 +176,21 @@ def streamed(
     device: torch.device,
     seed: int,
 ) -> SimulationRounds:
-    """A round for each chunk on disk, in shuffled order."""
+    """A round for each chunk on disk, in shuffled order.
+
+    Parameters
+    ----------
+    model : GenerativeModel
+    stores : sequence of SimulationStore
+        From the prior, and from the proposal if there is one.
+    training : TrainingSettings
+    device : torch.device
+    seed : int
+
+    Returns
+    -------
+    SimulationRounds
+    """
     rounds = [ChunkRounds(store, seed + i) for i, store in enumerate(stores)]
 
     def load(number: int) -> list[Batch]:
@@ -106,7 +200,18 @@ def streamed(
 
 
 def fingerprint(sets: Sequence[Simulations], n_streamed: int) -> str:
-    """Hash of all parameters in memory, of the first data sets, and of how many are on disk."""
+    """Hash of all parameters in memory, of the first data sets, and of how many are on disk.
+
+    Parameters
+    ----------
+    sets : sequence of Simulations
+    n_streamed : int
+        Simulations on disk.
+
+    Returns
+    -------
+    str
+    """
     digest = hashlib.sha256(str(n_streamed).encode() if n_streamed else b"")
     for each in sets:
         digest.update(np.ascontiguousarray(each.parameters).tobytes())
@@ -128,7 +233,22 @@ def simulated_online(
     seed: int,
     executor: Executor | None,
 ) -> SimulationRounds:
-    """Rounds that are simulated in the background, each seen about once."""
+    """Rounds that are simulated in the background, each seen about once.
+
+    Parameters
+    ----------
+    model : GenerativeModel
+    n_simulations : int
+        Of a round, of each source.
+    training : TrainingSettings
+    device : torch.device
+    seed : int
+    executor : concurrent.futures.Executor, optional
+
+    Returns
+    -------
+    SimulationRounds
+    """
 
     def simulate(number: int) -> list[Batch]:
         batches = []

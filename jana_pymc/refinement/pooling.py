@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jana_pymc.declarations import check_simulations
 from jana_pymc.importance import pareto_smooth
 from jana_pymc.refinement.proposals import propose, total_log_likelihood
 from jana_pymc.simulation import Simulations
@@ -56,6 +57,11 @@ def learn_pool_weight(
     float
         α, a multiple of 0.05.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If the simulations are none, of another model, or not from the prior.
+
     References
     ----------
     .. [1] Genest, C. & Zidek, J. V. (1986). Combining probability distributions: a critique and
@@ -84,11 +90,10 @@ def pool_scores(
 
     Raises
     ------
-    ValueError
-        If the simulations are not from the prior.
+    TypeError, ValueError
+        If the simulations are none, of another model, or not from the prior.
     """
-    if simulations.source != "prior":
-        raise ValueError(f"simulations come from the {simulations.source}; expected the prior.")
+    check_simulations(approximator, simulations, from_prior=True)
     mean_obs = float(np.asarray(simulations.batch().n_obs).mean())
     affordable = int(MOST_EVALUATIONS / (DRAWS * mean_obs))
     simulations = simulations[: min(MOST_SETS, max(FEWEST_SETS, affordable))]

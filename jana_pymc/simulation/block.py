@@ -58,7 +58,16 @@ class Job:
         return {**self.schema.observables, **conditions}
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of an observable or condition in one data set."""
+        """Shape of an observable or condition in one data set.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        tuple of int
+        """
         return self.schema.array_shape(name, self.n_obs)
 
 
@@ -82,11 +91,29 @@ class BlockResult:
     first: dict[Failure, tuple[int, str]] = field(default_factory=dict)
 
     def group(self, name: str) -> str:
-        """Where a variable is: "observables" or "conditions"."""
+        """Where a variable is: "observables" or "conditions".
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        str
+        """
         return "observables" if name in self.observables else "conditions"
 
     def record(self, kind: Failure, rows: NDArray[np.intp], message: str) -> None:
-        """Mark sets as failed."""
+        """Mark sets as failed.
+
+        Parameters
+        ----------
+        kind : Failure
+        rows : ndarray of int
+            Their positions.
+        message : str
+            Of the first of them.
+        """
         if rows.size:
             self.failure[rows] = kind
             self.first.setdefault(kind, (int(rows[0]), message))
@@ -101,6 +128,10 @@ def run_block(job: Job, parameters: Arrays, seed: np.random.SeedSequence) -> Blo
     parameters : dict of str to ndarray, shape (sets, *shape of the parameter)
     seed : SeedSequence
         All randomness of the block.
+
+    Returns
+    -------
+    BlockResult
 
     Raises
     ------

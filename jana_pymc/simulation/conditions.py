@@ -17,7 +17,16 @@ Design: TypeAlias = Callable[..., Mapping[str, Any]]
 
 
 def sizes(schema: DataSchema) -> dict[str, int]:
-    """What simulator and design are told besides parameters and conditions."""
+    """What simulator and design are told besides parameters and conditions.
+
+    Parameters
+    ----------
+    schema : DataSchema
+
+    Returns
+    -------
+    dict of str to int
+    """
     return {} if schema.structure == "vector" else {"n_obs": schema.n_obs[1]}
 
 
@@ -25,6 +34,13 @@ def draw_conditions(
     design: Design, schema: DataSchema, n_sets: int, rng: np.random.Generator
 ) -> Arrays:
     """Draw the conditions of data sets as large as declared.
+
+    Parameters
+    ----------
+    design : callable
+    schema : DataSchema
+    n_sets : int
+    rng : Generator
 
     Returns
     -------

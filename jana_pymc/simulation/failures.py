@@ -79,7 +79,12 @@ class FailureReport:
         return FailureReport(self.n_simulations + other.n_simulations, counts, first)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-serialisable form."""
+        """JSON-serialisable form.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "n_simulations": self.n_simulations,
             "counts": dict(self.counts),
@@ -88,5 +93,14 @@ class FailureReport:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FailureReport:
-        """Inverse of :meth:`to_dict`."""
+        """Inverse of :meth:`to_dict`.
+
+        Parameters
+        ----------
+        values : mapping of str to object
+
+        Returns
+        -------
+        FailureReport
+        """
         return cls(values["n_simulations"], dict(values["counts"]), dict(values["first"]))

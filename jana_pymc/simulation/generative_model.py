@@ -18,11 +18,12 @@ from jana_pymc.simulation.block import Job
 from jana_pymc.simulation.conditions import sizes
 from jana_pymc.simulation.failures import Failure, FailureReport, SimulationError
 from jana_pymc.simulation.layout import ParameterLayout
+from jana_pymc.simulation.names import LIKELIHOOD_ARGUMENTS, RESERVED
 from jana_pymc.simulation.observables import Observable
 from jana_pymc.simulation.prior import PyMCPrior
 from jana_pymc.simulation.randomness import RandomSeed, seed_sequence
 from jana_pymc.simulation.runner import run_simulations, simulation_progress
-from jana_pymc.simulation.schema import RESERVED, DataSchema
+from jana_pymc.simulation.schema import DataSchema
 from jana_pymc.simulation.simulations import Simulations
 from jana_pymc.simulation.store import SimulationStore, fill_store
 from jana_pymc.warning import warn
@@ -76,9 +77,10 @@ class GenerativeModel:
     Raises
     ------
     TypeError
-        If simulator or design cannot be called with these arguments.
+        If simulator or design cannot be called with these arguments, or `vectorized` is no bool.
     ValueError
-        If names clash, a bound names no scalar parameter, or the proposal's parameters differ.
+        If names clash, or a parameter has the name of one of the likelihood's own arguments; if a
+        bound names no scalar parameter, or the proposal's parameters differ.
 
     Examples
     --------
@@ -135,9 +137,11 @@ class GenerativeModel:
                 f"design={design!r}: expected a function design(rng, ...), or 'simulator' for "
                 "conditions that the simulator returns."
             )
+        if not isinstance(vectorized, (bool, np.bool_)):
+            raise TypeError(f"vectorized={vectorized!r}: expected True or False.")
         # Declared conditions that no design draws are the simulator's own.
         self.design = None if design == "simulator" else design
-        self.vectorized = vectorized
+        self.vectorized = bool(vectorized)
         _check_names(self.layout, self.schema)
         _check_bounds(self.layout, self.schema)
         if self.proposal is not None:
@@ -234,6 +238,7 @@ class GenerativeModel:
             schema=self.schema,
             source=source if parameters is None else "given",
             failures=report,
+            prior=_digest(self.prior) if parameters is None and source == "prior" else None,
         )
 
     def simulate_to(
@@ -370,6 +375,14 @@ class GenerativeModel:
         return usable, report
 
 
+def _digest(prior: PyMCPrior) -> list[str] | None:
+    """By what the prior is recognised; what has draws, but no log density, is not."""
+    try:
+        return prior.digest()
+    except NotImplementedError:
+        return None
+
+
 def _check_names(layout: ParameterLayout, schema: DataSchema) -> None:
     dims = {dim for each in layout.dims.values() for dim in each if dim is not None}
     seen = set(RESERVED)
@@ -387,6 +400,13 @@ def _check_names(layout: ParameterLayout, schema: DataSchema) -> None:
                     f"{', '.join(RESERVED)}."
                 )
             seen.add(name)
+    for name in layout.names:
+        if name in LIKELIHOOD_ARGUMENTS:
+            raise ValueError(
+                f"the parameter {name!r} has the name of an argument of the trained likelihood, "
+                "which takes the parameters as keywords beside its own; name it otherwise, and not "
+                f"any of {', '.join(LIKELIHOOD_ARGUMENTS)}."
+            )
 
 
 def _check_bounds(layout: ParameterLayout, schema: DataSchema) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from jana_pymc.simulation.names import check_complete, component_names
+from jana_pymc.simulation.validation import as_float
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class ParameterLayout:
         repeated = [name for name, count in Counter(names).items() if count > 1]
         if repeated:
             raise ValueError(f"parameter names must differ, but {', '.join(repeated)} repeat.")
-        _check_names("shapes", names, self.shapes)
+        check_complete("shapes", names, self.shapes)
         shapes = {name: tuple(int(size) for size in self.shapes[name]) for name in names}
         unknown = set(self.dims) - set(names)
         if unknown:
@@ -97,9 +99,9 @@ class ParameterLayout:
     def component_names(self) -> tuple[str, ...]:
         """A name for each component of the flat vector: ``v``, ``beta[0]``, ``R[1, 0]``."""
         return tuple(
-            f"{name}[{', '.join(map(str, index))}]" if index else name
+            component
             for name in self.names
-            for index in product(*map(range, self.shapes[name]))
+            for component in component_names(name, self.shapes[name])
         )
 
     def flatten(self, values: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
@@ -116,11 +118,20 @@ class ParameterLayout:
 
         Raises
         ------
+        TypeError
+            If `values` have no names, or are not real numbers.
         ValueError
             If a parameter is missing, unknown or has the wrong shape.
         """
-        _check_names("parameters", self.names, values)
-        arrays = {name: np.asarray(values[name], dtype=np.float64) for name in self.names}
+        if not hasattr(values, "keys"):  # a DataFrame of draws is no Mapping, but has names
+            raise TypeError(
+                f"parameters is {type(values).__name__}; expected a mapping with a value for each "
+                f"of {', '.join(self.names)}."
+            )
+        check_complete("parameters", self.names, values)
+        arrays = {
+            name: as_float(f"parameters[{name!r}]", values[name], hint="") for name in self.names
+        }
         batch: tuple[int, ...] | None = None
         flat = []
         for name, array in arrays.items():
@@ -163,7 +174,12 @@ class ParameterLayout:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-serialisable form."""
+        """JSON-serialisable form.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "names": list(self.names),
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
@@ -176,7 +192,21 @@ class ParameterLayout:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ParameterLayout:
-        """Inverse of :meth:`to_dict`."""
+        """Inverse of :meth:`to_dict`.
+
+        Parameters
+        ----------
+        values : mapping of str to object
+
+        Returns
+        -------
+        ParameterLayout
+
+        Raises
+        ------
+        ValueError
+            As for the layout itself.
+        """
         return cls(
             names=tuple(values["names"]),
             shapes=values["shapes"],
@@ -207,15 +237,6 @@ class ParameterLayout:
                         f"parameter {name!r} has {size} components along {dim!r}, but coords has "
                         f"{len(labels)} labels for it."
                     )
-
-
-def _check_names(what: str, expected: Iterable[str], given: Mapping[str, Any]) -> None:
-    missing = [name for name in expected if name not in given]
-    unknown = [str(name) for name in given if name not in expected]
-    if missing or unknown:
-        parts = [f"lacks {', '.join(missing)}"] if missing else []
-        parts += [f"has the unknown {', '.join(unknown)}"] if unknown else []
-        raise ValueError(f"{what} {' and '.join(parts)}; expected {', '.join(expected)}.")
 
 
 def _plain_label(dim: str, label: Any) -> Any:

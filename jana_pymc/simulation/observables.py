@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import product
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from jana_pymc.simulation.names import component_names
 
 LARGEST_COUNT = 2**53
 """Double precision holds all whole numbers up to it, and beyond only some."""
@@ -94,7 +95,12 @@ class Continuous:
         return wrong & np.isfinite(values)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-serialisable form, read by :func:`observable_from_dict`."""
+        """JSON-serialisable form, read by :func:`observable_from_dict`.
+
+        Returns
+        -------
+        dict
+        """
         return {"kind": "continuous", **asdict(self)}
 
 
@@ -146,13 +152,30 @@ class Categorical:
     def outside(
         self, values: ArrayLike, parameters: Mapping[str, NDArray] | None = None
     ) -> NDArray[np.bool_]:
-        """Tell which values are finite, but no category; see :meth:`Continuous.outside`."""
+        """Tell which values are finite, but no category; see :meth:`Continuous.outside`.
+
+        Parameters
+        ----------
+        values : array_like
+        parameters : mapping of str to ndarray, optional
+            Of no account.
+
+        Returns
+        -------
+        ndarray of bool
+            Of the shape of `values`. False where a value is NaN or infinite.
+        """
         values = np.asarray(values, dtype=np.float64)
         category = (values >= 0) & (values < self.n_categories) & (values == np.floor(values))
         return ~category & np.isfinite(values)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-serialisable form, read by :func:`observable_from_dict`."""
+        """JSON-serialisable form, read by :func:`observable_from_dict`.
+
+        Returns
+        -------
+        dict
+        """
         return {"kind": "categorical", **asdict(self)}
 
 
@@ -208,14 +231,31 @@ class Count:
     def outside(
         self, values: ArrayLike, parameters: Mapping[str, NDArray] | None = None
     ) -> NDArray[np.bool_]:
-        """Tell which values are finite, but no possible count; see :meth:`Continuous.outside`."""
+        """Tell which values are finite, but no possible count; see :meth:`Continuous.outside`.
+
+        Parameters
+        ----------
+        values : array_like
+        parameters : mapping of str to ndarray, optional
+            Of no account.
+
+        Returns
+        -------
+        ndarray of bool
+            Of the shape of `values`. False where a value is NaN or infinite.
+        """
         values = np.asarray(values, dtype=np.float64)
         upper = self.upper or LARGEST_COUNT
         count = (values >= 0) & (values <= upper) & (values == np.floor(values))
         return ~count & np.isfinite(values)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-serialisable form, read by :func:`observable_from_dict`."""
+        """JSON-serialisable form, read by :func:`observable_from_dict`.
+
+        Returns
+        -------
+        dict
+        """
         return {"kind": "count", **asdict(self)}
 
 
@@ -247,9 +287,9 @@ def scalar_components(kinds: Mapping[str, Observable]) -> dict[str, Observable]:
     ['n', 'x[0]', 'x[1]']
     """
     return {
-        f"{name}[{', '.join(map(str, index))}]" if index else name: replace(kind, shape=())
+        component: replace(kind, shape=())
         for name, kind in kinds.items()
-        for index in product(*map(range, kind.shape))
+        for component in component_names(name, kind.shape)
     }
 
 
@@ -282,7 +322,21 @@ def split_components(
 
 
 def observable_from_dict(values: Mapping[str, Any]) -> Observable:
-    """Read what ``to_dict`` of an observable wrote."""
+    """Read what ``to_dict`` of an observable wrote.
+
+    Parameters
+    ----------
+    values : mapping of str to object
+
+    Returns
+    -------
+    Continuous, Categorical or Count
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the kind is unknown, or as for the observable itself.
+    """
     options = dict(values)
     kind = options.pop("kind", None)
     if kind not in _KINDS:

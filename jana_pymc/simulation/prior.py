@@ -217,7 +217,22 @@ class PyMCPrior:
         return tuple(found)
 
     def interval(self, name: str) -> tuple[int, tuple[float, float]] | None:
-        """Tell where a scalar parameter lies: its unconstrained column, and its of `intervals`."""
+        """Tell where a scalar parameter lies: its unconstrained column, and its of `intervals`.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        tuple of int and (float, float), or None
+            None if it is no scalar, or its transform none of the elementwise ones.
+
+        Raises
+        ------
+        ValueError
+            If there is no parameter of that name.
+        """
         number = self.layout.names.index(name)
         if self._graph.shapes[number] or self._graph.value_shapes[number]:
             return None
@@ -226,12 +241,32 @@ class PyMCPrior:
         return None if ends is None else (column, ends)
 
     def fingerprint(self) -> list[float]:
-        """Log densities at fixed unconstrained points, by which to recognise the same prior."""
+        """Log densities at fixed unconstrained points, by which to recognise the same prior.
+
+        Returns
+        -------
+        list of float
+
+        Raises
+        ------
+        NotImplementedError
+            If a distribution has no log density.
+        """
         points = np.arange(3)[:, None] * np.sin(1.0 + np.arange(self.n_unconstrained))
         return [float(value) for value in self.log_prob(points)]
 
     def digest(self) -> list[str]:
-        """The fingerprint in few digits, which rounding on other machines does not change."""
+        """The fingerprint in few digits, which rounding on other machines does not change.
+
+        Returns
+        -------
+        list of str
+
+        Raises
+        ------
+        NotImplementedError
+            If a distribution has no log density.
+        """
         return [f"{value:.6g}" for value in self.fingerprint()]
 
     def _apply(self, name: str, values: ArrayLike, size: int) -> NDArray[np.float64]:

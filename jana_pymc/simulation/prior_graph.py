@@ -100,7 +100,21 @@ class PriorGraph:
 
     @classmethod
     def of(cls, model: pm.Model) -> PriorGraph:
-        """Clone the free random variables of a model."""
+        """Clone the free random variables of a model.
+
+        Parameters
+        ----------
+        model : pymc.Model
+
+        Returns
+        -------
+        PriorGraph
+
+        Raises
+        ------
+        ValueError
+            If a parameter comes from pymc.dims.
+        """
         for rv in model.free_RVs:
             if not isinstance(rv.type, TensorType):
                 raise ValueError(
@@ -130,29 +144,60 @@ class PriorGraph:
         return cls(rvs, values, transforms, shapes[: len(rvs)], shapes[len(rvs) :])
 
     def log_prob(self) -> RowFunction:
-        """Log density over unconstrained rows, Jacobian included."""
+        """Log density over unconstrained rows, Jacobian included.
+
+        Returns
+        -------
+        callable
+            Of rows, shape (rows, unconstrained values), compiled; so are the following.
+        """
         return self._log_prob(self.values, self.value_shapes, self.transforms)
 
     def log_prob_constrained(self) -> RowFunction:
-        """Log density over constrained rows."""
+        """Log density over constrained rows.
+
+        Returns
+        -------
+        callable
+        """
         values = [rv.type() for rv in self.rvs]
         return self._log_prob(values, self.shapes, [None] * len(values))
 
     def log_abs_det_jacobian(self) -> RowFunction:
-        """Log absolute determinant of the derivative of :meth:`constrain`."""
+        """Log absolute determinant of the derivative of :meth:`constrain`.
+
+        Returns
+        -------
+        callable
+        """
         return _row_sum(self._log_jac_dets(), self.values, self.value_shapes)
 
     def constrain(self) -> RowFunction:
-        """Unconstrained to constrained rows."""
+        """Unconstrained to constrained rows.
+
+        Returns
+        -------
+        callable
+        """
         constrained = self._replace_rvs(self.rvs)
         return _row_function(constrained, self.shapes, self.values, self.value_shapes)
 
     def unconstrain(self) -> RowFunction:
-        """Constrained to unconstrained rows."""
+        """Constrained to unconstrained rows.
+
+        Returns
+        -------
+        callable
+        """
         return _row_function(self._unconstrained(), self.value_shapes, self.rvs, self.shapes)
 
     def unconstrain_with_jacobian(self) -> RowFunction:
-        """Constrained to unconstrained rows, and after these :meth:`log_abs_det_jacobian` there."""
+        """Constrained to unconstrained rows, and after these :meth:`log_abs_det_jacobian` there.
+
+        Returns
+        -------
+        callable
+        """
         values = self._unconstrained()
         terms = self._log_jac_dets()
         there = graph_replace(terms, dict(zip(self.values, values, strict=True)), strict=False)
@@ -169,7 +214,13 @@ class PriorGraph:
         return rows_with_sum
 
     def draw(self) -> DrawFunction:
-        """Draw a block from the prior, at once if every distribution can, else one by one."""
+        """Draw a block from the prior, at once if every distribution can, else one by one.
+
+        Returns
+        -------
+        callable
+            Of a seed.
+        """
         try:
             draw = _vectorised_draw(self.rvs)
             arrays = draw(np.random.SeedSequence(0))

@@ -19,6 +19,10 @@ def seed_sequence(random_seed: RandomSeed) -> np.random.SeedSequence:
         SeedSequence gives the same each time, however often it was used before. None takes
         entropy from the operating system.
 
+    Returns
+    -------
+    SeedSequence
+
     Raises
     ------
     TypeError, ValueError
@@ -40,6 +44,14 @@ def seed_sequence(random_seed: RandomSeed) -> np.random.SeedSequence:
 
 def random_generator(random_seed: RandomSeed) -> np.random.Generator:
     """Turn any accepted seed into a Generator: a given one is used, and advanced, itself.
+
+    Parameters
+    ----------
+    random_seed : int, Generator, SeedSequence or None
+
+    Returns
+    -------
+    Generator
 
     Raises
     ------

@@ -12,7 +12,23 @@ from jana_pymc.simulation.observables import LARGEST_COUNT, Categorical, Count, 
 
 
 def check_names(function: str, output: Any, declared: Iterable[str]) -> None:
-    """Raise unless a user's function returned a mapping with just the declared names."""
+    """Raise unless a user's function returned a mapping with just the declared names.
+
+    Parameters
+    ----------
+    function : str
+        Its name, for the message.
+    output : object
+        What it returned.
+    declared : iterable of str
+
+    Raises
+    ------
+    TypeError
+        If it is no mapping.
+    ValueError
+        If it has other names.
+    """
     if not isinstance(output, Mapping):
         raise TypeError(
             f"{function} returned {type(output).__name__}; expected a dict with "
@@ -26,7 +42,20 @@ def check_names(function: str, output: Any, declared: Iterable[str]) -> None:
 
 
 def as_numbers(values: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any] | None, str]:
-    """Return the values as an array, or None and what is wrong with them."""
+    """Return the values as an array, or None and what is wrong with them.
+
+    Parameters
+    ----------
+    values : array_like
+    shape : tuple of int
+        That they must have.
+
+    Returns
+    -------
+    array : ndarray or None
+    problem : str
+        Empty if there is none.
+    """
     try:
         array = np.asarray(values)
     except (RuntimeError, TypeError, ValueError):  # a tensor with a gradient, say
@@ -39,7 +68,17 @@ def as_numbers(values: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any] | None
 
 
 def compact(kind: Observable, values: NDArray[Any]) -> NDArray[Any]:
-    """Keep categories and counts in integers, the smallest for their range; NaN becomes 0."""
+    """Keep categories and counts in integers, the smallest for their range; NaN becomes 0.
+
+    Parameters
+    ----------
+    kind : Continuous, Categorical or Count
+    values : ndarray
+
+    Returns
+    -------
+    ndarray
+    """
     if isinstance(kind, Categorical):
         dtype = np.min_scalar_type(-kind.n_categories)
     elif isinstance(kind, Count):

@@ -54,7 +54,16 @@ class Outcome:
 
 
 def block_size(job: Job) -> int:
-    """Data sets in a block."""
+    """Data sets in a block.
+
+    Parameters
+    ----------
+    job : Job
+
+    Returns
+    -------
+    int
+    """
     if not job.vectorized:
         return _SETS_IN_BLOCK
     largest = max(math.prod(kind.shape) for kind in job.schema.observables.values())
@@ -81,6 +90,10 @@ def run_simulations(
         None simulates here.
     progressbar : bool
 
+    Returns
+    -------
+    Outcome
+
     Raises
     ------
     SimulationError
@@ -102,7 +115,17 @@ def run_simulations(
 
 
 def simulation_progress(progressbar: bool) -> Progress:
-    """The bar that simulations are shown with."""
+    """The bar that simulations are shown with.
+
+    Parameters
+    ----------
+    progressbar : bool
+        Whether they are.
+
+    Returns
+    -------
+    Progress
+    """
     return Progress(
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),

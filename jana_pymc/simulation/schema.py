@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jana_pymc.simulation.names import RESERVED
 from jana_pymc.simulation.observables import (
     Categorical,
     Continuous,
@@ -22,8 +23,6 @@ from jana_pymc.simulation.validation import check_values, read_many, read_one
 from jana_pymc.warning import warn
 
 STRUCTURES = ("exchangeable", "markovian", "vector")
-RESERVED = ("n_obs", "rng", "simulation", "obs")
-"""Names with a meaning of their own in simulators and stored simulations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,15 +158,24 @@ the first at position 1: -0.1.
         name : str
         n_obs : int
             Number of observations; of no account for a vector.
+
+        Returns
+        -------
+        tuple of int
+
+        Raises
+        ------
+        KeyError
+            If there is none of that name.
         """
         shape = {**self.observables, **self.conditions}[name].shape
         return shape if self.structure == "vector" else (n_obs, *shape)
 
-    def _named(self, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    def _named(self, values: NDArray[Any], prefix: str = "") -> dict[str, NDArray[Any]]:
         """Columns of an array, as the observables that they are."""
         if self.conditions:
             raise TypeError(
-                f"data are an ndarray, which has no room for the conditions "
+                f"{prefix}data are an ndarray, which has no room for the conditions "
                 f"{', '.join(self.conditions)}; give a mapping or a DataFrame."
             )
         size, is_vector = len(self.components), self.structure == "vector"
@@ -175,9 +183,10 @@ the first at position 1: -0.1.
             values = values[:, None]
         if values.ndim != (1 if is_vector else 2) or values.shape[-1] != size:
             expected = f"({size},)" if is_vector else f"(n_obs, {size})"
+            advice = "" if prefix else " Give many data sets as a list."
             raise ValueError(
-                f"an array of one data set has shape {expected}, for {', '.join(self.components)}; "
-                f"got {values.shape}. Give many data sets as a list."
+                f"{prefix}an array of one data set has shape {expected}, for "
+                f"{', '.join(self.components)}; got {values.shape}.{advice}"
             )
         return split_components(values, self.observables)
 
@@ -188,11 +197,11 @@ the first at position 1: -0.1.
         ----------
         data : mapping, DataFrame, Dataset, sequence of these, ndarray, or DataBatch
             One data set: one array of shape (n_obs, *shape) for each observable and condition;
-            of its shape alone for a vector. Many: a sequence of data sets, or an xarray Dataset
-            with a dimension ``simulation`` and, if their sizes differ, a variable ``n_obs``. An
-            array is one data set without conditions, (n_obs, components) with the components in
-            the order in which they were declared; (components,) for a vector. A DataBatch is
-            returned as it is.
+            of its shape alone for a vector. An array is one data set without conditions,
+            (n_obs, components) with the components in the order in which they were declared;
+            (components,) for a vector. Many: a sequence of data sets, or an xarray Dataset with a
+            dimension ``simulation`` and, if their sizes differ, a variable ``n_obs``. A DataBatch
+            is returned as it is.
         check_n_obs : bool
             Warn if a data set is smaller or larger than those declared.
 
@@ -218,6 +227,11 @@ the first at position 1: -0.1.
         if isinstance(data, np.ndarray):
             data = self._named(data)
         many = _is_many(data)
+        if many and isinstance(data, Sequence):
+            data = [
+                self._named(each, f"data set {i}: ") if isinstance(each, np.ndarray) else each
+                for i, each in enumerate(data)
+            ]
         declared = {"observables": self.observables, "conditions": self.conditions}
         read = read_many if many else read_one
         columns, n_obs = read(data, declared, vector=self.structure == "vector")
@@ -233,7 +247,12 @@ the first at position 1: -0.1.
         return DataBatch(arrays[0], arrays[1], n_obs)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-serialisable form."""
+        """JSON-serialisable form.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "observables": {name: kind.to_dict() for name, kind in self.observables.items()},
             "conditions": {name: kind.to_dict() for name, kind in self.conditions.items()},
@@ -244,7 +263,21 @@ the first at position 1: -0.1.
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DataSchema:
-        """Inverse of :meth:`to_dict`."""
+        """Inverse of :meth:`to_dict`.
+
+        Parameters
+        ----------
+        values : mapping of str to object
+
+        Returns
+        -------
+        DataSchema
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for the schema itself.
+        """
         return cls(
             observables={n: observable_from_dict(v) for n, v in values["observables"].items()},
             conditions={n: observable_from_dict(v) for n, v in values["conditions"].items()},

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from itertools import pairwise
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ class Simulations:
         One variable for each parameter, observable and condition, and ``n_obs``. Its attributes
         describe the model; a selection along ``simulation`` is again valid.
 
+    Raises
+    ------
+    ValueError
+        If the Dataset holds something else, or was written by a newer version.
+
     Examples
     --------
     >>> from jana_pymc.tasks import ddm
@@ -63,6 +69,7 @@ class Simulations:
         schema: DataSchema,
         source: str,
         failures: FailureReport,
+        prior: Sequence[str] | None = None,
     ) -> Simulations:
         """Build the Dataset.
 
@@ -77,6 +84,12 @@ class Simulations:
         source : str
             ``"prior"``, ``"proposal"`` or ``"given"``.
         failures : FailureReport
+        prior : sequence of str, optional
+            Digest of the prior that the parameters were drawn from, as of `PyMCPrior.digest`.
+
+        Returns
+        -------
+        Simulations
         """
         variables: dict[str, Any] = {
             name: (("simulation", *_dims(name, layout)), values)
@@ -97,6 +110,8 @@ class Simulations:
             "schema": json.dumps(schema.to_dict()),
             "failures": json.dumps(failures.to_dict()),
         }
+        if prior is not None:
+            attributes["prior"] = json.dumps(list(prior))
         used = {dim for name in layout.names for dim in _dims(name, layout)}
         coords = {dim: list(labels) for dim, labels in layout.coords.items() if dim in used}
         return cls(xr.Dataset(variables, coords=coords, attrs=attributes))
@@ -120,6 +135,12 @@ class Simulations:
     def source(self) -> str:
         """Where the parameters are from: ``"prior"``, ``"proposal"``, or ``"given"``."""
         return self.dataset.attrs["source"]
+
+    @property
+    def prior(self) -> list[str] | None:
+        """Digest of the prior that the parameters were drawn from; None if it is not known."""
+        prior = self.dataset.attrs.get("prior")
+        return None if prior is None else json.loads(prior)
 
     @property
     def parameters(self) -> NDArray[np.float64]:
@@ -161,10 +182,19 @@ class Simulations:
     def concat(cls, simulations: Sequence[Simulations]) -> Simulations:
         """Join simulations of the same model and source.
 
+        Parameters
+        ----------
+        simulations : sequence of Simulations
+
+        Returns
+        -------
+        Simulations
+            In the order in which they were given.
+
         Raises
         ------
         ValueError
-            If there are none, or their parameters, data or sources differ.
+            If there are none, or their parameters, data, sources or priors differ.
         """
         if not simulations:
             raise ValueError("there are no simulations to join.")
@@ -172,12 +202,17 @@ class Simulations:
         for what in ("layout", "schema", "source"):
             if any(getattr(other, what) != getattr(first, what) for other in simulations):
                 raise ValueError(f"simulations to be joined must have the same {what}.")
+        priors = [each.prior for each in simulations]
+        if any(a != b for a, b in pairwise(prior for prior in priors if prior is not None)):
+            raise ValueError("simulations to be joined must have the same prior.")
         variables = {
             name: (variable.dims, np.concatenate([s.dataset[name].values for s in simulations]))
             for name, variable in first.dataset.data_vars.items()
         }
         failures = reduce(add, (each.failures for each in simulations))
         attributes = {**first.dataset.attrs, "failures": json.dumps(failures.to_dict())}
+        if None in priors:
+            attributes.pop("prior", None)  # it is not known of all
         return cls(xr.Dataset(variables, first.dataset.coords, attributes))
 
     def save(self, path: str | Path) -> Path:
@@ -191,6 +226,13 @@ class Simulations:
         Returns
         -------
         Path
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder does not exist.
+        ValueError
+            If the path ends in something else.
         """
         path = Path(path)
         _check_suffix(path)
@@ -211,6 +253,15 @@ class Simulations:
     @classmethod
     def load(cls, path: str | Path) -> Simulations:
         """Load what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            Ends in ``.nc`` or ``.zarr``.
+
+        Returns
+        -------
+        Simulations
 
         Raises
         ------

@@ -52,7 +52,16 @@ class Chunk:
 
     @classmethod
     def of(cls, simulations: Simulations) -> Chunk:
-        """Describe simulations."""
+        """Describe simulations.
+
+        Parameters
+        ----------
+        simulations : Simulations
+
+        Returns
+        -------
+        Chunk
+        """
         theta = simulations.parameters
         low, high = (tuple(float(v) for v in f(theta, axis=0)) for f in (np.min, np.max))
         return cls(len(simulations), low, high, simulations.failures, _digest(simulations))
@@ -145,6 +154,15 @@ class SimulationStore:
     def load(self, *numbers: int) -> Simulations:
         """Read chunks into memory, joined in the order of the numbers.
 
+        Parameters
+        ----------
+        *numbers : int
+            Of the chunks, from 0.
+
+        Returns
+        -------
+        Simulations
+
         Raises
         ------
         IndexError
@@ -172,7 +190,18 @@ class SimulationStore:
 
 
 def chunk_file(path: Path, number: int) -> Path:
-    """Where a chunk is kept."""
+    """Where a chunk is kept.
+
+    Parameters
+    ----------
+    path : Path
+        Of the store.
+    number : int
+
+    Returns
+    -------
+    Path
+    """
     return path / f"chunk-{number:06d}.zarr"
 
 
@@ -195,8 +224,14 @@ def fill_store(
     simulate : callable
         ``simulate(number, size)``; the result must be a function of the number.
 
+    Returns
+    -------
+    SimulationStore
+
     Raises
     ------
+    ImportError
+        Without the extra ``zarr``.
     ValueError
         If the folder holds something else, or a store with other options.
     """
@@ -267,7 +302,13 @@ def _digest(simulations: Simulations) -> str:
 
 
 def require_zarr() -> None:
-    """Raise an ImportError that names the extra, if Zarr is not installed."""
+    """Raise an ImportError that names the extra, if Zarr is not installed.
+
+    Raises
+    ------
+    ImportError
+        If so.
+    """
     if find_spec("zarr") is None:
         raise ImportError(
             'simulations beyond memory are kept with Zarr: pip install "jana_pymc[zarr]".'

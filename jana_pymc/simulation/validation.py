@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from jana_pymc.simulation.names import check_complete
 from jana_pymc.simulation.observables import Observable
 
 Declared: TypeAlias = Mapping[str, Mapping[str, Observable]]
@@ -20,7 +21,26 @@ Columns: TypeAlias = dict[str, NDArray[np.float64]]
 def read_one(
     data: Any, declared: Declared, *, vector: bool = False
 ) -> tuple[Columns, NDArray[np.int64]]:
-    """Read one data set as a batch of one."""
+    """Read one data set as a batch of one.
+
+    Parameters
+    ----------
+    data : mapping, DataFrame or Dataset
+    declared : mapping
+        The observables and the conditions, by group and name.
+    vector : bool
+        Whether a data set is one value of each, without an axis of observations.
+
+    Returns
+    -------
+    columns : dict of str to ndarray, shape (1, obs, *shape)
+    n_obs : ndarray of int, shape (1,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If names, shapes or types do not fit.
+    """
     columns = _columns(data, declared, "", vector)
     n_obs = np.array([_common_length(columns, "")])
     return {name: values[None] for name, values in columns.items()}, n_obs
@@ -29,7 +49,25 @@ def read_one(
 def read_many(
     data: Any, declared: Declared, *, vector: bool = False
 ) -> tuple[Columns, NDArray[np.int64]]:
-    """Read a sequence of data sets, or a Dataset with the dimension ``simulation``."""
+    """Read a sequence of data sets, or a Dataset with the dimension ``simulation``.
+
+    Parameters
+    ----------
+    data : sequence of mapping, DataFrame or Dataset; or Dataset
+    declared, vector
+        As for :func:`read_one`.
+
+    Returns
+    -------
+    columns : dict of str to ndarray, shape (sets, obs, *shape)
+        NaN beyond a set's own size, but in a Dataset, which may hold anything there.
+    n_obs : ndarray of int, shape (sets,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If names, shapes or types do not fit; the message says in which data set.
+    """
     if "simulation" in getattr(data, "dims", ()):
         return _read_dataset(data, declared, vector)
     if not len(data):
@@ -55,7 +93,22 @@ def check_values(
 ) -> None:
     """Raise if a value that is not padding is missing, infinite or outside its constant support.
 
-    Padding is set to NaN.
+    Parameters
+    ----------
+    label : str
+        Of the variable, for the message.
+    kind : Continuous, Categorical or Count
+    values : ndarray, shape (sets, obs, *shape)
+        Padding is set to NaN, in place.
+    present : ndarray of bool, shape (sets, obs)
+        False for padding.
+    many : bool
+        Whether the message says in which data set.
+
+    Raises
+    ------
+    ValueError
+        If there is such a value. The message counts them.
     """
     values[~present] = np.nan
     missing = np.isnan(values) & present.reshape(*present.shape, *(1,) * (values.ndim - 2))
@@ -82,15 +135,7 @@ def check_values(
 def _columns(data: Any, declared: Declared, prefix: str, vector: bool) -> Columns:
     available = _names(data, prefix)
     expected = {name: group for group, kinds in declared.items() for name in kinds}
-    missing = [name for name in expected if name not in available]
-    unknown = [str(name) for name in available if name not in expected]
-    if missing or unknown:
-        parts = [f"lack {', '.join(missing)}"] if missing else []
-        parts += [f"have the unknown {', '.join(unknown)}"] if unknown else []
-        raise ValueError(
-            f"{prefix}the data {' and '.join(parts)}; expected {', '.join(expected)} and nothing "
-            "else."
-        )
+    check_complete(f"{prefix}the data", expected, available, verbs=("lack", "have"))
     columns = {}
     for name, group in expected.items():
         label = f"{prefix}{group}[{name!r}]"
@@ -120,13 +165,27 @@ def _names(data: Any, prefix: str) -> Sequence[Hashable]:
     )
 
 
-def as_float(label: str, values: Any) -> NDArray[np.float64]:
+def as_float(
+    label: str, values: Any, hint: str = " (categories as integers 0, 1, ...)"
+) -> NDArray[np.float64]:
     """Copy real numbers into a float64 array; whatever else is at fault by its label.
+
+    Parameters
+    ----------
+    label : str
+        Of the values, for the message.
+    values : array_like
+    hint : str
+        What the message says of real numbers.
+
+    Returns
+    -------
+    ndarray
 
     Raises
     ------
     TypeError
-        If the values are not real numbers.
+        If the values are not real numbers, or hide them: a tensor that requires a gradient.
     ValueError
         If the array is masked or ragged.
     """
@@ -136,11 +195,13 @@ def as_float(label: str, values: Any) -> NDArray[np.float64]:
         array = np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{label} is no regular array of numbers.") from error
-    if array.dtype.kind not in "biuf":
+    except (TypeError, RuntimeError) as error:
         raise TypeError(
-            f"{label} has dtype {array.dtype}; expected real numbers (categories as integers 0, "
-            "1, ...)."
-        )
+            f"{label} is {type(values).__name__} that NumPy cannot read ({error}); expected real "
+            "numbers. Of a torch tensor give tensor.detach().cpu().numpy()."
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{label} has dtype {array.dtype}; expected real numbers{hint}.")
     return array.astype(np.float64)
 
 
@@ -172,9 +233,7 @@ def _read_dataset(data: Any, declared: Declared, vector: bool) -> tuple[Columns,
     of_observations = [n for n in data.data_vars if own[0] in data[n].dims]
     ordered = data[of_observations].transpose("simulation", own[0], ..., missing_dims="ignore")
     expected = {name: group for group, kinds in declared.items() for name in kinds}
-    missing = [name for name in expected if name not in of_observations]
-    unknown = [str(name) for name in of_observations if name not in expected]
-    if missing or unknown:
+    if set(of_observations) != set(expected):
         raise ValueError(
             f"the variables along {own[0]!r} are {', '.join(map(str, of_observations))}; expected "
             f"{', '.join(expected)} and nothing else."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import time
@@ -35,9 +36,10 @@ from jana_pymc.tasks.scores import (
 from jana_pymc.training import TrainingSettings, resolve_device
 from jana_pymc.workflow import Calibration, calibration
 
-__all__ = ["QUICK", "Protocol", "run_task"]
+__all__ = ["QUICK", "Protocol", "prepare_task", "run_task"]
 
 BOTH = "both"
+OPTIONS, NETWORKS, TRAINING = "options.json", "approximator.safetensors", "training.json"
 PACKAGES = (
     *("jana_pymc", "torch", "pymc", "pytensor", "arviz"),
     *("numpy", "scipy", "scikit-learn", "xarray"),
@@ -132,11 +134,49 @@ def run_task(
     ------
     ValueError
         If there is no such task or definition, the file does not fit it, or the folder holds a run
-        with other options.
+        with other options, or with options or networks that cannot be read.
+    SimulationError, TrainingError
+        If every simulation failed, or the loss is no longer finite.
     OSError
         If the file does not exist, or the folder cannot be written.
     ImportError
         With a reference, without scikit-learn.
+    """
+    return prepare_task(
+        name,
+        output,
+        definition=definition,
+        reference=reference,
+        protocol=protocol,
+        random_seed=random_seed,
+        n_jobs=n_jobs,
+        device=device,
+        progressbar=progressbar,
+        report=report,
+    )()
+
+
+def prepare_task(
+    name: str,
+    output: str | Path,
+    *,
+    definition: str | None = None,
+    reference: str | Path | None = None,
+    protocol: Protocol = Protocol(),
+    random_seed: int = 1,
+    n_jobs: int = 2,
+    device: str = "auto",
+    progressbar: bool = True,
+    report: Callable[[str], None] = lambda message: None,
+) -> Callable[[], dict[str, Any]]:
+    """Check all that can be wrong with a run before it takes hours.
+
+    Parameters and errors are those of `run_task`.
+
+    Returns
+    -------
+    callable
+        Does what `run_task` does. What it raises is no fault of the arguments.
     """
     output = Path(output)
     check_count("random_seed", random_seed, least=0)
@@ -153,29 +193,44 @@ def run_task(
         "report": report,
     }
     if definition == BOTH:
-        return _run_in_both_definitions(name, output, reference, **options)
+        return _prepare_both_definitions(name, output, reference, **options)
     try:
         task = build_task(name, definition)
     except ValueError as error:
         if name in TASKS:
             raise ValueError(f"{error} A run may also take {BOTH!r}.") from error
         raise
-    return _Run(task, output, reference, **options).scores()
+    return _Run(task, output, reference, **options).scores
 
 
-def _run_in_both_definitions(
+def _prepare_both_definitions(
     name: str, output: Path, reference: str | Path | None, **options: Any
-) -> dict[str, Any]:
-    """Run a task as the paper has it and as the benchmark has it, once if they are the same."""
+) -> Callable[[], dict[str, Any]]:
+    """Prepare a task as the paper has it and as the benchmark has it, once if they are the same."""
     paper, benchmark = build_task(name, "paper"), build_task(name, "benchmark")
-    if _same(paper, benchmark):
+    same = _same(paper, benchmark)
+    claimed = _options(name, BOTH, options["protocol"], options["random_seed"])
+    _check_options(output, claimed)
+    if same:
         options["report"](f"{name}: both definitions are the same model")
-        calibrated = scored = _Run(paper, output / "paper", reference, **options).scores()
+        first = second = _Run(paper, output / "paper", reference, **options)
     else:
-        # The file is checked before hours of training, not after.
+        # The one with the file first: what is wrong with that leaves no trace.
         second = _Run(benchmark, output / "benchmark", reference, **options)
-        calibrated = _Run(paper, output / "paper", None, **options).scores()
-        scored = second.scores()
+        first = _Run(paper, output / "paper", None, **options)
+    _write_options(output, claimed)
+
+    def scores() -> dict[str, Any]:
+        calibrated = first.scores()
+        return _scores_of_both(output, calibrated, calibrated if same else second.scores())
+
+    return scores
+
+
+def _scores_of_both(
+    output: Path, calibrated: dict[str, Any], scored: dict[str, Any]
+) -> dict[str, Any]:
+    """Calibration and losses of the paper's definition, the rest of the benchmark's."""
     from_paper = ("sbc", "jsbc", "sbc_inside", "jsbc_inside", "losses")
     scores = {
         **scored,
@@ -216,29 +271,38 @@ class _Run:
         self.device = device
         self.progressbar = progressbar
         self.report = report
-        self.references = None
+        self.references = self.reference_file = None
         if reference is not None:
             scikit_learn()
             self.references = ReferencePosteriors.load(reference, task)
-        _prepare(output)
-        self._claim()
+            digest = hashlib.sha256(Path(reference).read_bytes()).hexdigest()
+            self.reference_file = {"name": Path(reference).name, "sha256": digest}
+        _make_folder(output)
+        options = _options(task.name, task.definition, protocol, random_seed)
+        _check_options(output, options)
+        self.trained = self._read_trained()
+        _write_options(output, options)
 
     def scores(self) -> dict[str, Any]:
         """All stages; the file is written after each, and says whether it is complete."""
-        approximator, train_seconds = self._train()
+        approximator = self._train() if self.trained is None else self.trained
+        trained = read_json(self.output / TRAINING)
+        train_seconds = trained.get("train_seconds", approximator.history.seconds[-1])
         result: dict[str, Any] = {
             "task": self.task.name,
             "definition": self.task.definition,
             "random_seed": self.random_seed,
             "protocol": asdict(self.protocol),
-            "train_seconds": train_seconds,
+            "reference": self.reference_file,
+            "train_seconds": float(train_seconds),
             "validation": {
                 "posterior": approximator.history.best_posterior,
                 "likelihood": approximator.history.best_likelihood,
                 "steps": approximator.history.step[-1],
             },
             "pool_weight": approximator.pool_weight,
-            "versions": _versions(),
+            # Of a pair that an earlier version trained without a record, they are not known.
+            "versions": trained.get("versions", {}),
             "complete": False,
         }
         self._save(plot_history(approximator.history), "history.png")
@@ -252,54 +316,37 @@ class _Run:
         write_json(self.output / "scores.json", result)
         return result
 
-    def _claim(self) -> None:
-        """Refuse a folder of other options: its networks would be taken for these."""
-        training = self.protocol.training
-        options = {
-            "task": self.task.name,
-            "definition": self.task.definition,
-            "n_simulations": self.protocol.n_simulations,
-            "random_seed": self.random_seed,
-            "training": None if training is None else asdict(training),
-        }
-        path = self.output / "options.json"
-        stored = read_json(path)
-        changed = [
-            f"{key}={stored.get(key)!r}, not {value!r}"
-            for key, value in options.items()
-            if stored and stored.get(key) != value
-        ]
-        if changed:
+    def _read_trained(self) -> JointApproximator | None:
+        """The pair that an earlier run has trained in this folder."""
+        path = self.output / NETWORKS
+        if not path.exists():
+            return None
+        if not (self.output / OPTIONS).exists():
             raise ValueError(
-                f"{str(self.output)!r} holds a run with {'; '.join(changed)}. Choose another "
-                "folder, or delete this one."
+                f"{str(self.output)!r} holds networks, but no {OPTIONS} that says with which "
+                "options they were trained. Choose another folder, or delete this one."
             )
-        if not stored:
-            write_json(path, options)
+        approximator = load(path, self.task.model, device=self.device)
+        self.report(f"{self.task!r}: trained before, read from {path}")
+        return approximator
 
-    def _train(self) -> tuple[JointApproximator, float]:
-        path, record = self.output / "approximator.safetensors", self.output / "training.json"
-        if path.exists():
-            self.report(f"{self.task!r}: trained before, read from {path}")
-            approximator = load(path, self.task.model, device=self.device)
-        else:
-            self.report(f"{self.task!r}: training on {self.protocol.n_simulations} simulations")
-            start = time.perf_counter()
-            approximator = fit(
-                self.task.model,
-                n_simulations=self.protocol.n_simulations,
-                random_seed=self.random_seed,
-                checkpoint=self.output / "training.checkpoint",
-                device=self.device,
-                progressbar=self.progressbar,
-                training=self.protocol.training,
-            )
-            # The history counts interrupted parts, too; the clock here, simulation.
-            seconds = max(time.perf_counter() - start, approximator.history.seconds[-1])
-            write_json(record, {"train_seconds": seconds})
-            approximator.save(path)
-        seconds = read_json(record).get("train_seconds", approximator.history.seconds[-1])
-        return approximator, float(seconds)
+    def _train(self) -> JointApproximator:
+        self.report(f"{self.task!r}: training on {self.protocol.n_simulations} simulations")
+        start = time.perf_counter()
+        approximator = fit(
+            self.task.model,
+            n_simulations=self.protocol.n_simulations,
+            random_seed=self.random_seed,
+            checkpoint=self.output / "training.checkpoint",
+            device=self.device,
+            progressbar=self.progressbar,
+            training=self.protocol.training,
+        )
+        # The history counts interrupted parts, too; the clock here, simulation.
+        seconds = max(time.perf_counter() - start, approximator.history.seconds[-1])
+        write_json(self.output / TRAINING, {"train_seconds": seconds, "versions": _versions()})
+        approximator.save(self.output / NETWORKS)
+        return approximator
 
     def _calibrate(self, approximator: JointApproximator) -> dict[str, Any]:
         path, figure = self.output / "calibration.json", self.output / "calibration.png"
@@ -309,13 +356,16 @@ class _Run:
         if stored.get("identity") == identity and figure.exists():
             return stored["calibration"]
         self.report(f"{self.task!r}: SBC and JSBC on {n} data sets")
+        simulations = self.task.model.simulate(
+            n, random_seed=self._for_calibration().spawn(1)[0], progressbar=self.progressbar
+        )
         checks = {
             key: calibration(
                 approximator,
-                n_simulations=n,
+                simulations,
                 draws=draws,
                 joint=joint,
-                random_seed=np.random.default_rng([self.random_seed, _CALIBRATION]),
+                random_seed=self._for_calibration(),
                 progressbar=self.progressbar,
             )
             for key, joint in (("sbc", False), ("jsbc", True))
@@ -329,6 +379,10 @@ class _Run:
             result[f"{key}_inside_familywise"] = all(check.inside(familywise=True).values())
         write_json(path, {"identity": identity, "calibration": result})
         return result
+
+    def _for_calibration(self) -> np.random.Generator:
+        """Random numbers of both checks; the first generator that it spawns is for their data."""
+        return np.random.default_rng([self.random_seed, _CALIBRATION])
 
     def _losses(self, approximator: JointApproximator) -> dict[str, Any]:
         path, n = self.output / "losses.json", self.protocol.n_test
@@ -400,7 +454,44 @@ class _Run:
         figure.savefig(self.output / name, dpi=120)
 
 
-def _prepare(output: Path) -> None:
+def _options(name: str, definition: str, protocol: Protocol, random_seed: int) -> dict[str, Any]:
+    """By which a folder is known: all that its networks depend on."""
+    return {
+        "task": name,
+        "definition": definition,
+        "n_simulations": protocol.n_simulations,
+        "random_seed": random_seed,
+        "training": None if protocol.training is None else asdict(protocol.training),
+    }
+
+
+def _check_options(output: Path, options: dict[str, Any]) -> None:
+    """Refuse a folder of other options: its networks would be taken for these."""
+    path = output / OPTIONS
+    stored = read_json(path)
+    if path.exists() and not stored:
+        raise ValueError(
+            f"{str(path)!r} cannot be read, so that it is not known of which options the run in "
+            "this folder is. Choose another folder, or delete this one."
+        )
+    changed = [
+        f"{key}={stored.get(key)!r}, not {value!r}"
+        for key, value in options.items()
+        if stored and stored.get(key) != value
+    ]
+    if changed:
+        raise ValueError(
+            f"{str(output)!r} holds a run with {'; '.join(changed)}. Choose another "
+            "folder, or delete this one."
+        )
+
+
+def _write_options(output: Path, options: dict[str, Any]) -> None:
+    if not (output / OPTIONS).exists():
+        write_json(output / OPTIONS, options)
+
+
+def _make_folder(output: Path) -> None:
     """Make the folder, and see before anything else that it can be written."""
     try:
         output.mkdir(parents=True, exist_ok=True)

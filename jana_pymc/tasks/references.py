@@ -17,6 +17,9 @@ REQUIRED = ("observation", "reference_posterior")
 OPTIONAL = ("true_parameters", "num_observation")
 MINIMUM_DRAWS = 100
 
+# Files may hold single precision.
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class ReferencePosteriors:
@@ -63,7 +66,9 @@ class ReferencePosteriors:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is no such file, or its arrays do not fit the task.
+            If it is no such file, its arrays do not fit the task, or they are of another task or
+            form: observations that the task cannot make, draws outside of its prior, or draws
+            that are all the same.
         """
         path = Path(path)
         if not path.is_file():
@@ -83,7 +88,10 @@ class ReferencePosteriors:
                 f"{str(path)!r}: {draws.shape[1]} draws in reference_posterior are too few to "
                 f"compare with; expected {MINIMUM_DRAWS} or more, 10,000 as published."
             )
-        return cls(observation, draws, _true(path, arrays, k, size, task), _order(path, arrays, k))
+        true, order = _true(path, arrays, k, size, task), _order(path, arrays, k)
+        _check_observations(path, observation, task)
+        _check_draws(path, draws, order, task)
+        return cls(observation, draws, true, order)
 
 
 def _read(path: Path) -> dict[str, NDArray]:
@@ -111,7 +119,7 @@ def _true(
 ) -> NDArray[np.float64] | None:
     if "true_parameters" not in arrays:
         return None
-    values = np.asarray(arrays["true_parameters"], dtype=np.float64)
+    values = _numbers(path, arrays, "true_parameters")
     if values.shape != (k, size):
         raise _wrong(path, "true_parameters", values, f"({k}, {size})", task)
     return values
@@ -127,6 +135,47 @@ def _order(path: Path, arrays: dict[str, NDArray], k: int) -> NDArray[np.int64]:
             "numbers."
         )
     return values.astype(np.int64)
+
+
+def _check_observations(path: Path, observation: NDArray[np.float64], task: Task) -> None:
+    """Refuse data of another task, or in another form, that have the right size by chance."""
+    advice = f"Is the file of another task, or of another definition than {task.definition!r}?"
+    try:
+        task.model.schema.batch(task.data(observation))
+    except ValueError as error:
+        raise ValueError(
+            f"{str(path)!r}: observation holds no data of {task!r}: {error} {advice}"
+        ) from error
+    again = task.flatten_arrays(task.unflatten(observation))
+    wrong = ~np.isclose(again, observation, rtol=_ROUNDING, atol=_ROUNDING)
+    if wrong.any():
+        i, j = np.argwhere(wrong)[0].tolist()
+        raise ValueError(
+            f"{str(path)!r}: observation[{i}, {j}] is {observation[i, j]:g}; in the form of "
+            f"{task!r} it would be {again[i, j]:g}. {advice}"
+        )
+
+
+def _check_draws(
+    path: Path, draws: NDArray[np.float64], order: NDArray[np.int64], task: Task
+) -> None:
+    """Refuse draws that the prior cannot make, or that a classifier cannot be trained on."""
+    outside = ~np.isfinite(task.model.prior.log_prob_constrained(draws))
+    for number, of_one, out in zip(order.tolist(), draws, outside, strict=True):
+        if out.any():
+            raise ValueError(
+                f"{str(path)!r}: {int(out.sum())} of {len(out)} draws of observation {number} in "
+                f"reference_posterior lie outside of the prior of {task!r}, the first of them "
+                f"{of_one[int(np.argmax(out))].tolist()}; expected constrained parameters in the "
+                f"order {', '.join(task.model.layout.component_names)}."
+            )
+        same = of_one.min(axis=0) == of_one.max(axis=0)
+        if same.any():
+            name = task.model.layout.component_names[int(np.argmax(same))]
+            raise ValueError(
+                f"{str(path)!r}: all draws of observation {number} in reference_posterior have the "
+                f"same {name}; expected draws from a posterior."
+            )
 
 
 def _numbers(path: Path, arrays: dict[str, NDArray], name: str) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ from jana_pymc.tasks.benchmark import Task
 from jana_pymc.tasks.c2st import c2st
 from jana_pymc.tasks.references import ReferencePosteriors
 
-__all__ = ["ObservationScore", "ScoredDraws", "fingerprint", "score"]
+__all__ = ["fingerprint", "read_json", "score", "write_json"]
 
 CHAINS = 4
 

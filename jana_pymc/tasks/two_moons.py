@@ -32,7 +32,6 @@ from jana_pymc.tasks.benchmark import OneByOne, Task, unknown_definition, vector
 
 __all__ = [
     "DEFINITIONS",
-    "TwoMoons",
     "log_likelihood",
     "sample_posterior",
     "simulator",

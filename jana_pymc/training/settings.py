@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from jana_pymc.checks import check_count
+from jana_pymc.checks import check_choice, check_count, check_number, check_share
 from jana_pymc.training.parallel import local_device
 
 
@@ -77,6 +76,11 @@ class TrainingSettings:
         processes train together. "compile": by torch.compile, which takes a compiler, and a minute
         to begin. "eager": operation by operation.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting is of another kind or out of range. NumPy's numbers are kept as Python's.
+
     References
     ----------
     .. [1] Yuan, M., & Lin, Y. (2006). Model selection and estimation in regression with grouped
@@ -107,52 +111,37 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "batch_size", "n_validations"):
-            check_count(name, getattr(self, name))
+            self._keep(name, check_count(name, getattr(self, name)))
+        for name in ("rehearsal_steps", "adjustment_steps", "linear_steps"):
+            self._keep(name, check_count(name, getattr(self, name), least=0))
         for name in ("patience", "likelihood_obs"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}={value!r}: expected a positive integer, or None.")
+            if getattr(self, name) is not None:
+                self._keep(name, check_count(name, getattr(self, name), other="None"))
         rates = (
             *("learning_rate", "likelihood_learning_rate"),
             *("rehearsal_learning_rate", "adjustment_learning_rate"),
         )
         for name in (*rates, "gradient_clip"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(f"{name}={getattr(self, name)!r}: expected a number.")
-            if not 0.0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)}: expected a positive number.")
-        for name in ("rehearsal_steps", "adjustment_steps"):
-            steps = getattr(self, name)
-            if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
-                raise ValueError(f"{name}={steps!r}: expected a number of steps, or 0.")
-        if not 0 <= self.linear_steps < self.n_steps:
-            raise ValueError(f"linear_steps={self.linear_steps}: expected fewer than n_steps.")
-        if self.weight_average is not None and not 0.0 < self.weight_average < 1.0:
-            raise ValueError(
-                f"weight_average={self.weight_average}: expected a decay between 0 and 1, or None."
-            )
+            self._keep(name, check_number(name, getattr(self, name)))
         for name in ("mmd_weight", "weight_decay", "shape_shrinkage"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(f"{name}={value!r}: expected a number.")
-            if not 0.0 <= value < math.inf:
-                raise ValueError(f"{name}={value}: expected 0 or more.")
-        if self.optimizer not in ("adam", "adamw"):
-            raise ValueError(f"optimizer={self.optimizer!r} is not 'adam' or 'adamw'.")
-        if self.execution not in ("graph", "compile", "eager"):
-            raise ValueError(f"execution={self.execution!r} is not 'graph', 'compile' or 'eager'.")
+            self._keep(name, check_number(name, getattr(self, name), zero=True))
+        held_out, average = self.validation_fraction, self.weight_average
+        self._keep("validation_fraction", check_share("validation_fraction", held_out))
+        if average is not None:
+            self._keep("weight_average", check_share("weight_average", average, other="None"))
+        check_choice("optimizer", self.optimizer, ("adam", "adamw"))
+        check_choice("execution", self.execution, ("graph", "compile", "eager"))
+        threads = self.n_threads
+        if threads is not None and not (isinstance(threads, str) and threads == "auto"):
+            self._keep("n_threads", check_count("n_threads", threads, other="'auto' or None"))
+        if self.linear_steps >= self.n_steps:
+            raise ValueError(f"linear_steps={self.linear_steps}: expected fewer than n_steps.")
         if self.optimizer == "adam" and self.weight_decay:
             raise ValueError("weight_decay is for optimizer='adamw'; 'adam' ignores it.")
-        n = self.n_threads
-        if n not in ("auto", None) and (not isinstance(n, int) or isinstance(n, bool) or n < 1):
-            raise ValueError(f"n_threads={n!r}: expected a positive integer, 'auto' or None.")
-        if not 0.0 < self.validation_fraction < 1.0:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction}: expected a share between 0 and 1."
-            )
+
+    def _keep(self, name: str, value: Any) -> None:
+        """Plain numbers, which serialise, in the place of what was given."""
+        object.__setattr__(self, name, value)
 
     @property
     def validate_every(self) -> int:
@@ -163,11 +152,26 @@ class TrainingSettings:
 def resolve_device(device: str | torch.device) -> torch.device:
     """Turn ``"auto"`` into a CUDA device where there is one, and check any other name.
 
+    Parameters
+    ----------
+    device : str or torch.device
+
+    Returns
+    -------
+    torch.device
+
     Raises
     ------
+    TypeError
+        If it is neither a name nor a device.
     ValueError
         If the device does not exist on this machine.
     """
+    if not isinstance(device, (str, torch.device)):
+        raise TypeError(
+            f"device={device!r}: expected 'auto', the name of a device such as 'cpu' or 'cuda', or "
+            "a torch.device."
+        )
     if device == "auto":
         return local_device()
     try:

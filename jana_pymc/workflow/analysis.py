@@ -156,8 +156,11 @@ def analyze(
 
     Raises
     ------
+    TypeError
+        If `simulations` are none, or data no numbers.
     ValueError
-        If the data do not fit the declared observables, or a setting is out of range.
+        If the data do not fit the declared observables, simulations are of another model, or a
+        setting is out of range.
     """
     check_count("draws", draws)
     check_count("chains", chains)

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from rich.progress import track
 
 from jana_pymc.approximators.surrogate import surrogate_batch
-from jana_pymc.checks import check_count
+from jana_pymc.checks import check_count, check_share
+from jana_pymc.declarations import check_simulations
 from jana_pymc.inference_data import ArviZData, named_dataset, to_inference_data
 from jana_pymc.plots.accuracy import plot_contraction, plot_coverage, plot_ranks_histogram
 from jana_pymc.plots.calibration import plot_ranks_ecdf, plot_recovery
@@ -109,7 +110,13 @@ class Calibration(Result):
         Returns
         -------
         dict of str to bool
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `probability` is no number between 0 and 1.
         """
+        check_share("probability", probability)
         level = (1 - probability) / (len(self.names) if familywise else 1)
         return {name: p_value > level for name, p_value in self.p_values.items()}
 
@@ -118,11 +125,36 @@ class Calibration(Result):
         return rank_ecdf(self.ranks, self.draws)
 
     def band(self, probability: float = 0.95) -> EcdfBand:
-        """Simultaneous band for the ECDF of one component."""
+        """Simultaneous band for the ECDF of one component.
+
+        Parameters
+        ----------
+        probability : float
+            With which a calibrated component stays inside.
+
+        Returns
+        -------
+        EcdfBand
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `probability` is no number between 0 and 1.
+        """
+        check_share("probability", probability)
         return ecdf_band(len(self), self.draws, probability)
 
     def pit(self, random_seed: int | np.random.Generator | None = None) -> np.ndarray:
-        """Randomised PIT values (rank + U) / (draws + 1), shape (sets, components)."""
+        """Randomised PIT values (rank + U) / (draws + 1).
+
+        Parameters
+        ----------
+        random_seed : int or Generator, optional
+
+        Returns
+        -------
+        ndarray, shape (sets, components)
+        """
         return randomized_pit(self.ranks, self.draws, random_seed)
 
     def coverage(self, probabilities: ArrayLike = PROBABILITIES) -> np.ndarray:
@@ -153,6 +185,21 @@ class Calibration(Result):
 
         The paper's measure of calibration. An exact posterior has about 0.01 at 1000 data sets:
         it is no test, the p-values are.
+
+        Parameters
+        ----------
+        probabilities : array_like, shape (intervals,)
+            As for `coverage`.
+
+        Returns
+        -------
+        dict of str to float
+            One number a component.
+
+        Raises
+        ------
+        ValueError
+            If a probability does not lie between 0 and 1.
         """
         levels = np.asarray(probabilities, dtype=float)
         errors = np.abs(self.coverage(levels) - levels[:, None])
@@ -171,6 +218,11 @@ class Calibration(Result):
 
     def summary(self, probability: float = 0.95) -> pd.DataFrame:
         """Calibration and recovery of each component.
+
+        Parameters
+        ----------
+        probability : float
+            As for `inside`.
 
         Returns
         -------
@@ -280,8 +332,8 @@ def calibration(
     ----------
     approximator : JointApproximator
     simulations : Simulations, optional
-        Data sets not used in training, with parameters drawn from the prior. By default
-        `n_simulations` are simulated by the approximator's own model.
+        Data sets not used in training, with parameters drawn from the prior, not from a proposal
+        and not given. By default `n_simulations` are simulated by the approximator's own model.
     n_simulations : int
     draws : int
         Posterior draws of each data set.
@@ -298,8 +350,11 @@ def calibration(
 
     Raises
     ------
+    TypeError
+        If `simulations` are none.
     ValueError
-        Without simulations or a model to make them, or if posterior draws are not finite.
+        Without simulations or a model to make them; if they are of another model, or their
+        parameters not from the prior; or if posterior draws are not finite.
 
     References
     ----------
@@ -312,6 +367,8 @@ def calibration(
     for_model, for_data, for_posterior = random_generator(random_seed).spawn(3)
     if simulations is None:
         simulations = simulated(approximator, n_simulations, for_model, progressbar)
+    else:
+        check_simulations(approximator, simulations, from_prior=True)
     parameters, batch = np.asarray(simulations.parameters), simulations.batch()
 
     if joint:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from jana_pymc.approximators.summary_space import SummarySpace
 from jana_pymc.checks import check_count, check_share
+from jana_pymc.declarations import check_simulations
 from jana_pymc.plots.misspecification import plot_criticism
 from jana_pymc.simulation import random_generator
 from jana_pymc.workflow.mmd import kernel_widths, single_sample_mmd
@@ -109,8 +110,11 @@ def criticize(
 
     Raises
     ------
+    TypeError
+        If `simulations` are none.
     ValueError
-        If there is more than one parameter vector, or no model to simulate from.
+        If there is more than one parameter vector, or no model to simulate from; if simulations
+        are of another model, or at other parameters.
     """
     check_share("share", share, zero=True)
     check_count("n_simulations", n_simulations, least=2, why="to compare one with the others")
@@ -126,6 +130,13 @@ def criticize(
     if simulations is None:
         repeated = np.repeat(theta, n_simulations, axis=0)
         simulations = simulated(approximator, n_simulations, rng, progressbar, parameters=repeated)
+    else:
+        check_simulations(approximator, simulations)
+        if not np.allclose(simulations.parameters, theta):
+            raise ValueError(
+                "simulations: their parameters differ from those that are criticised; simulate at "
+                "these, model.simulate(parameters=...)."
+            )
     batch = simulations.batch(pad=True)
     conditions = None
     if batch.conditions.shape[-1]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from jana_pymc.checks import check_count
 from jana_pymc.simulation import DataBatch, random_generator
@@ -59,6 +61,14 @@ def loo(
     -------
     CrossValidation
 
+    Raises
+    ------
+    TypeError
+        If `draws` is no integer, or data are no numbers.
+    ValueError
+        If the data do not fit the declared observables or are not exchangeable, if one has a
+        single observation, or `correction` is unknown.
+
     Warns
     -----
     UserWarning
@@ -79,7 +89,35 @@ def kfold(
     draws: int | None = None,
     random_seed: int | np.random.Generator | None = None,
 ) -> CrossValidation:
-    """K-fold cross-validation over random folds of equal size; otherwise as `loo`."""
+    """K-fold cross-validation over random folds of equal size; otherwise as `loo`.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    data : mapping, DataFrame, Dataset, or sequence of these
+    k : int
+        Number of folds: at least two, at most as many as the smallest data set has observations.
+    correction, draws
+        As for `loo`.
+    random_seed : int or Generator, optional
+        For the folds, too.
+
+    Returns
+    -------
+    CrossValidation
+
+    Raises
+    ------
+    TypeError
+        If `k` is no integer, or as for `loo`.
+    ValueError
+        If there are too few or too many folds, or as for `loo`.
+
+    Warns
+    -----
+    UserWarning
+        As for `loo`.
+    """
     rng = random_generator(random_seed)
     batch = approximator.schema.batch(data)
     check_count("k", k, least=2)
@@ -110,7 +148,8 @@ def leave_one_group_out(
     approximator : JointApproximator
     data : mapping, DataFrame, Dataset, or sequence of these
     groups : array_like, shape (obs,), or sequence of these
-        Label of each observation; one array a data set if there are many.
+        Label of each observation, all numbers or all strings; one array a data set if there are
+        many.
     correction, draws, random_seed
         As for `loo`.
 
@@ -118,10 +157,23 @@ def leave_one_group_out(
     -------
     CrossValidation
         Units in the order of the sorted labels.
+
+    Raises
+    ------
+    TypeError
+        If `groups` are no labels, or labels of several types; or as for `loo`.
+    ValueError
+        If a label is missing, there is not one for each observation, or one is that of all; or as
+        for `loo`.
+
+    Warns
+    -----
+    UserWarning
+        As for `loo`.
     """
     batch = approximator.schema.batch(data)
     many = isinstance(data, (list, tuple, DataBatch)) or len(batch) > 1
-    labels = [np.asarray(each) for each in (groups if many else [groups])]
+    labels = _labels(groups, many)
     if [len(each) for each in labels] != batch.n_obs.tolist():
         raise ValueError(
             f"groups has {[len(each) for each in labels]} labels; expected one for each "
@@ -159,6 +211,16 @@ def loo_approximate_posterior(
     -------
     CrossValidation
 
+    Raises
+    ------
+    TypeError, ValueError
+        As for `loo`.
+
+    Warns
+    -----
+    UserWarning
+        If k̂ remains high.
+
     References
     ----------
     .. [1] Magnusson, M., Andersen, M. R., Jonasson, J., & Vehtari, A. (2019). Bayesian
@@ -180,6 +242,53 @@ def loo_approximate_posterior(
         refit=refit,
         moment_match=moment_match,
     )
+
+
+def _labels(groups: Any, many: bool) -> list[np.ndarray]:
+    """Labels of each data set's observations, checked one by one."""
+    flat = isinstance(groups, (str, bytes, Mapping)) or not hasattr(groups, "__len__")
+    if flat or getattr(groups, "ndim", 1) == 0:
+        each = "; one array for each data set" if many else ""
+        raise TypeError(
+            f"groups is {type(groups).__name__}; expected labels, one for each observation{each}."
+        )
+    given = groups if many else [groups]
+    return [_one_set_of_labels(each, f" of data set {i}" * many) for i, each in enumerate(given)]
+
+
+def _one_set_of_labels(given: Any, where: str) -> np.ndarray:
+    try:
+        single = np.asarray(given, dtype=object)
+    except ValueError:  # parts of different shapes
+        single = None
+    nested = single is None or (
+        single.ndim == 1 and any(isinstance(x, (list, tuple, np.ndarray)) for x in single)
+    )
+    if single is None or nested or single.ndim != 1:
+        found = "are nested" if single is None or nested else f"have shape {single.shape}"
+        raise ValueError(
+            f"groups{where} {found}; expected one label for each observation, of shape (obs,)."
+        )
+    missing = np.flatnonzero(pd.isna(single))
+    if len(missing):
+        raise ValueError(
+            f"groups{where} have {len(missing)} missing labels, the first at position "
+            f"{missing[0]}; give each observation one, or leave it out of the data."
+        )
+    # Among strings, NumPy would take the number 1 for the label "1".
+    types = {_type_of_label(x) for x in single}
+    if len(types) > 1:
+        raise TypeError(
+            f"groups{where} mix labels of the types {', '.join(sorted(types))}; expected one type."
+        )
+    return np.asarray(given)
+
+
+def _type_of_label(label: Any) -> str:
+    for name, kind in (("number", Number), ("string", str)):
+        if isinstance(label, kind):
+            return name
+    return type(label).__name__
 
 
 def _cross_validate(

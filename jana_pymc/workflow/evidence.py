@@ -163,6 +163,14 @@ def log_marginal_likelihood(
     -------
     LogMarginalLikelihood
 
+    Raises
+    ------
+    TypeError
+        If `draws` is no integer, or data are no numbers.
+    ValueError
+        If there are fewer than two draws, the data do not fit the declared observables, or no
+        trained parameter explains them.
+
     Warns
     -----
     UserWarning

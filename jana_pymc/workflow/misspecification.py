@@ -13,15 +13,15 @@ from matplotlib.figure import Figure
 from jana_pymc.approximators.novelty import summary_distances
 from jana_pymc.approximators.summary_space import KINDS, SummarySpace, data_summaries
 from jana_pymc.checks import check_share
+from jana_pymc.declarations import check_simulations
 from jana_pymc.plots.misspecification import plot_misspecification
-from jana_pymc.simulation import random_generator
+from jana_pymc.simulation import Simulations, random_generator
 from jana_pymc.workflow.mmd import kernel_widths, mmd_test
 from jana_pymc.workflow.result import Result
 from jana_pymc.workflow.sources import resized, simulated
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
-    from jana_pymc.simulation import Simulations
 
 MAX_POOLED = 1000
 """Data sets of either sample in the test of all observed data sets together."""
@@ -161,8 +161,11 @@ def detect_misspecification(
 
     Raises
     ------
+    TypeError
+        If `simulations` are none, or data no numbers.
     ValueError
-        If there are fewer than 200 simulations, or no model to make them.
+        If data or simulations are not of the declared kind, if there are fewer than 200
+        simulations, or no model to make them.
 
     References
     ----------
@@ -171,9 +174,16 @@ def detect_misspecification(
     """
     check_share("level", level)
     rng = random_generator(random_seed)
-    observed = data.batch(pad=True) if hasattr(data, "batch") else approximator.schema.batch(data)
+    if isinstance(data, Simulations):
+        check_simulations(approximator, data, name="data")
+        observed = data.batch(pad=True)
+    else:
+        observed = approximator.schema.batch(data)
     if simulations is None:
         simulations = simulated(approximator, n_simulations, rng, progressbar)
+    else:
+        # Given parameters will do: `JointApproximator.simulate` is handed draws from the prior.
+        check_simulations(approximator, simulations)
     if len(simulations) < 200:
         raise ValueError(
             f"{len(simulations)} simulations cannot hold a null distribution; expected 200 at "

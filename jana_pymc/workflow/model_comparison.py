@@ -11,9 +11,9 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from jana_pymc.checks import check_count
+from jana_pymc.checks import check_count, check_share
 from jana_pymc.plots.evidence import plot_model_comparison, plot_model_recovery
-from jana_pymc.simulation import random_generator
+from jana_pymc.simulation import DataSchema, Observable, random_generator
 from jana_pymc.workflow.evidence import log_marginal_likelihood, posterior_probabilities
 from jana_pymc.workflow.result import Result
 
@@ -54,6 +54,11 @@ class ModelComparison(Result):
         ----------
         model, against : str
             Positive values speak for `model`.
+
+        Raises
+        ------
+        KeyError
+            If there is no such model.
         """
         for name in (model, against):
             if name not in self.names:
@@ -63,7 +68,26 @@ class ModelComparison(Result):
         return value, np.hypot(self.standard_error[:, i], self.standard_error[:, j])
 
     def summary(self, dataset: int = 0) -> pd.DataFrame:
-        """One row a model, best first, for one data set; Bayes factors are against the best."""
+        """One row a model, best first, for one data set.
+
+        Parameters
+        ----------
+        dataset : int
+            Its position.
+
+        Returns
+        -------
+        DataFrame
+            ``log_marginal_likelihood``, its ``standard_error`` and ``pareto_k``,
+            ``log_bayes_factor`` against the best model, ``prior`` and posterior ``probability``.
+
+        Raises
+        ------
+        IndexError
+            If there is no such data set.
+        """
+        if not -len(self) <= dataset < len(self):
+            raise IndexError(f"dataset={dataset}: there are {len(self)}, counted from zero.")
         values = self.log_marginal_likelihood[dataset]
         table = pd.DataFrame(
             {
@@ -212,7 +236,8 @@ def compare_models(
     Parameters
     ----------
     approximators : mapping of str to JointApproximator
-        Two or more, with the same observables.
+        Two or more, with observables, conditions and structure in common: names, kinds and shapes.
+        Bounds may differ.
     data : mapping, DataFrame, Dataset, or sequence of these
     prior_probabilities : mapping of str to float, optional
         Of each model; equal by default.
@@ -225,8 +250,10 @@ def compare_models(
 
     Raises
     ------
+    TypeError
+        If approximators or prior probabilities are no mapping, or of something else.
     ValueError
-        If fewer than two models are given, their observables differ, or the prior probabilities
+        If fewer than two models are given, they are of different data, or the prior probabilities
         do not fit.
     """
     names = _checked_names(approximators)
@@ -270,6 +297,13 @@ def model_recovery(
     Returns
     -------
     ModelRecovery
+
+    Raises
+    ------
+    TypeError
+        As for `compare_models`.
+    ValueError
+        As for `compare_models`; or if a model has no simulator.
     """
     names = _checked_names(approximators)
     check_count("n_simulations", n_simulations)
@@ -310,29 +344,65 @@ def model_recovery(
     )
 
 
-def _checked_names(approximators: Mapping[str, JointApproximator]) -> tuple[str, ...]:
+def _checked_names(approximators: Any) -> tuple[str, ...]:
+    if not isinstance(approximators, Mapping):
+        raise TypeError(
+            f"approximators is {type(approximators).__name__}; expected a mapping of the models' "
+            "names to their approximators, {'a': ..., 'b': ...}."
+        )
+    for name, each in approximators.items():
+        if not all(hasattr(each, part) for part in ("posterior", "likelihood", "schema")):
+            raise TypeError(
+                f"approximators[{name!r}] is {type(each).__name__}; expected a JointApproximator, "
+                "as jana_pymc.fit or jana_pymc.load returns it."
+            )
     if len(approximators) < 2:
         raise ValueError(f"{len(approximators)} model given; a comparison needs at least two.")
     names = tuple(approximators)
-    first = approximators[names[0]].schema.observables
+    first = _kinds_of_data(approximators[names[0]].schema)
     for name in names[1:]:
-        other = approximators[name].schema.observables
-        if list(other) != list(first):
-            raise ValueError(
-                f"{name} has the observables {', '.join(other)}, but {names[0]} has "
-                f"{', '.join(first)}: marginal likelihoods of different data do not compare."
-            )
+        for what, theirs in _kinds_of_data(approximators[name].schema).items():
+            if theirs != first[what]:
+                raise ValueError(
+                    f"{name} has the {what} {theirs}, but {names[0]} has {first[what]}: marginal "
+                    "likelihoods of different data do not compare. Declare the same in both models."
+                )
     return names
 
 
-def _prior_probabilities(names: tuple[str, ...], given: Mapping[str, float] | None) -> np.ndarray:
+def _kinds_of_data(schema: DataSchema) -> dict[str, str]:
+    """What data must have in common for their densities to be with respect to one measure."""
+    kinds = {"observables": schema.observables, "conditions": schema.conditions}
+    return {
+        **{what: _described(declared) for what, declared in kinds.items()},
+        "structure": schema.structure,
+    }
+
+
+def _described(kinds: Mapping[str, Observable]) -> str:
+    """Names, kinds and shapes, without bounds."""
+    shown = (
+        f"{name}: {type(kind).__name__}" + (f" of shape {kind.shape}" if kind.shape else "")
+        for name, kind in kinds.items()
+    )
+    return ", ".join(shown) or "none"
+
+
+def _prior_probabilities(names: tuple[str, ...], given: Any) -> np.ndarray:
     if given is None:
         return np.full(len(names), 1 / len(names))
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"prior_probabilities is {type(given).__name__}; expected a mapping of each model's "
+            f"name to its probability, for {', '.join(names)}."
+        )
     if set(given) != set(names):
         raise ValueError(
-            f"prior_probabilities names {', '.join(given)}; expected {', '.join(names)}."
+            f"prior_probabilities names {', '.join(map(str, given))}; expected {', '.join(names)}."
         )
+    for name, value in given.items():
+        check_share(f"prior_probabilities[{name!r}]", value, zero=True, one=True)
     values = np.array([float(given[name]) for name in names])
-    if (values < 0).any() or not np.isclose(values.sum(), 1.0):
+    if not np.isclose(values.sum(), 1.0):
         raise ValueError(f"prior_probabilities are {values.tolist()}: they must be ≥ 0, sum 1.")
     return values

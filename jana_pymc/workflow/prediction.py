@@ -78,6 +78,14 @@ def elpd(
     -------
     Prediction
 
+    Raises
+    ------
+    TypeError
+        If `draws` is no integer, or data are no numbers.
+    ValueError
+        If data do not fit the declared observables, there are not equally many data sets, or
+        `correction` is unknown.
+
     References
     ----------
     .. [1] Radev, S. T., et al. (2023). JANA: Jointly amortized neural approximation of complex

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +15,7 @@ from scipy import special
 from jana_pymc.approximators.summary_space import fixed_summaries
 from jana_pymc.approximators.surrogate import surrogate_batch
 from jana_pymc.checks import check_count, check_share
+from jana_pymc.declarations import check_simulations
 from jana_pymc.inference_data import ArviZData, to_groups, to_inference_data
 from jana_pymc.plots.calibration import plot_ranks_ecdf
 from jana_pymc.simulation import DataBatch, random_generator
@@ -133,12 +135,17 @@ def verdict(
     Tests work on whole data sets, so an error of the likelihood counts by what it does to data
     sets of the sizes trained on; with enough simulations every approximation is at fault.
 
+    With too few nothing can be found: exchanges of n pairs have :math:`2^{n - 1}` outcomes that
+    differ, so that no p-value of theirs is smaller than :math:`2^{1 - n}`, and of m tests together
+    none is rejected unless :math:`m \, 2^{1 - n}` is at most `error_rate`. At the default one,
+    11 data sets do for three parameters; to find a fault takes hundreds.
+
     Parameters
     ----------
     approximator : JointApproximator
     simulations : Simulations, optional
-        Data sets not used in training, with parameters drawn from the prior. By default
-        `n_simulations` are simulated by the approximator's own model.
+        Data sets not used in training, with parameters drawn from the prior, not from a proposal
+        and not given. By default `n_simulations` are simulated by the approximator's own model.
     n_simulations : int
     draws : int
         Posterior draws of each data set.
@@ -155,8 +162,12 @@ def verdict(
 
     Raises
     ------
+    TypeError
+        If `simulations` are none.
     ValueError
-        Without simulations or a model to make them, or if posterior draws are not finite.
+        Without simulations or a model to make them; if they are of another model, their parameters
+        are not from the prior, or they are too few for any test to reject; or if posterior draws
+        are not finite.
 
     References
     ----------
@@ -171,7 +182,11 @@ def verdict(
     rng = random_generator(random_seed)
     if simulations is None:
         simulations = simulated(approximator, n_simulations, rng, progressbar)
+    else:
+        check_simulations(approximator, simulations, from_prior=True)
     parameters, batch = np.asarray(simulations.parameters), simulations.batch()
+    n_tests = 3 * approximator.layout.size + 1 + int(log_likelihood)
+    _check_enough(len(parameters), n_tests, error_rate)
     batch = resized(batch, np.asarray(batch.n_obs))
     surrogate = surrogate_batch(approximator, parameters, batch, rng)
     sbc, jsbc = (
@@ -187,7 +202,6 @@ def verdict(
             approximator, parameters, batch, min(draws, MAX_DRAWS), rng, progressbar
         )
         rows.append(("posterior", "SBC", LOG_LIKELIHOOD, density))
-    n_tests = len(rows) + 2 * len(sbc.names) + 1
     groups = _posterior_features(sbc, jsbc)
     groups[DATA] = _features_of_data(approximator, batch, surrogate, parameters)
     # Enough flips for the smallest p-value that the adjustment asks for.
@@ -211,6 +225,17 @@ def verdict(
         sbc=sbc,
         jsbc=jsbc,
     )
+
+
+def _check_enough(n_sets: int, n_tests: int, error_rate: float) -> None:
+    """Refuse so few data sets that not even the most extreme ones would be found at fault."""
+    least = math.ceil(1 + math.log2(n_tests / error_rate))
+    if n_sets < least:
+        raise ValueError(
+            f"{n_sets} data sets cannot accuse the likelihood: with {n_tests} tests at "
+            f"error_rate={error_rate:g} none of its p-values can be small enough. Take at least "
+            f"{least} (n_simulations=), and better 1000."
+        )
 
 
 def _fault(found: dict[str, tuple[str, ...]]) -> Fault:

@@ -57,10 +57,10 @@ def load_reports(
     TypeError
         If `columns` names anything but the three series, or `cumulative` is no bool.
     ValueError
-        If the file is empty or no table, columns are missing, have the same name or stand for two
-        series, values are
-        missing, not numbers or negative, or days are repeated, left out, not in order, or not in
-        the file.
+        If the file is empty or no table; if columns are missing, have the same name or stand for
+        two series; if `start` or `end` is not in the file, or a row has no date; if from `start`
+        to `end` values are missing, not numbers or negative, or days are repeated, left out or not
+        in order. What is outside of these days is not looked at.
 
     Examples
     --------
@@ -93,20 +93,22 @@ def load_reports(
         raise ValueError(f"negative={negative!r} is not one of ('error', 'zero').")
     table = _read(path)
     _check_columns(table, [*columns.values(), *([] if date is None else [date])], date)
-    days = _days(table, date)
-    numbers = {name: _numbers(table[columns[name]], days) for name in OBSERVABLES}
-    first, last = _selection(days, date, start, end, cumulative)
+    table, days = _chosen(table, date, start, end, cumulative)
+    if len(days) <= cumulative:
+        raise ValueError(
+            "no reports are left: end is before start, or a single day has no difference."
+        )
+    reports = {name: _numbers(table[columns[name]], days) for name in OBSERVABLES}
     if cumulative:
-        # The differences of the rows from first - 1 to last are the reports of first to last.
-        reports = {name: np.diff(each[first - 1 : last + 1]) for name, each in numbers.items()}
-    else:
-        reports = {name: each[first : last + 1] for name, each in numbers.items()}
+        # The first row holds the totals before the first report.
+        reports = {name: np.diff(each) for name, each in reports.items()}
+        days = days[1:]
     for name, values in reports.items():
         if (values < 0.0).any() and negative == "error":
             row = int(np.argmax(values < 0.0))
             raise ValueError(
                 f"column {columns[name]!r} has {int((values < 0.0).sum())} negative reports, the "
-                f"first on {days[first + row]} ({values[row]:g}); correct them, or take them for "
+                f"first on {days[row]} ({values[row]:g}); correct them, or take them for "
                 "zero with negative='zero'."
                 + ("" if cumulative else " If the numbers are totals, say cumulative=True.")
             )
@@ -201,10 +203,44 @@ def _check_columns(table: pd.DataFrame, wanted: list[str], date: str | None) -> 
         raise ValueError("the file has a header, but no rows.")
 
 
-def _days(table: pd.DataFrame, date: str | None) -> list[str]:
-    """Names of the days by which rows are spoken of, checked to be successive."""
+def _chosen(
+    table: pd.DataFrame, date: str | None, start: str | None, end: str | None, cumulative: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    """Rows of the chosen days, checked to be successive, and the names of these days."""
     if date is None:
-        return [f"row {row + 1}" for row in range(len(table))]
+        if not (start is None and end is None):
+            raise ValueError(
+                "start and end choose days by date: name the column of dates by date=."
+            )
+        return table, [f"row {row + 1}" for row in range(len(table))]
+    dates = _dates(table, date)
+    names = dates.dt.strftime("%Y-%m-%d")
+    first, last = _day("start", start, names), _day("end", end, names)
+    if cumulative and first is not None:
+        before = f"{pd.Timestamp(first) - pd.Timedelta(days=1):%Y-%m-%d}"
+        if before not in names.to_numpy():
+            raise ValueError(
+                f"start={start!r}: with cumulative=True the day before is needed too, and "
+                f"{before} is not in the file; choose a later start."
+            )
+        first = before
+    # Written like this, days have the order of their names.
+    chosen = np.ones(len(names), dtype=bool)
+    chosen &= True if first is None else (names >= first).to_numpy()
+    chosen &= True if last is None else (names <= last).to_numpy()
+    dates, names = dates[chosen], names[chosen]
+    steps = dates.diff().iloc[1:] != pd.Timedelta(days=1)
+    if steps.any():
+        row = int(np.argmax(steps.to_numpy())) + 1
+        raise ValueError(
+            f"column {date!r} goes from {names.iloc[row - 1]} to {names.iloc[row]}; expected one "
+            "row for each day, in order."
+        )
+    return table[chosen], names.to_list()
+
+
+def _dates(table: pd.DataFrame, date: str) -> pd.Series:
+    """The dates of all rows: of a row without one, it is not known whether it is chosen."""
     try:
         dates = pd.to_datetime(table[date], format="ISO8601", errors="coerce")
     except (ValueError, TypeError):
@@ -220,15 +256,22 @@ def _days(table: pd.DataFrame, date: str | None) -> list[str]:
         )
     if dates.isna().any():
         raise ValueError(f"column {date!r} has no date in row {int(dates.isna().argmax()) + 1}.")
-    steps = dates.diff().iloc[1:] != pd.Timedelta(days=1)
-    if steps.any():
-        row = int(np.argmax(steps.to_numpy())) + 1
-        before, after = (f"{dates.iloc[i]:%Y-%m-%d}" for i in (row - 1, row))
+    return dates
+
+
+def _day(what: str, day: str | None, names: pd.Series) -> str | None:
+    """The day that is asked for as the file names it."""
+    if day is None:
+        return None
+    try:
+        wanted = f"{pd.Timestamp(day):%Y-%m-%d}"
+    except (ValueError, TypeError):
+        raise ValueError(f"{what}={day!r}: expected a date like '2020-03-01'.") from None
+    if wanted not in names.to_numpy():
         raise ValueError(
-            f"column {date!r} goes from {before} to {after}; expected one row for each day, in "
-            "order."
+            f"{what}={day!r} is not in the file, from {names.iloc[0]} to {names.iloc[-1]}."
         )
-    return [f"{each:%Y-%m-%d}" for each in dates]
+    return wanted
 
 
 def _numbers(column: pd.Series, days: list[str]) -> NDArray[np.float64]:
@@ -238,37 +281,3 @@ def _numbers(column: pd.Series, days: list[str]) -> NDArray[np.float64]:
         entry = "nothing" if pd.isna(column.iloc[row]) else repr(column.iloc[row])
         raise ValueError(f"column {column.name!r} has {entry} on {days[row]}; expected a number.")
     return values
-
-
-def _selection(
-    days: list[str], date: str | None, start: str | None, end: str | None, cumulative: bool
-) -> tuple[int, int]:
-    """First and last row to take."""
-    if date is None and not (start is None and end is None):
-        raise ValueError("start and end choose days by date: name the column of dates by date=.")
-    rows = []
-    for what, day, default in (
-        ("start", start, 1 if cumulative else 0),
-        ("end", end, len(days) - 1),
-    ):
-        if day is None:
-            rows.append(default)
-            continue
-        try:
-            wanted = f"{pd.Timestamp(day):%Y-%m-%d}"
-        except (ValueError, TypeError):
-            raise ValueError(f"{what}={day!r}: expected a date like '2020-03-01'.") from None
-        if wanted not in days:
-            raise ValueError(f"{what}={day!r} is not in the file, from {days[0]} to {days[-1]}.")
-        rows.append(days.index(wanted))
-    first, last = rows
-    if cumulative and first == 0:
-        raise ValueError(
-            f"start={start!r} is the first day of the file: with cumulative=True the day before "
-            "is needed too."
-        )
-    if first > last:
-        raise ValueError(
-            "no reports are left: end is before start, or a single day has no difference."
-        )
-    return first, last

@@ -1,0 +1,79 @@
+"""Names of parameters and data: which are taken, which are missing, those of single numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterable
+from itertools import product
+
+RESERVED = ("n_obs", "rng", "simulation", "obs", "chain", "draw", "dataset")
+"""Names with a meaning of their own in simulators, stored simulations and InferenceData."""
+
+LIKELIHOOD_ARGUMENTS = (
+    *("self", "name", "observed", "dims", "size"),
+    *("conditions", "contamination", "contaminant", "truncation", "correction", "backend"),
+)
+"""What a trained likelihood takes in a PyMC model beside the parameters, which come as keywords."""
+
+
+def component_names(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Name the single numbers of a variable.
+
+    Parameters
+    ----------
+    name : str
+    shape : tuple of int
+
+    Returns
+    -------
+    tuple of str
+        In the order in which arrays hold them.
+
+    Examples
+    --------
+    >>> component_names("v", ()), component_names("R", (1, 2))
+    (('v',), ('R[0, 0]', 'R[0, 1]'))
+    """
+    return tuple(
+        f"{name}[{', '.join(map(str, index))}]" if index else name
+        for index in product(*map(range, shape))
+    )
+
+
+def check_complete(
+    what: str,
+    expected: Collection[str],
+    given: Iterable[Hashable],
+    *,
+    verbs: tuple[str, str] = ("lacks", "has"),
+) -> None:
+    """Ask for all expected names and no others.
+
+    Parameters
+    ----------
+    what : str
+        Has the names, for the message.
+    expected : collection of str
+    given : iterable of str
+    verbs : tuple of str
+        What a name is missing by, and what an unknown one is there by.
+
+    Raises
+    ------
+    ValueError
+        If a name is missing or unknown.
+
+    Examples
+    --------
+    >>> check_complete("parameters", ("mu", "sd"), ("mu", "sigma"))
+    Traceback (most recent call last):
+    ValueError: parameters lacks sd and has the unknown sigma; expected mu, sd and nothing else.
+    """
+    given = list(given)
+    missing = [name for name in expected if name not in given]
+    unknown = [str(name) for name in given if name not in expected]
+    if missing or unknown:
+        parts = [f"{verbs[0]} {', '.join(missing)}"] if missing else []
+        parts += [f"{verbs[1]} the unknown {', '.join(unknown)}"] if unknown else []
+        raise ValueError(
+            f"{what} {' and '.join(parts)}; expected {', '.join(expected)} and nothing else."
+        )
