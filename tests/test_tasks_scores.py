@@ -227,6 +227,14 @@ def test_files_that_do_not_fit_are_refused(tmp_path, changes, match):
         ReferencePosteriors.load(tmp_path / "wrong.npz", task("slcp", "benchmark"))
 
 
+def test_a_draw_rounded_out_of_the_prior_is_no_fault(tmp_path):
+    changed = arrays()
+    changed["reference_posterior"][0, 0, 0] = 3.0 + 1e-6
+    np.savez(tmp_path / "rounded.npz", **changed)
+    found = ReferencePosteriors.load(tmp_path / "rounded.npz", task("slcp", "benchmark"))
+    assert found.reference_posterior[0, 0, 0] > 3.0
+
+
 @pytest.mark.parametrize(
     ("definition", "form", "match"),
     [
