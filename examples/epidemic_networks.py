@@ -113,14 +113,14 @@ def training(*, quick: bool, n_steps: int | None) -> jana.TrainingSettings:
     """
     if quick:
         return jana.TrainingSettings(
-            n_steps=n_steps or 36_000,
+            n_steps=n_steps or 18_000,
             batch_size=64,
             learning_rate=1e-3,
             likelihood_learning_rate=2e-3,
             likelihood_obs=20,
             weight_average=0.999,
             mmd_weight=1.0,
-            linear_steps=min(300, (n_steps or 36_000) // 10),
+            linear_steps=min(300, (n_steps or 18_000) // 10),
             n_validations=20,
             patience=None,
         )
