@@ -360,15 +360,15 @@ def test_only_what_is_missing_is_done(finished, monkeypatch):
 
 def test_versions_are_those_that_trained(finished, monkeypatch):
     monkeypatch.setattr(experiment, "_versions", lambda: {"torch": "of tomorrow"})
-    record = finished / "out" / "training.json"
-    kept = record.read_text()
-    assert run_tiny(finished)["versions"] == json.loads(kept)["versions"]
+    record, scores = (finished / "out" / f"{name}.json" for name in ("training", "scores"))
+    kept = {path: path.read_text() for path in (record, scores)}
+    assert run_tiny(finished)["versions"] == json.loads(kept[record])["versions"]
     try:
         record.unlink()
         assert run_tiny(finished)["versions"] == {}
     finally:
-        record.write_text(kept)
-        run_tiny(finished)
+        for path, text in kept.items():
+            path.write_text(text)
 
 
 def test_both_checks_are_of_the_data_sets_that_each_would_simulate(finished):
