@@ -68,8 +68,8 @@ class ReferencePosteriors:
             If there is no such file.
         ValueError
             If it is no such file, its arrays do not fit the task, or they are of another task or
-            form: observations that the task cannot make, draws outside of its prior, or draws
-            that are all the same.
+            form: observations that the task cannot make, more than one draw in a hundred outside
+            of its prior, or draws that are all the same.
         """
         path = Path(path)
         if not path.is_file():
