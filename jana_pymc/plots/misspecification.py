@@ -43,7 +43,7 @@ def plot_misspecification(
     given[0].set_ylabel("density", fontsize=9)
     ax = given[2]
     x, y = result.null_coordinates.T
-    ax.scatter(x, y, s=5, color=REFERENCE, alpha=0.4, linewidths=0)
+    ax.scatter(x, y, s=5, color=REFERENCE, alpha=0.4, linewidths=0, label="simulations")
     for outlier, colour in ((False, COLOURS[0]), (True, COLOURS[1])):
         chosen = result.coordinates[result.outliers == outlier]
         label = ("outliers" if outlier else "data") + f" ({len(chosen)})"
@@ -51,8 +51,11 @@ def plot_misspecification(
     ax.set_title(f"all together: p = {result.mmd_p_value:.3f}", fontsize=10)
     ax.set_xlabel("first summary component", fontsize=9)
     ax.set_ylabel("second", fontsize=9)
-    # The best place among so many points takes matplotlib long to find.
-    ax.legend(frameon=False, fontsize=8, loc="upper right")
+    # Below, for points may lie anywhere.
+    ax.legend(
+        frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3,
+        handletextpad=0.1, columnspacing=0.8,
+    )  # fmt: skip
     return figure
 
 
