@@ -21,6 +21,7 @@ from jana_pymc.simulation import (
     scalar_components,
     split_components,
 )
+from jana_pymc.simulation.names import check_complete
 from jana_pymc.simulation.validation import as_float
 
 DATA_DIMS = {"exchangeable": (2,), "vector": (1, 2), "markovian": (2, 3)}
@@ -334,16 +335,8 @@ def names_of(data: Any) -> list[Any] | None:
 
 def check_columns(named: Iterable[Any], kinds: Mapping[str, Any], conditions: bool) -> None:
     """Refuse observables, or conditions, that are missing or unknown."""
-    missing = [name for name in kinds if name not in named]
-    unknown = [str(name) for name in named if name not in kinds]
-    if not missing and not unknown:
-        return
-    parts = [f"lack {', '.join(missing)}"] if missing else []
-    parts += [f"have the unknown {', '.join(unknown)}"] if unknown else []
-    raise ValueError(
-        f"the {'conditions' if conditions else 'data'} {' and '.join(parts)}; expected "
-        f"{', '.join(kinds)}."
-    )
+    what = "the conditions" if conditions else "the data"
+    check_complete(what, kinds, named, verbs=("lack", "have"))
 
 
 def _batch(schema: DataSchema, data: Any, conditions: bool) -> DataBatch:
