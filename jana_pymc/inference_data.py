@@ -25,6 +25,7 @@ from jana_pymc.simulation import (
     scalar_components,
     split_components,
 )
+from jana_pymc.storage import check_target
 
 ArviZData: TypeAlias = Any
 """`arviz.InferenceData` with ArviZ 0.23, `xarray.DataTree` with ArviZ 1.x."""
@@ -286,12 +287,7 @@ def save_inference_data(data: ArviZData, path: str | Path) -> Path:
         If the folder does not exist, or the path is one.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}; make it."
-        )
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write {str(path)!r}: it is a folder; name a file in it.")
+    check_target(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         data.to_netcdf(temporary, engine="h5netcdf")

@@ -20,6 +20,26 @@ class StorageError(ValueError):
     """A file is not what it should be."""
 
 
+def check_target(path: Path) -> None:
+    """Refuse to write where no file can be.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError
+        If the folder does not exist, or the path is one.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}; make it."
+        )
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {str(path)!r}: it is a folder; name a file in it.")
+
+
 def write(path: Path, tensors: Mapping[str, Tensor], configuration: Any, *, kind: str) -> None:
     """Write tensors and configuration; the old file stays whole until the new one is.
 
@@ -37,12 +57,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], configuration: Any, *, kind
         If the folder does not exist, or the path is one.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}."
-        )
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write {str(path)!r}: it is a folder; name a file in it.")
+    check_target(path)
     metadata = {
         "format": FORMAT,
         "version": str(VERSION),

@@ -40,9 +40,9 @@ class ScoredDraws:
     method : str
         How they were refined: "pooled", "psis" or "nuts".
     pareto_k : float
-        Of amortized draws as proposals for what they were refined to.
+        Of the weights by which amortized draws were refined (`RefinedDraws`).
     effective_share : float
-        Effective draws among the amortized ones, as a share.
+        Effective draws among all that were weighed, as a share.
     divergences : int
         Of NUTS.
     amortized_seconds, refined_seconds : float
