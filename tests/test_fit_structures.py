@@ -156,6 +156,15 @@ def test_structure_and_dimensions_choose_the_networks() -> None:
     assert default_training(default_settings(vector, 4), 4, vector).shape_shrinkage > 0.0
     for schema in (points, DataSchema({"k": jana.Categorical(2)}, structure="vector"), observed):
         assert default_training(default_settings(schema, 4), 4, schema).shape_shrinkage == 0.0
+    statistics = {"n": jana.Count(100), "x": jana.Continuous(shape=9)}
+    summed = DataSchema(statistics, structure="vector")
+    assert default_settings(summed, 10).likelihood.n_trials
+    assert not default_settings(summed, 5).likelihood.n_trials
+    assert not default_settings(vector, 10).likelihood.n_trials
+    with_class = DataSchema({**statistics, "k": jana.Categorical(2)}, structure="vector")
+    given = DataSchema(statistics, {"dose": jana.Continuous()}, structure="vector")
+    for schema in (with_class, given):
+        assert not default_settings(schema, 10).likelihood.n_trials
     choices = DataSchema({"k": jana.Categorical(3)}, structure="markovian", n_obs=(4, 4), order=0)
     assert isinstance(default_settings(choices, 4).likelihood, VectorSettings)
     for schema in (ddm, points, vector, mixed, observed, choices):

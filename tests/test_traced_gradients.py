@@ -57,7 +57,14 @@ def gradients_of(network: JointNetwork, result: torch.Tensor) -> list[torch.Tens
         ddm(n_obs=(5, 8)),
         *(
             task(name, "paper").model
-            for name in ("two_moons", "slcp", "sir", "bernoulli_glm_raw", "lotka_volterra")
+            for name in (
+                "two_moons",
+                "slcp",
+                "sir",
+                "bernoulli_glm",
+                "bernoulli_glm_raw",
+                "lotka_volterra",
+            )
         ),
         epidemic(),
         epidemic(whole=True),
@@ -67,6 +74,7 @@ def gradients_of(network: JointNetwork, result: torch.Tensor) -> list[torch.Tens
         "two_moons",
         "slcp",
         "sir",
+        "bernoulli_glm",
         "bernoulli_glm_raw",
         "lotka_volterra",
         "epidemic",

@@ -158,10 +158,11 @@ class HostAsked(ValuesAsked):
     "model",
     [
         ddm(n_obs=(5, 8)),
-        *(task(name, "paper").model for name in ("two_moons", "slcp", "sir", "bernoulli_glm_raw")),
+        *(task(name, "paper").model for name in ("two_moons", "slcp", "sir")),
+        *(task(name, "paper").model for name in ("bernoulli_glm", "bernoulli_glm_raw")),
         epidemic(whole=True),
     ],
-    ids=["ddm", "two_moons", "slcp", "sir", "bernoulli_glm_raw", "epidemic"],
+    ids=["ddm", "two_moons", "slcp", "sir", "bernoulli_glm", "bernoulli_glm_raw", "epidemic"],
 )
 def test_a_step_never_asks_the_host(model) -> None:
     simulated = model.simulate(40, random_seed=1, progressbar=False)

@@ -10,6 +10,7 @@ import torch
 
 from jana_pymc.flows import FlowSettings
 from jana_pymc.flows.autoregressive import AutoregressiveTransform
+from jana_pymc.flows.trials import LEAST_SCALE, PACE, TrialSumTransform
 from jana_pymc.likelihoods import (
     Bound,
     CountRange,
@@ -215,3 +216,115 @@ def test_likelihood_has_the_period_of_its_angles() -> None:
 def test_an_angle_that_is_no_parameter_is_refused() -> None:
     with pytest.raises(ValueError, match=r"angles=.*2 parameters"):
         VectorLikelihood([CountRange(4)], 2, settings=replace(SMALL, angles=(2,)))
+
+
+def test_a_sum_of_trials_has_their_mean_and_covariance() -> None:
+    """Of 2^5 outcomes of five binary trials, given their log odds."""
+    transform = shaken(TrialSumTransform(2, 3, n_trials=5))
+    context = torch.tensor([[0.3, -1.0, 0.6]], dtype=torch.float64)
+    jump = PACE * transform.jump
+    odds = PACE * (transform.difference @ context[0] + transform.bias)
+    outcomes = torch.tensor(list(itertools.product((0.0, 1.0), repeat=5))).double()
+    chance = torch.sigmoid(odds * (2.0 * outcomes - 1.0)).prod(-1)
+    sums = (outcomes - 0.5) @ jump + transform.location
+    mean = chance @ sums
+    covariance = torch.einsum("n,ni,nj->ij", chance, sums - mean, sums - mean)
+    rest = LEAST_SCALE**2 + (2.0 * transform.log_scale).exp()
+    actual_mean, actual_covariance = transform.moments(context)
+    torch.testing.assert_close(actual_mean[0], mean)
+    torch.testing.assert_close(actual_covariance[0], covariance + torch.diag(rest))
+
+
+@pytest.mark.parametrize("n_given", [0, 2])
+def test_a_sum_of_trials_is_standardised_by_its_law(n_given: int) -> None:
+    """z has the given components' law taken out: the density is the conditional normal one."""
+    dim, n_context = 4, 3
+    transform = shaken(TrialSumTransform(dim, n_context, n_given, n_trials=6))
+    generator = torch.Generator().manual_seed(1)
+    transform.unit += 0.3 * torch.randn((dim, dim), generator=generator).double().tril()
+    transform.slopes.normal_(generator=generator)
+    context = torch.randn((5, n_context), generator=generator).double()
+    values = torch.randn((5, dim), generator=generator).double()
+    given, x = values[:, :n_given], values[:, n_given:]
+    z, log_det = transform(x, torch.cat([context, given], -1))
+    mean, covariance = transform.moments(context)
+    mean = mean @ transform.unit.T
+    covariance = transform.unit @ covariance @ transform.unit.T
+
+    def log_density(first: int) -> torch.Tensor:
+        law = torch.distributions.MultivariateNormal(mean[:, :first], covariance[:, :first, :first])
+        return law.log_prob(values[:, :first])
+
+    expected = log_density(dim) - (log_density(n_given) if n_given else 0.0)
+    size = dim - n_given
+    actual = log_det - 0.5 * (z**2).sum(-1) - 0.5 * size * math.log(2.0 * math.pi)
+    torch.testing.assert_close(actual, expected)
+    back, inverse_log_det = transform.inverse(z, torch.cat([context, given], -1))
+    torch.testing.assert_close(back, x)
+    torch.testing.assert_close(inverse_log_det, -log_det)
+    means, sds = transform.given_moments(context)
+    torch.testing.assert_close(means, mean[:, :n_given])
+    torch.testing.assert_close(sds**2, torch.diagonal(covariance, dim1=-2, dim2=-1)[:, :n_given])
+
+
+def test_sums_of_trials_start_from_a_regression() -> None:
+    """At the centre, before any training: the residuals' covariance, and the regression's mean."""
+    rng = np.random.default_rng(0)
+    theta = rng.normal(size=(5_000, 2))
+    noise = rng.normal(size=(5_000, 3)) @ np.array([[0.5, 0.4, -0.1], [0, 0.3, 0.2], [0, 0, 0.8]])
+    values = torch.tensor(1.0 + theta @ np.array([[0.2, 0.1, 0], [0, -0.2, 0.3]]) + noise)
+    transform = TrialSumTransform(3, 2, n_trials=20_000).double()
+    context = torch.tensor(theta)
+    transform.standardize(values, context)
+    mean, covariance = (m.detach() for m in transform.moments(context[:50] / 5.0))
+    unit = transform.unit
+    residual = torch.tensor(noise.T @ noise / len(noise))
+    torch.testing.assert_close((unit @ covariance @ unit.T).mean(0), residual, rtol=0.06, atol=0.02)
+    line = 1.0 + context[:50] / 5.0 @ torch.tensor([[0.2, 0.1, 0], [0, -0.2, 0.3]]).double()
+    torch.testing.assert_close(mean @ unit.T, line, rtol=0.0, atol=0.05)
+
+
+def test_counts_and_sums_of_trials_integrate_to_one() -> None:
+    components = [CountRange(6), Support(), CountRange()]
+    network = shaken(
+        VectorLikelihood(components, 1, settings=replace(SMALL, n_trials=7)), 0.1, seed=1
+    )
+    assert network.trial_sum is not None
+    network.count_mean.copy_(torch.tensor([2.0, 3.0]))
+    network.count_sd.copy_(torch.tensor([1.5, 2.0]))
+    counts = torch.cartesian_prod(torch.arange(7), torch.arange(60)).double()
+    x = torch.linspace(-30.0, 30.0, 401).double()
+    rows = torch.stack(
+        [
+            counts[:, :1].expand(-1, len(x)),
+            x.expand(len(counts), -1),
+            counts[:, 1:].expand(-1, len(x)),
+        ],
+        -1,
+    ).flatten(0, 1)
+    theta = torch.tensor([[0.5]], dtype=torch.float64)
+    log_prob = network.log_prob_rows(rows, theta, torch.zeros(len(rows), dtype=torch.long))
+    weight = log_prob.exp() * (x[1] - x[0])
+    assert math.isclose(weight.sum().item(), 1.0, abs_tol=5e-3)
+    drawn = network.sample(theta, 40_000, generator=torch.Generator().manual_seed(3))[0]
+    for power in (1, 2):
+        expected = (weight[:, None] * rows**power).sum(0)
+        values = drawn**power
+        error = values.std(0) / math.sqrt(len(values))
+        assert ((values.mean(0) - expected).abs() < 4.5 * error + 1e-2).all()
+
+
+def test_what_is_no_sum_of_trials_is_refused() -> None:
+    settings = replace(SMALL, n_trials=8)
+    for components, options in (
+        ([2, Support()], {}),
+        ([CountRange(4)], {}),
+        ([Support()] * 4, {"n_steps": 2}),
+    ):
+        with pytest.raises(ValueError, match="n_trials=8 must be of vectors of counts and"):
+            VectorLikelihood(components, 2, settings=settings, **options)
+    drawn = replace(settings, draws=((0, 1), (2, 3)))
+    with pytest.raises(ValueError, match="n_trials=8 must be"):
+        VectorLikelihood([Support()] * 4, 2, settings=drawn)
+    with pytest.raises(ValueError, match="n_trials=-1: expected"):
+        VectorSettings(n_trials=-1)

@@ -21,6 +21,12 @@ CASES = {
     ),
     "distractors": ([Support()] * 5, {}, {"informative": (1, 4)}),
     "draws": ([Support()] * 5, {}, {"draws": ((3, 1), (0, 4))}),
+    "sums of trials": (
+        [CountRange(6), Support(), CountRange(), *REAL[:2]],
+        {},
+        {"n_trials": 9},
+    ),
+    "sums without counts": (REAL, {"n_conditions": 1}, {"n_trials": 9}),
     "sequence": (REAL[:2] * 3, {"n_steps": 3}, {}),
     "an angle": ([CountRange(4), Support()], {}, {"angles": (0,)}),
     "counts in time": ([CountRange(5)] * 4, {"n_steps": 4}, {}),
@@ -41,4 +47,10 @@ def random_vector_likelihood(case: str) -> VectorLikelihood:
         network.parameter_sd[:2] = torch.tensor([0.7, 1.3])
         network.real_mean.fill_(0.3)
         network.real_sd.fill_(1.7)
+        if network.trial_sum is not None:
+            network.count_mean.fill_(2.0)
+            network.count_sd.fill_(1.4)
+            size = network.trial_sum.dim
+            network.trial_sum.unit.add_(0.3 * torch.randn((size, size), generator=generator).tril())
+            network.trial_sum.slopes.normal_(generator=generator)
     return network.double()

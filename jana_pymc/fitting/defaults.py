@@ -48,6 +48,10 @@ FEW_TIMES = 32
 MANY_COMPONENTS = 32
 """Vectors of so many components are searched for such as do not depend on the parameters."""
 
+TRIALS = 192
+"""Counts beside continuous statistics say that a vector is added up over trials; so many have its
+moments."""
+
 FEWEST_IN_DRAWS = 4
 """Vectors of so many components are searched for draws of one law."""
 
@@ -128,12 +132,20 @@ def default_settings(
             PosteriorSettings(of_set, flow, draws=draws, adjustment=adjustment),
             replace(vector, draws=draws),
         )
+    if not few and _is_summed(schema):
+        vector = replace(vector, n_trials=TRIALS, conditioner_hidden=8)
     return NetworkSettings(
         PosteriorSettings(
             FlatSummarySettings(informative=informative), flow, adjustment=adjustment
         ),
         replace(vector, informative=informative),
     )
+
+
+def _is_summed(schema: DataSchema) -> bool:
+    """Whether a vector has counts and continuous components, and nothing else."""
+    kinds = {type(kind) for kind in schema.components.values()}
+    return kinds == {Count, Continuous} and not schema.conditions
 
 
 def _follows_a_trajectory(schema: DataSchema) -> bool:

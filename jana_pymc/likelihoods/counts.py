@@ -42,6 +42,16 @@ class CountRange:
             return torch.log(value + 0.5)
         return torch.log(value + 0.5) - torch.log(self.upper + 0.5 - value)
 
+    def real_of_mean(
+        self, mean: Float[Tensor, "*batch"]
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+        """Image of a mean, taken to the nearest possible count, and the log slope there."""
+        inside = mean.clamp(0.0, self.upper)
+        slope = 1.0 / (inside + 0.5)
+        if self.upper is not None:
+            slope = slope + 1.0 / (self.upper + 0.5 - inside)
+        return self.to_real(inside), slope.log()
+
     def from_real(self, y: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """Count in whose cell a real value lies."""
         if self.upper is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,6 +20,12 @@ from jana_pymc.likelihoods.counts import CountRange, log_cell_probability
 from jana_pymc.networks.columns import columns
 from jana_pymc.networks.conditioners import ConditionerBank, LocationScaleNetwork
 from jana_pymc.networks.moments import set_moments
+
+Law = tuple[Float[Tensor, "rows d"], Float[Tensor, "rows d"]]
+"""Means and standard deviations of counts."""
+
+LOGISTIC_LOG_SD = math.log(math.pi / math.sqrt(3.0))
+"""Of the standard logistic distribution."""
 
 
 class DiscreteAutoregressive(nn.Module):
@@ -104,10 +111,20 @@ class DiscreteAutoregressive(nn.Module):
         return self._in_order(parts)
 
     def log_prob(
-        self, values: Float[Tensor, "rows d"], context: Float[Tensor, "rows c"]
+        self,
+        values: Float[Tensor, "rows d"],
+        context: Float[Tensor, "rows c"],
+        law: Law | None = None,
     ) -> Float[Tensor, "rows d"]:
-        """Log probability of each component given those before it."""
-        location, log_scale = self._location_scale(context)
+        """Log probability of each component given those before it.
+
+        Parameters
+        ----------
+        values, context : Tensor
+        law : tuple of Tensor, optional
+            Mean and standard deviation that counts are taken to have, which the networks amend.
+        """
+        location, log_scale = self._location_scale(context, law)
         residual = self._residual(self.codes(values), location, log_scale)
         raw = self.conditioners(context, residual)
         parts = []
@@ -131,10 +148,13 @@ class DiscreteAutoregressive(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, context: Float[Tensor, "rows c"], generator: torch.Generator | None = None
+        self,
+        context: Float[Tensor, "rows c"],
+        generator: torch.Generator | None = None,
+        law: Law | None = None,
     ) -> Float[Tensor, "rows d"]:
-        """Draw all components for each row of the context."""
-        location, log_scale = self._location_scale(context)
+        """Draw all components for each row of the context, by the same law."""
+        location, log_scale = self._location_scale(context, law)
         n_rows = len(context)
         values = context.new_zeros((n_rows, 0))
         residual = context.new_zeros((n_rows, 0))
@@ -160,9 +180,22 @@ class DiscreteAutoregressive(nn.Module):
             residual = torch.cat([residual, new], -1)
         return values
 
-    def _location_scale(self, context: Tensor) -> tuple[Tensor, Tensor]:
+    def _location_scale(
+        self, context: Float[Tensor, "rows c"], law: Law | None
+    ) -> tuple[Tensor, Tensor]:
         location, log_scale = self.location_scale(context)
-        return location, soft_clamp(log_scale, MAX_LOG_SCALE)
+        log_scale = soft_clamp(log_scale, MAX_LOG_SCALE)
+        if law is None:
+            return location, log_scale
+        mean, sd = law
+        images = [
+            kind.real_of_mean(mean[:, j])  # type: ignore[union-attr]
+            for j, kind in enumerate(self.components)
+        ]
+        real, log_slope = (torch.stack(parts, -1) for parts in zip(*images, strict=True))
+        of_law = (real - self.code_mean) / self.code_sd
+        own_scale = log_slope + sd.log() - self.code_sd.log() - LOGISTIC_LOG_SD
+        return location + of_law, log_scale + own_scale
 
     def _residual(self, code: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         return (code - location) * (-log_scale).exp()

@@ -16,8 +16,9 @@ from jana_pymc.flows.autoregressive import AutoregressiveTransform
 from jana_pymc.flows.flow import ConditionalFlow
 from jana_pymc.flows.latents import GaussianLatent
 from jana_pymc.flows.linear import Reversal
+from jana_pymc.flows.trials import TrialSumTransform
 from jana_pymc.likelihoods.counts import CountRange
-from jana_pymc.likelihoods.discrete import DiscreteAutoregressive
+from jana_pymc.likelihoods.discrete import DiscreteAutoregressive, Law
 from jana_pymc.likelihoods.distractors import DistractorFlow
 from jana_pymc.likelihoods.entering import SKEWED
 from jana_pymc.likelihoods.support import Support
@@ -55,6 +56,10 @@ class VectorSettings:
     order : int, optional
         How many observations of a sequence back each depends on, given the parameters: 0 for a
         deterministic system that is observed with noise. By default all.
+    n_trials : int
+        If not 0, counts and continuous components are taken for statistics added up over trials:
+        mean and covariance are those of so many binary trials (`TrialSumTransform`), in the place
+        of the network of `hidden` layers.
     angles : tuple of int
         Positions of parameters that are angles, in radians: their sines and cosines enter in their
         place, so that the ends of the circle are one point.
@@ -69,10 +74,12 @@ class VectorSettings:
     informative: Sequence[int] | None = None
     draws: Sequence[Sequence[int]] | None = None
     order: int | None = None
+    n_trials: int = 0
     angles: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         check_count("conditioner_layers", self.conditioner_layers, least=2)
+        check_count("n_trials", self.n_trials, least=0)
         object.__setattr__(self, "hidden", tuple(self.hidden))
         object.__setattr__(self, "angles", tuple(self.angles))
         if self.informative is not None:
@@ -140,6 +147,8 @@ class VectorLikelihood(nn.Module):
     condition_sd: Tensor
     real_mean: Tensor
     real_sd: Tensor
+    count_mean: Tensor
+    count_sd: Tensor
 
     def __init__(
         self,
@@ -173,7 +182,7 @@ class VectorLikelihood(nn.Module):
             "conditioner_layers": settings.conditioner_layers,
             "sees": _past(len(self.components), n_steps, settings.order),
         }
-        hidden = tuple(settings.hidden)
+        hidden = () if settings.n_trials else tuple(settings.hidden)
         self.discrete_part = None
         if self.discrete:
             self.discrete_part = DiscreteAutoregressive(
@@ -187,12 +196,20 @@ class VectorLikelihood(nn.Module):
         if self.supports:
             dim = len(self.supports)
             transforms: list[nn.Module] = []
+            n_flow_context = n_context + len(self.discrete)
+            if settings.n_trials:
+                # What is given before is known to the flow by its codes, and as it is.
+                n_given = len(self.discrete)
+                n_flow_context += n_given
+                transforms.append(
+                    TrialSumTransform(n_given + dim, n_context, n_given, settings.n_trials)
+                )
             for layer in range(settings.layers(dim, n_steps)):
                 transforms += [Reversal()] if layer else []
                 transforms.append(
                     AutoregressiveTransform(
                         dim,
-                        n_context + len(self.discrete),
+                        n_flow_context,
                         n_bins=settings.n_bins,
                         hidden=() if layer else hidden,
                         **networks,
@@ -211,11 +228,14 @@ class VectorLikelihood(nn.Module):
         for name, positions in (("turning", self.angles), ("of_draws", of_draws)):
             index = torch.tensor(positions, dtype=torch.long)
             self.register_buffer(name, index, persistent=False)
-        for name, size in (
-            ("parameter", n_entering),
-            ("condition", n_conditions),
-            ("real", len(self.supports)),
-        ):
+        sizes = {
+            "parameter": n_entering,
+            "condition": n_conditions,
+            "real": len(self.supports),
+        }
+        if settings.n_trials:
+            sizes["count"] = len(self.discrete)
+        for name, size in sizes.items():
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_sd", torch.ones(size))
 
@@ -249,10 +269,48 @@ class VectorLikelihood(nn.Module):
                 s.to_real(values[..., j], own_parameters)[0] for j, s in enumerate(self.supports)
             ]
             set_moments(self.real_mean, self.real_sd, torch.stack(real, -1).flatten(0, 1))
+        if self.trial_sum is not None:
+            self._standardize_trials(observables, parameters, conditions)
         if self.distractor_part is not None:
             self.distractor_part.standardize(
                 observables[:, self.distractors], observables[:, self._others]
             )
+
+    def _standardize_trials(
+        self, observables: Tensor, parameters: Tensor, conditions: Tensor | None
+    ) -> None:
+        assert self.trial_sum is not None  # narrows the type; the caller has checked
+        counts = observables[:, self.discrete]
+        set_moments(self.count_mean, self.count_sd, counts)
+        y, _, _ = self._standardized(observables.index_select(-1, self.of_draws), parameters)
+        rows = torch.arange(len(parameters), device=parameters.device)
+        context = self._context(parameters, conditions, rows)
+        self.trial_sum.standardize(torch.cat([self._plain(counts), y], -1), context)
+
+    @property
+    def trial_sum(self) -> TrialSumTransform | None:
+        """What takes the components for sums of trials, if anything does."""
+        first = None if self.flow is None else self.flow.transforms[0]
+        return first if isinstance(first, TrialSumTransform) else None
+
+    def _plain(self, counts: Float[Tensor, "rows d"]) -> Float[Tensor, "rows d"]:
+        """Counts in standard deviations, as they add up over trials."""
+        return (counts - self.count_mean) / self.count_sd
+
+    def _given(
+        self, values: Float[Tensor, "rows d"], context: Float[Tensor, "rows c"]
+    ) -> Float[Tensor, "rows k"]:
+        """What the flow sees of each row, discrete components included."""
+        assert self.discrete_part is not None  # narrows the type; callers have checked
+        seen = [context, self.discrete_part.codes(values)]
+        return torch.cat(seen if self.trial_sum is None else [*seen, self._plain(values)], -1)
+
+    def _count_law(self, context: Float[Tensor, "rows c"]) -> Law | None:
+        """Mean and standard deviation of the counts, if they are sums of trials."""
+        if self.trial_sum is None:
+            return None
+        mean, sd = self.trial_sum.given_moments(context)
+        return mean * self.count_sd + self.count_mean, sd * self.count_sd
 
     @property
     def _others(self) -> tuple[int, ...]:
@@ -364,10 +422,10 @@ class VectorLikelihood(nn.Module):
         parts = []
         if self.discrete_part is not None:
             values = observables[:, columns(self.discrete)]
-            log_prob = self.discrete_part.log_prob(values, context)
+            log_prob = self.discrete_part.log_prob(values, context, self._count_law(context))
             possible = self.discrete_part.possible(values)
             parts.append(torch.where(possible, log_prob, -torch.inf))
-            context = torch.cat([context, self.discrete_part.codes(values)], -1)
+            context = self._given(values, context)
         if self.flow is not None and len(self.flow.transforms) == 1 and len(self.draws) == 1:
             only: AutoregressiveTransform = self.flow.transforms[0]  # type: ignore[assignment]
             values = observables.index_select(1, self.of_draws)
@@ -427,9 +485,9 @@ class VectorLikelihood(nn.Module):
         context = self._context(parameters, known, group)
         drawn = drawn.flatten(0, 1)
         if self.discrete_part is not None:
-            values = self.discrete_part.sample(context, generator)
+            values = self.discrete_part.sample(context, generator, self._count_law(context))
             drawn[:, self.discrete] = values
-            context = torch.cat([context, self.discrete_part.codes(values)], -1)
+            context = self._given(values, context)
         if self.flow is not None:
             y = self.flow.sample(n_draws, context, generator)
             drawn[:, self.of_draws] = self._from_standardized(y, parameters[group], n_draws)[:, 0]
@@ -528,6 +586,13 @@ def _parts(
             "one vector in the order of time."
         )
     draws = (continuous,) if settings.draws is None else as_draws(settings.draws)
+    if settings.n_trials:
+        categories = any(isinstance(c, int) for c in components)
+        if n_steps > 1 or len(draws) > 1 or categories or not continuous:
+            raise ValueError(
+                f"n_trials={settings.n_trials} must be of vectors of counts and continuous "
+                "components, one of these at least; not of sequences, draws or categories."
+            )
     return _Parts(discrete, continuous, distractors, draws)
 
 

@@ -10,8 +10,9 @@ import pytensor.tensor as pt
 from pytensor.tensor.variable import TensorVariable
 
 from jana_pymc.flows.autoregressive import MAX_LOG_SCALE, MAX_LOG_STRETCH, AutoregressiveTransform
+from jana_pymc.flows.trials import LEAST_SCALE, PACE, TrialSumTransform
 from jana_pymc.likelihoods import CountRange, VectorLikelihood
-from jana_pymc.likelihoods.discrete import DiscreteAutoregressive
+from jana_pymc.likelihoods.discrete import LOGISTIC_LOG_SD, DiscreteAutoregressive
 from jana_pymc.likelihoods.distractors import DistractorFlow
 from jana_pymc.networks.conditioners import FAR, ConditionerBank, LocationScaleNetwork
 from jana_pymc.pytensor.lowering import (
@@ -50,8 +51,14 @@ def lower_vector(
     log_prob = pt.zeros(observables.shape[:1])
     if network.discrete_part is not None:
         values = observables[:, list(network.discrete)]
-        log_prob, codes = _discrete(network.discrete_part, values, context)
-        context = pt.concatenate([context, codes], axis=1)
+        law = None
+        if network.trial_sum is not None:
+            law = _count_law(network, network.trial_sum, context)
+        log_prob, codes = _discrete(network.discrete_part, values, context, law)
+        seen = [context, codes]
+        if network.trial_sum is not None:
+            seen.append((values - _numpy(network.count_mean)) / _numpy(network.count_sd))
+        context = pt.concatenate(seen, axis=1)
     if network.flow is not None:
         draws = [observables[:, list(draw)] for draw in network.draws]
         if len(draws) == 1:
@@ -87,6 +94,9 @@ def _flow(
         if isinstance(transform, AutoregressiveTransform):
             z, log_det = _transform(transform, z, context)
             log_prob = log_prob + log_det.sum(axis=1)
+        elif isinstance(transform, TrialSumTransform):
+            z, log_det = _trial_sum(transform, z, context)
+            log_prob = log_prob + log_det
         else:
             z = z[:, ::-1]
     return pt.switch(inside, log_prob + _log_normal(z), -np.inf)
@@ -137,8 +147,56 @@ def _transform(
     return z.reshape(x.shape), log_derivative.reshape(x.shape) - log_scale
 
 
+def _trial_sum(
+    transform: TrialSumTransform, x: TensorVariable, condition: TensorVariable
+) -> tuple[TensorVariable, TensorVariable]:
+    """`TrialSumTransform.forward`: z, and the log determinant."""
+    n, unit = transform.n_given, _numpy(transform.unit)
+    mean, covariance = _trial_moments(transform, condition[:, : transform.n_context])
+    values = x
+    if n:
+        given = condition[:, -n:]
+        values = pt.concatenate([given, x], axis=1)
+    factor = pt.linalg.cholesky(covariance)
+    residual = values @ pt.constant(np.linalg.inv(unit).T) - mean
+    z = pt.linalg.solve_triangular(factor, residual, lower=True, b_ndim=1)
+    diagonal = pt.diagonal(factor, axis1=1, axis2=2)[:, n:]
+    log_det = -pt.log(diagonal).sum(axis=1) - np.log(np.diag(unit)[n:]).sum()
+    return z[:, n:], log_det
+
+
+def _trial_moments(
+    transform: TrialSumTransform, context: TensorVariable
+) -> tuple[TensorVariable, TensorVariable]:
+    """Means and covariances of all components, in the regression's units."""
+    jump, dim = PACE * _numpy(transform.jump), transform.dim
+    by_context = jump @ _numpy(transform.slopes) + PACE * _numpy(transform.difference)
+    logit = context @ pt.constant(by_context.T) + PACE * _numpy(transform.bias)
+    probability = pt.sigmoid(logit)
+    mean = _numpy(transform.location) + (probability - 0.5) @ pt.constant(jump)
+    products = (jump[:, :, None] * jump[:, None]).reshape(len(jump), -1)
+    covariance = (probability * (1.0 - probability)) @ pt.constant(products)
+    variance = LEAST_SCALE**2 + np.exp(2.0 * _numpy(transform.log_scale))
+    return mean, covariance.reshape((-1, dim, dim)) + np.diag(variance)
+
+
+def _count_law(
+    network: VectorLikelihood, transform: TrialSumTransform, context: TensorVariable
+) -> tuple[TensorVariable, TensorVariable]:
+    """`VectorLikelihood._count_law`: mean and standard deviation of the counts."""
+    n = transform.n_given
+    unit, sd = _numpy(transform.unit)[:n, :n], _numpy(network.count_sd)
+    mean, covariance = _trial_moments(transform, context)
+    variance = ((unit @ covariance[:, :n, :n]) * unit).sum(axis=2)
+    mean = mean[:, :n] @ pt.constant(unit.T)
+    return mean * sd + _numpy(network.count_mean), pt.sqrt(variance) * sd
+
+
 def _discrete(
-    part: DiscreteAutoregressive, values: TensorVariable, context: TensorVariable
+    part: DiscreteAutoregressive,
+    values: TensorVariable,
+    context: TensorVariable,
+    law: tuple[TensorVariable, TensorVariable] | None = None,
 ) -> tuple[TensorVariable, TensorVariable]:
     """Log probability of all components, and the codes that stand for them."""
     mean, sd = _numpy(part.code_mean), _numpy(part.code_sd)
@@ -160,6 +218,9 @@ def _discrete(
         possible = possible & exists.all(axis=1)
     codes = (pt.concatenate(real, axis=1)[:, order] - mean) / sd
     location, log_scale = _location_scale(part.location_scale, context)
+    if law is not None:
+        of_law = _image_of_law(part, *law)
+        location, log_scale = location + of_law[0], log_scale + of_law[1]
     raw = _bank(part.conditioners, context, (codes - location) * pt.exp(-log_scale))
     total = pt.zeros(values.shape[:1])
     for kind, columns in columns_of.items():  # components of one kind are one long column
@@ -176,6 +237,25 @@ def _discrete(
             log_prob = log_count(kind, value, line, 0.0, 1.0)
         total = total + log_prob.reshape((values.shape[0], len(columns))).sum(axis=1)
     return pt.switch(possible, total, -np.inf), codes
+
+
+def _image_of_law(
+    part: DiscreteAutoregressive, mean: TensorVariable, sd: TensorVariable
+) -> tuple[TensorVariable, TensorVariable]:
+    """Locations and log scales of counts that have these means and standard deviations."""
+    real, log_slope = [], []
+    for j, kind in enumerate(part.components):
+        assert isinstance(kind, CountRange)  # narrows the type: there are no categories
+        inside = pt.clip(mean[:, j], 0.0, np.inf if kind.upper is None else kind.upper)
+        y, slope = pt.log(inside + 0.5), 1.0 / (inside + 0.5)
+        if kind.upper is not None:
+            y = y - pt.log(kind.upper + 0.5 - inside)
+            slope = slope + 1.0 / (kind.upper + 0.5 - inside)
+        real.append(y)
+        log_slope.append(pt.log(slope))
+    code_mean, code_sd = _numpy(part.code_mean), _numpy(part.code_sd)
+    scale = pt.stack(log_slope, axis=1) + pt.log(sd) - np.log(code_sd) - LOGISTIC_LOG_SD
+    return (pt.stack(real, axis=1) - code_mean) / code_sd, scale
 
 
 class _Line:
