@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import numpy as np
 import pymc as pm
 import pytest
+import xarray as xr
 from scipy import stats
 
 from jana_pymc.approximators import LikelihoodApproximator
@@ -18,6 +19,7 @@ from jana_pymc.simulation import (
     Continuous,
     Count,
     GenerativeModel,
+    PyMCPrior,
     SimulationError,
     runner,
 )
@@ -75,6 +77,16 @@ def simulate(simulator, n=50, *, simulate_options=None, **options):
 
 
 # --- what comes out ----------------------------------------------------------------------------
+
+
+def test_models_may_share_a_compiled_prior() -> None:
+    prior = PyMCPrior(PRIOR)
+    options = {"observables": OBSERVABLES, "n_obs": N_OBS}
+    shared = GenerativeModel(prior, one, proposal=prior, **options)
+    assert shared.prior is shared.proposal is prior
+    own = GenerativeModel(PRIOR, one, **options)
+    drawn = (m.simulate(9, random_seed=1, progressbar=False) for m in (shared, own))
+    xr.testing.assert_identical(*(each.dataset for each in drawn))
 
 
 @pytest.mark.parametrize(("simulator", "vectorized"), [(one, False), (many, True)])

@@ -34,8 +34,9 @@ class GenerativeModel:
 
     Parameters
     ----------
-    prior : pymc.Model
-        Its free random variables are the parameters.
+    prior : pymc.Model or PyMCPrior
+        Its free random variables are the parameters. Models that share a `PyMCPrior` compile it
+        once.
     simulator : callable
         ``simulator(rng, **parameters, **conditions, n_obs)`` returns a dict with one array of
         shape (n_obs, *shape) for each observable. Parameters come as floats, or as arrays of their
@@ -59,7 +60,7 @@ class GenerativeModel:
         those of one data set to simulate; ``design(rng)`` for vectors. Conditions that come about
         with the data, as in an adaptive experiment, are returned by the simulator beside the
         observables, and not given to it: ``design="simulator"``.
-    proposal : pymc.Model, optional
+    proposal : pymc.Model or PyMCPrior, optional
         Another distribution of the same parameters, wider than the prior. The likelihood is
         trained on it, and so holds in hierarchical models and under other priors.
     vectorized : bool
@@ -108,7 +109,7 @@ class GenerativeModel:
 
     def __init__(
         self,
-        prior: pm.Model,
+        prior: pm.Model | PyMCPrior,
         simulator: Callable[..., Mapping[str, Any]],
         *,
         observables: Mapping[str, Observable],
@@ -117,11 +118,11 @@ class GenerativeModel:
         order: int | None = None,
         conditions: Mapping[str, Observable] | None = None,
         design: Callable[..., Mapping[str, Any]] | Literal["simulator"] | None = None,
-        proposal: pm.Model | None = None,
+        proposal: pm.Model | PyMCPrior | None = None,
         vectorized: bool = False,
     ):
-        self.prior = PyMCPrior(prior)
-        self.proposal = None if proposal is None else PyMCPrior(proposal)
+        self.prior = _read(prior)
+        self.proposal = None if proposal is None else _read(proposal)
         if n_obs is None:
             if structure != "vector":
                 raise ValueError(
@@ -373,6 +374,10 @@ class GenerativeModel:
         if not usable.any():
             raise SimulationError(str(report))
         return usable, report
+
+
+def _read(prior: pm.Model | PyMCPrior) -> PyMCPrior:
+    return prior if isinstance(prior, PyMCPrior) else PyMCPrior(prior)
 
 
 def _digest(prior: PyMCPrior) -> list[str] | None:

@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import toeplitz
 from scipy.special import expit
 
-from jana_pymc.simulation import Categorical, Continuous, Count, GenerativeModel
+from jana_pymc.simulation import Categorical, Continuous, Count, GenerativeModel, PyMCPrior
 from jana_pymc.tasks.benchmark import Arrays, OneByOne, Task, unknown_definition
 
 __all__ = ["bernoulli_glm", "bernoulli_glm_raw", "fixed_design", "fixed_stimulus"]
@@ -190,11 +190,12 @@ def filter_covariance() -> NDArray[np.float64]:
     return np.linalg.inv(factor.T @ factor)
 
 
-def _prior(definition: str) -> pm.Model:
+@cache
+def _prior(definition: str) -> PyMCPrior:
     with pm.Model() as prior:
         pm.Normal("beta", 0.0, _SD_BETA[definition])
         pm.MvNormal("f", np.zeros(N_FILTER), cov=filter_covariance())
-    return prior
+    return PyMCPrior(prior)
 
 
 def _statistics(

@@ -7,13 +7,14 @@ Evidence drifts with velocity ``v`` and unit diffusion from ``w * a`` until it r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 
 import numpy as np
 import pymc as pm
 from numpy.typing import ArrayLike, NDArray
 
-from jana_pymc.simulation import Categorical, Continuous, GenerativeModel
+from jana_pymc.simulation import Categorical, Continuous, GenerativeModel, PyMCPrior
 from jana_pymc.tasks.wiener import (
     LARGE_TIME,
     eigen_series,
@@ -51,12 +52,12 @@ def ddm(n_obs: tuple[int, int] = (80, 120)) -> GenerativeModel:
        Bayesian models. UAI. Experiment 3.
     """
     return GenerativeModel(
-        prior(),
+        _compiled(prior),
         simulator,
         observables={"rt": Continuous(lower="t0"), "response": Categorical(2)},
         structure="exchangeable",
         n_obs=n_obs,
-        proposal=proposal(),
+        proposal=_compiled(proposal),
         vectorized=True,
     )
 
@@ -79,6 +80,11 @@ def proposal() -> pm.Model:
         pm.Uniform("t0", 0.1, 1.1)
         pm.Uniform("w", 0.28, 0.72)
     return model
+
+
+@cache
+def _compiled(build: Callable[[], pm.Model]) -> PyMCPrior:
+    return PyMCPrior(build())
 
 
 def simulator(

@@ -23,14 +23,14 @@ References
 from __future__ import annotations
 
 import math
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pymc as pm
 from numpy.typing import NDArray
 from scipy.integrate import odeint
 
-from jana_pymc.simulation import Continuous, GenerativeModel
+from jana_pymc.simulation import Continuous, GenerativeModel, PyMCPrior
 from jana_pymc.tasks.benchmark import Arrays, OneByOne, Task, unknown_definition
 from jana_pymc.tasks.ode import integrate
 
@@ -71,11 +71,8 @@ def lotka_volterra(definition: str = "paper") -> Task:
         both = np.stack([arrays["prey"], arrays["predators"]], axis=axis)
         return both.reshape(*both.shape[:-2], 2 * times.size)
 
-    with pm.Model() as prior:
-        for name, mean in _LOG_MEANS.items():
-            pm.LogNormal(name, mean, 0.5)
     model = GenerativeModel(
-        prior,
+        _prior(),
         partial(simulator, definition=definition),
         observables={"prey": Continuous(lower=0.0), "predators": Continuous(lower=0.0)},
         structure="markovian",
@@ -93,6 +90,14 @@ def lotka_volterra(definition: str = "paper") -> Task:
         partial(log_likelihood, definition=definition),
         one_by_one=OneByOne(_one_prior, _one_lotka_volterra) if definition == "paper" else None,
     )
+
+
+@cache
+def _prior() -> PyMCPrior:
+    with pm.Model() as prior:
+        for name, mean in _LOG_MEANS.items():
+            pm.LogNormal(name, mean, 0.5)
+    return PyMCPrior(prior)
 
 
 def simulator(

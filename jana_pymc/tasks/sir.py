@@ -16,7 +16,7 @@ References
 from __future__ import annotations
 
 import math
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pymc as pm
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.integrate import odeint
 from scipy.special import gammaln, xlog1py, xlogy
 
-from jana_pymc.simulation import Count, GenerativeModel
+from jana_pymc.simulation import Count, GenerativeModel, PyMCPrior
 from jana_pymc.tasks.benchmark import Arrays, OneByOne, Task, unknown_definition
 from jana_pymc.tasks.ode import integrate
 
@@ -61,11 +61,8 @@ def sir(definition: str = "paper") -> Task:
     def flatten(arrays: Arrays) -> NDArray[np.float64]:
         return arrays["infected"] / scale
 
-    with pm.Model() as prior:
-        pm.LogNormal("beta", math.log(0.4), 0.5)
-        pm.LogNormal("gamma", math.log(0.125), 0.2)
     model = GenerativeModel(
-        prior,
+        _prior(),
         partial(simulator, times=times),
         observables={"infected": Count(N_TESTED)},
         structure="markovian",
@@ -83,6 +80,14 @@ def sir(definition: str = "paper") -> Task:
         partial(log_likelihood, times=times, scale=scale),
         one_by_one=OneByOne(_one_prior, _one_sir) if paper else None,
     )
+
+
+@cache
+def _prior() -> PyMCPrior:
+    with pm.Model() as prior:
+        pm.LogNormal("beta", math.log(0.4), 0.5)
+        pm.LogNormal("gamma", math.log(0.125), 0.2)
+    return PyMCPrior(prior)
 
 
 def simulator(

@@ -30,7 +30,7 @@ import numpy as np
 import pymc as pm
 from numpy.typing import NDArray
 
-from jana_pymc.simulation import Continuous, GenerativeModel
+from jana_pymc.simulation import Continuous, GenerativeModel, PyMCPrior
 from jana_pymc.tasks.benchmark import Arrays, OneByOne, Task, unknown_definition, vector_form
 
 __all__ = ["distractor_mixture", "slcp", "slcp_distractors"]
@@ -205,10 +205,11 @@ def distractor_mixture() -> DistractorMixture:
     return DistractorMixture(means, scale_tril, order)
 
 
-def _prior() -> pm.Model:
+@cache
+def _prior() -> PyMCPrior:
     with pm.Model() as prior:
         pm.Uniform("theta", -3.0, 3.0, shape=5)
-    return prior
+    return PyMCPrior(prior)
 
 
 def _points(rng: np.random.Generator, theta: NDArray[np.float64]) -> NDArray[np.float64]:

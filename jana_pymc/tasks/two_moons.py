@@ -21,13 +21,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pymc as pm
 from numpy.typing import NDArray
 
-from jana_pymc.simulation import Continuous, GenerativeModel
+from jana_pymc.simulation import Continuous, GenerativeModel, PyMCPrior
 from jana_pymc.tasks.benchmark import OneByOne, Task, unknown_definition, vector_form
 
 __all__ = [
@@ -82,14 +82,12 @@ def two_moons(definition: str = "paper") -> Task:
     if definition not in DEFINITIONS:
         raise unknown_definition("two_moons", definition, tuple(DEFINITIONS))
     constants = DEFINITIONS[definition]
-    with pm.Model() as prior:
-        pm.Uniform("theta", -constants.bound, constants.bound, shape=2)
     unflatten, flatten = vector_form(2)
     return Task(
         "two_moons",
         definition,
         GenerativeModel(
-            prior,
+            _prior(constants.bound),
             partial(simulator, constants=constants),
             observables={"x": Continuous(shape=(2,))},
             structure="vector",
@@ -107,6 +105,13 @@ def two_moons(definition: str = "paper") -> Task:
         if definition == "paper"
         else None,
     )
+
+
+@cache
+def _prior(bound: float) -> PyMCPrior:
+    with pm.Model() as prior:
+        pm.Uniform("theta", -bound, bound, shape=2)
+    return PyMCPrior(prior)
 
 
 def simulator(

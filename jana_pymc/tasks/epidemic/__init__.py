@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from jana_pymc.checks import check_count
-from jana_pymc.simulation import Continuous, Count, GenerativeModel
+from jana_pymc.simulation import Continuous, Count, GenerativeModel, PyMCPrior
 from jana_pymc.tasks.epidemic.exact import log_likelihood
 from jana_pymc.tasks.epidemic.prior import PARAMETERS, TEASER, prior
 from jana_pymc.tasks.epidemic.reports import load_reports
@@ -125,7 +125,7 @@ def epidemic(
     horizon = n_obs if isinstance(n_obs, int) else n_obs[1]
     if not standardized:
         return GenerativeModel(
-            prior(horizon),
+            _compiled_prior(horizon),
             partial(simulator, n_people=n_people, original=original, whole=whole),
             observables={name: Count() if whole else Continuous() for name in OBSERVABLES},
             structure="markovian",
@@ -136,7 +136,7 @@ def epidemic(
     if not isinstance(n_obs, int):
         raise ValueError(f"n_obs={n_obs}: standardized series have one length; give an integer.")
     return GenerativeModel(
-        prior(horizon),
+        _compiled_prior(horizon),
         partial(standardized_simulator, n_people=n_people, original=original, whole=whole),
         observables={name: Continuous() for name in OBSERVABLES},
         structure="markovian",
@@ -145,6 +145,12 @@ def epidemic(
         design="simulator",
         vectorized=True,
     )
+
+
+@lru_cache(maxsize=8)
+def _compiled_prior(horizon: int) -> PyMCPrior:
+    """The prior of all models of so many days, which takes seconds to compile."""
+    return PyMCPrior(prior(horizon))
 
 
 def _check_people(n_people: Any) -> None:
