@@ -9,6 +9,7 @@ import pytest
 import jana_pymc as jana
 from jana_pymc.architecture import NetworkSettings
 from jana_pymc.fitting import default_settings, default_training
+from jana_pymc.fitting.defaults import TRIALS, candidates
 from jana_pymc.likelihoods import (
     AutoregressiveSettings,
     MarkovianSettings,
@@ -134,6 +135,30 @@ def test_sequences_of_differing_length_get_a_memory(tmp_path) -> None:
         assert np.isfinite(idata["log_likelihood"]["y"].to_numpy()).all()
 
 
+def test_vectors_that_may_be_sums_of_trials_have_two_candidates() -> None:
+    statistics = {"n": jana.Count(100), "x": jana.Continuous(shape=9)}
+
+    def n_trials(schema: DataSchema, n_parameters: int = 10) -> list[int]:
+        network = default_settings(schema, n_parameters)
+        found = candidates(network, schema, n_parameters)
+        assert found[0] is network
+        return [each.likelihood.n_trials for each in found]
+
+    assert n_trials(DataSchema(statistics, structure="vector")) == [0, TRIALS]
+    assert n_trials(DataSchema(statistics, structure="vector"), 5) == [0]
+    for others, conditions in (
+        ({"k": jana.Categorical(2)}, {}),
+        ({"n": jana.Count()}, {}),
+        ({"x": jana.Continuous(lower=0.0)}, {}),
+        ({}, {"dose": jana.Continuous()}),
+    ):
+        schema = DataSchema({**statistics, **others}, conditions, structure="vector")
+        assert n_trials(schema) == [0]
+    for name in statistics:
+        assert n_trials(DataSchema({name: statistics[name]}, structure="vector")) == [0]
+    assert n_trials(DataSchema(statistics, n_obs=(2, 4))) == [0]
+
+
 def test_structure_and_dimensions_choose_the_networks() -> None:
     ddm = DataSchema({"rt": jana.Continuous(lower=0.0), "choice": jana.Categorical(2)})
     points = DataSchema({"x": jana.Continuous(shape=2)}, n_obs=(2, 9))
@@ -156,15 +181,6 @@ def test_structure_and_dimensions_choose_the_networks() -> None:
     assert default_training(default_settings(vector, 4), 4, vector).shape_shrinkage > 0.0
     for schema in (points, DataSchema({"k": jana.Categorical(2)}, structure="vector"), observed):
         assert default_training(default_settings(schema, 4), 4, schema).shape_shrinkage == 0.0
-    statistics = {"n": jana.Count(100), "x": jana.Continuous(shape=9)}
-    summed = DataSchema(statistics, structure="vector")
-    assert default_settings(summed, 10).likelihood.n_trials
-    assert not default_settings(summed, 5).likelihood.n_trials
-    assert not default_settings(vector, 10).likelihood.n_trials
-    with_class = DataSchema({**statistics, "k": jana.Categorical(2)}, structure="vector")
-    given = DataSchema(statistics, {"dose": jana.Continuous()}, structure="vector")
-    for schema in (with_class, given):
-        assert not default_settings(schema, 10).likelihood.n_trials
     choices = DataSchema({"k": jana.Categorical(3)}, structure="markovian", n_obs=(4, 4), order=0)
     assert isinstance(default_settings(choices, 4).likelihood, VectorSettings)
     for schema in (ddm, points, vector, mixed, observed, choices):

@@ -49,8 +49,8 @@ MANY_COMPONENTS = 32
 """Vectors of so many components are searched for such as do not depend on the parameters."""
 
 TRIALS = 192
-"""Counts beside continuous statistics say that a vector is added up over trials; so many have its
-moments."""
+"""Counts out of so many and continuous statistics may be added up over trials: so many binary ones
+then have their moments."""
 
 FEWEST_IN_DRAWS = 4
 """Vectors of so many components are searched for draws of one law."""
@@ -132,8 +132,6 @@ def default_settings(
             PosteriorSettings(of_set, flow, draws=draws, adjustment=adjustment),
             replace(vector, draws=draws),
         )
-    if not few and _is_summed(schema):
-        vector = replace(vector, n_trials=TRIALS, conditioner_hidden=8)
     return NetworkSettings(
         PosteriorSettings(
             FlatSummarySettings(informative=informative), flow, adjustment=adjustment
@@ -142,10 +140,18 @@ def default_settings(
     )
 
 
-def _is_summed(schema: DataSchema) -> bool:
-    """Whether a vector has counts and continuous components, and nothing else."""
-    kinds = {type(kind) for kind in schema.components.values()}
-    return kinds == {Count, Continuous} and not schema.conditions
+def _may_be_summed(schema: DataSchema) -> bool:
+    """Whether a vector has counts out of so many, continuous components, and nothing else."""
+    if schema.structure != "vector" or schema.conditions:
+        return False
+    kinds = list(schema.components.values())
+    counts = [kind for kind in kinds if isinstance(kind, Count)]
+    others = [kind for kind in kinds if isinstance(kind, Continuous)]
+    plain = all(k.upper is not None for k in counts) and all(
+        k.lower is k.upper is None for k in others
+    )
+    both = bool(counts and others) and len(counts) + len(others) == len(kinds)
+    return both and plain
 
 
 def _follows_a_trajectory(schema: DataSchema) -> bool:
@@ -230,6 +236,32 @@ def default_training(
         adjustment_steps=0 if not adjusts else 4_000 if few else 2_500,
         adjustment_learning_rate=2e-3 if few else 5e-4,
     )
+
+
+def candidates(
+    network: NetworkSettings, schema: DataSchema, n_parameters: int
+) -> tuple[NetworkSettings, ...]:
+    """Default networks between which simulations decide (`fitting/audition.py`).
+
+    Parameters
+    ----------
+    network : NetworkSettings
+        Of `default_settings`.
+    schema : DataSchema
+    n_parameters : int
+        Size of the unconstrained parameters.
+
+    Returns
+    -------
+    tuple of NetworkSettings
+        The given one, and where a vector may be a sum of trials another.
+    """
+    likelihood = network.likelihood
+    if n_parameters <= FEW_PARAMETERS or not _may_be_summed(schema):
+        return (network,)
+    assert isinstance(likelihood, VectorSettings)  # narrows the type: such vectors have no other
+    summed = replace(likelihood, n_trials=TRIALS, conditioner_hidden=8)
+    return network, replace(network, likelihood=summed)
 
 
 def informative(simulations: Simulations) -> tuple[int, ...] | None:

@@ -15,7 +15,14 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from jana_pymc.approximators import JointApproximator
 from jana_pymc.architecture import NetworkSettings, build_network
-from jana_pymc.fitting.defaults import default_settings, default_training, draws, informative
+from jana_pymc.fitting.audition import likeliest
+from jana_pymc.fitting.defaults import (
+    candidates,
+    default_settings,
+    default_training,
+    draws,
+    informative,
+)
 from jana_pymc.fitting.sources import (
     MINIMUM_SIMULATIONS,
     AnySimulations,
@@ -121,11 +128,10 @@ def fit(
     torch_device = resolve_device(device)
     stores, in_memory = stores_and_first_chunks(model, simulations)
     sets = simulations_in_memory(model, in_memory, n_simulations, executor, seed, progressbar)
-    with _doing("looking for distractors and draws", progressbar and network is None):
+    found = network is None
+    with _doing("looking for distractors and draws", progressbar and found):
         network, training = _settings(model, sets[0], network, training)
     positive = _positive(sets[0])
-    joint = build_network(model.schema, model.prior, positive, _unadjusted(network), seed)
-    joint.to(torch_device)
     batches = [to_batch(s, model.prior, torch_device) for s in sets]
     _check_unconstrained(batches[0])
     n_available = len((stores or sets)[0])
@@ -136,7 +142,6 @@ def fit(
         )
     n_validation = _n_validation(training, len(batches[0]))
     held_out, stored = _split(batches, n_validation)
-    standardize(joint, [batch for batch in stored if batch is not None])
     simulated = StoredSimulations(
         *stored,
         batch_size=training.batch_size,
@@ -144,6 +149,18 @@ def fit(
         seed=seed,
         ordered=model.schema.structure != "exchangeable",
     )
+
+    def build(settings: NetworkSettings) -> JointNetwork:
+        joint = build_network(model.schema, model.prior, positive, _unadjusted(settings), seed)
+        joint.to(torch_device)
+        standardize(joint, [batch for batch in stored if batch is not None])
+        return joint
+
+    if found:
+        choice = candidates(network, model.schema, model.prior.n_unconstrained)
+        with _doing("choosing the likelihood network", progressbar and len(choice) > 1):
+            network = likeliest(choice, build, simulated, held_out, training, seed=seed)
+    joint = build(network)
     run = TrainingRun(
         joint,
         simulated,

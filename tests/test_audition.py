@@ -1,0 +1,114 @@
+"""Simulations choose between likelihood networks: sums of trials are known by their moments."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+
+import numpy as np
+import pymc as pm
+import pytest
+import torch
+
+import jana_pymc as jana
+from jana_pymc.architecture import NetworkSettings, build_network
+from jana_pymc.fitting.audition import likeliest
+from jana_pymc.fitting.defaults import TRIALS, candidates, default_settings, default_training
+from jana_pymc.fitting.fit import standardize
+from jana_pymc.joint import JointNetwork
+from jana_pymc.training import StoredSimulations, TrainingError, TrainingSettings
+from jana_pymc.training.batches import to_batch
+
+pytestmark = pytest.mark.trains
+
+N_TRIALS, SIZE = 60, 6
+DESIGN = np.random.default_rng(0).normal(size=(N_TRIALS, SIZE - 1))
+
+
+def regression(rng: np.random.Generator, b: np.ndarray) -> dict[str, np.ndarray]:
+    """Sufficient statistics of a logistic regression."""
+    logit = b[..., :1] + b[..., 1:] @ DESIGN.T
+    success = rng.random(logit.shape) < 1.0 / (1.0 + np.exp(-logit))
+    return {"n": success.sum(-1), "x": success @ DESIGN}
+
+
+def bent(rng: np.random.Generator, b: np.ndarray) -> dict[str, np.ndarray]:
+    """A count beside statistics that are sharper than any sum of so many trials."""
+    n = rng.binomial(N_TRIALS, 1.0 / (1.0 + np.exp(-b[..., 0])))
+    noise = np.exp(b[..., 1:]) * rng.normal(size=b[..., 1:].shape)
+    return {"n": n, "x": np.sin(3.0 * b[..., :-1]) + 0.05 * noise}
+
+
+def model(simulator) -> jana.GenerativeModel:
+    with pm.Model() as prior:
+        pm.Normal("b", 0.0, 1.0, shape=SIZE)
+    observables = {"n": jana.Count(N_TRIALS), "x": jana.Continuous(shape=SIZE - 1)}
+    return jana.GenerativeModel(
+        prior, simulator, observables=observables, structure="vector", vectorized=True
+    )
+
+
+@pytest.mark.parametrize(("simulator", "expected"), [(regression, TRIALS), (bent, 0)])
+def test_sums_of_trials_are_told_from_others(simulator, expected: int) -> None:
+    generative = model(simulator)
+    schema, size = generative.schema, generative.prior.n_unconstrained
+    simulations = generative.simulate(2_500, random_seed=1, progressbar=False)
+    batch = to_batch(simulations, generative.prior, torch.device("cpu"))
+    held_out, stored = batch.rows(slice(0, 500)), batch.rows(slice(500, None))
+
+    def build(settings: NetworkSettings) -> JointNetwork:
+        network = build_network(schema, generative.prior, [False] * SIZE, settings, 1)
+        standardize(network, [stored])
+        return network
+
+    default = default_settings(schema, size)
+    brief = replace(
+        default_training(default, size, schema),
+        n_steps=200,
+        linear_steps=50,
+        batch_size=128,
+        n_validations=4,
+    )
+    simulated = StoredSimulations(stored, None, batch_size=128, n_obs=(1, 1), seed=1, ordered=True)
+    chosen = likeliest(
+        candidates(default, schema, size), build, simulated, (held_out, None), brief, seed=1
+    )
+    assert chosen.likelihood.n_trials == expected
+
+
+def test_what_cannot_be_trained_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [NetworkSettings(), NetworkSettings(), NetworkSettings()]
+    losses = iter([TrainingError("no longer finite"), 2.0, 3.0])
+
+    class History:
+        def __init__(self, loss: float):
+            self.best_likelihood = loss
+
+    def train(*args, **options):
+        loss = next(losses)
+        if isinstance(loss, Exception):
+            raise loss
+        assert options["halves"] == ("likelihood",)
+        return History(loss)
+
+    monkeypatch.setattr("jana_pymc.fitting.audition.train", train)
+    arguments = (lambda _: None, None, (None, None), TrainingSettings())
+    assert likeliest(settings, *arguments, seed=1) is settings[1]
+    assert likeliest(settings[:1], *arguments, seed=1) is settings[0]  # without any training
+
+
+def test_fit_takes_what_was_chosen_and_stores_it(monkeypatch, tmp_path) -> None:
+    fitting = importlib.import_module("jana_pymc.fitting.fit")  # the name is the function's, too
+    monkeypatch.setattr(fitting, "likeliest", lambda candidates, *_, **__: candidates[-1])
+    generative = model(regression)
+    training = jana.TrainingSettings(n_steps=30, batch_size=64, n_validations=2, linear_steps=10)
+    approximator = jana.fit(
+        generative, n_simulations=600, training=training, random_seed=1, progressbar=False
+    )
+    assert approximator.settings.likelihood.n_trials == TRIALS
+    approximator.save(tmp_path / "pair.safetensors")
+    again = jana.load(tmp_path / "pair.safetensors", generative)
+    data = {"n": 30, "x": np.zeros(SIZE - 1)}
+    theta = np.zeros((2, SIZE))
+    densities = [each.likelihood.log_prob(data, theta) for each in (approximator, again)]
+    np.testing.assert_array_equal(*densities)
