@@ -12,6 +12,7 @@ from torch import nn
 
 from jana_pymc.architecture import NetworkSettings, build_network
 from jana_pymc.fitting import default_settings, default_training, standardize
+from jana_pymc.fitting.defaults import candidates
 from jana_pymc.flows import FlowSettings
 from jana_pymc.joint import Batch, JointNetwork
 from jana_pymc.likelihoods import SoftFlowSettings
@@ -34,7 +35,9 @@ def pair(
 ) -> tuple[JointNetwork, Batch]:
     """A network whose weights are all in use, and simulations."""
     batch = to_batch(model.simulate(n, random_seed=1, progressbar=False), model.prior, CPU)
-    settings = settings or default_settings(model.schema, model.prior.n_unconstrained)
+    if settings is None:
+        size = model.prior.n_unconstrained
+        *_, settings = candidates(default_settings(model.schema, size), model.schema, size)
     positive = [False] * len(model.schema.components)
     network = build_network(model.schema, model.prior, positive, settings, 1)
     standardize(network, [batch])

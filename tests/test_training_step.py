@@ -12,6 +12,7 @@ from conjugate import normal_mean
 
 from jana_pymc.architecture import NetworkSettings, build_network
 from jana_pymc.fitting import default_settings, default_training, standardize
+from jana_pymc.fitting.defaults import candidates
 from jana_pymc.flows import FlowSettings
 from jana_pymc.joint import Batch
 from jana_pymc.likelihoods import VectorSettings
@@ -167,7 +168,8 @@ class HostAsked(ValuesAsked):
 def test_a_step_never_asks_the_host(model) -> None:
     simulated = model.simulate(40, random_seed=1, progressbar=False)
     batch = to_batch(simulated, model.prior, torch.device("cpu"))
-    settings = default_settings(model.schema, model.prior.n_unconstrained)
+    size = model.prior.n_unconstrained
+    *_, settings = candidates(default_settings(model.schema, size), model.schema, size)
     positive = [False] * len(model.schema.components)
     network = build_network(model.schema, model.prior, positive, settings, 1)
     standardize(network, [batch])

@@ -328,3 +328,46 @@ def test_what_is_no_sum_of_trials_is_refused() -> None:
         VectorLikelihood([Support()] * 4, 2, settings=drawn)
     with pytest.raises(ValueError, match="n_trials=-1: expected"):
         VectorSettings(n_trials=-1)
+
+
+@pytest.mark.parametrize("rows", [9, 4_000])
+def test_what_does_not_vary_is_not_taken_for_certain(rows: int) -> None:
+    """A constant, a copy and what was hardly seen keep a scale, in single precision too."""
+    rng = np.random.default_rng(0)
+    theta = torch.tensor(rng.normal(size=(rows, 3))).float()
+    count = torch.tensor(rng.binomial(20, 0.3, rows)).float()
+    x = theta[:, 0] + 0.5 * torch.tensor(rng.normal(size=rows)).float()
+    observables = torch.stack(
+        [count, torch.zeros(rows), x, x, torch.full((rows,), 0.1), count / 20.0], -1
+    )
+    components = [CountRange(20), CountRange(20), *[Support()] * 4]
+    network = VectorLikelihood(components, 3, settings=replace(SMALL, n_trials=50))
+    network.standardize(observables, theta)
+    group = torch.arange(5)
+    seen = observables[:5].clone()
+    seen[0, 1] = 1.0  # of a count that was always zero
+    single = network.log_prob_rows(seen, theta[:5], group).double()
+    precise = network.double().log_prob_rows(seen.double(), theta[:5].double(), group)
+    assert (precise > -1e3).all()
+    torch.testing.assert_close(single, precise, rtol=1e-3, atol=1e-2)
+
+
+def test_trials_may_be_all_there_is() -> None:
+    settings = replace(SMALL, n_trials=6, n_layers=0)
+    network = shaken(VectorLikelihood([CountRange(5), Support(), Support()], 2, settings=settings))
+    theta = torch.tensor([[0.2, -0.4]], dtype=torch.float64)
+    x = network.sample(theta, 4, generator=torch.Generator().manual_seed(0))[0]
+    rows = network.log_prob_rows(x, theta, torch.zeros(4, dtype=torch.long))
+    torch.testing.assert_close(rows, network.log_prob(x[None], theta)[0])
+
+
+@pytest.mark.parametrize(("upper", "slopes"), [(4, (20 / 9, 2 / 3 + 2 / 7)), (None, (2.0, 2 / 3))])
+def test_means_of_counts_keep_to_possible_ones(
+    upper: int | None, slopes: tuple[float, float]
+) -> None:
+    means = torch.tensor([-3.0, 1.0, 1e9], dtype=torch.float64)
+    real, log_slope = CountRange(upper).real_of_mean(means)
+    inside = means.clamp(0.0, upper)
+    torch.testing.assert_close(real, CountRange(upper).to_real(inside))
+    torch.testing.assert_close(log_slope[:2].exp(), torch.tensor(slopes).double())
+    assert torch.isfinite(real).all() and torch.isfinite(log_slope).all()

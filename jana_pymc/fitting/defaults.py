@@ -46,11 +46,12 @@ FEW_TIMES = 32
 """So many time points are soon gone through one after the other."""
 
 MANY_COMPONENTS = 32
-"""Vectors of so many components are searched for such as do not depend on the parameters."""
+"""Vectors of so many components are searched for such as do not depend on the parameters; of more,
+covariances are large."""
 
 TRIALS = 192
-"""Counts out of so many and continuous statistics may be added up over trials: so many binary ones
-then have their moments."""
+"""Counts up to a largest one, and continuous statistics, may be added up over trials: then this
+many binary ones have their moments."""
 
 FEWEST_IN_DRAWS = 4
 """Vectors of so many components are searched for draws of one law."""
@@ -141,8 +142,9 @@ def default_settings(
 
 
 def _may_be_summed(schema: DataSchema) -> bool:
-    """Whether a vector has counts out of so many, continuous components, and nothing else."""
-    if schema.structure != "vector" or schema.conditions:
+    """Whether a vector has counts up to a largest one, unbounded components, and nothing else."""
+    few = len(schema.components) <= MANY_COMPONENTS
+    if schema.structure != "vector" or schema.conditions or not few:
         return False
     kinds = list(schema.components.values())
     counts = [kind for kind in kinds if isinstance(kind, Count)]
@@ -241,7 +243,7 @@ def default_training(
 def candidates(
     network: NetworkSettings, schema: DataSchema, n_parameters: int
 ) -> tuple[NetworkSettings, ...]:
-    """Default networks between which simulations decide (`fitting/audition.py`).
+    """Default networks between which simulations decide (`fitting/selection.py`).
 
     Parameters
     ----------

@@ -15,7 +15,6 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from jana_pymc.approximators import JointApproximator
 from jana_pymc.architecture import NetworkSettings, build_network
-from jana_pymc.fitting.audition import likeliest
 from jana_pymc.fitting.defaults import (
     candidates,
     default_settings,
@@ -23,6 +22,7 @@ from jana_pymc.fitting.defaults import (
     draws,
     informative,
 )
+from jana_pymc.fitting.selection import likeliest
 from jana_pymc.fitting.sources import (
     MINIMUM_SIMULATIONS,
     AnySimulations,
@@ -80,7 +80,8 @@ def fit(
         Keep simulating while training: each round of simulations is seen about once. What is given
         or made first is for validation and scales.
     network : NetworkSettings, optional
-        By default what structure and dimensions of the data imply (`default_settings`).
+        By default what structure and dimensions of the data imply (`default_settings`); where these
+        leave two likelihoods, simulations choose after a short training of both.
     training : TrainingSettings, optional
         By default what the networks need (`default_training`).
     executor : concurrent.futures.Executor, optional
@@ -90,7 +91,7 @@ def fit(
     checkpoint : str or Path, optional
         File for the state of the training, written as it goes on. If it exists, training resumes
         and ends as an uninterrupted run would have; that takes the same `random_seed`. Distractors,
-        rehearsal and adjustment have files of their own beside it.
+        candidates, rehearsal and adjustment have files of their own beside it.
     random_seed : int, optional
         The same seed on the same machine gives the same approximator, to the last bit if
         `TrainingSettings.n_threads` is a number: by default it is measured where there are more
@@ -128,8 +129,8 @@ def fit(
     torch_device = resolve_device(device)
     stores, in_memory = stores_and_first_chunks(model, simulations)
     sets = simulations_in_memory(model, in_memory, n_simulations, executor, seed, progressbar)
-    found = network is None
-    with _doing("looking for distractors and draws", progressbar and found):
+    is_default = network is None
+    with _doing("looking for distractors and draws", progressbar and is_default):
         network, training = _settings(model, sets[0], network, training)
     positive = _positive(sets[0])
     batches = [to_batch(s, model.prior, torch_device) for s in sets]
@@ -156,13 +157,8 @@ def fit(
         standardize(joint, [batch for batch in stored if batch is not None])
         return joint
 
-    if found:
-        choice = candidates(network, model.schema, model.prior.n_unconstrained)
-        with _doing("choosing the likelihood network", progressbar and len(choice) > 1):
-            network = likeliest(choice, build, simulated, held_out, training, seed=seed)
-    joint = build(network)
     run = TrainingRun(
-        joint,
+        build(network),
         simulated,
         held_out,
         training,
@@ -173,6 +169,12 @@ def fit(
         data="" if checkpoint is None else fingerprint(sets, sum(map(len, stores))),
         progressbar=progressbar,
     )
+    if is_default:
+        n_parameters = model.prior.n_unconstrained
+        chosen = likeliest(candidates(network, model.schema, n_parameters), build, run)
+        if chosen is not network:
+            network, run = chosen, replace(run, network=build(chosen))
+    joint = run.network
     source: BatchSource = simulated
     if online:
         source = simulated_online(model, n_simulations, training, torch_device, seed, executor)

@@ -17,6 +17,15 @@ START_SCALE = math.exp(-2.0)
 PACE = 5.0
 """Weights are stored in this unit, so that they learn faster than those of deep networks."""
 
+FEWEST_ROWS = 2
+"""Rows for each column of the regression, at least."""
+
+LEAST_SHARE = 1e-3
+"""Of a component's variance, at least, is left to it once parameters and others are known."""
+
+CONSTANT = 1e-10
+"""A variance below this, in standard units, is none."""
+
 MEAN_SPREAD = 0.2
 """About the mean variance of a trial at the start."""
 
@@ -35,9 +44,9 @@ class TrialSumTransform(nn.Module):
 
     In an exponential family with sufficient statistics x both are derivatives of one function of
     the natural parameters, and U is V W with W the slopes of the mean in units of the covariance,
-    which a regression tells. Rows of U are written as V W and a difference, which a training with
-    weight decay draws to zero unless simulations hold it: few simulations tell the ten parameters'
-    influence on ten means and fifty-five covariances apart.
+    which a regression tells. Rows of U are written as V W and a difference. Weight decay draws the
+    differences to zero, and V too, unless simulations hold them: few simulations cannot tell the
+    parameters' influence on each mean and each covariance by itself.
 
     The first components may be given: then the rest is standardised given these.
 
@@ -75,22 +84,33 @@ class TrialSumTransform(nn.Module):
         self, values: Float[Tensor, "rows d"], context: Float[Tensor, "rows c"]
     ) -> None:
         """Take units and slopes from a linear regression of values on the context."""
-        ones = torch.ones_like(context[:, :1])
-        design = torch.cat([ones, context], -1).double()
-        # Penalised a little, so that constant columns and few rows do no harm.
-        penalty = 1e-6 * len(design) * torch.eye(design.shape[1], device=design.device)
-        normal = design.T @ design + penalty
-        coefficients = torch.linalg.solve(normal, design.T @ values.double())
-        residual = values.double() - design @ coefficients
+        # On the host: some devices have no double precision.
+        y = values.cpu().double()
+        design = torch.cat([torch.ones(len(y), 1).double(), context.cpu().double()], -1)
+        if len(design) < FEWEST_ROWS * design.shape[1]:  # which tell no slopes
+            design = design[:, :1]
+        normal = design.T @ design + 1e-6 * len(design) * torch.eye(design.shape[1])
+        coefficients = torch.linalg.solve(normal, design.T @ y)
+        residual = y - design @ coefficients
         covariance = residual.T @ residual / len(residual)
-        spread = values.double().var(0).clamp_min(1e-12)
-        unit = torch.linalg.cholesky(covariance + 1e-8 * torch.diag(spread))
-        slopes = torch.linalg.solve_triangular(unit, coefficients[1:].T, upper=False)
+        variance = y.var(0)
+        constant = variance < CONSTANT
+        covariance[constant], covariance[:, constant] = 0.0, 0.0
+        covariance += torch.diag(torch.where(constant, 1.0, 1e-8 * variance))
+        unit = torch.linalg.cholesky(covariance)
+        # What follows from other components, or was hardly seen, must not be taken for certain.
+        thin = ~constant & (unit.diagonal() ** 2 < LEAST_SHARE * variance)
+        if thin.any():
+            covariance += torch.diag(torch.where(thin, LEAST_SHARE * variance, 0.0))
+            unit = torch.linalg.cholesky(covariance)
+        regression = torch.linalg.solve_triangular(unit, coefficients.T, upper=False)
+        slopes = torch.zeros_like(self.slopes)
+        if design.shape[1] > 1:
+            slopes.copy_(regression[:, 1:])
         self.unit.copy_(unit)
         self.slopes.copy_(slopes)
-        centre = torch.linalg.solve_triangular(unit, coefficients[0][:, None], upper=False)
         start = (torch.sigmoid(PACE * self.bias) - 0.5) @ (PACE * self.jump)
-        self.location.copy_(centre[:, 0] - start)
+        self.location.copy_(regression[:, 0].to(start) - start)
 
     def moments(
         self, context: Float[Tensor, "*batch c"], n: int | None = None
@@ -100,11 +120,11 @@ class TrialSumTransform(nn.Module):
         logit = PACE * (context @ (self.jump @ self.slopes + self.difference).T + self.bias)
         probability = torch.sigmoid(logit)
         mean = self.location[:n] + (probability - 0.5) @ jump
-        spread = probability * (1.0 - probability)
+        variance = probability * (1.0 - probability)
         products = (jump[:, :, None] * jump[:, None]).flatten(1)
-        covariance = (spread @ products).unflatten(-1, (jump.shape[1], jump.shape[1]))
-        variance = LEAST_SCALE**2 + (2.0 * self.log_scale[:n]).exp()
-        return mean, covariance + torch.diag(variance)
+        covariance = (variance @ products).unflatten(-1, (jump.shape[1], jump.shape[1]))
+        rest = LEAST_SCALE**2 + (2.0 * self.log_scale[:n]).exp()
+        return mean, covariance + torch.diag(rest)
 
     def given_moments(
         self, context: Float[Tensor, "*batch c"]

@@ -56,13 +56,13 @@ class VectorSettings:
     order : int, optional
         How many observations of a sequence back each depends on, given the parameters: 0 for a
         deterministic system that is observed with noise. By default all.
+    angles : tuple of int
+        Positions of parameters that are angles, in radians: their sines and cosines enter in their
+        place, so that the ends of the circle are one point.
     n_trials : int
         If not 0, counts and continuous components are taken for statistics added up over trials:
         mean and covariance are those of so many binary trials (`TrialSumTransform`), in the place
         of the network of `hidden` layers.
-    angles : tuple of int
-        Positions of parameters that are angles, in radians: their sines and cosines enter in their
-        place, so that the ends of the circle are one point.
     """
 
     n_layers: int | None = None
@@ -74,8 +74,8 @@ class VectorSettings:
     informative: Sequence[int] | None = None
     draws: Sequence[Sequence[int]] | None = None
     order: int | None = None
-    n_trials: int = 0
     angles: Sequence[int] = ()
+    n_trials: int = 0
 
     def __post_init__(self) -> None:
         check_count("conditioner_layers", self.conditioner_layers, least=2)
@@ -281,7 +281,8 @@ class VectorLikelihood(nn.Module):
     ) -> None:
         assert self.trial_sum is not None  # narrows the type; the caller has checked
         counts = observables[:, self.discrete]
-        set_moments(self.count_mean, self.count_sd, counts)
+        if self.discrete:
+            set_moments(self.count_mean, self.count_sd, counts)
         y, _, _ = self._standardized(observables.index_select(-1, self.of_draws), parameters)
         rows = torch.arange(len(parameters), device=parameters.device)
         context = self._context(parameters, conditions, rows)
@@ -426,8 +427,9 @@ class VectorLikelihood(nn.Module):
             possible = self.discrete_part.possible(values)
             parts.append(torch.where(possible, log_prob, -torch.inf))
             context = self._given(values, context)
-        if self.flow is not None and len(self.flow.transforms) == 1 and len(self.draws) == 1:
-            only: AutoregressiveTransform = self.flow.transforms[0]  # type: ignore[assignment]
+        transforms = [] if self.flow is None else list(self.flow.transforms)
+        is_one = len(transforms) == len(self.draws) == 1
+        if is_one and isinstance(only := transforms[0], AutoregressiveTransform):
             values = observables.index_select(1, self.of_draws)
             y, log_det, inside = self._standardized(values, parameters[group])
             z, contribution = only.components(y, context)

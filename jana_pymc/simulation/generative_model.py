@@ -36,7 +36,7 @@ class GenerativeModel:
     ----------
     prior : pymc.Model or PyMCPrior
         Its free random variables are the parameters. Models that share a `PyMCPrior` compile it
-        once.
+        once; its model must not be changed.
     simulator : callable
         ``simulator(rng, **parameters, **conditions, n_obs)`` returns a dict with one array of
         shape (n_obs, *shape) for each observable. Parameters come as floats, or as arrays of their

@@ -5,7 +5,7 @@ from jana_pymc.training.batches import BatchSource, SimulationRounds, StoredSimu
 from jana_pymc.training.distractors import learned_alone
 from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.loop import TrainingError, train
-from jana_pymc.training.parallel import agreed_seed
+from jana_pymc.training.parallel import agreed_seed, of_first_process
 from jana_pymc.training.rehearsal import rehearse
 from jana_pymc.training.run import TrainingRun
 from jana_pymc.training.settings import TrainingSettings, resolve_device
@@ -23,6 +23,7 @@ __all__ = [
     "adjust",
     "agreed_seed",
     "learned_alone",
+    "of_first_process",
     "rehearse",
     "resolve_device",
     "to_batch",

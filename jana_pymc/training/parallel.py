@@ -58,6 +58,16 @@ def agreed_seed(seed: int, *, chosen: bool) -> int:
     return int(seeds[0])
 
 
+def of_first_process(values: Tensor) -> Tensor:
+    """What the first of all processes that train together has computed."""
+    if n_processes() == 1:
+        return values
+    device = local_device() if dist.get_backend() == "nccl" else torch.device("cpu")
+    agreed = values.to(device)
+    dist.broadcast(agreed, 0)
+    return agreed.to(values.device)
+
+
 def share(batch: Batch) -> Batch:
     """The rows of a batch that this process learns from.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pymc as pm
@@ -12,12 +13,13 @@ import torch
 
 import jana_pymc as jana
 from jana_pymc.architecture import NetworkSettings, build_network
-from jana_pymc.fitting.audition import likeliest
 from jana_pymc.fitting.defaults import TRIALS, candidates, default_settings, default_training
 from jana_pymc.fitting.fit import standardize
+from jana_pymc.fitting.selection import likeliest
 from jana_pymc.joint import JointNetwork
-from jana_pymc.training import StoredSimulations, TrainingError, TrainingSettings
+from jana_pymc.training import StoredSimulations, TrainingError, TrainingRun, TrainingSettings
 from jana_pymc.training.batches import to_batch
+from jana_pymc.training.step import TrainingStep
 
 pytestmark = pytest.mark.trains
 
@@ -49,7 +51,9 @@ def model(simulator) -> jana.GenerativeModel:
 
 
 @pytest.mark.parametrize(("simulator", "expected"), [(regression, TRIALS), (bent, 0)])
-def test_sums_of_trials_are_told_from_others(simulator, expected: int) -> None:
+def test_sums_of_trials_are_told_from_others(
+    simulator, expected: int, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generative = model(simulator)
     schema, size = generative.schema, generative.prior.n_unconstrained
     simulations = generative.simulate(2_500, random_seed=1, progressbar=False)
@@ -70,31 +74,50 @@ def test_sums_of_trials_are_told_from_others(simulator, expected: int) -> None:
         n_validations=4,
     )
     simulated = StoredSimulations(stored, None, batch_size=128, n_obs=(1, 1), seed=1, ordered=True)
-    chosen = likeliest(
-        candidates(default, schema, size), build, simulated, (held_out, None), brief, seed=1
+    run = TrainingRun(
+        build(default),
+        simulated,
+        (held_out, None),
+        brief,
+        generative.prior,
+        may_be_new=True,
+        seed=1,
+        checkpoint=tmp_path / "training.checkpoint",
+        progressbar=False,
     )
+    both = candidates(default, schema, size)
+    chosen = likeliest(both, build, run)
     assert chosen.likelihood.n_trials == expected
+    # Resumed, both trainings are found to have ended.
+    monkeypatch.setattr(TrainingStep, "__call__", None)
+    assert likeliest(both, build, run) is chosen
 
 
-def test_what_cannot_be_trained_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = [NetworkSettings(), NetworkSettings(), NetworkSettings()]
-    losses = iter([TrainingError("no longer finite"), 2.0, 3.0])
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ((TrainingError("no longer finite"), 2.0, 3.0), 1),
+        ((float("nan"), 2.0, 1.0), 2),
+        ((2.0, torch.linalg.LinAlgError("singular"), float("nan")), 0),
+        ((float("nan"), TrainingError("no longer finite"), float("inf")), 0),
+    ],
+)
+def test_what_cannot_be_trained_is_not_chosen(ends, expected: int) -> None:
+    settings, losses = [NetworkSettings() for _ in ends], iter(ends)
 
-    class History:
-        def __init__(self, loss: float):
-            self.best_likelihood = loss
+    class Run:
+        settings = TrainingSettings()
+        simulated = None
 
-    def train(*args, **options):
-        loss = next(losses)
-        if isinstance(loss, Exception):
-            raise loss
-        assert options["halves"] == ("likelihood",)
-        return History(loss)
+        def train(self, *args, **options):
+            loss = next(losses)
+            if isinstance(loss, Exception):
+                raise loss
+            assert options["halves"] == ("likelihood",)
+            return SimpleNamespace(best_likelihood=loss)
 
-    monkeypatch.setattr("jana_pymc.fitting.audition.train", train)
-    arguments = (lambda _: None, None, (None, None), TrainingSettings())
-    assert likeliest(settings, *arguments, seed=1) is settings[1]
-    assert likeliest(settings[:1], *arguments, seed=1) is settings[0]  # without any training
+    assert likeliest(settings[:1], lambda _: None, Run()) is settings[0]  # without any training
+    assert likeliest(settings, lambda _: None, Run()) is settings[expected]
 
 
 def test_fit_takes_what_was_chosen_and_stores_it(monkeypatch, tmp_path) -> None:
