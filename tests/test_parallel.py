@@ -106,6 +106,20 @@ def test_processes_agree_on_a_seed(seeds, chosen, agreed, monkeypatch) -> None:
         assert parallel.agreed_seed(seeds[1], chosen=bool(chosen[1])) == agreed
 
 
+def test_the_first_process_decides(monkeypatch) -> None:
+    own = torch.tensor([1.0, 2.0])
+    assert parallel.of_first_process(own) is own
+
+    def broadcast(values, source):
+        assert source == 0
+        values.copy_(torch.tensor([3.0, 1.0]))
+
+    monkeypatch.setattr(parallel, "n_processes", lambda: 2)
+    monkeypatch.setattr(parallel.dist, "get_backend", lambda: "gloo")
+    monkeypatch.setattr(parallel.dist, "broadcast", broadcast)
+    assert parallel.of_first_process(own.clone()).tolist() == [3.0, 1.0]
+
+
 def test_what_cannot_be_shared_equally_is_refused(monkeypatch) -> None:
     monkeypatch.setattr(parallel, "n_processes", lambda: 2)
     monkeypatch.setattr(parallel, "rank", lambda: 1)
