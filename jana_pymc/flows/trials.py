@@ -48,6 +48,7 @@ class TrialSumTransform(nn.Module):
     differences to zero, and V too, unless simulations hold them: few simulations cannot tell the
     parameters' influence on each mean and each covariance by itself.
 
+    x is first taken to the units in which the residuals of that regression are uncorrelated.
     The first components may be given: then the rest is standardised given these.
 
     Parameters
