@@ -352,8 +352,9 @@ def test_what_does_not_vary_is_not_taken_for_certain(rows: int) -> None:
     torch.testing.assert_close(single, precise, rtol=1e-3, atol=1e-2)
 
 
-def test_trials_may_be_all_there_is() -> None:
-    settings = replace(SMALL, n_trials=6, n_layers=0)
+@pytest.mark.parametrize("n_trials", [0, 6])
+def test_a_flow_may_have_no_layers(n_trials: int) -> None:
+    settings = replace(SMALL, n_trials=n_trials, n_layers=0)
     network = shaken(VectorLikelihood([CountRange(5), Support(), Support()], 2, settings=settings))
     theta = torch.tensor([[0.2, -0.4]], dtype=torch.float64)
     x = network.sample(theta, 4, generator=torch.Generator().manual_seed(0))[0]

@@ -291,8 +291,9 @@ class VectorLikelihood(nn.Module):
     @property
     def trial_sum(self) -> TrialSumTransform | None:
         """What takes the components for sums of trials, if anything does."""
-        first = None if self.flow is None else self.flow.transforms[0]
-        return first if isinstance(first, TrialSumTransform) else None
+        if self.flow is None or not self.settings.n_trials:
+            return None
+        return self.flow.transforms[0]  # type: ignore[return-value]
 
     def _plain(self, counts: Float[Tensor, "rows d"]) -> Float[Tensor, "rows d"]:
         """Counts in standard deviations, as they add up over trials."""
