@@ -326,8 +326,9 @@ def test_what_is_no_sum_of_trials_is_refused() -> None:
     drawn = replace(settings, draws=((0, 1), (2, 3)))
     with pytest.raises(ValueError, match="n_trials=8 must be"):
         VectorLikelihood([Support()] * 4, 2, settings=drawn)
-    with pytest.raises(ValueError, match="n_trials=-1: expected"):
-        VectorSettings(n_trials=-1)
+    for name, value in (("n_trials", -1), ("n_layers", 0)):
+        with pytest.raises(ValueError, match=f"{name}={value}: expected"):
+            VectorSettings(**{name: value})
 
 
 @pytest.mark.parametrize("rows", [9, 4_000])
@@ -350,16 +351,6 @@ def test_what_does_not_vary_is_not_taken_for_certain(rows: int) -> None:
     precise = network.double().log_prob_rows(seen.double(), theta[:5].double(), group)
     assert (precise > -1e3).all()
     torch.testing.assert_close(single, precise, rtol=1e-3, atol=1e-2)
-
-
-@pytest.mark.parametrize("n_trials", [0, 6])
-def test_a_flow_may_have_no_layers(n_trials: int) -> None:
-    settings = replace(SMALL, n_trials=n_trials, n_layers=0)
-    network = shaken(VectorLikelihood([CountRange(5), Support(), Support()], 2, settings=settings))
-    theta = torch.tensor([[0.2, -0.4]], dtype=torch.float64)
-    x = network.sample(theta, 4, generator=torch.Generator().manual_seed(0))[0]
-    rows = network.log_prob_rows(x, theta, torch.zeros(4, dtype=torch.long))
-    torch.testing.assert_close(rows, network.log_prob(x[None], theta)[0])
 
 
 @pytest.mark.parametrize(("upper", "slopes"), [(4, (20 / 9, 2 / 3 + 2 / 7)), (None, (2.0, 2 / 3))])

@@ -80,6 +80,8 @@ class VectorSettings:
     def __post_init__(self) -> None:
         check_count("conditioner_layers", self.conditioner_layers, least=2)
         check_count("n_trials", self.n_trials, least=0)
+        if self.n_layers is not None:
+            check_count("n_layers", self.n_layers)
         object.__setattr__(self, "hidden", tuple(self.hidden))
         object.__setattr__(self, "angles", tuple(self.angles))
         if self.informative is not None:
