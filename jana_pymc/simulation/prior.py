@@ -334,8 +334,7 @@ def _interval(u: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[floa
 
 def _check_model(model: Any) -> None:
     if not isinstance(model, pm.Model):
-        kind = type(model).__name__
-        raise TypeError(f"the prior must be a pymc.Model or a PyMCPrior, got {kind}.")
+        raise TypeError(f"the prior must be a pymc.Model, got {type(model).__name__}.")
     for kind, variables, advice in (
         ("observed variables", model.observed_RVs, "the simulator takes the place of a likelihood"),
         ("potentials", model.potentials, "a prior with them cannot be drawn from"),
