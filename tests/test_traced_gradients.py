@@ -28,6 +28,7 @@ from jana_pymc.training.gradients import gradients_of as gradients_for
 from jana_pymc.training.threads import fastest_threads
 
 CPU = torch.device("cpu")
+TASKS = ("two_moons", "slcp", "sir", "bernoulli_glm", "bernoulli_glm_raw", "lotka_volterra")
 
 
 def pair(
@@ -58,31 +59,11 @@ def gradients_of(network: JointNetwork, result: torch.Tensor) -> list[torch.Tens
     "model",
     [
         ddm(n_obs=(5, 8)),
-        *(
-            task(name, "paper").model
-            for name in (
-                "two_moons",
-                "slcp",
-                "sir",
-                "bernoulli_glm",
-                "bernoulli_glm_raw",
-                "lotka_volterra",
-            )
-        ),
+        *(task(name, "paper").model for name in TASKS),
         epidemic(),
         epidemic(whole=True),
     ],
-    ids=[
-        "ddm",
-        "two_moons",
-        "slcp",
-        "sir",
-        "bernoulli_glm",
-        "bernoulli_glm_raw",
-        "lotka_volterra",
-        "epidemic",
-        "whole",
-    ],
+    ids=["ddm", *TASKS, "epidemic", "whole"],
 )
 def test_traced_gradients_are_the_eager_ones(model) -> None:
     network, batch = pair(model)

@@ -194,30 +194,7 @@ class VectorLikelihood(nn.Module):
                 hidden=hidden,
                 **networks,
             )
-        self.flow = None
-        if self.supports:
-            dim = len(self.supports)
-            transforms: list[nn.Module] = []
-            n_flow_context = n_context + len(self.discrete)
-            if settings.n_trials:
-                # What is given before is known to the flow by its codes, and as it is.
-                n_given = len(self.discrete)
-                n_flow_context += n_given
-                transforms.append(
-                    TrialSumTransform(n_given + dim, n_context, n_given, settings.n_trials)
-                )
-            for layer in range(settings.layers(dim, n_steps)):
-                transforms += [Reversal()] if layer else []
-                transforms.append(
-                    AutoregressiveTransform(
-                        dim,
-                        n_flow_context,
-                        n_bins=settings.n_bins,
-                        hidden=() if layer else hidden,
-                        **networks,
-                    )
-                )
-            self.flow = ConditionalFlow(transforms, GaussianLatent(dim))
+        self.flow = self._flow(n_context, networks) if self.supports else None
         self.sees_parameters_alone = not self.discrete and not n_conditions and n_steps == 1
         self.distractor_part = None
         if self.distractors:
@@ -240,6 +217,30 @@ class VectorLikelihood(nn.Module):
         for name, size in sizes.items():
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_sd", torch.ones(size))
+
+    def _flow(self, n_context: int, networks: dict[str, Any]) -> ConditionalFlow:
+        """The density of the continuous components, given those that are discrete."""
+        settings, dim, n_given = self.settings, len(self.supports), len(self.discrete)
+        transforms: list[nn.Module] = []
+        n_seen = n_context + n_given
+        if settings.n_trials:
+            # What is given before is known to the flow by its codes, and as it is.
+            n_seen += n_given
+            transforms.append(
+                TrialSumTransform(n_given + dim, n_context, n_given, settings.n_trials)
+            )
+        for layer in range(settings.layers(dim, self.n_steps)):
+            transforms += [Reversal()] if layer else []
+            transforms.append(
+                AutoregressiveTransform(
+                    dim,
+                    n_seen,
+                    n_bins=settings.n_bins,
+                    hidden=() if layer or settings.n_trials else tuple(settings.hidden),
+                    **networks,
+                )
+            )
+        return ConditionalFlow(transforms, GaussianLatent(dim))
 
     @property
     def is_sequential(self) -> bool:
