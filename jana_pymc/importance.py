@@ -14,6 +14,9 @@ from scipy.special import logsumexp
 CONSTANT = 1e-9
 """Log ratios of the tail that spread less than this are equal but for rounding."""
 
+RESOLUTION = 0.01
+"""Ratios so large that their logarithms are rounded to more than this many nats tell nothing."""
+
 SMALLEST_TAIL = 8
 """Draws that a tail needs to be fitted."""
 
@@ -29,7 +32,8 @@ class ImportanceWeights:
     pareto_k : ndarray, shape (...)
         Shape :math:`\hat k` of the generalised Pareto distribution fitted to the largest ratios.
         Above `threshold` the weights cannot be relied on. Zero for constant ratios, infinite where
-        too few draws have a positive density for a fit (so are fewer than 31 in all).
+        too few draws have a positive density for a fit (so are fewer than 31 in all), or where log
+        ratios beyond 1e13 differ by less than their rounding.
     log_mean : ndarray, shape (...)
         Logarithm of the mean ratio: the importance sampling estimate of a normalising constant.
     standard_error : ndarray, shape (...)
@@ -128,6 +132,7 @@ def pareto_smooth(log_ratios: np.ndarray) -> ImportanceWeights:
     # ArviZ cannot fit a tail of fewer than five draws, nor one of equal ratios.
     few = ~np.isfinite(tail[..., 0]) | (tail.shape[-1] < SMALLEST_TAIL)
     with np.errstate(invalid="ignore"):
+        few |= np.spacing(np.abs(tail[..., -1])) > RESOLUTION
         constant = ~few & (tail[..., -1] - tail[..., 0] < CONSTANT)
     plain = few | constant
     floored = np.where(possible, ratios, tail[..., -1:] - 600.0)
@@ -135,7 +140,8 @@ def pareto_smooth(log_ratios: np.ndarray) -> ImportanceWeights:
     if not plain.all():
         log_weights[~plain], pareto_k[~plain] = _psislw(floored[~plain])
     with np.errstate(invalid="ignore", divide="ignore"):
-        log_weights = np.where(possible, log_weights, -np.inf)
+        # From the largest on: of large numbers a sum would lose the logarithm of their number.
+        log_weights = np.where(possible, log_weights - log_weights.max(-1, keepdims=True), -np.inf)
         total = logsumexp(log_weights, axis=-1, keepdims=True)
         uniform = np.full_like(log_weights, -np.log(ratios.shape[-1]))
         log_weights = np.where(np.isfinite(total), log_weights - total, uniform)

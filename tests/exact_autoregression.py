@@ -46,10 +46,17 @@ class ExactLikelihood:
     pointwise = log_prob
 
 
+class AnyLength:
+    """What is asked of a posterior network itself."""
+
+    takes_one_length = False
+
+
 @dataclass
 class ExactPosterior:
     """Shifted and stretched by some of its standard deviations; counts the calls."""
 
+    network = AnyLength()
     shift: float = 0.0
     stretch: float = 1.0
     lengths: list[int] = field(default_factory=list)

@@ -50,6 +50,13 @@ def test_degenerate_ratios() -> None:
     np.testing.assert_allclose(np.exp(weights.log_weights).sum(-1), 1.0)
 
 
+def test_ratios_that_are_equal_by_rounding_are_not_trusted() -> None:
+    weights = pareto_smooth(np.full((1, 200), -1e23))
+    assert weights.pareto_k[0] == np.inf
+    assert weights.effective_draws[0] == pytest.approx(200.0)
+    np.testing.assert_allclose(np.exp(weights.log_weights).sum(-1), 1.0)
+
+
 def test_infinite_ratios_are_refused() -> None:
     with pytest.raises(ValueError, match="no density"):
         pareto_smooth(np.array([0.0, np.inf]))

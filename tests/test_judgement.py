@@ -96,6 +96,18 @@ def test_shifted_data_are_found_alone_and_together() -> None:
     assert len(result.plot().axes) == 3
 
 
+def test_data_longer_than_all_simulations_are_compared_with_the_longest() -> None:
+    """What the null is made of then is the same, and so are the p-values of the short ones."""
+    x, results = np.random.default_rng(9).normal(size=(60, 96, 3)), []
+    for sizes in ((9, 24, 24), (9, 48, 96)):
+        n_obs = np.repeat(sizes, 20)
+        beyond = np.arange(96) >= n_obs[:, None]
+        batch = DataBatch(np.where(beyond[..., None], np.nan, x), np.empty((60, 96, 0)), n_obs)
+        results.append(detect(ExactPair(), batch))
+    np.testing.assert_array_equal(*(each.null for each in results))
+    np.testing.assert_array_equal(*(each.p_values_by_kind[:20] for each in results))
+
+
 def test_detection_checks_its_input() -> None:
     with pytest.raises(ValueError, match="200 at least"):
         detect(ExactPair(), exact_data(2, 1), n_simulations=100)
@@ -309,6 +321,37 @@ def test_analysis_marks_what_was_never_simulated(approximator) -> None:
     assert list(result.table["misspecified"]) == [False, False, False, True]
     assert result.table["reason"][3].startswith("misspecified (p = ")
     assert list(result.misspecification.outliers) == [False, False, False, True]
+
+
+def test_one_impossible_data_set_leaves_the_others_their_draws(approximator, monkeypatch) -> None:
+    possible = approximator.likelihood.pointwise
+
+    def pointwise(observables, *others):
+        return np.where(observables[:, 0] > 100.0, -np.inf, possible(observables, *others))
+
+    monkeypatch.setattr(approximator.likelihood, "pointwise", pointwise)
+    data = [*sets(np.random.default_rng(8), 2), {"x": np.full(8, 200.0)}]
+    result = jana.analyze(approximator, data, draws=50, random_seed=1, progressbar=False)
+    assert list(result.table["reliable"]) == [True, True, False]
+    assert np.isfinite(result.draws[:2]).all()
+    assert result.table["rung"][2] == "psis"
+    assert result.table["reason"][2].endswith("k = inf, above 0.66; NUTS found nowhere to start")
+
+
+@pytest.mark.parametrize("beyond", [0.1, 25.0])
+def test_chains_start_where_the_likelihood_was_trained(approximator, monkeypatch, beyond) -> None:
+    """Means beyond the region: amortized draws are of use for the near one, for the other not."""
+    analysis = "jana_pymc.workflow.analysis"
+    seen = []
+    monkeypatch.setattr(f"{analysis}.nuts", lambda *_, starts, **__: seen.append(starts) or starts)
+    monkeypatch.setattr(f"{analysis}.pareto_k_threshold", lambda draws: -np.inf)
+    high = approximator.likelihood.region[1, 0]
+    data = {"x": high + beyond + np.random.default_rng(2).normal(size=12)}
+    jana.analyze(approximator, data, draws=50, random_seed=2, progressbar=False)
+    (starts,) = seen
+    assert (starts.effective_share[0] > 0.1) == (beyond < 1.0)
+    assert starts.unconstrained.shape == (1, 200, 1)
+    assert 0.0 < starts.unconstrained.min() < starts.unconstrained.max() <= high
 
 
 @pytest.mark.bridge

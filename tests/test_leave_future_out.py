@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from exact_autoregression import ExactAutoregression, ExactPosterior, log_predictive, sequence
 
-from jana_pymc import leave_future_out
+from jana_pymc import FlatSummarySettings, PosteriorSettings, leave_future_out
+from jana_pymc.approximators import PosteriorApproximator
+from jana_pymc.posterior import PosteriorNetwork
 from jana_pymc.simulation import Continuous, DataSchema
 
 pytestmark = pytest.mark.arviz
@@ -71,6 +73,21 @@ def test_a_posterior_network_of_one_length_starts_with_the_full_data() -> None:
     np.testing.assert_allclose(result.elpd_i[0], exact(x, start=20), atol=0.1)
     with pytest.warns(UserWarning, match="trained on 40 and more"):
         leave_future_out(pair, {"x": x}, start=38, correction="none", draws=50, random_seed=1)
+
+
+def test_draws_given_the_full_data_serve_all_prefixes_of_a_flat_network() -> None:
+    """A real network, untrained: its draws are far too wide, and k̂ is high for many prefixes."""
+    x = 6.0 * sequence(40, 0.9, 1)
+    pair = ExactAutoregression(n_obs=(40, 40))
+    flat = PosteriorSettings(FlatSummarySettings())
+    network = PosteriorNetwork([None], [False], 1, settings=flat, n_obs=40).eval()
+    pair.posterior = PosteriorApproximator(network, pair.prior, pair.schema)
+    options = {"start": 20, "draws": 1000, "random_seed": 1}
+    with pytest.warns(UserWarning, match=r"k̂ is above 0.67 for \d+ units"):
+        result = leave_future_out(pair, {"x": x}, **options)
+    assert not result.refitted.any()
+    with pytest.raises(ValueError, match=r"takes sequences of 40 .*summary=TimeSeriesSettings\(\)"):
+        leave_future_out(pair, {"x": x}, correction="none", **options)
 
 
 def test_unreliable_weights_are_told() -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from jana_pymc.networks import DeepSet, DeepSetSettings, DenseNetwork, SetSummarySettings
+from jana_pymc.networks import (
+    DeepSet,
+    DeepSetSettings,
+    DenseNetwork,
+    FlatSummarySettings,
+    SetSummarySettings,
+    TimeSeriesSettings,
+)
 from jana_pymc.networks.moments import set_moments
 from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings
 
@@ -51,6 +58,16 @@ def test_dense_network_names_a_wrong_activation(unchecked_annotations: None) -> 
 
 def test_dense_network_starts_at_zero_when_asked() -> None:
     assert DenseNetwork(2, 3, zero_output=True)(torch.randn(5, 2)).abs().max() == 0.0
+
+
+@pytest.mark.parametrize("summary", [SetSummarySettings(), FlatSummarySettings()])
+def test_a_number_of_summaries_that_has_no_effect_is_told(summary) -> None:
+    name = type(summary).__name__
+    with pytest.warns(UserWarning, match=rf"no effect.*Write {name}\(n_summaries=16\)"):
+        PosteriorSettings(summary, n_summaries=16)
+    towers = PosteriorSettings(TimeSeriesSettings(), n_summaries=16)
+    network = PosteriorNetwork([None], [False], 1, settings=towers)
+    assert network.n_condition == 16 + 1
 
 
 def test_means_of_a_regression_give_its_least_squares() -> None:

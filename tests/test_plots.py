@@ -22,7 +22,13 @@ from jana_pymc.plots import (
     plot_recovery,
     plot_surrogate,
 )
-from jana_pymc.simulation import ParameterLayout
+from jana_pymc.simulation import (
+    Continuous,
+    DataSchema,
+    FailureReport,
+    ParameterLayout,
+    Simulations,
+)
 from jana_pymc.training import TrainingHistory
 from jana_pymc.workflow import Calibration
 
@@ -169,6 +175,47 @@ def test_pair_contours_hold_half_and_nine_tenths_of_the_draws():
     contours = figure.axes[2].collections[0].get_paths()
     for path, share in zip(contours, (0.9, 0.5), strict=True):
         assert path.contains_points(normal.T).mean() == pytest.approx(share, abs=0.03)
+
+
+def test_more_sets_of_draws_than_colours_are_all_drawn():
+    figure = plot_posterior_pairs({f"set {i}": {"v": scalars(i)["v"]} for i in range(10)})
+    assert len(figure.axes[0].lines) == 10
+    legend = figure.legends[0].get_texts()
+    assert [text.get_text() for text in legend] == [f"set {i}" for i in range(10)]
+
+
+def surrogates_with_shapes(seed):
+    """Four data sets, whose components lie from 0, 10, and 20 to one more."""
+    rng = np.random.default_rng(seed)
+    return Simulations.from_arrays(
+        {"mu": np.zeros(4)},
+        {"x": rng.random((4, 30, 2)) + np.array([0.0, 10.0]), "y": rng.random((4, 30)) + 20.0},
+        {},
+        np.full(4, 30),
+        layout=ParameterLayout(("mu",), {"mu": ()}),
+        schema=DataSchema({"x": Continuous(shape=2), "y": Continuous()}, n_obs=30),
+        source="given",
+        failures=FailureReport(4),
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "low"), [(None, 0.0), ("x[0]", 0.0), ("x[1]", 10.0), ("y", 20.0)]
+)
+def test_surrogates_with_shapes_are_drawn_by_component(value, low):
+    figure = plot_surrogate(surrogates_with_shapes(0), surrogates_with_shapes(1), value=value)
+    (ax,) = figure.axes
+    assert ax.get_xlabel() == (value or "x[0]")
+    edges = ax.patches[0].get_data().edges
+    assert low < edges[0] < edges[-1] < low + 1.0
+
+
+def test_surrogates_check_names():
+    both = surrogates_with_shapes(0), surrogates_with_shapes(1)
+    with pytest.raises(ValueError, match=r"no component 'x' .*\['x\[0\]', 'x\[1\]', 'y'\]"):
+        plot_surrogate(*both, value="x")
+    with pytest.raises(ValueError, match=r"no component 'y' here; choose from \[\]"):
+        plot_surrogate(*both, by="y")
 
 
 def test_pairs_check_names():

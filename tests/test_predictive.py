@@ -109,6 +109,21 @@ def test_prediction_of_new_data() -> None:
         jana.elpd(ExactPair(), DATA, new[:1])
 
 
+def test_prediction_without_weights_asks_for_no_likelihood_of_the_data() -> None:
+    pair, x, new = ExactPair(), data_sets(5)[0], np.array([0.3, -0.2])
+    result = jana.elpd(pair, x, {"x": new}, correction="none", draws=50, random_seed=1)
+    batch = pair.schema.batch(x)
+    mu = pair.posterior.sample_unconstrained(batch, 50, np.random.default_rng(1))[0][0]
+    expected = np.log(np.exp(pair.likelihood.log_prob({"x": new}, mu)).mean(axis=0))
+    np.testing.assert_allclose(result.elpd_i[0], expected, rtol=1e-12)
+    seen = []
+    pair.likelihood.pointwise = lambda observed, *others: (
+        seen.append(len(observed)) or pair.likelihood.log_prob(observed, *others)
+    )
+    jana.elpd(pair, x, {"x": new}, correction="none", draws=50, random_seed=1)
+    assert seen == [2]
+
+
 def test_arviz_compares_it_with_its_own() -> None:
     x = DATA[2]["x"]
     mu = ExactPair().posterior.sample_unconstrained(ExactPair().schema.batch(DATA[2:]), 2000, 1)[0]

@@ -10,7 +10,7 @@ from exact_pair import ExactPair, NormalPosterior, data_sets
 
 import jana_pymc as jana
 from jana_pymc.inference_data import to_groups
-from jana_pymc.refinement import propose, psis, refine
+from jana_pymc.refinement import nuts, propose, psis, refine
 
 pytestmark = [pytest.mark.arviz, pytest.mark.bridge, pytest.mark.trains]
 
@@ -90,6 +90,30 @@ def test_exact_pairs_need_nothing() -> None:
     assert refined.pareto_k[0] == 0.0
     assert refined.effective_share[0] == pytest.approx(1.0)
     assert len(np.unique(refined.unconstrained)) == 500
+
+
+def test_chains_start_in_the_trained_region_and_leave_data_beyond_it_alone(monkeypatch) -> None:
+    """Half of the first posterior's draws lie inside, none of the second's."""
+    begun = []
+
+    class Sampler:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def sample(self, batch, starts, first, **_: object):
+            begun.append(starts[first, 0])
+            return starts + 1.0, 3
+
+    monkeypatch.setattr("jana_pymc.refinement.hamiltonian._Sampler", Sampler)
+    pair = ExactPair()
+    batch = pair.schema.batch([{"x": np.zeros(9)}, {"x": np.full(9, 50.0)}])
+    monkeypatch.setattr(pair.likelihood, "region", np.array([[-np.inf], [0.0]]))
+    starts = refine(pair, batch, 40, method="none", random_seed=1)
+    with pytest.warns(UserWarning, match=r"data sets \[1\].*at none of their draws"):
+        refined = nuts(pair, batch, starts=starts, random_seed=1)
+    assert (begun[0] <= 0.0).all() and len(begun) == 1
+    assert list(refined.method) == ["nuts", "none"] and list(refined.divergences) == [3, 0]
+    np.testing.assert_array_equal(refined.unconstrained[1], starts.unconstrained[1])
 
 
 def test_a_prior_that_has_been_observed_since_is_refused() -> None:

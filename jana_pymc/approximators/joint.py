@@ -34,6 +34,7 @@ from jana_pymc.simulation import (
     Simulations,
     random_generator,
 )
+from jana_pymc.simulation.schema import is_many
 from jana_pymc.trained_region import warn_of_outside
 from jana_pymc.training import TrainingHistory, resolve_device
 from jana_pymc.warning import warn
@@ -219,7 +220,9 @@ class JointApproximator:
         Parameters
         ----------
         data : mapping, DataFrame, Dataset, ndarray, or sequence of these
-            See `DataSchema.batch`. Many data sets add a dimension "dataset".
+            See `DataSchema.batch`. Many data sets add a dimension "dataset", and so does one that
+            is given as if there were many: in a list, or a Dataset with the dimension
+            ``simulation``.
         draws, chains : int
             The draws are independent; they are laid out as chains, which diagnostics expect.
         observed_name : str
@@ -229,7 +232,9 @@ class JointApproximator:
         groups : sequence of str
             Which of "posterior", "log_likelihood", "posterior_predictive", "prior" and
             "observed_data" to compute. "sample_stats" comes with the log-likelihood: ``lp``, the
-            log joint density, and ``log_q``, both over unconstrained parameters.
+            log joint density, and ``log_q``, the amortized posterior's, both over unconstrained
+            parameters. Refined draws have no ``log_q``, but attributes that say how they were
+            refined: ``refined``, ``pareto_k`` and ``divergences``, one for each data set.
         refine : {"none", "pooled", "psis", "nuts", "auto"}
             What is made of amortized draws. "psis" resamples them by importance towards the
             posterior that likelihood network and prior imply; "pooled" towards the pool of that
@@ -267,38 +272,24 @@ class JointApproximator:
         self.likelihood.check_reachable(batch.observables)
         if self._familiar is not None:
             warn_if_unfamiliar(self, self._familiar, batch)
-        single = len(batch) == 1 and not isinstance(data, (list, tuple))
-        if refine == "none":
-            u, log_q = self.posterior.sample_unconstrained(batch, draws * chains, rng)
-        else:
-            refined = refined_draws(
-                self, batch, draws * chains, method=refine, chains=chains, random_seed=rng
-            )
-            u = refined.unconstrained
-            warn_unreliable(
-                refined.pareto_k[np.isin(refined.method, ("psis", "pooled"))],
-                CANDIDATES * draws * chains,
-                'Pass refine="auto" or "nuts".',
-            )
+        single = len(batch) == 1 and not is_many(data)
+        u, statistics, attributes = self._drawn(batch, draws, chains, refine, rng)
         parameters = self.prior.constrain(u)
 
         def chained(values: np.ndarray) -> np.ndarray:
             values = inference_data.split_chains(values, chains)
             return values[0] if single else values
 
-        result = {"posterior": inference_data.parameter_dataset(chained(parameters), self.layout)}
+        result = {}
+        if "posterior" in groups:
+            posterior = inference_data.parameter_dataset(chained(parameters), self.layout)
+            result["posterior"] = posterior
         if "log_likelihood" in groups:
             pointwise = self._pointwise(parameters, batch)
-            statistics = {"lp": chained(self.prior.log_prob(u) + np.nansum(pointwise, -1))}
-            if refine == "none":
-                statistics["log_q"] = chained(log_q)
-            result["sample_stats"] = inference_data.sample_stats_dataset(statistics)
-            if refine != "none":
-                result["sample_stats"].attrs = {
-                    "pareto_k": refined.pareto_k,
-                    "refined": ",".join(refined.method),
-                    "divergences": refined.divergences,
-                }
+            statistics = {"lp": self.prior.log_prob(u) + np.nansum(pointwise, -1), **statistics}
+            result["sample_stats"] = inference_data.sample_stats_dataset(
+                {name: chained(values) for name, values in statistics.items()}
+            ).assign_attrs(attributes)
             result["log_likelihood"] = inference_data.log_likelihood_dataset(
                 chained(pointwise), observed_name
             )
@@ -316,8 +307,6 @@ class JointApproximator:
             result["observed_data"] = inference_data.observable_dataset(
                 observed, self.schema.observables, structure=self.schema.structure
             )
-        if "posterior" not in groups:
-            del result["posterior"]
         return inference_data.to_inference_data(result)
 
     def score_correction(
@@ -424,6 +413,40 @@ class JointApproximator:
         }
         storage.write(file, self.network.state_dict(), configuration, kind=KIND)
         return file
+
+    def _drawn(
+        self,
+        batch: DataBatch,
+        draws: int,
+        chains: int,
+        refine: Refinement,
+        rng: np.random.Generator,
+    ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, Any]]:
+        """Draws in the unconstrained space, and what is known of each, and of all of them.
+
+        Returns
+        -------
+        unconstrained : ndarray, shape (sets, chains · draws, unconstrained)
+        statistics : dict of str to ndarray, shape (sets, chains · draws)
+        attributes : dict
+        """
+        if refine == "none":
+            u, log_q = self.posterior.sample_unconstrained(batch, draws * chains, rng)
+            return u, {"log_q": log_q}, {}
+        refined = refined_draws(
+            self, batch, draws * chains, method=refine, chains=chains, random_seed=rng
+        )
+        warn_unreliable(
+            refined.pareto_k[np.isin(refined.method, ("psis", "pooled"))],
+            CANDIDATES * draws * chains,
+            'Pass refine="auto" or "nuts".',
+        )
+        attributes = {
+            "pareto_k": refined.pareto_k,
+            "refined": ",".join(refined.method),
+            "divergences": refined.divergences,
+        }
+        return refined.unconstrained, {}, attributes
 
     def _pointwise(self, parameters: np.ndarray, batch: DataBatch) -> np.ndarray:
         """Log densities of each data set's observations under its own draws, NaN for padding."""

@@ -40,7 +40,7 @@ def plot_leave_future_out(
         left.plot(prefix, result.elpd_i[i], "-", color=colour, alpha=faint, linewidth=1)
         shown = np.isfinite(result.pareto_k[i])
         for chosen, marker, label in (
-            (~result.refitted[i], ".", "draws of an earlier prefix"),
+            (~result.refitted[i], ".", "shared draws"),
             (result.refitted[i], "x", "draws after a refit"),
         ):
             at = shown & chosen

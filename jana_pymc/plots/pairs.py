@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import cycle, product
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,7 @@ def _draw_grid(
             ax.sharey(axes[row, 0])
     handles = [
         Line2D([], [], color=colour, linewidth=2, label=label)
-        for label, colour in zip(components, COLOURS, strict=False)
+        for label, colour in zip(components, cycle(COLOURS), strict=False)
     ]
     # The empty upper triangle has room for it; a single panel has none.
     place = (0.98, 0.98) if n > 1 else (0.98, 0.9)
@@ -104,7 +104,7 @@ def _draw_panel(
     y_name: str,
     max_points: int,
 ) -> None:
-    for colour, each in zip(COLOURS, components.values(), strict=False):
+    for each, colour in zip(components.values(), cycle(COLOURS), strict=False):
         if x_name == y_name:
             _draw_marginal(ax, each[x_name], colour)
         else:

@@ -34,10 +34,11 @@ def plot_surrogate(
     surrogate : Simulations
         ``approximator.simulate(theta)``, for the same parameters.
     value : str, optional
-        By default the first continuous observable.
+        An observable, or a component of one that has a shape: ``"x[0]"``. By default the first that
+        is not categorical.
     by : str, optional
-        A categorical observable with a panel for each value, by default the first; densities are
-        then defective: the area in a panel is the share of that value.
+        A categorical one with a panel for each value, by default the first; densities are then
+        defective: the area in a panel is the share of that value.
     bins : int
     axes : Axes, optional
         One for each panel.
@@ -52,19 +53,19 @@ def plot_surrogate(
     TypeError
         If one of the two is no `Simulations`.
     ValueError
-        If there is no such observable.
+        If there is no such observable or component.
     """
     for argument, made in (("simulated", simulated), ("surrogate", surrogate)):
         if not hasattr(made, "schema"):
             raise TypeError(f"{argument} is {type(made).__name__}; expected Simulations.")
-    kinds = surrogate.schema.observables
+    kinds = surrogate.schema.components
     continuous = [name for name, kind in kinds.items() if not isinstance(kind, Categorical)]
     categorical = [name for name, kind in kinds.items() if isinstance(kind, Categorical)]
     value = value or (continuous[0] if continuous else None)
     by = by or (categorical[0] if categorical and value is not None else None)
     for name, known in ((value, kinds), (by, categorical)):
         if name is not None and name not in known:
-            raise ValueError(f"there is no observable {name!r} here; choose from {list(known)}.")
+            raise ValueError(f"there is no component {name!r} here; choose from {list(known)}.")
     value = value or categorical[0]
     both = [_columns(each, value, by) for each in (simulated, surrogate)]
     edges = _edges([values for values, _ in both], bins)
@@ -86,7 +87,7 @@ def plot_surrogate(
 
 
 def _columns(source: Simulations, value: str, by: str | None) -> tuple[np.ndarray, np.ndarray]:
-    names = list(source.schema.observables)
+    names = list(source.schema.components)
     observables = source.batch(pad=True).observables
     values = observables[..., names.index(value)]
     return values, np.zeros_like(values) if by is None else observables[..., names.index(by)]

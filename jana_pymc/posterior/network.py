@@ -27,6 +27,7 @@ from jana_pymc.networks.time_series_transformer import (
 from jana_pymc.posterior.adjustment import AdjustedFlow, AdjustmentSettings
 from jana_pymc.posterior.data_bounds import DataBound, DataBounds
 from jana_pymc.posterior.normal_scores import NormalScores
+from jana_pymc.warning import warn
 
 SummarySettings: TypeAlias = (
     SetSummarySettings
@@ -35,6 +36,8 @@ SummarySettings: TypeAlias = (
     | TimeSeriesTransformerSettings
     | FlatSummarySettings
 )
+
+DEFAULT_SUMMARIES = 32
 
 MAX_PRODUCTS = 64
 """More products of observables and conditions than this are left to the networks; likewise those of
@@ -59,7 +62,8 @@ class PosteriorSettings:
         Of a vector, the components of each independent draw of one law. The draws are summarised as
         exchangeable observations, and all other components are ignored.
     n_summaries : int
-        Size of the summary where the summary's own settings do not say it.
+        Size of the summary where the summary's own settings do not say it, as `SetSummarySettings`
+        and `FlatSummarySettings` do.
     data_bounds : bool
         Keep parameters that bound an observable on their side of the data (`DataBounds`).
     normal_scores : bool
@@ -73,11 +77,16 @@ class PosteriorSettings:
     ------
     TypeError
         If `adjustment` is neither.
+
+    Warns
+    -----
+    UserWarning
+        If `n_summaries` is given beside a summary whose own settings say it.
     """
 
     summary: SummarySettings = field(default_factory=SetSummarySettings)
     flow: FlowSettings = field(default_factory=FlowSettings)
-    n_summaries: int = 32
+    n_summaries: int = DEFAULT_SUMMARIES
     data_bounds: bool = True
     normal_scores: bool = True
     draws: Sequence[Sequence[int]] | None = None
@@ -89,6 +98,13 @@ class PosteriorSettings:
         if not isinstance(self.adjustment, AdjustmentSettings | None):
             raise TypeError(
                 f"adjustment={self.adjustment!r}: expected AdjustmentSettings, or None for none."
+            )
+        # Refused, it would keep older files that hold it from being loaded.
+        if hasattr(self.summary, "n_summaries") and self.n_summaries != DEFAULT_SUMMARIES:
+            name = type(self.summary).__name__
+            warn(
+                f"n_summaries={self.n_summaries} has no effect: {name} say themselves how many. "
+                f"Write {name}(n_summaries={self.n_summaries})."
             )
 
 
@@ -196,6 +212,11 @@ class PosteriorNetwork(nn.Module):
     def adjustment(self) -> AdjustedFlow | None:
         """The flow with its adjustment, if it has one."""
         return self.flow if isinstance(self.flow, AdjustedFlow) else None
+
+    @property
+    def takes_one_length(self) -> bool:
+        """Whether data sets must have as many observations as those that it was trained on."""
+        return self._is_flat
 
     def sees(self, component: int) -> bool:
         """Whether the posterior may depend on a component of the observations."""

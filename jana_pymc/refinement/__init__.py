@@ -4,6 +4,7 @@ from jana_pymc.refinement.hamiltonian import nuts, prior_support
 from jana_pymc.refinement.pooling import learn_pool_weight
 from jana_pymc.refinement.proposals import (
     log_importance_ratios,
+    log_likelihood_in_region,
     log_likelihood_of,
     propose,
     total_log_likelihood,
@@ -18,6 +19,7 @@ __all__ = [
     "Refinement",
     "learn_pool_weight",
     "log_importance_ratios",
+    "log_likelihood_in_region",
     "log_likelihood_of",
     "nuts",
     "prior_support",

@@ -9,9 +9,11 @@ import pymc as pm
 from pymc.model.fgraph import clone_model
 from pymc.step_methods.hmc.quadpotential import QuadPotentialFull
 
+from jana_pymc.refinement.proposals import log_likelihood_in_region
 from jana_pymc.refinement.refined import RefinedDraws
 from jana_pymc.simulation import DataBatch, PyMCPrior, random_generator
 from jana_pymc.trained_region import leaning, warn_of_leaning
+from jana_pymc.warning import warn
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -35,8 +37,9 @@ def nuts(
 ) -> RefinedDraws:
     """NUTS on prior and neural likelihood, started from amortized draws.
 
-    Chains start at draws of the data set's own, and the metric is their covariance, so that only
-    the step size is left to be tuned. The model is compiled once for all data sets.
+    Chains start at draws of the data set's own, inside the trained region, and the metric is the
+    covariance of all draws, so that only the step size is left to be tuned. The model is compiled
+    once for all data sets.
 
     Parameters
     ----------
@@ -57,22 +60,33 @@ def nuts(
     ------
     ValueError
         If draws are no multiple of chains, or variables were observed in the prior's model.
+
+    Warns
+    -----
+    UserWarning
+        If a data set has no likelihood at any of its draws: it keeps these.
     """
     rng = random_generator(random_seed)
     draws = starts.unconstrained.shape[1]
     if draws % chains:
         raise ValueError(f"{draws} draws cannot be laid out as {chains} chains of equal length.")
     datasets = np.arange(len(batch)) if datasets is None else np.asarray(datasets, dtype=int)
+    if not len(datasets):
+        return starts
+    theta = approximator.prior.constrain(starts.unconstrained[datasets])
+    possible = np.isfinite(log_likelihood_in_region(approximator, batch[datasets], theta))
+    _warn_of_stranded(datasets[~possible.any(axis=1)])
+    datasets, possible = datasets[possible.any(axis=1)], possible[possible.any(axis=1)]
     unconstrained, log_q = starts.unconstrained.copy(), starts.log_q.copy()
     method = np.where(np.isin(np.arange(len(batch)), datasets), "nuts", starts.method)
     divergences = starts.divergences.copy()
     if len(datasets):
         sampler = _Sampler(approximator, batch[datasets[:1]])
-        for i in datasets:
-            drawn, divergences[i] = sampler.sample(
-                batch[np.array([i])], starts.unconstrained[i], chains=chains, tune=tune, rng=rng
+        for i, usable in zip(datasets, map(np.flatnonzero, possible), strict=True):
+            first = rng.choice(usable, size=chains, replace=len(usable) < chains)
+            unconstrained[i], divergences[i] = sampler.sample(
+                batch[np.array([i])], starts.unconstrained[i], first, tune=tune, rng=rng
             )
-            unconstrained[i] = drawn
         drawn = approximator.prior.constrain(unconstrained[datasets])
         support = prior_support(approximator.prior)
         leaning_sets = [
@@ -86,6 +100,15 @@ def nuts(
     return RefinedDraws(
         unconstrained, log_q, method, starts.pareto_k, starts.effective_share, divergences
     )
+
+
+def _warn_of_stranded(datasets: np.ndarray) -> None:
+    if len(datasets):
+        warn(
+            f"NUTS has nowhere to start for data sets {datasets.tolist()}: at none of their draws "
+            "do they have a likelihood inside the trained region. These draws are left as they "
+            "are; jana_pymc.detect_misspecification tells whether the model can make such data."
+        )
 
 
 def prior_support(prior: PyMCPrior) -> np.ndarray:
@@ -135,12 +158,15 @@ class _Sampler:
         self,
         batch: DataBatch,
         starts: np.ndarray,
+        first: np.ndarray,
         *,
-        chains: int,
         tune: int,
         rng: np.random.Generator,
     ) -> tuple[np.ndarray, int]:
-        """Draws of one data set, shape (draws, unconstrained), and the number of divergences."""
+        """Draws of one data set, shape (draws, unconstrained), and the number of divergences.
+
+        Chains begin at those of the starts whose positions are `first`.
+        """
         data = {self.names[0]: _rows(batch.observables, batch)}
         if batch.conditions.shape[-1]:
             data[self.names[1]] = _rows(batch.conditions, batch)
@@ -149,14 +175,13 @@ class _Sampler:
             pm.set_data(data)
             self.metric.adopt(self._covariance(starts))
             self.step.reset_tuning()
-            chosen = rng.choice(len(starts), size=chains, replace=False)
             result = pm.sample(
-                draws=len(starts) // chains,
+                draws=len(starts) // len(first),
                 tune=tune,
-                chains=chains,
+                chains=len(first),
                 cores=1,
                 step=self.step,
-                initvals=[self.layout.unflatten(prior.constrain(starts[i])) for i in chosen],
+                initvals=[self.layout.unflatten(prior.constrain(starts[i])) for i in first],
                 random_seed=int(rng.integers(2**31)),
                 progressbar=False,
                 compute_convergence_checks=False,

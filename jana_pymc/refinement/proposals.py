@@ -123,6 +123,27 @@ def total_log_likelihood(
     return np.stack([pointwise.sum(axis=-1) for pointwise in each])
 
 
+def log_likelihood_in_region(
+    approximator: JointApproximator, batch: DataBatch, parameters: np.ndarray
+) -> np.ndarray:
+    """The same as PyMC sees it: −inf beyond the trained region, and where it is no number.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    batch : DataBatch
+    parameters : ndarray, shape (sets, draws, size)
+
+    Returns
+    -------
+    ndarray, shape (sets, draws)
+    """
+    low, high = approximator.likelihood.region
+    inside = ((parameters >= low) & (parameters <= high)).all(axis=-1)
+    values = total_log_likelihood(approximator, batch, parameters)
+    return np.where(inside & np.isfinite(values), values, -np.inf)
+
+
 def log_importance_ratios(
     log_likelihood: np.ndarray, log_prior: np.ndarray | float, log_q: np.ndarray
 ) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from itertools import product
+from typing import Any
 
 RESERVED = ("n_obs", "rng", "simulation", "obs", "chain", "draw", "dataset")
 """Names with a meaning of their own in simulators, stored simulations and InferenceData."""
@@ -37,6 +38,44 @@ def component_names(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
         f"{name}[{', '.join(map(str, index))}]" if index else name
         for index in product(*map(range, shape))
     )
+
+
+def unnamed_dims(name: str, ndim: int) -> tuple[str, ...]:
+    """Names that ArviZ makes up for the dimensions of a variable without named ones.
+
+    Parameters
+    ----------
+    name : str
+    ndim : int
+
+    Returns
+    -------
+    tuple of str
+
+    Examples
+    --------
+    >>> unnamed_dims("R", 2)
+    ('R_dim_0', 'R_dim_1')
+    """
+    return tuple(f"{name}_dim_{i}" for i in range(ndim))
+
+
+def names_of(data: Any) -> list[Any] | None:
+    """Names of the variables of a mapping, DataFrame or Dataset.
+
+    Parameters
+    ----------
+    data : object
+
+    Returns
+    -------
+    list or None
+        None of anything else.
+    """
+    for attribute in ("data_vars", "columns"):  # an xarray Dataset, a DataFrame
+        if hasattr(data, attribute):
+            return list(getattr(data, attribute))
+    return list(data) if isinstance(data, Mapping) else None
 
 
 def check_complete(

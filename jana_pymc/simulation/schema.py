@@ -226,7 +226,7 @@ the first at position 1: -0.1.
             return data
         if isinstance(data, np.ndarray):
             data = self._named(data)
-        many = _is_many(data)
+        many = is_many(data)
         if many and isinstance(data, Sequence):
             data = [
                 self._named(each, f"data set {i}: ") if isinstance(each, np.ndarray) else each
@@ -301,7 +301,19 @@ the first at position 1: -0.1.
         )
 
 
-def _is_many(data: Any) -> bool:
+def is_many(data: Any) -> bool:
+    """Tell many data sets, if only a list of one, from one data set.
+
+    Parameters
+    ----------
+    data : object
+        As `DataSchema.batch` takes it; a DataBatch says by its length how many it holds.
+
+    Returns
+    -------
+    bool
+        True of a sequence, and of a Dataset with the dimension ``simulation``.
+    """
     if "simulation" in getattr(data, "dims", ()):
         return True
     return isinstance(data, Sequence) and not isinstance(data, (str, bytes))

@@ -23,7 +23,7 @@ from jana_pymc.plots.analysis import plot_analysis
 from jana_pymc.refinement import (
     CANDIDATES,
     RefinedDraws,
-    log_likelihood_of,
+    log_likelihood_in_region,
     nuts,
     propose,
     psis,
@@ -131,7 +131,7 @@ def analyze(
     3. If not, but the tail of the weights is light (k̂ below its threshold), four times as many
        amortized draws are resampled by Pareto-smoothed weights.
     4. If that fails, NUTS starts from these draws, with their covariance as its metric. If it does
-       not converge either, the table says that the draws are not reliable.
+       not converge either, or has nowhere to start, the table says that the draws are not reliable.
 
     Parameters
     ----------
@@ -222,6 +222,7 @@ class _Ladder:
         self.rung = np.full(n_sets, "none", dtype="<U9")
         self.share, self.pareto_k, self.r_hat = (np.full(n_sets, np.nan) for _ in range(3))
         self.divergences = np.zeros(n_sets, dtype=int)
+        self.stranded = np.zeros(n_sets, dtype=bool)
         self.threshold = {
             "amortized": pareto_k_threshold(draws),
             "psis": pareto_k_threshold(CANDIDATES * draws),
@@ -281,8 +282,10 @@ class _Ladder:
     def _sample(self, index: np.ndarray, rng: np.random.Generator) -> None:
         if not len(index):
             return
+        starts, found = self._starts(index, rng)
+        self.stranded[index[~found]] = True
+        index, starts = index[found], starts[found]
         batch = self.batch[index]
-        starts = self._starts(index, rng)
         refined = nuts(self.approximator, batch, starts=starts, chains=self.chains, random_seed=rng)
         self.divergences[index] = refined.divergences
         self.r_hat[index] = _split_r_hat(split_chains(refined.unconstrained, self.chains))
@@ -295,32 +298,46 @@ class _Ladder:
         )
         self.rung[kept] = "nuts"
 
-    def _starts(self, index: np.ndarray, rng: np.random.Generator) -> RefinedDraws:
-        """Resampled amortized draws, or draws from the prior where those are of no use."""
+    def _starts(
+        self, index: np.ndarray, rng: np.random.Generator
+    ) -> tuple[RefinedDraws, np.ndarray]:
+        """Resampled amortized draws, or draws from the prior where those are of no use.
+
+        Returns
+        -------
+        starts : RefinedDraws
+        found : ndarray of bool, shape (sets,)
+            Whether there are any.
+        """
         batch = self.batch[index]
         starts = psis(self.approximator, batch, self.draws, random_seed=rng)
         size = self.approximator.prior.n_unconstrained
-        effective = starts.effective_share * CANDIDATES * self.draws
         unconstrained = starts.unconstrained.copy()
-        for i in np.flatnonzero(~(effective >= MIN_EFFECTIVE * size)):
-            unconstrained[i] = _prior_starts(self.approximator, batch[[int(i)]], self.draws, rng)
-        return replace(starts, unconstrained=unconstrained)
+        theta = self.approximator.prior.constrain(unconstrained)
+        possible = np.isfinite(log_likelihood_in_region(self.approximator, batch, theta))
+        effective = starts.effective_share * CANDIDATES * self.draws * possible.mean(axis=1)
+        found = np.ones(len(index), dtype=bool)
+        for i in range(len(index)):
+            usable = unconstrained[i, possible[i]]
+            if not effective[i] >= MIN_EFFECTIVE * size:
+                usable = _prior_starts(self.approximator, batch[[i]], self.draws, rng)
+            found[i] = len(usable) > 0
+            unconstrained[i] = np.resize(usable, unconstrained[i].shape)  # repeated where too few
+        return replace(starts, unconstrained=unconstrained), found
 
 
 def _prior_starts(
     approximator: JointApproximator, batch: DataBatch, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draws from the prior, resampled by the likelihood to a power that leaves enough of them."""
+    """Draws from the prior, resampled by the likelihood to a power that leaves enough of them.
+
+    There are none if the data set is impossible under all.
+    """
     theta = approximator.prior.draw(N_PRIOR_DRAWS, rng)
-    n = int(batch.n_obs[0])
-    log_weights = log_likelihood_of(approximator, batch, 0, theta).sum(axis=-1)
-    log_weights = np.where(np.isnan(log_weights), -np.inf, log_weights)
+    log_weights = log_likelihood_in_region(approximator, batch, theta[None])[0]
     possible = np.isfinite(log_weights)
     if not possible.any():
-        raise ValueError(
-            f"the likelihood of a data set of {n} observations is zero for {len(theta)} draws from "
-            "the prior; NUTS has nowhere to start."
-        )
+        return np.empty((0, approximator.prior.n_unconstrained))
     theta, log_weights = theta[possible], log_weights[possible]
     power = 1.0
     while True:
@@ -375,6 +392,8 @@ def _reason(row: Any, ladder: _Ladder) -> str:
     reason = f"k = {row.pareto_k:.2f}, {comparison} {threshold:.2f}"
     if row.rung == "amortized":
         reason = f"weights are even, {row.effective_share:.0%} effective"
+    if ladder.stranded[row.Index]:
+        reason += "; NUTS found nowhere to start"
     if row.r_hat > MAX_R_HAT:
         reason += f"; NUTS did not converge (R-hat = {row.r_hat:.2f})"
     prefix = f"misspecified (p = {row.p_value:.3f}); " if row.misspecified else ""

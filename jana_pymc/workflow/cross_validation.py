@@ -11,6 +11,7 @@ import pandas as pd
 
 from jana_pymc.checks import check_count
 from jana_pymc.simulation import DataBatch, random_generator
+from jana_pymc.simulation.schema import is_many
 from jana_pymc.warning import warn
 from jana_pymc.workflow.cross_validation_result import (
     Correction,
@@ -172,7 +173,7 @@ def leave_one_group_out(
         As for `loo`.
     """
     batch = approximator.schema.batch(data)
-    many = isinstance(data, (list, tuple, DataBatch)) or len(batch) > 1
+    many = isinstance(data, DataBatch) or is_many(data) or len(batch) > 1
     labels = _labels(groups, many)
     if [len(each) for each in labels] != batch.n_obs.tolist():
         raise ValueError(

@@ -79,7 +79,8 @@ def leave_future_out(
     / q, Pareto-smoothed. Where k̂ says that this does not suffice, the prefix is given draws of its
     own by the posterior network, which then serve the prefixes after it. The first draws are those
     of the shortest prefix of a length that the posterior network was trained on: where it knows one
-    length only, that of the full data.
+    length only, that of the full data. If it takes no other, as with `FlatSummarySettings`, these
+    draws serve all prefixes, whatever k̂ says.
 
     Parameters
     ----------
@@ -90,7 +91,8 @@ def leave_future_out(
     ahead : int
         Observations predicted jointly, M.
     correction : {"psis", "none"}
-        Without it, every prefix has draws of its own, as the posterior network makes them.
+        Without it, every prefix has draws of its own, as the posterior network makes them: not if
+        that takes no other length than the one it was trained on.
     draws : int
         For each posterior.
     random_seed : int or Generator, optional
@@ -102,7 +104,8 @@ def leave_future_out(
     Raises
     ------
     ValueError
-        If a data set is a vector, or shorter than ``start + ahead``.
+        If a data set is a vector, or shorter than ``start + ahead``; without correction, if the
+        posterior network takes one length only.
 
     Warns
     -----
@@ -170,7 +173,8 @@ class _OneSequence:
         terms, pareto_k = self._weigh(first)
         threshold = pareto_k_threshold(self.draws)
         refitted = np.zeros(len(terms))
-        tried = self.prefixes == first
+        one_length = self.approximator.posterior.network.takes_one_length
+        tried = (self.prefixes == first) | one_length
         while (waiting := (pareto_k > threshold) & ~tried).any():
             own = int(np.argmax(waiting))
             tried[own] = True
@@ -247,7 +251,15 @@ def _check_lengths(
             f"data set {short[0]} has {batch.n_obs[short[0]]} observations; start={start} with "
             f"ahead={ahead} needs at least {start + ahead}."
         )
-    if correction == "none" and start < schema.n_obs[0]:
+    if correction == "psis":
+        return
+    if approximator.posterior.network.takes_one_length:
+        raise ValueError(
+            "correction='none' asks the posterior network for each prefix, but it takes sequences "
+            f"of {schema.n_obs[1]} observations only. Take correction='psis', or train a pair with "
+            "PosteriorSettings(summary=TimeSeriesSettings()), on sequences of several lengths."
+        )
+    if start < schema.n_obs[0]:
         warn(
             f"prefixes begin with start={start} observations; the posterior network was trained on "
             f'{schema.n_obs[0]} and more, and extrapolates there. correction="psis" accounts '

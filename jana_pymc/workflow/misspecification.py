@@ -189,8 +189,9 @@ def detect_misspecification(
             f"{len(simulations)} simulations cannot hold a null distribution; expected 200 at "
             "least, and better 2000."
         )
-    sizes = rng.choice(observed.n_obs, len(simulations))
-    summaries = data_summaries(approximator, resized(simulations.batch(), sizes))
+    alike = resized(simulations.batch(), rng.choice(observed.n_obs, len(simulations)))
+    sizes = alike.n_obs  # fewer than asked for, where data are longer than all simulations
+    summaries = data_summaries(approximator, alike)
     ours = data_summaries(approximator, observed)
     half = len(simulations) // 2
     spaces = {kind: SummarySpace.of(summaries[kind][:half]) for kind in KINDS}

@@ -101,11 +101,15 @@ def elpd(
     terms = np.full(new.observables.shape[:2], np.nan)
     pareto_k = np.full(len(batch), np.nan)
     for i in range(len(batch)):
-        proposed = propose(approximator, batch[i : i + 1], draws, random_seed=rng)
-        log_weights = np.full(draws, -np.log(draws))
+        one = batch[i : i + 1]
         if correction == "psis":
-            log_weights, pareto_k[i] = proposed.weights.log_weights[0], proposed.weights.pareto_k[0]
-        parameters = approximator.prior.constrain(proposed.unconstrained[0])
+            proposed = propose(approximator, one, draws, random_seed=rng)
+            unconstrained, weights = proposed.unconstrained, proposed.weights
+            log_weights, pareto_k[i] = weights.log_weights[0], weights.pareto_k[0]
+        else:
+            unconstrained, _ = approximator.posterior.sample_unconstrained(one, draws, rng)
+            log_weights = np.full(draws, -np.log(draws))
+        parameters = approximator.prior.constrain(unconstrained[0])
         pointwise = log_likelihood_of(approximator, new, i, parameters)
         terms[i, : pointwise.shape[1]] = weighted(log_weights[:, None], pointwise, axis=0)
     return Prediction(terms, pareto_k)
