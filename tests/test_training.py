@@ -26,6 +26,7 @@ from jana_pymc.training import (
     StoredSimulations,
     TrainingError,
     TrainingHistory,
+    TrainingRun,
     TrainingSettings,
     resolve_device,
 )
@@ -231,6 +232,46 @@ def test_simulations_of_another_prior_are_refused(tmp_path: Path) -> None:
     for each in (simulations, again[:40], Simulations.concat([again, simulations])):
         with pytest.raises(ValueError, match="their prior has another density"):
             train_small(simulations=each)
+
+
+@pytest.mark.parametrize("n_proposal", [20, 60, 600])
+def test_each_source_holds_out_its_share(monkeypatch: pytest.MonkeyPatch, n_proposal: int) -> None:
+    class Begun(Exception):
+        pass
+
+    def train(self, source):
+        raise Begun(self)
+
+    monkeypatch.setattr(TrainingRun, "train", train)
+    model, options = normal_mean(proposal=normal_prior()), {"progressbar": False, "random_seed": 1}
+    sets = [
+        model.simulate(n, source=source, **options)
+        for n, source in ((500, "prior"), (n_proposal, "proposal"))
+    ]
+    training = replace(PLAIN, validation_fraction=0.1)
+    with pytest.raises(Begun) as begun:
+        fit(model, simulations=sets, network=SMALL, training=training, **options)
+    (run,) = begun.value.args
+    n = min(n_proposal // 10, 50)  # no more than from the prior
+    assert [len(each) for each in run.held_out] == [50, n]
+    assert [len(each) for each in run.simulated.sets] == [450, n_proposal - n]
+    both = torch.cat([run.held_out[1].parameters, run.simulated.sets[1].parameters])
+    np.testing.assert_array_equal(both, np.float32(sets[1].parameters))
+    assert [len(each) for each in run.simulated.batch(7)] == [128, min(128, n_proposal - n)]
+
+
+def test_a_prior_without_a_density_is_refused_before_it_is_simulated_from() -> None:
+    def draw(rng=None, size=None):
+        return rng.normal(size=size)
+
+    def simulated(rng, mu, n_obs):
+        raise AssertionError("simulated before")
+
+    with pm.Model() as prior:
+        pm.CustomDist("mu", random=draw)
+    model = GenerativeModel(prior, simulated, observables={"x": Continuous()}, n_obs=(5, 15))
+    with pytest.raises(ValueError, match=r"no log density.*CustomDist logp=, or dist=.*_mu"):
+        fit(model, n_simulations=100, random_seed=1, progressbar=False)
 
 
 def test_checkpoint_needs_a_seed(tmp_path: Path) -> None:

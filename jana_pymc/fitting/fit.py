@@ -26,6 +26,7 @@ from jana_pymc.fitting.selection import likeliest
 from jana_pymc.fitting.sources import (
     MINIMUM_SIMULATIONS,
     AnySimulations,
+    as_pair,
     fingerprint,
     simulated_online,
     simulations_in_memory,
@@ -34,11 +35,18 @@ from jana_pymc.fitting.sources import (
 )
 from jana_pymc.joint import Batch, JointNetwork
 from jana_pymc.refinement import learn_pool_weight
-from jana_pymc.simulation import Continuous, GenerativeModel, Simulations, SimulationStore
+from jana_pymc.simulation import (
+    Continuous,
+    GenerativeModel,
+    PyMCPrior,
+    Simulations,
+    SimulationStore,
+)
 from jana_pymc.training import (
     BatchSource,
     SimulationRounds,
     StoredSimulations,
+    TrainingHistory,
     TrainingRun,
     TrainingSettings,
     adjust,
@@ -109,8 +117,9 @@ def fit(
         If an argument is of another kind than stated.
     ValueError
         If there are too few simulations, they belong to another model, or two sets of them are of
-        one source; if the training has steps for an adjustment that the network does not have; if
-        there is a `checkpoint` without a `random_seed`.
+        one source; if the prior has draws, but no log density; if the training has steps for an
+        adjustment that the network does not have; if there is a `checkpoint` without a
+        `random_seed`.
     FileNotFoundError, IsADirectoryError
         If the folder of the `checkpoint` does not exist, or the path is one.
     SimulationError
@@ -132,29 +141,15 @@ def fit(
     is_default = network is None
     with _doing("looking for distractors and draws", progressbar and is_default):
         network, training = _settings(model, sets[0], network, training)
+    if not online:
+        _warn_of_half_training(training, len((stores or sets)[0]))
+    held_out, simulated = _split(model, sets, training, torch_device, seed)
     positive = _positive(sets[0])
-    batches = [to_batch(s, model.prior, torch_device) for s in sets]
-    _check_unconstrained(batches[0])
-    n_available = len((stores or sets)[0])
-    if not online and training.n_steps * training.batch_size < n_available:
-        warn(
-            f"n_steps={training.n_steps} of {training.batch_size} data sets are less than one pass "
-            f"over {n_available} simulations: the networks will be half-trained.",
-        )
-    n_validation = _n_validation(training, len(batches[0]))
-    held_out, stored = _split(batches, n_validation)
-    simulated = StoredSimulations(
-        *stored,
-        batch_size=training.batch_size,
-        n_obs=model.schema.n_obs,
-        seed=seed,
-        ordered=model.schema.structure != "exchangeable",
-    )
 
     def build(settings: NetworkSettings) -> JointNetwork:
         joint = build_network(model.schema, model.prior, positive, _unadjusted(settings), seed)
         joint.to(torch_device)
-        standardize(joint, [batch for batch in stored if batch is not None])
+        standardize(joint, [batch for batch in simulated.sets if batch is not None])
         return joint
 
     run = TrainingRun(
@@ -174,26 +169,15 @@ def fit(
         chosen = likeliest(candidates(network, model.schema, n_parameters), build, run)
         if chosen is not network:
             network, run = chosen, replace(run, network=build(chosen))
-    joint = run.network
     source: BatchSource = simulated
     if online:
         source = simulated_online(model, n_simulations, training, torch_device, seed, executor)
     elif stores:
         source = streamed(model, stores, training, torch_device, seed)
-    try:
-        with learned_alone(run):
-            history = run.train(source)
-    finally:
-        if isinstance(source, SimulationRounds):
-            source.close()
-    if training.rehearsal_steps:
-        history = rehearse(run, history)
-    if training.adjustment_steps:
-        assert network.posterior.adjustment is not None  # narrows the type
-        history = adjust(run, history, network.posterior.adjustment)
+    history = _learn(run, source, network)
     approximator = JointApproximator(
-        joint,
-        settings=replace(network, posterior=joint.posterior.settings),
+        run.network,
+        settings=replace(network, posterior=run.network.posterior.settings),
         prior=model.prior,
         schema=model.schema,
         region=trained_region(stores or sets),
@@ -203,9 +187,27 @@ def fit(
     )
     with _doing("weighing the networks against each other", progressbar):
         approximator.pool_weight = learn_pool_weight(
-            approximator, sets[0][:n_validation], random_seed=np.random.default_rng((seed, 30))
+            approximator,
+            sets[0][: len(held_out[0])],
+            random_seed=np.random.default_rng((seed, 30)),
         )
     return approximator
+
+
+def _learn(run: TrainingRun, source: BatchSource, network: NetworkSettings) -> TrainingHistory:
+    """Distractors, the pair, and what the posterior then learns from the likelihood."""
+    try:
+        with learned_alone(run):
+            history = run.train(source)
+    finally:
+        if isinstance(source, SimulationRounds):
+            source.close()
+    if run.settings.rehearsal_steps:
+        history = rehearse(run, history)
+    if run.settings.adjustment_steps:
+        assert network.posterior.adjustment is not None  # narrows the type
+        history = adjust(run, history, network.posterior.adjustment)
+    return history
 
 
 @contextmanager
@@ -247,6 +249,14 @@ def _unadjusted(network: NetworkSettings) -> NetworkSettings:
     return replace(network, posterior=replace(network.posterior, adjustment=None))
 
 
+def _warn_of_half_training(training: TrainingSettings, n_simulations: int) -> None:
+    if training.n_steps * training.batch_size < n_simulations:
+        warn(
+            f"n_steps={training.n_steps} of {training.batch_size} data sets are less than one pass "
+            f"over {n_simulations} simulations: the networks will be half-trained.",
+        )
+
+
 def _n_validation(training: TrainingSettings, n_simulations: int) -> int:
     """How many simulations are held out."""
     n_validation = max(1, round(training.validation_fraction * n_simulations))
@@ -260,15 +270,28 @@ def _n_validation(training: TrainingSettings, n_simulations: int) -> int:
 
 
 def _split(
-    batches: Sequence[Batch], n_validation: int
-) -> tuple[tuple[Batch, Batch | None], tuple[Batch, Batch | None]]:
-    """What is held out and what is trained on, from the prior and from the proposal."""
-    prior, proposal = (*batches, None)[:2]
-    assert prior is not None  # narrows the type
-    first, rest = slice(0, n_validation), slice(n_validation, None)
-    if proposal is None:
-        return (prior.rows(first), None), (prior.rows(rest), None)
-    return (prior.rows(first), proposal.rows(first)), (prior.rows(rest), proposal.rows(rest))
+    model: GenerativeModel,
+    sets: Sequence[Simulations],
+    training: TrainingSettings,
+    device: torch.device,
+    seed: int,
+) -> tuple[tuple[Batch, Batch | None], StoredSimulations]:
+    """What is held out, from the prior and from the proposal, and what is trained on.
+
+    Each source gives its share, but none more data sets than the prior.
+    """
+    batches = [to_batch(each, model.prior, device) for each in sets]
+    _check_unconstrained(batches[0])
+    shares = [_n_validation(training, len(batch)) for batch in batches]
+    parts = [(batch, min(n, shares[0])) for batch, n in zip(batches, shares, strict=True)]
+    simulated = StoredSimulations(
+        *as_pair([batch.rows(slice(n, None)) for batch, n in parts]),
+        batch_size=training.batch_size,
+        n_obs=model.schema.n_obs,
+        seed=seed,
+        ordered=model.schema.structure != "exchangeable",
+    )
+    return as_pair([batch.rows(slice(0, n)) for batch, n in parts]), simulated
 
 
 def _may_be_new(model: GenerativeModel, simulations: Simulations) -> bool:
@@ -354,6 +377,20 @@ def _check_arguments(
         raise ValueError("checkpoint needs random_seed: a resumed run must repeat its batches.")
     if checkpoint is not None:
         _check_file(Path(checkpoint))
+    _check_density(model.prior)
+
+
+def _check_density(prior: PyMCPrior) -> None:
+    """Find out before simulating what is asked of the prior only after training."""
+    try:
+        prior.log_prob(np.zeros(prior.n_unconstrained))
+    except NotImplementedError as error:
+        raise ValueError(
+            "the prior has draws, but no log density, by which the trained networks are weighed "
+            "against each other, and a stored pair knows its prior again: give its pm.CustomDist "
+            "logp=, or dist= in the place of random=, from which PyMC derives one "
+            f"({str(error).strip()})."
+        ) from error
 
 
 def _check_file(checkpoint: Path) -> None:

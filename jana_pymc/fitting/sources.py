@@ -220,6 +220,23 @@ def fingerprint(sets: Sequence[Simulations], n_streamed: int) -> str:
     return digest.hexdigest()
 
 
+def as_pair(batches: Sequence[Batch]) -> tuple[Batch, Batch | None]:
+    """What is from the prior, and what is from the proposal if there is anything.
+
+    Parameters
+    ----------
+    batches : sequence of Batch
+        One or two, that from the prior first.
+
+    Returns
+    -------
+    tuple of Batch and (Batch or None)
+    """
+    prior, proposal = (*batches, None)[:2]
+    assert prior is not None  # narrows the type
+    return prior, proposal
+
+
 def _sources(model: GenerativeModel) -> tuple[Literal["prior", "proposal"], ...]:
     """From where its parameters are drawn."""
     return ("prior",) if model.proposal is None else ("prior", "proposal")
@@ -282,14 +299,8 @@ def _in_rounds(
     seed: int,
 ) -> SimulationRounds:
     """Rounds of so many simulations each, from the prior and from the proposal if there is one."""
-
-    def pair(number: int) -> tuple[Batch, Batch | None]:
-        prior, proposal = (*get(number), None)[:2]
-        assert prior is not None  # narrows the type
-        return prior, proposal
-
     return SimulationRounds(
-        pair,
+        lambda number: as_pair(get(number)),
         batch_size=training.batch_size,
         steps_per_round=max(1, n_simulations // training.batch_size),
         n_obs=model.schema.n_obs,

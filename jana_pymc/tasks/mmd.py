@@ -22,14 +22,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
+from jana_pymc.joint import MMD_BANDWIDTHS
+
 __all__ = ["BANDWIDTHS", "maximum_mean_discrepancy"]
 
-BANDWIDTHS = (
-    *(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
-    *(1.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 35.0, 100.0),
-    *(1e3, 1e4, 1e5, 1e6),
-)
-"""Squared bandwidths of the paper."""
+BANDWIDTHS = MMD_BANDWIDTHS
+"""Squared bandwidths of the paper, those of the loss."""
 
 # Distances held at once, some 32 MB of them.
 _PAIRS_AT_ONCE = 2**22

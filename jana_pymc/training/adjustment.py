@@ -34,6 +34,9 @@ chance."""
 FOR_SCALES = 2_000
 """Data sets by which inputs are standardised."""
 
+SEED_OFFSET = 2
+"""From the seed of the run: the pair has that itself, the rehearsal the next one."""
+
 
 def adjust(
     run: TrainingRun, history: TrainingHistory, architecture: AdjustmentSettings
@@ -62,7 +65,7 @@ def adjust(
         mmd_weight=0.0,  # of summaries, which stay
         n_validations=N_VALIDATIONS,
     )
-    seed = run.seed + 2
+    seed = run.seed + SEED_OFFSET
     scored = Scored(run.network, run.prior, architecture.n_points)
     surrogates = Surrogates(run, own.batch_size, seed)
 
@@ -94,7 +97,7 @@ def adjust(
             source,
             doing="adjusting the posterior",
             stage="adjustment",
-            seed=2,
+            seed_offset=SEED_OFFSET,
             held_out=(scored(run.held_out[0]), run.held_out[1]),
             settings=own,
             halves=("posterior",),

@@ -52,8 +52,9 @@ def to_batch(simulations: Simulations, prior: PyMCPrior, device: torch.device) -
 class StoredSimulations:
     """Batches from a fixed set of simulations, resident on the device.
 
-    Every epoch visits each data set once, in a new order. Observations are exchangeable, so each
-    visit draws a new number of them, and which ones: a stored data set stands for many.
+    Every epoch visits the data sets in a new order, each once but for those that no longer fill a
+    batch. Observations are exchangeable, so each visit draws a new number of them, and which ones:
+    a stored data set stands for many.
 
     Parameters
     ----------
@@ -167,6 +168,7 @@ class SimulationRounds:
     def batch(self, step: int) -> tuple[Batch, Batch | None]:
         number, position = divmod(step, self.steps_per_round)
         if self._current is None or self._current[0] != number:
+            self._current = None  # given up before the round after the next one is begun
             self._current = (number, self._round(number))
         return self._current[1].batch(position)
 

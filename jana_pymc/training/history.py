@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass
@@ -21,7 +23,7 @@ class TrainingHistory:
         Mean training losses since the last entry: −log q(u | x) a data set and −log l(xᵢ | θ)
         an observation, in nats; the latter without distractors, which are learned alone.
     validation_posterior, validation_likelihood : list of float
-        The same on held-out simulations.
+        The same on held-out simulations. One that is no number is worse than any other.
     """
 
     step: list[int] = field(default_factory=list)
@@ -33,6 +35,20 @@ class TrainingHistory:
 
     def __len__(self) -> int:
         return len(self.step)
+
+    def append(
+        self,
+        step: int,
+        seconds: float,
+        training: Mapping[str, float],
+        validation: Mapping[str, float],
+    ) -> None:
+        """Add a validation, with losses of "posterior" and "likelihood"."""
+        self.step.append(step)
+        self.seconds.append(seconds)
+        for name in ("posterior", "likelihood"):
+            getattr(self, name).append(training[name])
+            getattr(self, f"validation_{name}").append(validation[name])
 
     def followed_by(self, later: TrainingHistory) -> TrainingHistory:
         """The record of both, one after the other."""
@@ -49,13 +65,13 @@ class TrainingHistory:
 
     @property
     def best_posterior(self) -> float:
-        """Lowest validation loss of the posterior network."""
-        return float(np.min(self.validation_posterior)) if len(self) else np.inf
+        """Lowest validation loss of the posterior network; infinite if there is none."""
+        return float(np.min(comparable(self.validation_posterior), initial=np.inf))
 
     @property
     def best_likelihood(self) -> float:
-        """Lowest validation loss of the likelihood network."""
-        return float(np.min(self.validation_likelihood)) if len(self) else np.inf
+        """Lowest validation loss of the likelihood network; infinite if there is none."""
+        return float(np.min(comparable(self.validation_likelihood), initial=np.inf))
 
     def still_falling(self) -> tuple[str, ...]:
         """Networks whose validation loss was falling when training ended.
@@ -65,7 +81,7 @@ class TrainingHistory:
         """
         found = []
         for name in ("posterior", "likelihood"):
-            losses = np.minimum.accumulate(getattr(self, f"validation_{name}") or [np.nan])
+            losses = np.fmin.accumulate(getattr(self, f"validation_{name}") or [np.nan])
             late = losses[int(0.75 * (len(losses) - 1))] - losses[-1]
             if len(losses) > 3 and late > max(0.2 * (losses[0] - losses[-1]), 0.02):
                 found.append(name)
@@ -75,5 +91,11 @@ class TrainingHistory:
         """Validations since either network last improved."""
         if not len(self):
             return 0
-        last = max(np.argmin(self.validation_posterior), np.argmin(self.validation_likelihood))
-        return len(self) - 1 - int(last)
+        validated = self.validation_posterior, self.validation_likelihood
+        last = max(int(np.argmin(comparable(losses))) for losses in validated)
+        return len(self) - 1 - last
+
+
+def comparable(losses: Sequence[float]) -> NDArray[np.float64]:
+    """Losses, infinite where they are no number: by themselves these compare with nothing."""
+    return np.where(np.isnan(losses), np.inf, losses)

@@ -21,19 +21,20 @@ from rich.progress import (
 )
 from torch import Tensor, nn
 
-from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.joint import JointNetwork
 from jana_pymc.training import parallel
 from jana_pymc.training.batches import BatchSource, seeded_generator
 from jana_pymc.training.checkpoint import Checkpoint
-from jana_pymc.training.gradients import HALVES, Gradients, gradients_of
-from jana_pymc.training.history import TrainingHistory
+from jana_pymc.training.gradients import HALVES, Gradients, Pair, gradients_of
+from jana_pymc.training.history import TrainingHistory, comparable
 from jana_pymc.training.settings import TrainingSettings
 from jana_pymc.training.step import GraphedStep, TrainingStep
 from jana_pymc.training.threads import cores, fastest_threads
 
 VALIDATION_CHUNK = 512
 MAX_LEFT_OUT = 20
-"""So many steps without finite gradients between two validations end the training."""
+"""So many steps without finite gradients end the training, or all steps of one that has fewer. A
+validation begins the count anew, unless there was no other step since the last one."""
 LOOK_EVERY = 50
 """Steps on a GPU between two looks for them."""
 ASTRAY = 2.0
@@ -47,7 +48,7 @@ class TrainingError(RuntimeError):
 def train(
     network: JointNetwork,
     source: BatchSource,
-    validation: tuple[Batch, Batch | None],
+    validation: Pair,
     settings: TrainingSettings,
     *,
     seed: int,
@@ -88,7 +89,7 @@ def train(
     Raises
     ------
     TrainingError
-        If the loss is no longer finite.
+        If gradients were not finite in too many steps (`MAX_LEFT_OUT`).
     """
     device = next(network.parameters()).device
     one_gpu = device.type == "cuda" and parallel.n_processes() == 1
@@ -99,18 +100,11 @@ def train(
         network, average, settings, gradients, seed=seed, halves=halves, capturable=graphed
     )
     step_once = GraphedStep(learn) if graphed else learn
-    optimizer = learn.optimizer
-    state = Checkpoint(
-        TrainingHistory(), {name: _copy(getattr(network, name)) for name in HALVES}, _copy(network)
-    )
-    if checkpoint is not None and checkpoint.exists():
-        state = Checkpoint.load(checkpoint, network, optimizer, settings, seed, data)
-    parallel.wait_for_all()  # none may write before all have read
+    state = _begun(learn, checkpoint, data)
     history = state.history
-    average.load_state_dict(state.average)
     first_step = history.step[-1] if len(history) else 0
     start = time.perf_counter() - (history.seconds[-1] if len(history) else 0.0)
-    last_validation = first_step
+    counted_from = first_step
     # On a GPU every look from the host waits for all that was launched.
     look_every = 1 if device.type == "cpu" else min(LOOK_EVERY, settings.validate_every)
 
@@ -125,61 +119,37 @@ def train(
             state.n_threads = state.n_threads or _n_threads(gradients, settings, source)
             gradients.use_threads(state.n_threads)
         task = bar.add_task(doing, total=settings.n_steps, completed=first_step, losses="")
-        ended = (  # as a resumed run may find that it had
-            settings.patience is not None
-            and history.validations_without_progress() >= settings.patience
-        )
+        ended = _is_out_of_patience(history, settings)  # as a resumed run may find that it is
         for step in range(settings.n_steps if ended else first_step, settings.n_steps):
-            batch, proposal_batch = source.batch(step)
+            pair = _own_share(source.batch(step))
             learn.schedule(step)
-            step_once(
-                parallel.share(batch),
-                None if proposal_batch is None else parallel.share(proposal_batch),
-            )
+            step_once(*pair)
             done = step + 1
             bar.update(task, completed=done)
-            is_last = done == settings.n_steps
-            validates = done % settings.validate_every == 0 or is_last
-            if done % look_every == 0 or validates:
-                left_out = int(learn.left_out)
-                if left_out >= min(MAX_LEFT_OUT, settings.validate_every):
-                    raise _not_finite(
-                        left_out, dict(zip(halves, learn.losses.tolist(), strict=True)), done
-                    )
+            validates = done % settings.validate_every == 0 or done == settings.n_steps
+            if not validates and done % look_every:
+                continue
+            left_out = int(learn.left_out)
+            if left_out >= min(MAX_LEFT_OUT, settings.n_steps):
+                raise _not_finite(
+                    left_out, dict(zip(halves, learn.losses.tolist(), strict=True)), done
+                )
             if not validates:
                 continue
-            parallel.average([learn.totals])
-            means = learn.totals / max(1, done - last_validation - left_out)
-            trained = dict(zip(halves, means.tolist(), strict=True))
-            learn.totals.zero_()
-            learn.left_out.zero_()
-            last_validation = done
-            for kept, current in zip(average.buffers(), network.buffers(), strict=True):
-                kept.copy_(current)
-            values = validation_loss(average, validation, seed)
-            history.step.append(done)
-            history.seconds.append(time.perf_counter() - start)
-            history.posterior.append(trained.get("posterior", values[0]))
-            history.likelihood.append(trained.get("likelihood", values[1]))
-            history.validation_posterior.append(values[0])
-            history.validation_likelihood.append(values[1])
-            for name, value, best in (
-                ("posterior", values[0], history.best_posterior),
-                ("likelihood", values[1], history.best_likelihood),
-            ):
-                if value <= best:
-                    state.best[name] = _copy(getattr(average, name))
-                elif name in halves and _is_astray(history, name):
-                    for each in (network, average):
-                        getattr(each, name).load_state_dict(state.best[name])
-            bar.update(task, losses=f"posterior {values[0]:.3f}  likelihood {values[1]:.4f}")
+            n_learned = done - counted_from - left_out
+            trained = _mean_losses(learn, halves, n_learned)
+            if n_learned:  # else the steps that were left out count on
+                learn.left_out.zero_()
+                counted_from = done
+            values = _validate(learn, validation)
+            history.append(done, time.perf_counter() - start, values | trained, values)
+            _keep_best(state, learn, halves)
+            posterior, likelihood = values.values()
+            bar.update(task, losses=f"posterior {posterior:.3f}  likelihood {likelihood:.4f}")
             if checkpoint is not None and parallel.rank() == 0:
                 state.average = _copy(average)
-                state.save(checkpoint, network, optimizer, settings, seed, data)
-            if (
-                settings.patience is not None
-                and history.validations_without_progress() >= settings.patience
-            ):
+                state.save(checkpoint, network, learn.optimizer, settings, seed, data)
+            if _is_out_of_patience(history, settings):
                 break
     learn.release()
     for name in halves:
@@ -191,6 +161,61 @@ def train(
     return history
 
 
+def _begun(learn: TrainingStep, checkpoint: Path | None, data: str) -> Checkpoint:
+    """What training goes on from: the file if there is one, else the network as it is."""
+    network = learn.network
+    state = Checkpoint(
+        TrainingHistory(), {name: _copy(getattr(network, name)) for name in HALVES}, _copy(network)
+    )
+    if checkpoint is not None and checkpoint.exists():
+        state = Checkpoint.load(
+            checkpoint, network, learn.optimizer, learn.settings, learn.seed, data
+        )
+    parallel.wait_for_all()  # none may write before all have read
+    learn.average.load_state_dict(state.average)
+    return state
+
+
+def _own_share(pair: Pair) -> Pair:
+    """What this process learns from."""
+    batch, proposal_batch = pair
+    return parallel.share(batch), None if proposal_batch is None else parallel.share(proposal_batch)
+
+
+def _mean_losses(learn: TrainingStep, halves: Sequence[str], n_steps: int) -> dict[str, float]:
+    """Training losses of so many steps since they were last asked for; no numbers if of none."""
+    parallel.average([learn.totals])
+    means = learn.totals / n_steps
+    learn.totals.zero_()
+    return dict(zip(halves, means.tolist(), strict=True))
+
+
+def _validate(learn: TrainingStep, validation: Pair) -> dict[str, float]:
+    """Losses of the averaged network on held-out simulations."""
+    for kept, current in zip(learn.average.buffers(), learn.network.buffers(), strict=True):
+        kept.copy_(current)
+    values = validation_loss(learn.average, validation, learn.seed)
+    return dict(zip(HALVES, values, strict=True))
+
+
+def _keep_best(state: Checkpoint, learn: TrainingStep, halves: Sequence[str]) -> None:
+    """Keep the weights of a network that is at its best, take back one that has lost its way."""
+    history = state.history
+    for name in HALVES:
+        latest = getattr(history, f"validation_{name}")[-1]
+        best = getattr(history, f"best_{name}")
+        if latest <= best or best == math.inf:  # where none is finite, the latest is as good as any
+            state.best[name] = _copy(getattr(learn.average, name))
+        elif name in halves and _is_astray(history, name):
+            for each in (learn.network, learn.average):
+                getattr(each, name).load_state_dict(state.best[name])
+
+
+def _is_out_of_patience(history: TrainingHistory, settings: TrainingSettings) -> bool:
+    patience = settings.patience
+    return patience is not None and history.validations_without_progress() >= patience
+
+
 def _is_astray(history: TrainingHistory, name: str) -> bool:
     """Whether a high learning rate has thrown a network far back.
 
@@ -198,29 +223,34 @@ def _is_astray(history: TrainingHistory, name: str) -> bool:
     long as it does for others what it did.
     """
     losses = getattr(history, name), getattr(history, f"validation_{name}")
-    return all(each[-1] > min(each) + ASTRAY for each in losses)
+    return all(each[-1] > each.min() + ASTRAY for each in map(comparable, losses))
 
 
 @torch.no_grad()
-def validation_loss(
-    network: JointNetwork, validation: tuple[Batch, Batch | None], seed: int
-) -> tuple[float, float]:
-    """Losses of both networks on held-out simulations, in chunks that bound the memory."""
+def validation_loss(network: JointNetwork, validation: Pair, seed: int) -> tuple[float, float]:
+    """Losses of both networks on held-out simulations, in chunks that bound the memory.
+
+    All data sets count alike: as many chunks as there are of those from the prior share out those
+    from the proposal, which may be fewer.
+    """
     batch, proposal_batch = validation
+    n_sets, n_wider = len(batch), 0 if proposal_batch is None else len(proposal_batch)
     device = batch.parameters.device
     network.eval()
     sums = [0.0, 0.0]
-    for start in range(0, len(batch), VALIDATION_CHUNK):
-        rows = slice(start, start + VALIDATION_CHUNK)
-        part = batch.rows(rows)
-        wider = None if proposal_batch is None else proposal_batch.rows(rows)
+    for start in range(0, n_sets, VALIDATION_CHUNK):
+        end = min(start + VALIDATION_CHUNK, n_sets)
+        part, wider = batch.rows(slice(start, end)), None
+        rows = slice(start * n_wider // n_sets, end * n_wider // n_sets)
+        if proposal_batch is not None:
+            wider = proposal_batch.rows(rows)
         generator = seeded_generator(device, seed, 9, start)
         posterior, _ = network.posterior_loss(part)
         likelihood = network.likelihood_loss(part, wider, generator=generator)
         sums[0] += float(posterior) * len(part)
-        sums[1] += float(likelihood) * len(part)
+        sums[1] += float(likelihood) * (len(part) + rows.stop - rows.start)
     network.train()
-    return sums[0] / len(batch), sums[1] / len(batch)
+    return sums[0] / n_sets, sums[1] / (n_sets + n_wider)
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:
@@ -248,8 +278,7 @@ def _n_threads(gradients: Gradients, settings: TrainingSettings, source: BatchSo
     """
     if settings.n_threads != "auto":
         return settings.n_threads or torch.get_num_threads()
-    batch, proposal_batch = source.batch(0)
-    pair = parallel.share(batch), None if proposal_batch is None else parallel.share(proposal_batch)
+    pair = _own_share(source.batch(0))
 
     def once(n: int) -> Callable[[], object]:
         gradients.use_threads(n)

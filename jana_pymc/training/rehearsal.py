@@ -49,7 +49,7 @@ def rehearse(run: TrainingRun, history: TrainingHistory) -> TrainingHistory:
             source,
             doing="rehearsing the posterior",
             stage="rehearsal",
-            seed=1,
+            seed_offset=1,
             settings=own,
             halves=("posterior",),
         )

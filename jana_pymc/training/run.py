@@ -54,7 +54,7 @@ class TrainingRun:
         *,
         doing: str = "training",
         stage: str = "",
-        seed: int = 0,
+        seed_offset: int = 0,
         network: JointNetwork | None = None,
         held_out: tuple[Batch, Batch | None] | None = None,
         settings: TrainingSettings | None = None,
@@ -69,8 +69,8 @@ class TrainingRun:
             What the bar says.
         stage : str
             Name of the checkpoint, beside that of the pair.
-        seed : int
-            Added to that of the run.
+        seed_offset : int
+            Added to the seed of the run, so that stages do not share their random numbers.
         network, held_out, settings
             In the place of the run's.
         halves : sequence of str
@@ -89,7 +89,7 @@ class TrainingRun:
             source,
             held_out or self.held_out,
             settings or self.settings,
-            seed=self.seed + seed,
+            seed=self.seed + seed_offset,
             halves=halves,
             checkpoint=path,
             data=self.data,

@@ -47,7 +47,8 @@ class TrainingSettings:
     mmd_weight : float
         Weight λ of the summary-space term of Eq. 9; 0 leaves it out.
     validation_fraction : float
-        Share of the simulations held out for validation.
+        Share of the simulations held out for validation: of those from the prior, and of those from
+        the proposal, of which no more are held out than from the prior.
     n_validations : int
         How often the validation loss is computed, evenly over the steps.
     patience : int or None

@@ -340,7 +340,11 @@ def _groups(
     name: str,
     settings: TrainingSettings,
 ) -> list[_Group]:
-    """The parameters of a half: linear parts, matrices, which alone decay, and the rest."""
+    """The parameters of a half: linear parts, those of several axes, which alone decay, the rest.
+
+    These are matrices, and what has an axis of components before its own: the biases of
+    `ConditionerBank` decay too, as does the skew matrix of a `Rotation`.
+    """
     rates = {
         "posterior": settings.learning_rate,
         "likelihood": settings.likelihood_learning_rate,

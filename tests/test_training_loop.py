@@ -1,0 +1,206 @@
+"""The loop of training by itself, on two networks of one number each."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.training import (
+    SimulationRounds,
+    StoredSimulations,
+    TrainingError,
+    TrainingHistory,
+    TrainingSettings,
+    loop,
+    train,
+)
+
+NAN, INF = math.nan, math.inf
+
+
+class Level(nn.Module):
+    """A number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.zeros(1))
+
+
+class Levels(JointNetwork):
+    """Both networks seek the mean of the parameters, the likelihood those of the proposal too."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.posterior, self.likelihood = Level(), Level()  # type: ignore[assignment]
+
+    def posterior_loss(self, batch, **options) -> tuple[Tensor, Tensor]:
+        loss = (batch.parameters - self.posterior.level).square().mean()
+        return loss, torch.zeros(())
+
+    def likelihood_loss(self, batch, proposal_batch=None, **options) -> Tensor:
+        wider = [each.parameters for each in (batch, proposal_batch) if each is not None]
+        return (torch.cat(wider) - self.likelihood.level).square().mean()
+
+
+def batch_of(values: Tensor) -> Batch:
+    rows = values[:, None]
+    return Batch(rows, rows, rows[..., None], None, torch.ones(len(rows), dtype=torch.long))
+
+
+DATA = batch_of(torch.linspace(0.0, 2.0, 64))
+
+
+class Spoiled:
+    """The same batch again and again, but for some steps, whose loss is no number."""
+
+    def __init__(self, *steps: int):
+        self.steps = steps
+
+    def batch(self, step: int) -> tuple[Batch, None]:
+        return (batch_of(torch.full((64,), NAN)) if step in self.steps else DATA), None
+
+
+def trained(source: Any, n_validations: int, n_steps: int = 40, **settings: Any) -> tuple:
+    network = Levels()
+    plain = {"execution": "eager", "n_threads": 1, "patience": None}
+    options = TrainingSettings(n_steps=n_steps, n_validations=n_validations, **plain | settings)
+    history = train(network, source, (DATA, None), options, seed=1, progressbar=False)
+    return network, history
+
+
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [
+        ([3.0, NAN, 2.0, 2.5], 2),
+        ([NAN, 3.0, 2.0, NAN], 2),
+        ([NAN, NAN, 3.0, 4.0], 2),
+        ([2.0, NAN, 3.0, NAN], 0),
+        ([NAN, NAN, NAN, NAN], 3),  # as where all are infinite
+        ([INF, INF, INF, INF], 3),
+    ],
+)
+def test_a_validation_that_is_no_number_does_not_hide_the_best_weights(
+    monkeypatch: pytest.MonkeyPatch, losses: list[float], best: int
+) -> None:
+    levels = []
+
+    def validation_loss(network, validation, seed) -> tuple[float, float]:
+        levels.append([half.level.item() for half in (network.posterior, network.likelihood)])
+        return losses[len(levels) - 1], 1.0 - len(levels)
+
+    monkeypatch.setattr(loop, "validation_loss", validation_loss)
+    network, history = trained(Spoiled(), 4)
+    assert len({posterior for posterior, _ in levels}) == 4
+    assert network.posterior.level.item() == levels[best][0]
+    assert network.likelihood.level.item() == levels[3][1]
+    assert history.best_likelihood == -3.0
+
+
+def test_patience_does_not_end_at_what_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([5.0, NAN, 4.0, NAN, 3.0, NAN, 3.5, 2.0])
+    monkeypatch.setattr(loop, "validation_loss", lambda *_: (next(losses), 1.0))
+    _, history = trained(Spoiled(), 8, patience=2)
+    assert len(history) == 7  # two after the 3
+
+
+@pytest.mark.parametrize(
+    ("losses", "best", "without_progress"),
+    [
+        ([3.0, NAN, 2.0, 2.5], 2.0, 1),
+        ([NAN, 1.0, NAN, NAN], 1.0, 2),
+        ([NAN, NAN, NAN, NAN], INF, 3),
+    ],
+)
+def test_a_history_looks_past_what_is_no_number(
+    losses: list[float], best: float, without_progress: int
+) -> None:
+    steps, other = [1, 2, 3, 4], [1.0] * 4
+    history = TrainingHistory(step=steps, validation_posterior=losses, validation_likelihood=other)
+    assert history.best_posterior == best
+    assert history.validations_without_progress() == without_progress
+
+
+def test_a_network_that_leaves_the_numbers_has_lost_its_way() -> None:
+    for training, validation, lost in (
+        ([1.0, 9.0], [1.0, NAN], True),
+        ([1.0, 0.9], [1.0, NAN], False),
+        ([NAN, 9.0], [NAN, 9.0], False),
+        ([1.0, NAN, 9.0], [NAN, 1.0, 9.0], True),
+    ):
+        history = TrainingHistory(posterior=training, validation_posterior=validation)
+        assert loop._is_astray(history, "posterior") is lost
+
+
+@pytest.mark.parametrize("n_validations", [1, 4, 40])
+def test_a_few_extreme_simulations_do_not_end_a_training(n_validations: int) -> None:
+    network, history = trained(Spoiled(3, 10, 11, 12, 13, 14), n_validations)
+    assert history.step[-1] == 40
+    assert math.isfinite(network.posterior.level.item())
+    # The mean of no step is no number, and no other one is.
+    none = [
+        step for step, loss in zip(history.step, history.posterior, strict=True) if loss != loss
+    ]
+    assert none == ([4, 11, 12, 13, 14, 15] if n_validations == 40 else [])
+
+
+@pytest.mark.parametrize(("n_validations", "step"), [(1, 25), (4, 30), (40, 25)])
+def test_many_of_them_do(n_validations: int, step: int) -> None:
+    with pytest.raises(TrainingError, match=rf"loss is nan at step {step}, .* in 20 steps"):
+        trained(Spoiled(*range(5, 40)), n_validations)
+
+
+def test_a_training_without_any_step_ends() -> None:
+    with pytest.raises(TrainingError, match=r"at step 3, .* in 3 steps"):
+        trained(Spoiled(*range(3)), 1, n_steps=3)
+
+
+@pytest.mark.parametrize("n_wider", [0, 3, 700, 1_300])
+def test_all_held_out_data_sets_count_alike(n_wider: int) -> None:
+    values = torch.randn(2_500, generator=torch.Generator().manual_seed(1)).double()
+    prior, wider = values[:1_300], values[1_300 : 1_300 + n_wider] + 5.0
+    validation = batch_of(prior), batch_of(wider) if n_wider else None
+    posterior, likelihood = loop.validation_loss(Levels(), validation, 1)
+    assert posterior == pytest.approx(prior.square().mean().item())
+    assert likelihood == pytest.approx(torch.cat([prior, wider]).square().mean().item())
+
+
+class AtOnce(Executor):
+    """Stands for a thread that is always faster."""
+
+    def submit(self, function: Callable, *arguments: Any) -> Future:  # type: ignore[override]
+        future: Future = Future()
+        future.set_result(function(*arguments))
+        return future
+
+
+def test_two_rounds_at_most_are_in_memory() -> None:
+    made: list[weakref.ref] = []
+    alive: list[int] = []
+
+    def get(number: int) -> tuple[Batch, None]:
+        batch = batch_of(torch.full((8,), float(number)))
+        made.append(weakref.ref(batch))
+        alive.append(sum(each() is not None for each in made))
+        return batch, None
+
+    rounds = SimulationRounds(get, batch_size=4, steps_per_round=2, n_obs=None, seed=1)
+    rounds.close()
+    rounds._background = AtOnce()
+    drawn = [rounds.batch(step)[0].parameters.unique().tolist() for step in range(8)]
+    assert drawn == [[number] for number in (0, 0, 1, 1, 2, 2, 3, 3)]
+    assert max(alive) == 2
+
+
+def test_an_epoch_visits_each_data_set_once_but_for_the_remainder() -> None:
+    source = StoredSimulations(DATA, None, batch_size=20, n_obs=None, seed=1)
+    epochs = [torch.cat([source.batch(3 * i + j)[0].parameters for j in range(3)]) for i in (0, 1)]
+    assert [len(epoch.unique()) for epoch in epochs] == [60, 60]
+    assert not torch.equal(*epochs)
