@@ -7,7 +7,6 @@ Everything is built as plain xarray datasets and wrapped last, so that the two v
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from jana_pymc.checks import check_count
+from jana_pymc.files import replacing
 from jana_pymc.simulation import (
     Categorical,
     Continuous,
@@ -25,6 +25,7 @@ from jana_pymc.simulation import (
     scalar_components,
     split_components,
 )
+from jana_pymc.simulation.names import unnamed_dims
 from jana_pymc.storage import check_target
 
 ArviZData: TypeAlias = Any
@@ -143,10 +144,7 @@ def named_dataset(
     -------
     Dataset
     """
-    variables = {
-        name: (leading + _parameter_dims(name, array.ndim - len(leading), layout), array)
-        for name, array in values.items()
-    }
+    variables = {name: (leading + layout.dim_names(name), array) for name, array in values.items()}
     return _with_coords(variables, layout.coords)
 
 
@@ -185,7 +183,7 @@ def observable_dataset(
     if structure == "vector":
         values, dims = values[..., 0, :], leading
     variables = {
-        name: _observable(each, (*dims, *_made_up(name, len(kind.shape))), kind)
+        name: _observable(each, (*dims, *unnamed_dims(name, len(kind.shape))), kind)
         for (name, kind), each in zip(
             observables.items(), split_components(values, observables).values(), strict=True
         )
@@ -288,13 +286,8 @@ def save_inference_data(data: ArviZData, path: str | Path) -> Path:
     """
     path = Path(path)
     check_target(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        data.to_netcdf(temporary, engine="h5netcdf")
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as aside:
+        data.to_netcdf(aside, engine="h5netcdf")
     return path
 
 
@@ -306,16 +299,6 @@ def _leading_dims(name: str, values: np.ndarray, trailing: int) -> tuple[str, ..
             f"before the last {trailing} axes."
         )
     return leading
-
-
-def _parameter_dims(name: str, ndim: int, layout: ParameterLayout) -> tuple[str, ...]:
-    """Take the user's dims; where there are none, the names ArviZ would make up."""
-    dims = layout.dims.get(name) or (None,) * ndim
-    return tuple(dim or new for dim, new in zip(dims, _made_up(name, ndim), strict=True))
-
-
-def _made_up(name: str, ndim: int) -> tuple[str, ...]:
-    return tuple(f"{name}_dim_{i}" for i in range(ndim))
 
 
 def _observable(

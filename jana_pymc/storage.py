@@ -12,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from jana_pymc.files import replacing
+
 FORMAT = "jana_pymc"
 VERSION = 1
 
@@ -65,16 +67,9 @@ def write(path: Path, tensors: Mapping[str, Tensor], configuration: Any, *, kind
         "configuration": json.dumps(configuration),
     }
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(contiguous, temporary, metadata=metadata)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(_permissions(path))
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as aside:
+        save_file(contiguous, aside, metadata=metadata)
+        aside.chmod(_permissions(path))
 
 
 def _permissions(path: Path) -> int:

@@ -109,6 +109,14 @@ def test_many_data_sets_at_once(approximator, data) -> None:
         assert float(alone["posterior"]["mu"].mean()) == pytest.approx(mean, abs=0.3 * sd)
 
 
+def test_one_data_set_given_as_many_keeps_their_dimension(approximator, data) -> None:
+    simulations = approximator.simulate({"mu": [0.8]}, 12, random_seed=1).dataset
+    for given in ([data], (data,), simulations):
+        groups = to_groups(approximator.sample(given, draws=5, random_seed=1))
+        assert groups["posterior"]["mu"].dims == ("chain", "draw", "dataset")
+        assert groups["observed_data"]["x"].dims == ("dataset", "obs")
+
+
 def test_same_seed_same_draws(approximator, data) -> None:
     first, second = (
         to_groups(approximator.sample(data, draws=5, random_seed=4))["posterior"]["mu"]

@@ -21,6 +21,7 @@ PACKAGE = "jana_pymc"
 FLOORS = (
     (
         "checks",
+        "files",
         "warning",
     ),
     ("networks", "screening", "simulation", "storage", "threads", "tracing"),

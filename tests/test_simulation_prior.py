@@ -409,8 +409,11 @@ def test_a_transform_that_the_draws_do_not_respect():
         pm.Normal("cut", shape=3, transform=pm.distributions.transforms.ordered)
     prior = PyMCPrior(model)
     # Of six orders of three numbers one is right.
-    with pytest.raises(ValueError, match=r"8\d% of the prior draws lie outside .* most of 'cut'"):
-        prior.draw(10, 1)
+    for _ in range(2):  # an attempt that failed changes nothing
+        with pytest.raises(
+            ValueError, match=r"8\d% of the prior draws lie outside .* most of 'cut'"
+        ):
+            prior.draw(10, 1)
 
 
 def test_what_is_on_no_simplex_has_no_unconstrained_values():

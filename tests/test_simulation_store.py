@@ -113,6 +113,44 @@ def test_damage_is_noticed_and_mended(whole, tmp_path) -> None:
         model.simulate_to(store.path, 150, **OPTIONS)
 
 
+def test_a_chunk_that_comes_out_otherwise_is_said_to_and_can_be_read(tmp_path, recwarn) -> None:
+    model = normal_mean()
+    store = model.simulate_to(tmp_path / "store", 150, **OPTIONS)
+    index = (store.path / INDEX).read_text()
+    shutil.rmtree(chunk_file(store.path, 1))
+    model.simulate_to(store.path, 150, **OPTIONS)
+    assert (store.path / INDEX).read_text() == index and not recwarn.list  # the same again
+
+    other, simulator = normal_mean(), model.simulator
+    other.simulator = lambda rng, mu, n_obs: {"x": simulator(rng, mu, n_obs)["x"] + 1e-9}
+    shutil.rmtree(chunk_file(store.path, 1))
+    with pytest.warns(UserWarning, match=r"chunk 1 of .*store' was missing .* but differs from"):
+        mended = other.simulate_to(store.path, 150, **OPTIONS)
+    for read in (mended, jana.SimulationStore(store.path)):
+        assert read.load(1).dataset["x"].shape == (50, 15)
+        assert read.chunks[1].digest != store.chunks[1].digest
+        assert (read.chunks[0], read.chunks[2]) == (store.chunks[0], store.chunks[2])
+
+
+def test_a_prior_without_a_density_fills_a_store(tmp_path) -> None:
+    with pm.Model() as prior:
+        pm.CustomDist("mu", random=lambda rng, size=None: rng.normal(size=size))
+    model, known = (
+        jana.GenerativeModel(
+            each,
+            normal_mean().simulator,
+            observables=normal_mean().schema.observables,
+            n_obs=(5, 15),
+            vectorized=True,
+        )
+        for each in (prior, normal_prior())
+    )
+    store = model.simulate_to(tmp_path / "store", 50, **OPTIONS)
+    assert len(model.simulate_to(store.path, 100, **OPTIONS)) == 100
+    with pytest.raises(ValueError, match="other options: prior=None"):
+        known.simulate_to(store.path, 100, **OPTIONS)
+
+
 def test_simulations_of_another_prior_are_refused(whole) -> None:
     with pm.Model() as wider:
         pm.Normal("mu", 0.0, 3.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from jana_pymc import storage
+from jana_pymc.files import replacing
+from jana_pymc.tasks.scores import write_json
 
 TENSORS = {"weight": torch.arange(6.0).reshape(2, 3)}
 
@@ -34,6 +37,52 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
         storage.write(path, TENSORS, 2, kind="test")
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_seen_of_what_is_half_written(tmp_path: Path) -> None:
+    file, folder = tmp_path / "file.txt", tmp_path / "folder"
+    for text in ("first", "second"):
+        with replacing(file) as aside:
+            aside.write_text(text)
+            assert not file.exists() if text == "first" else file.read_text() == "first"
+        with replacing(folder) as aside:
+            aside.mkdir()
+            (aside / text).touch()
+
+    def half(path: Path) -> None:
+        with replacing(path) as aside:
+            if path is folder:
+                aside.mkdir()
+            (aside / "part" if path is folder else aside).write_text("half")
+            raise OSError("no space left")
+
+    for path in (file, folder):
+        with pytest.raises(OSError, match="no space"):
+            half(path)
+    assert sorted(tmp_path.iterdir()) == [file, folder]
+    assert file.read_text() == "second" and [each.name for each in folder.iterdir()] == ["second"]
+
+
+def test_what_cannot_be_put_in_its_place_is_not_left_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "folder"
+    old.mkdir()
+    replace = os.replace
+
+    def refuses(source: Path, target: Path) -> None:
+        if Path(source).name.endswith(".part"):
+            raise OSError("busy")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuses)
+    with pytest.raises(OSError, match="busy"):
+        storage.write(tmp_path / "file.safetensors", TENSORS, 1, kind="test")
+    with pytest.raises(OSError, match="busy"):
+        write_json(tmp_path / "file.json", {})
+    with pytest.raises(OSError, match="busy"), replacing(old) as aside:
+        aside.mkdir()
+    assert list(tmp_path.iterdir()) == [old]
 
 
 def test_missing_file(tmp_path: Path) -> None:

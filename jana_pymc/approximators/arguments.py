@@ -97,6 +97,17 @@ class Arguments:
         self._warn_of_far(values)
         return pt.as_tensor_variable(values)
 
+    def length_without_data(self, conditions: TensorVariable | None) -> TensorVariable | None:
+        """Number of observations, by the conditions alone; None where it is not known."""
+        if conditions is not None:
+            return conditions.shape[-2] if conditions.ndim > 1 else None
+        if is_sequence(self.schema):
+            raise TypeError(
+                "the number of observations of a sequence is that of observed=, or of its "
+                "conditions; outside a model, .dist(n_obs=...) takes it."
+            )
+        return None
+
     def _warn_of_far(self, conditions: Any) -> None:
         """Say which conditions are farther out than any that were simulated, if known."""
         names = list(self.schema.condition_components)

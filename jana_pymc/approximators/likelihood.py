@@ -18,7 +18,7 @@ from pytensor.tensor.variable import TensorVariable
 from torch import Tensor
 
 from jana_pymc.approximators import observed as observed_data
-from jana_pymc.approximators import scores
+from jana_pymc.approximators import score_bias
 from jana_pymc.approximators.arguments import Arguments
 from jana_pymc.checks import check_count
 from jana_pymc.distribution import Backend, NeuralLikelihood, is_sequence, log_density
@@ -53,7 +53,8 @@ class LikelihoodApproximator:
         Observables and known conditions.
     region : ndarray, shape (2, parameters)
         Smallest and largest value of each parameter trained on. Outside it the log density that
-        PyMC sees is −inf: the network was never told what happens there.
+        PyMC sees is −inf: the network was never told what happens there. `log_prob` and
+        `pointwise` extrapolate instead.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class LikelihoodApproximator:
         self._copies: dict[tuple[int, torch.device], Any] = {}
 
     def to(self, device: str | torch.device) -> LikelihoodApproximator:
-        """The same likelihood, evaluated on another device: inside PyMC too, by the Op.
+        """The same likelihood, its density evaluated on another device: inside PyMC too, by the Op.
+
+        Simulation (`simulate`) stays on the CPU, in double precision.
 
         However it was trained, a likelihood's Op runs on the CPU, which is faster for a few
         hundred observations. Where the likelihood is lowered to PyTensor the device plays no part;
@@ -213,15 +216,10 @@ class LikelihoodApproximator:
         UserWarning
             If a parameter given as a number lies outside the trained region.
         """
-        missing, n_obs, checked = None, None, self._arguments
+        missing, checked = None, self._arguments
         if observed is None:
             known = checked.conditions(conditions)
-            if is_sequence(self.schema) and known is None:
-                raise TypeError(
-                    "the number of observations of a sequence is that of observed=, or of its "
-                    "conditions; outside a model, .dist(n_obs=...) takes it."
-                )
-            n_obs = None if known is None else known.shape[-2] if known.ndim > 1 else None
+            n_obs = checked.length_without_data(known)
         else:
             observed, conditions = observed_data.split_conditions(self.schema, observed, conditions)
             observed, missing = observed_data.fill_missing(self.schema, observed)
@@ -232,21 +230,11 @@ class LikelihoodApproximator:
         values = checked.parameters(parameters, observed)
         window = checked.truncation(truncation, observed)
         checked.correction(correction, self.content_hash, truncation)
-        if dims is not None:
-            if not isinstance(dims, (str, list, tuple)):
-                raise TypeError(f"dims={dims!r}: expected the name of a dimension, or a tuple.")
-            dims = (dims,) if isinstance(dims, str) else tuple(dims)
-            n_dims = observed_data.DATA_DIMS[self.schema.structure]
-            wanted = n_dims if observed is None else (observed.ndim,)
-            if len(dims) + 1 in wanted:
-                components = f"{name}_component"
-                pm.modelcontext(None).add_coord(components, tuple(self.schema.components))
-                dims = (*dims, components)
+        dims = self._with_components(name, dims, observed)
+        probability, lapses = checked.contamination(contamination, contaminant, window, observed)
         options: dict[str, Any] = {}
         if missing is not None:
             observed = np.ma.masked_array(observed, missing)
-        probability, lapses = checked.contamination(contamination, contaminant, window, observed)
-        if missing is not None:
             options["default_transform"] = MissingValues(self, missing, lapses, window)
         likelihood = NeuralLikelihood(
             name,
@@ -376,6 +364,9 @@ class LikelihoodApproximator:
     ) -> np.ndarray:
         """Log density of each observation under each of many parameter vectors.
 
+        It is the network's own, also outside the trained `region`: there it is extrapolated, where
+        in PyMC the density is zero.
+
         Parameters
         ----------
         observed : mapping, DataFrame, Dataset, or array (n_obs, components)
@@ -416,6 +407,8 @@ class LikelihoodApproximator:
     ) -> np.ndarray:
         """Log densities of the observations of one data set, which is already in arrays.
 
+        Extrapolated outside the trained region, as in `log_prob`.
+
         Parameters
         ----------
         observables : ndarray, shape (n_obs, components)
@@ -453,6 +446,9 @@ class LikelihoodApproximator:
         random_seed: int | np.random.Generator | None = None,
     ) -> np.ndarray:
         """Surrogate data sets.
+
+        They are made on the CPU in double precision, whichever device the likelihood was brought
+        to: a seed gives the same data.
 
         Parameters
         ----------
@@ -534,7 +530,7 @@ class LikelihoodApproximator:
         -----
         Densities are to vanish at bounds that are parameters, as the networks' own do there.
         """
-        return scores.score_correction(
+        return score_bias.score_correction(
             self,
             parameters,
             model,
@@ -598,6 +594,21 @@ class LikelihoodApproximator:
     def check_reachable(self, observed: Any) -> None:
         """Refuse data that no trained value of a bounding parameter can explain."""
         self._arguments.check_reachable(observed)
+
+    def _with_components(self, name: str, dims: Any, observed: Any) -> tuple[str, ...] | None:
+        """The user's dimensions, and that of the components, whose coordinates the model gets."""
+        if dims is None:
+            return None
+        if not isinstance(dims, (str, list, tuple)):
+            raise TypeError(f"dims={dims!r}: expected the name of a dimension, or a tuple.")
+        dims = (dims,) if isinstance(dims, str) else tuple(dims)
+        n_dims = observed_data.DATA_DIMS[self.schema.structure]
+        wanted = n_dims if observed is None else (observed.ndim,)
+        if len(dims) + 1 in wanted:
+            components = f"{name}_component"
+            pm.modelcontext(None).add_coord(components, tuple(self.schema.components))
+            dims = (*dims, components)
+        return dims
 
     def _vectors(self, parameters: Any, what: str) -> np.ndarray:
         """Parameter vectors as an array, shape (vectors, size); `what` names them in messages."""

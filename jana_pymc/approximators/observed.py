@@ -21,7 +21,8 @@ from jana_pymc.simulation import (
     scalar_components,
     split_components,
 )
-from jana_pymc.simulation.names import check_complete
+from jana_pymc.simulation.names import check_complete, names_of
+from jana_pymc.simulation.schema import is_many
 from jana_pymc.simulation.validation import as_float
 
 DATA_DIMS = {"exchangeable": (2,), "vector": (1, 2), "markovian": (2, 3)}
@@ -314,23 +315,11 @@ def _value_today(column: Any) -> Any:
 
 
 def _is_many(data: Any) -> bool:
-    """Whether these are many data sets: a sequence of mappings, or a Dataset of simulations."""
-    if "simulation" in getattr(data, "dims", ()):
-        return True
-    return (
-        isinstance(data, Sequence)
-        and not isinstance(data, str | bytes)
-        and len(data) > 0
-        and all(names_of(each) is not None for each in data)
-    )
-
-
-def names_of(data: Any) -> list[Any] | None:
-    """Names of the variables of a mapping, DataFrame or Dataset; None of anything else."""
-    for attribute in ("data_vars", "columns"):  # an xarray Dataset, a DataFrame
-        if hasattr(data, attribute):
-            return list(getattr(data, attribute))
-    return list(data) if isinstance(data, Mapping) else None
+    """Whether these are many data sets with names; numbers in a list are one array."""
+    if not isinstance(data, Sequence):
+        return is_many(data)
+    # A sequence of anything but mappings is an array.
+    return is_many(data) and len(data) > 0 and all(names_of(each) is not None for each in data)
 
 
 def check_columns(named: Iterable[Any], kinds: Mapping[str, Any], conditions: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,14 +41,7 @@ def ordered_parameters(
     ValueError
         If a parameter is NaN or does not have its shape.
     """
-    missing = [n for n in layout.names if n not in given]
-    unknown = [n for n in given if n not in layout.names]
-    if missing or unknown:
-        parts = [f"missing: {', '.join(missing)}"] if missing else []
-        parts += [f"unknown: {', '.join(unknown)}"] if unknown else []
-        raise TypeError(
-            f"the likelihood takes the parameters {', '.join(layout.names)}; {'; '.join(parts)}."
-        )
+    check_given("the likelihood takes the parameters", layout.names, given)
     values = []
     for name in layout.names:
         value = _tensor(name, given[name])
@@ -57,6 +50,30 @@ def ordered_parameters(
             _check_numbers(name, value.data, region[:, layout.slices[name]])
         values.append(value)
     return values
+
+
+def check_given(what: str, expected: Collection[str], given: Iterable[Any]) -> None:
+    """Ask for all expected arguments and no others.
+
+    Parameters
+    ----------
+    what : str
+        Beginning of the message, which goes on with the expected names.
+    expected : collection of str
+    given : iterable of str
+
+    Raises
+    ------
+    TypeError
+        If one is missing or unknown.
+    """
+    given = list(given)
+    missing = [name for name in expected if name not in given]
+    unknown = [str(name) for name in given if name not in expected]
+    if missing or unknown:
+        parts = [f"missing: {', '.join(missing)}"] if missing else []
+        parts += [f"unknown: {', '.join(unknown)}"] if unknown else []
+        raise TypeError(f"{what} {', '.join(expected)}; {'; '.join(parts)}.")
 
 
 def probability(name: str, value: Any, n_obs: int | None = None) -> TensorVariable:

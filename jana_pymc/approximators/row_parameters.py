@@ -97,12 +97,6 @@ def _check_types(data: Any, model: Any, name: Any) -> None:
     if isinstance(data, pm.Model):
         swapped = "swapped with model" if model is not None else "the model"
         raise TypeError(f"data is {swapped}; call row_parameters(data, model).")
-    # InferenceData is known by its method: ArviZ 1.x warns when it is asked for the class.
-    if not isinstance(data, xr.DataTree) and not callable(getattr(data, "groups", None)):
-        raise TypeError(
-            f"data is {type(data).__name__}; expected InferenceData or DataTree with a group "
-            "'posterior', as pm.sample returns it."
-        )
     if model is not None and not isinstance(model, pm.Model):
         raise TypeError(f"model is {type(model).__name__}; expected a pymc.Model.")
     if name is not None and not isinstance(name, str):

@@ -21,6 +21,7 @@ from jana_pymc.simulation import (
     split_components,
 )
 from jana_pymc.simulation.failures import FailureReport
+from jana_pymc.simulation.names import names_of
 from jana_pymc.simulation.validation import as_float, check_values
 
 if TYPE_CHECKING:
@@ -114,8 +115,7 @@ def surrogate_batch(
     padding = (np.arange(width) >= data.n_obs[:, None])[..., None]
     conditions = None
     if data.conditions.shape[-1]:
-        # Padding must not reach the network: any known condition will do in its place.
-        conditions = np.where(padding, data.conditions[:, :1], data.conditions)
+        conditions = _without_padding(data.conditions, padding)
     observables = approximator.likelihood.simulate(
         parameters, width, conditions=conditions, random_seed=random_seed
     )
@@ -144,19 +144,25 @@ def _conditions(
         )
     many = values.ndim == 3
     values = np.array(np.broadcast_to(values, (n_sets, n_obs, size)))
-    # Padding must not reach the network: any known condition will do in its place.
     padding = (np.arange(n_obs) >= sizes[:, None])[..., None] & np.isnan(values)
-    values = np.where(padding, values[:, :1], values)
+    values = _without_padding(values, padding)
     present = np.ones((n_sets, n_obs), dtype=bool)
     for name, column in split_components(values, schema.conditions).items():
         check_values(f"conditions[{name!r}]", schema.conditions[name], column, present, many)
     return values
 
 
+def _without_padding(
+    conditions: NDArray[np.float64], padding: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Put known conditions in place of padding, which must not reach the network: any will do."""
+    return np.where(padding, conditions[:, :1], conditions)
+
+
 def _joined(conditions: Any, schema: DataSchema) -> NDArray[np.float64]:
     """Named or joined conditions as one array with the components last."""
     kinds = schema.conditions
-    named = observed_data.names_of(conditions)
+    named = names_of(conditions)
     if named is None:
         return as_float("conditions", conditions)
     observed_data.check_columns(named, kinds, conditions=True)

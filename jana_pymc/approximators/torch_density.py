@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from jana_pymc.approximators.likelihood import LikelihoodApproximator
 from jana_pymc.checks import check_count
 from jana_pymc.simulation import Continuous, DataSchema, ParameterLayout
+from jana_pymc.simulation.names import LIKELIHOOD_ARGUMENTS
 
 MOST_OBSERVATIONS = 10**9
 """Nothing is known of how many observations the density was made for."""
@@ -219,8 +219,7 @@ def from_torch(
 
 def _check_names(names: tuple[str, ...]) -> None:
     """Parameters become keyword arguments of the likelihood, beside its own."""
-    taken = set(inspect.signature(LikelihoodApproximator.__call__).parameters)
-    taken |= set(inspect.signature(LikelihoodApproximator.dist).parameters)
+    taken = (*LIKELIHOOD_ARGUMENTS, "n_obs")
     for name in names:
         if not isinstance(name, str) or not name.isidentifier() or name in taken:
             raise ValueError(

@@ -257,8 +257,8 @@ class GenerativeModel:
 
         A run that was cut short goes on with the chunk that it was at, and gives what an
         uninterrupted one would have; with a larger `n_simulations` a store grows. A chunk whose
-        folder was deleted is made again. Another prior is noticed, another proposal or simulator is
-        not.
+        folder was deleted is made again. Another prior is noticed, if it has a log density; another
+        proposal or simulator is not, unless a chunk that is made again tells of it.
 
         Parameters
         ----------
@@ -289,6 +289,11 @@ class GenerativeModel:
             options.
         SimulationError
             As for `simulate`, of each chunk.
+
+        Warns
+        -----
+        UserWarning
+            As for `simulate`; or if a chunk that is made again differs from what it was.
         """
         whole = (int, np.integer)
         if not isinstance(random_seed, whole) or isinstance(random_seed, bool) or random_seed < 0:
@@ -304,7 +309,7 @@ class GenerativeModel:
             "chunk_size": int(chunk_size),
             "schema": self.schema.to_dict(),
             "layout": self.layout.to_dict(),
-            "prior": self.prior.digest(),
+            "prior": _digest(self.prior),
         }
         n_chunks = -(-n_simulations // chunk_size)
         with simulation_progress(progressbar) as progress:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jana_pymc.simulation.names import check_complete, component_names
+from jana_pymc.simulation.names import check_complete, component_names, unnamed_dims
 from jana_pymc.simulation.validation import as_float
 
 
@@ -103,6 +103,21 @@ class ParameterLayout:
             for name in self.names
             for component in component_names(name, self.shapes[name])
         )
+
+    def dim_names(self, name: str) -> tuple[str, ...]:
+        """Name the dimensions of a parameter, as ArviZ does where the user has not.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        tuple of str
+        """
+        dims = self.dims[name]
+        made_up = unnamed_dims(name, len(dims))
+        return tuple(dim or new for dim, new in zip(dims, made_up, strict=True))
 
     def flatten(self, values: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
         """Lay named parameters out in flat vectors.

@@ -99,9 +99,11 @@ class PyMCPrior:
             raise ValueError(f"n must be >= 0, got {n}.")
         with _PYTENSOR:
             if "draw" not in self._functions:
-                self._functions["draw"] = self._graph.draw()
-                self._check_transforms(self._blocks(1, np.random.SeedSequence(0)))
-            blocks = self._blocks(-(-n // DRAWS_AT_ONCE), seed_sequence(random_seed))
+                draw = self._graph.draw()
+                self._check_transforms(self._blocks(draw, 1, np.random.SeedSequence(0)))
+                self._functions["draw"] = draw  # kept only once it is known to be right
+            draw, number = self._functions["draw"], -(-n // DRAWS_AT_ONCE)
+            blocks = self._blocks(draw, number, seed_sequence(random_seed))
         return blocks[:n]
 
     def unconstrain(self, theta: ArrayLike) -> NDArray[np.float64]:
@@ -295,10 +297,12 @@ class PyMCPrior:
         close = np.isclose(self.constrain(unconstrained), theta, rtol=_OFF, atol=_OFF)
         return np.where(np.all(close, axis=-1, keepdims=True), unconstrained, np.nan)
 
-    def _blocks(self, number: int, seed: np.random.SeedSequence) -> NDArray[np.float64]:
+    def _blocks(
+        self, draw: Callable[..., Any], number: int, seed: np.random.SeedSequence
+    ) -> NDArray[np.float64]:
         draws = np.empty((number * DRAWS_AT_ONCE, self.layout.size))
         for i, child in enumerate(seed.spawn(number)):
-            arrays = dict(zip(self.layout.names, self._functions["draw"](child), strict=True))
+            arrays = dict(zip(self.layout.names, draw(child), strict=True))
             draws[i * DRAWS_AT_ONCE : (i + 1) * DRAWS_AT_ONCE] = self.layout.flatten(arrays)
         return draws
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -19,8 +16,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from jana_pymc.files import replacing
 from jana_pymc.simulation.failures import FailureReport
 from jana_pymc.simulation.layout import ParameterLayout
+from jana_pymc.simulation.names import unnamed_dims
 from jana_pymc.simulation.observables import Observable
 from jana_pymc.simulation.schema import DataBatch, DataSchema
 
@@ -92,13 +91,13 @@ class Simulations:
         Simulations
         """
         variables: dict[str, Any] = {
-            name: (("simulation", *_dims(name, layout)), values)
+            name: (("simulation", *layout.dim_names(name)), values)
             for name, values in parameters.items()
         }
         kinds = {**schema.observables, **schema.conditions}
         obs = () if schema.structure == "vector" else ("obs",)
         variables |= {
-            name: (("simulation", *obs, *_unnamed(name, len(kinds[name].shape))), values)
+            name: (("simulation", *obs, *unnamed_dims(name, len(kinds[name].shape))), values)
             for name, values in {**observables, **conditions}.items()
         }
         variables["n_obs"] = (("simulation",), np.asarray(n_obs, dtype=np.int64))
@@ -112,7 +111,7 @@ class Simulations:
         }
         if prior is not None:
             attributes["prior"] = json.dumps(list(prior))
-        used = {dim for name in layout.names for dim in _dims(name, layout)}
+        used = {dim for name in layout.names for dim in layout.dim_names(name)}
         coords = {dim: list(labels) for dim, labels in layout.coords.items() if dim in used}
         return cls(xr.Dataset(variables, coords=coords, attrs=attributes))
 
@@ -238,16 +237,12 @@ class Simulations:
         _check_suffix(path)
         if not path.parent.is_dir():
             raise FileNotFoundError(f"there is no folder {str(path.parent)!r} to save to; make it.")
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-        try:
+        with replacing(path) as aside:
             if path.suffix == ".nc":
-                self.dataset.to_netcdf(temporary, engine="h5netcdf")
+                self.dataset.to_netcdf(aside, engine="h5netcdf")
             else:
                 # Version 2 of the format: in version 3 text labels are not standardised yet.
-                self.dataset.to_zarr(temporary, mode="w", zarr_format=2, consolidated=True)
-            _replace(temporary, path)
-        finally:
-            _remove(temporary)
+                self.dataset.to_zarr(aside, mode="w", zarr_format=2, consolidated=True)
         return path
 
     @classmethod
@@ -298,16 +293,6 @@ class Simulations:
         return stacked
 
 
-def _dims(name: str, layout: ParameterLayout) -> tuple[str, ...]:
-    """Take the user's dims; where there are none, the names that ArviZ makes up."""
-    unnamed = _unnamed(name, len(layout.dims[name]))
-    return tuple(dim or made_up for dim, made_up in zip(layout.dims[name], unnamed, strict=True))
-
-
-def _unnamed(name: str, ndim: int) -> tuple[str, ...]:
-    return tuple(f"{name}_dim_{i}" for i in range(ndim))
-
-
 def _check_attributes(attributes: Mapping[Any, Any], what: str) -> None:
     if attributes.get("format") != FORMAT:
         raise ValueError(f"{what} holds no simulations of jana_pymc.")
@@ -321,25 +306,3 @@ def _check_attributes(attributes: Mapping[Any, Any], what: str) -> None:
 def _check_suffix(path: Path) -> None:
     if path.suffix not in (".nc", ".zarr"):
         raise ValueError(f"the file must end in .nc or .zarr, got {str(path)!r}.")
-
-
-def _replace(new: Path, old: Path) -> None:
-    """Put a file or folder in the place of another."""
-    if not new.is_dir() or not old.exists():
-        os.replace(new, old)
-        return
-    aside = old.with_name(f".{old.name}.{uuid.uuid4().hex}.old")
-    os.replace(old, aside)  # folders cannot be replaced in one step
-    try:
-        os.replace(new, old)
-    except BaseException:
-        os.replace(aside, old)
-        raise
-    _remove(aside)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

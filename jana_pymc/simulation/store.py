@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -18,10 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jana_pymc.files import replacing
 from jana_pymc.simulation.failures import FailureReport
 from jana_pymc.simulation.layout import ParameterLayout
 from jana_pymc.simulation.schema import DataSchema
 from jana_pymc.simulation.simulations import Simulations
+from jana_pymc.warning import warn
 
 INDEX = "index.json"
 FORMAT = "jana_pymc simulation store"
@@ -234,6 +234,11 @@ def fill_store(
         Without the extra ``zarr``.
     ValueError
         If the folder holds something else, or a store with other options.
+
+    Warns
+    -----
+    UserWarning
+        If a chunk that was missing came out otherwise than before; the index describes the new one.
     """
     require_zarr()
     if (path / INDEX).is_file():
@@ -255,7 +260,12 @@ def fill_store(
         chunks = []
     for number in range(min(len(chunks), len(sizes))):
         if not chunk_file(path, number).exists():
-            simulate(number, sizes[number]).save(chunk_file(path, number))
+            made = simulate(number, sizes[number])
+            made.save(chunk_file(path, number))
+            former, chunks[number] = chunks[number], Chunk.of(made)
+            if chunks[number] != former:
+                _write_index(path, options, made, chunks)
+                _warn_of_another(path, number, former, chunks[number])
     for number in range(len(chunks), len(sizes)):
         file = chunk_file(path, number)
         if file.exists():  # complete, but killed before the index knew of it: made again alike
@@ -265,6 +275,16 @@ def fill_store(
         chunks = [*chunks, Chunk.of(made)]
         _write_index(path, options, made, chunks)
     return SimulationStore(path)
+
+
+def _warn_of_another(path: Path, number: int, former: Chunk, made: Chunk) -> None:
+    """Say that a chunk is not what it was, where that is known."""
+    if former.digest not in (None, made.digest):
+        warn(
+            f"chunk {number} of {str(path)!r} was missing and is made again, but differs from what "
+            "was there: simulator, proposal, NumPy or machine are not those that made the store. "
+            "Rounding does no harm; the simulations of another model belong into another folder."
+        )
 
 
 def _write_index(
@@ -287,9 +307,8 @@ def _write_index(
             for chunk in chunks
         ],
     }
-    temporary = path / f".{INDEX}.{uuid.uuid4().hex}.part"
-    temporary.write_text(json.dumps(index))
-    os.replace(temporary, path / INDEX)
+    with replacing(path / INDEX) as aside:
+        aside.write_text(json.dumps(index))
 
 
 def _digest(simulations: Simulations) -> str:

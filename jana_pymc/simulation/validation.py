@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jana_pymc.simulation.names import check_complete
+from jana_pymc.simulation.names import check_complete, names_of
 from jana_pymc.simulation.observables import Observable
 
 Declared: TypeAlias = Mapping[str, Mapping[str, Observable]]
@@ -133,7 +133,12 @@ def check_values(
 
 
 def _columns(data: Any, declared: Declared, prefix: str, vector: bool) -> Columns:
-    available = _names(data, prefix)
+    available = names_of(data)
+    if available is None:
+        raise TypeError(
+            f"{prefix}a data set must be a dict of arrays, a DataFrame or an xarray Dataset, got "
+            f"{type(data).__name__}."
+        )
     expected = {name: group for group, kinds in declared.items() for name in kinds}
     check_complete(f"{prefix}the data", expected, available, verbs=("lack", "have"))
     columns = {}
@@ -151,18 +156,6 @@ def _columns(data: Any, declared: Declared, prefix: str, vector: bool) -> Column
             )
         columns[name] = values[None] if vector else values
     return columns
-
-
-def _names(data: Any, prefix: str) -> Sequence[Hashable]:
-    for attribute in ("data_vars", "columns"):  # an xarray Dataset, a DataFrame
-        if hasattr(data, attribute):
-            return list(getattr(data, attribute))
-    if isinstance(data, Mapping):
-        return list(data)
-    raise TypeError(
-        f"{prefix}a data set must be a dict of arrays, a DataFrame or an xarray Dataset, got "
-        f"{type(data).__name__}."
-    )
 
 
 def as_float(

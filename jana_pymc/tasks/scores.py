@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 import zipfile
 import zlib
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jana_pymc.approximators import JointApproximator
+from jana_pymc.files import replacing
 from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.refinement import CANDIDATES, RefinedDraws, refine
 from jana_pymc.simulation import DataBatch
@@ -185,10 +185,9 @@ def observation_draws(
         refined_seconds=time.perf_counter() - middle,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part.npz")
     arrays: dict[str, Any] = {"identity": identity, **vars(result)}
-    np.savez(temporary, **arrays)
-    os.replace(temporary, path)
+    with replacing(path) as aside, open(aside, "wb") as file:
+        np.savez(file, **arrays)
     return result
 
 
@@ -223,9 +222,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, content: Any) -> None:
     """Write a file whole or not at all; numbers that are not finite become null."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
-    os.replace(temporary, path)
+    with replacing(path) as aside:
+        aside.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
 
 
 def _score_one(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from jana_pymc.approximators.parameters import check_given
 from jana_pymc.approximators.surrogate import by_name
 from jana_pymc.checks import check_count
 from jana_pymc.declarations import check_declared, declared
@@ -168,12 +169,7 @@ def _points(
             "posterior means or as row_parameters returns it."
         )
     wanted = {**layout.shapes, **{name: kind.shape for name, kind in kinds.items()}}
-    missing = [name for name in wanted if name not in given]
-    unknown = [str(name) for name in given if name not in wanted]
-    if missing or unknown:
-        parts = [f"missing: {', '.join(missing)}"] if missing else []
-        parts += [f"unknown: {', '.join(unknown)}"] if unknown else []
-        raise TypeError(f"expected values of {', '.join(wanted)}; {'; '.join(parts)}.")
+    check_given("expected values of", wanted, given)
     arrays = {name: np.asarray(given[name], dtype=float) for name in wanted}
     for name, array in arrays.items():
         if not array.size:
