@@ -42,7 +42,7 @@ def check_count(name: str, value: Any, least: int = 1, why: str = "", *, other: 
     Traceback (most recent call last):
     ValueError: draws=0: expected at least 1.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    if not _is_integer(value):
         raise TypeError(f"{name}={value!r}: expected an integer{_or(other)}.")
     if value < least:
         raise ValueError(
@@ -128,6 +128,80 @@ def check_share(
     return float(value)
 
 
+def check_sizes(name: str, values: Any) -> tuple[int, ...]:
+    """Ask for a sequence of sizes, each at least 1, as of the hidden layers of a network.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the message.
+    values : object
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    TypeError
+        If it is no sequence, or one of its values no integer.
+    ValueError
+        If one is below 1.
+
+    Examples
+    --------
+    >>> check_sizes("hidden", [64, 64])
+    (64, 64)
+    >>> check_sizes("hidden", (64, 0))
+    Traceback (most recent call last):
+    ValueError: hidden[1]=0: expected at least 1.
+    """
+    if not _is_sequence(values):
+        raise TypeError(f"{name}={values!r}: expected a sequence of sizes, such as (64, 64).")
+    return tuple(check_count(f"{name}[{i}]", value) for i, value in enumerate(values))
+
+
+def check_positions(name: str, values: Any, of: str, hint: str = "") -> tuple[int, ...]:
+    """Ask for different positions among things that are numbered from 0.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the message.
+    values : object
+    of : str
+        What is numbered.
+    hint : str
+        Where the numbers stand, for who passed something else.
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    TypeError
+        If it is no sequence of integers.
+    ValueError
+        If one is negative, or is there twice.
+
+    Examples
+    --------
+    >>> check_positions("angles", [2, 0], "parameters")
+    (2, 0)
+    >>> check_positions("angles", (1, 1), "parameters")
+    Traceback (most recent call last):
+    ValueError: angles=(1, 1): expected positions of parameters, different integers from 0.
+    """
+    expected = f"expected positions of {of}, different integers from 0"
+    if not _is_sequence(values) or any(not _is_integer(value) for value in values):
+        raise TypeError(f"{name}={values!r}: {expected}{hint and '; ' + hint}.")
+    positions = tuple(int(value) for value in values)
+    if any(position < 0 for position in positions) or len(set(positions)) < len(positions):
+        raise ValueError(f"{name}={positions}: {expected}.")
+    return positions
+
+
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Ask for one of a few words.
 
@@ -154,9 +228,16 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
         raise ValueError(f"{name}={value!r} is not {first} or {choices[-1]!r}.")
 
 
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def _is_real(value: Any) -> bool:
-    reals = (int, float, np.integer, np.floating)
-    return isinstance(value, reals) and not isinstance(value, bool)
+    return _is_integer(value) or isinstance(value, (float, np.floating))
+
+
+def _is_sequence(values: Any) -> bool:
+    return isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, (str, bytes))
 
 
 def _or(other: str) -> str:

@@ -210,7 +210,7 @@ def test_linear_transforms() -> None:
         ({"linear": "none"}, "linear='none'"),
         ({"n_layers": 0}, "n_layers=0"),
         ({"n_bins": 1}, "n_bins=1"),
-        ({"hidden": (16, 0)}, "hidden=0"),
+        ({"hidden": (16, 0)}, r"hidden\[1\]=0"),
         ({"conditioner_hidden": -3}, "conditioner_hidden=-3"),
         ({"n_waves": 3}, "n_waves=3 is not for transform='spline'"),
         ({"transform": "autoregressive", "n_waves": 1000}, "at most"),

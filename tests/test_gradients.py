@@ -127,3 +127,15 @@ def test_lapses(v: float, t0: float, distance: float, response: int, exponent: f
     assert np.isfinite(value).all() if 0.0 <= rt <= 5.0 else True
     for slope in slopes:
         assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+@pytest.mark.parametrize("rt", [0.1, 1.2, 7.0])  # too early for the model, possible, no lapse
+def test_where_none_or_all_are_lapses(probability: float, rt: float) -> None:
+    row, theta = np.array([[rt, 1.0]]), np.array([0.5, 0.3])
+    value, *slopes = lapses()(row, theta, probability)
+    model = reaction_times().log_prob(row, theta[None])[0]
+    lapse = np.log(1.0 / (5.0 * 2)) if rt <= 5.0 else -np.inf
+    np.testing.assert_allclose(value, lapse if probability else model, rtol=1e-6)
+    for slope in slopes:
+        assert np.isfinite(slope).all()

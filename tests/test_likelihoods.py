@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
+from jana_pymc.flows import FlowSettings
 from jana_pymc.likelihoods import (
     AutoregressiveLikelihood,
     AutoregressiveSettings,
     Bound,
+    ConditionalSettings,
+    LikelihoodNetwork,
+    MarkovianLikelihood,
+    MarkovianSettings,
     SignedCouplingLikelihood,
+    SoftFlowLikelihood,
+    SoftFlowSettings,
     Support,
+    TrajectoryLikelihood,
+    TrajectorySettings,
+    VectorLikelihood,
+    VectorSettings,
 )
 
 SETTINGS = AutoregressiveSettings(hidden=(16,), n_bins=6)
@@ -27,6 +39,10 @@ def perturbed(components: list, n_parameters: int = 2, n_conditions: int = 0):
     for parameter in network.parameters():
         parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
     return network
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
 
 
 PARAMETERS = torch.tensor([[0.4, -1.0]], dtype=torch.float64)
@@ -173,3 +189,140 @@ def test_signed_coupling_is_deterministic_and_normalised() -> None:
 def test_signed_coupling_refuses_other_data() -> None:
     with pytest.raises(ValueError, match="AutoregressiveSettings"):
         SignedCouplingLikelihood([3, Support()], 2)
+
+
+def test_signed_coupling_is_impossible_outside_the_support() -> None:
+    network = SignedCouplingLikelihood([Support(lower=Bound(column=0)), 2], 2).double()
+    plain = SignedCouplingLikelihood([Support(), 2], 2).double()
+    plain.load_state_dict(network.state_dict())
+    rows = torch.tensor([[[0.3, 1.0], [0.4, 0.0], [0.5, 1.0], [-0.5, 0.0]]], dtype=torch.float64)
+    log_prob, known = (n.log_prob(rows, PARAMETERS)[0] for n in (network, plain))
+    assert torch.isneginf(log_prob).tolist() == [True, True, False, True]
+    assert torch.isneginf(known).tolist() == [False, False, False, True]  # times are no signs
+    assert log_prob[2] == known[2]
+    # Untrained, a half of its draws are below .4 or so: those lie at the edge.
+    drawn, free = (n.sample(PARAMETERS, 200, generator=seeded()) for n in (network, plain))
+    assert torch.isfinite(network.log_prob(drawn, PARAMETERS)).all()
+    late = free[..., 0] > 0.4
+    assert 0 < late.sum() < 200
+    assert torch.equal(drawn[late], free[late]) and torch.equal(drawn[..., 1], free[..., 1])
+
+
+def test_signed_coupling_takes_a_constant_parameter() -> None:
+    network = SignedCouplingLikelihood([2, Support()], 2)
+    parameters = torch.stack([torch.full((50,), 0.3), torch.randn(50, generator=seeded())], -1)
+    network.standardize(torch.ones(50, 2), parameters)
+    assert network.parameter_sd[0] == 1.0 and network.parameter_sd[1] == parameters[:, 1].std()
+    assert torch.isfinite(network.log_prob(torch.ones(50, 1, 2), parameters)).all()
+
+
+# Supports
+
+BELOW, ABOVE = Bound(column=0), Bound(column=1)
+SUPPORTS = [
+    Support(lower=BELOW),
+    Support(upper=ABOVE),
+    Support(BELOW, ABOVE),
+    Support(Bound(0.0), Bound(0.7)),
+    Support(lower=Bound(0.0)),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("support", SUPPORTS)
+def test_what_comes_from_the_line_is_inside(support: Support, dtype: torch.dtype) -> None:
+    y = torch.tensor([-torch.inf, -1e4, -104.0, -20.0, -3.0, 0.3, 20.0, 104.0, 1e4, torch.inf])
+    y = y.to(dtype)
+    theta = torch.tensor([0.3, 0.7], dtype=dtype).expand(len(y), 2)
+    x = support.from_real(y, theta)
+    back, log_det, inside = support.to_real(x, theta)
+    assert inside.all() and torch.isfinite(x).all()
+    assert torch.isfinite(back).all() and torch.isfinite(log_det).all()
+    # What rounding left inside is as it was.
+    lower, upper = (None if b is None else b.of(theta) for b in (support.lower, support.upper))
+    if lower is None:
+        plain = upper - torch.exp(-y)
+    elif upper is None:
+        plain = lower + torch.exp(y)
+    else:
+        plain = lower + (upper - lower) * torch.exp(torch.nn.functional.logsigmoid(y))
+    kept = support.to_real(plain, theta)[2] & torch.isfinite(plain)
+    assert kept.sum() >= 2 and torch.equal(x[kept], plain[kept])
+
+
+PAIR = [Support(lower=BELOW), Support(BELOW, ABOVE)]
+FLOW = FlowSettings(n_layers=1, transform="autoregressive", hidden=(4,))
+WINDOWS = MarkovianSettings(memory=0, conditional=ConditionalSettings((4,), (4,)))
+NETWORKS: dict[str, tuple[Callable[[], LikelihoodNetwork], str]] = {
+    "autoregressive": (lambda: AutoregressiveLikelihood(PAIR, 2, 0, SETTINGS), "real_mean"),
+    "vector": (lambda: VectorLikelihood(PAIR, 2, 0, VectorSettings(hidden=(4,))), "real_mean"),
+    "soft flow": (lambda: SoftFlowLikelihood(PAIR, 2, 0, SoftFlowSettings(FLOW)), "real_mean"),
+    "trajectory": (
+        lambda: TrajectoryLikelihood(PAIR, 2, 3, TrajectorySettings(hidden=(4,))),
+        "y_mean",
+    ),
+    "markovian": (lambda: MarkovianLikelihood(PAIR, 2, 0, WINDOWS), "density.mean"),
+}
+OTHERS: dict[str, Callable[[], LikelihoodNetwork]] = {
+    "signed coupling": lambda: SignedCouplingLikelihood([Support(lower=BELOW), 2], 2),
+    "vectors in time": lambda: VectorLikelihood(
+        [Support(lower=BELOW)] * 6, 2, 0, VectorSettings(hidden=(4,)), n_steps=3
+    ),
+    "distractors": lambda: VectorLikelihood(
+        [Support()] * 2, 2, 0, VectorSettings(hidden=(4,), informative=(1,))
+    ),
+    "memory": lambda: MarkovianLikelihood(PAIR, 2, 0, MarkovianSettings(order=2, memory=3)),
+    "motion": lambda: TrajectoryLikelihood(
+        PAIR, 2, 3, TrajectorySettings(hidden=(4,), n_states=2, order=1)
+    ),
+}
+
+
+@pytest.mark.parametrize("far", [-30.0, 95.0])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_draws_in_single_precision_are_possible(name: str, far: float) -> None:
+    """Where rounding would put them on a bound, and where their exponential overflows."""
+    build, location = NETWORKS[name]
+    network = build()
+    network.get_buffer(location).fill_(far)
+    theta = torch.tensor([[0.3, 0.7], [0.1, 0.4]])
+    drawn = network.sample(theta, 3, generator=seeded())
+    assert torch.isfinite(drawn).all()
+    assert torch.isfinite(network.log_prob(drawn, theta)).all()
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, *OTHERS])
+def test_every_likelihood_keeps_the_contract(name: str) -> None:
+    network = (OTHERS[name] if name in OTHERS else NETWORKS[name][0])().double()
+    assert isinstance(network, LikelihoodNetwork)
+    theta = torch.rand(20, 2, generator=seeded(), dtype=torch.float64)
+    theta[:, 1] += 1.0
+    x = network.sample(theta, 3, generator=seeded())
+    assert x.shape == (20, 3, 2) and torch.equal(x, network.sample(theta, 3, generator=seeded()))
+    in_time = getattr(network, "is_sequential", False)
+    observables, parameters = (x, theta) if in_time else (x[:, 0], theta)
+    network.standardize(observables, parameters)
+    x = network.sample(theta, 3, generator=seeded())
+
+    log_prob = network.log_prob(x, theta)
+    assert log_prob.shape == (20, 3) and torch.isfinite(log_prob).all()
+    assert network.training_log_prob(x, theta, None, seeded()).shape == (20, 3)
+    group = torch.arange(20).repeat_interleave(3)
+    if name != "vectors in time":  # whose rows are whole sequences
+        torch.testing.assert_close(
+            network.log_prob_rows(x.flatten(0, 1), theta, group), log_prob.flatten()
+        )
+    changed = x.clone()
+    changed[:, 0] = x[:, 1]
+    others = (network.log_prob(changed, theta) - log_prob)[:, 2:].abs().max()
+    assert in_time or others < 1e-9
+    if hasattr(network, "log_prob_at"):
+        times = torch.tensor([2, 0])
+        torch.testing.assert_close(network.log_prob_at(times, x, theta), log_prob[:, times])
+    if distractors := list(getattr(network, "distractors", ())):
+        other = x.clone()
+        other[..., distractors] += 1.0
+        informative = [network.informative_log_prob(each, theta) for each in (x, other)]
+        torch.testing.assert_close(*informative)
+        drawn = network.sample_informative(theta, 3, generator=seeded())
+        assert (drawn[..., distractors] == 0.0).all()

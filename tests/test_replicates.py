@@ -261,9 +261,11 @@ def test_settings_that_draws_do_not_go_with_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match="one vector of continuous"):
             PosteriorNetwork(components, [False] * 8, 2, n_conditions, of_set, n_obs)
-    for positions in ((), (3,), (-1,)):
+    for positions in ((), (3,)):
         with pytest.raises(ValueError, match="among 3 components"):
             VectorLikelihood([Support()] * 3, 2, settings=VectorSettings(informative=positions))
+    with pytest.raises(ValueError, match=r"informative=\(-1,\).*from 0"):
+        VectorSettings(informative=(-1,))
 
 
 def test_draws_are_stored_with_the_settings() -> None:

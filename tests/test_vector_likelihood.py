@@ -218,6 +218,27 @@ def test_an_angle_that_is_no_parameter_is_refused() -> None:
         VectorLikelihood([CountRange(4)], 2, settings=replace(SMALL, angles=(2,)))
 
 
+@pytest.mark.parametrize(
+    ("components", "changes", "message"),
+    [
+        ([Support()], {"n_layers": 2}, "n_layers=2: a sequence has a single layer"),
+        ([Support()], {"informative": (0, 2)}, r"informative=\(0, 2\): a sequence has no distr"),
+        ([Support()], {"informative": (0, 2), "order": 1}, "informative=.* no distractors"),
+        ([CountRange(3), Support()], {}, "both discrete and continuous"),
+    ],
+)
+def test_what_would_leave_the_order_of_time_is_refused(components, changes, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        VectorLikelihood(components * 4, 2, 0, replace(SMALL, **changes), n_steps=4)
+
+
+@pytest.mark.parametrize("changes", [{"n_layers": 1}, {"informative": range(4)}])
+def test_settings_that_say_what_holds_of_sequences_anyway(changes: dict) -> None:
+    network = VectorLikelihood([Support()] * 4, 2, 0, replace(SMALL, **changes), n_steps=4)
+    theta = torch.zeros(3, 2)
+    assert network.log_prob(network.sample(theta, 4), theta).shape == (3, 4)
+
+
 def test_a_sum_of_trials_has_their_mean_and_covariance() -> None:
     """Of 2^5 outcomes of five binary trials, given their log odds."""
     transform = shaken(TrialSumTransform(2, 3, n_trials=5))

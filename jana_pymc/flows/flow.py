@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jana_pymc.checks import check_count
+from jana_pymc.checks import check_choice, check_count, check_number, check_share, check_sizes
 from jana_pymc.flows.autoregressive import AutoregressiveTransform
 from jana_pymc.flows.coupling import AffineElementwise, Coupling, SplineElementwise
 from jana_pymc.flows.latents import (
@@ -20,6 +20,7 @@ from jana_pymc.flows.latents import (
     StudentTLatent,
 )
 from jana_pymc.flows.linear import ActNorm, Permutation, Reversal, Rotation
+from jana_pymc.networks.dense import ACTIVATIONS
 
 MOST_WAVES = 12
 """Shorter waves than this leaves are shorter than what single precision tells apart."""
@@ -83,10 +84,12 @@ class FlowSettings:
         for name, allowed in (
             ("transform", ("spline", "affine", "interleaved", "autoregressive")),
             ("linear", ("rotation", "permutation", "reversal")),
-            ("latent", (None, "gaussian", "student_t", "mixture")),
+            ("activation", tuple(ACTIVATIONS)),
         ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {allowed}.")
+            check_choice(name, getattr(self, name), allowed)
+        if self.latent is not None:
+            check_choice("latent", self.latent, ("gaussian", "student_t", "mixture"))
+        check_share("dropout", self.dropout, zero=True)
         check_count("n_layers", self.n_layers)
         check_count("n_bins", self.n_bins, least=2)
         check_count("conditioner_hidden", self.conditioner_hidden)
@@ -99,17 +102,11 @@ class FlowSettings:
                     f"degrees_of_freedom={self.degrees_of_freedom} belong to latent='student_t', "
                     f"but latent={self.latent!r}; leave one of them out."
                 )
-            if not self.degrees_of_freedom > 0.0:
-                raise ValueError(
-                    f"degrees_of_freedom={self.degrees_of_freedom}: expected a positive number."
-                )
+            check_number("degrees_of_freedom", self.degrees_of_freedom)
         if self.learned_latent and self.latent != "mixture":
             raise ValueError("learned_latent=True: only latent='mixture' can be learned.")
-        if self.n_components < 2:
-            raise ValueError(f"n_components={self.n_components}: a mixture needs at least two.")
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        for width in self.hidden:
-            check_count("hidden", width)
+        check_count("n_components", self.n_components, least=2, why="of a mixture")
+        object.__setattr__(self, "hidden", check_sizes("hidden", self.hidden))
 
     def _check_transform(self) -> None:
         """Refuse what the other kind of flow is for, which would be ignored."""

@@ -3,8 +3,11 @@
 from jana_pymc.likelihoods.autoregressive import AutoregressiveLikelihood, AutoregressiveSettings
 from jana_pymc.likelihoods.contract import LikelihoodNetwork
 from jana_pymc.likelihoods.counts import CountRange
-from jana_pymc.likelihoods.coupling import SignedCouplingLikelihood, SignedCouplingSettings
 from jana_pymc.likelihoods.markovian import MarkovianLikelihood, MarkovianSettings
+from jana_pymc.likelihoods.signed_coupling import (
+    SignedCouplingLikelihood,
+    SignedCouplingSettings,
+)
 from jana_pymc.likelihoods.soft_flow import SoftFlowLikelihood, SoftFlowSettings
 from jana_pymc.likelihoods.support import Bound, Support
 from jana_pymc.likelihoods.time_point import ConditionalSettings

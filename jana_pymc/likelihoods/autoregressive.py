@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from jana_pymc.checks import check_choice, check_count, check_sizes
 from jana_pymc.flows.spline import SplineTable, n_spline_parameters
 from jana_pymc.flows.wall import WalledSplines
 from jana_pymc.likelihoods.support import Support
-from jana_pymc.networks.dense import DenseNetwork
+from jana_pymc.networks.dense import ACTIVATIONS, DenseNetwork
 from jana_pymc.networks.moments import set_moments
 
 MAX_CATEGORIES = 256
@@ -42,7 +43,9 @@ class AutoregressiveSettings:
     residual: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "hidden", check_sizes("hidden", self.hidden))
+        check_choice("activation", self.activation, tuple(ACTIVATIONS))
+        check_count("n_bins", self.n_bins)
 
 
 class AutoregressiveLikelihood(nn.Module):

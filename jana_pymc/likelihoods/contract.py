@@ -14,7 +14,25 @@ class LikelihoodNetwork(Protocol):
 
     Observables are on the user's scale (categories as 0, 1, …), parameters constrained and
     flattened. Shapes: observables (sets, obs, components), parameters (sets, parameters),
-    conditions (sets, obs, conditions) or None.
+    conditions (sets, obs, conditions) or None. A row of `log_prob_rows` is an observation, the next
+    time point of the sequence before it, or a vector that holds a sequence, as the network says.
+
+    What else a network may have is looked for by name, and taken for absent or as stated here:
+
+    ``is_sequential`` : bool, False
+        Observations depend on those before them, or on their place: neither may one be left out,
+        nor their order changed.
+    ``log_prob_at(times, observables, parameters)``
+        Of a sequence, the log density of some time points alone, (sets, times), at their price.
+    ``distractors`` : tuple of int, empty
+        Components that tell nothing of the parameters. Who has any has ``informative_log_prob`` and
+        ``sample_informative``, which take what `log_prob` and `sample` take, and leave them out.
+    ``condition_mean``, ``condition_sd`` : Tensor, shape (conditions,)
+        Where the conditions of the simulations lay.
+    ``observables_are_declared`` : bool, True
+        Whether the network knows its observables one by one.
+    ``linear_parameters()`` : list of Parameter
+        Of the network or any module in it: what is trained first.
     """
 
     def standardize(

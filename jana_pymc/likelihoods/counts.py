@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+
+from jana_pymc.flows.autoregressive import monotone_forward
+
+Images: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""Of an increasing map of the real line: those of the left and the right ends of cells, and of
+their widths to first order."""
 
 NARROW = 1e-2
 """Cells narrower than this are measured by the spline's slope: differences would cancel."""
@@ -87,6 +95,43 @@ class CountRange:
             right = right - torch.log(below_upper)
             width = width + torch.log1p(1.0 / below_upper)
         return has_left, has_right, torch.stack([left, right, width])
+
+
+def log_count(
+    kind: CountRange, counts: Float[Tensor, "*batch"], images: Images
+) -> Float[Tensor, "*batch"]:
+    """Log probability of counts; finite, but of no meaning, for what is none.
+
+    Parameters
+    ----------
+    kind : CountRange
+    counts : Tensor
+    images : callable
+        Of the map under which the counts' law is standard logistic.
+    """
+    safe = torch.where(kind.inside(counts), counts, 0.0)
+    has_left, has_right, (left, right, width) = kind.cells(safe)
+    return log_cell_probability(has_left, has_right, *images(left, right, width))
+
+
+def monotone_images(
+    raw: Float[Tensor, "*batch o"],
+    n_bins: int,
+    location: Float[Tensor, "*batch"],
+    inverse_scale: Float[Tensor, "*batch"],
+    shift: Float[Tensor, "*batch"] | None = None,
+) -> Images:
+    """`monotone_forward` of what is standardised first, and then shifted."""
+
+    def images(left: Tensor, right: Tensor, width: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        points = torch.stack([left, right, 0.5 * (left + right)], -1)
+        u = (points - location[..., None]) * inverse_scale[..., None]
+        if shift is not None:
+            u = u - shift[..., None]
+        z, log_slope = monotone_forward(u, raw[..., None, :], n_bins)
+        return z[..., 0], z[..., 1], width * inverse_scale * log_slope[..., 2].exp()
+
+    return images
 
 
 def log_cell_probability(

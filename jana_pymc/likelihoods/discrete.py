@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from jana_pymc.flows.autoregressive import (
     MAX_LOG_SCALE,
-    monotone_forward,
     monotone_inverse,
     soft_clamp,
 )
 from jana_pymc.flows.spline import n_spline_parameters
-from jana_pymc.likelihoods.counts import CountRange, log_cell_probability
+from jana_pymc.likelihoods.counts import CountRange, log_count, monotone_images
 from jana_pymc.networks.columns import columns
 from jana_pymc.networks.conditioners import ConditionerBank, LocationScaleNetwork
 from jana_pymc.networks.moments import set_moments
@@ -135,15 +134,10 @@ class DiscreteAutoregressive(nn.Module):
                 category = value.long().clamp(0, kind - 1)
                 parts.append(log_probs.gather(-1, category[..., None])[..., 0])
                 continue
-            counts = torch.where(kind.inside(value), value, 0.0)
-            has_left, has_right, (left, right, width) = kind.cells(counts)
-            points = torch.stack([left, right, 0.5 * (left + right)], -1)
             inverse_scale = (-log_scale[:, own]).exp() / self.code_sd[own]
-            shift = self.code_mean[own] + self.code_sd[own] * location[:, own]
-            u = (points - shift[..., None]) * inverse_scale[..., None]
-            z, log_slope = monotone_forward(u, raw_own[..., None, :], self.n_bins)
-            narrow = width * inverse_scale * log_slope[..., 2].exp()
-            parts.append(log_cell_probability(has_left, has_right, z[..., 0], z[..., 1], narrow))
+            centre = self.code_mean[own] + self.code_sd[own] * location[:, own]
+            images = monotone_images(raw_own, self.n_bins, centre, inverse_scale)
+            parts.append(log_count(kind, value, images))
         return self._in_order(parts)
 
     @torch.no_grad()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from jana_pymc.checks import check_positions
 from jana_pymc.networks.moments import set_moments
 
 SKEWED = 5.0
@@ -43,11 +45,7 @@ class EnteringParameters(nn.Module):
         self.angles, self.rounded = list(angles), list(rounded)
         both = [*self.angles, *self.rounded]
         given = f"angles={tuple(angles)}, rounded={tuple(rounded)}"
-        if any(not 0 <= p < n_parameters for p in both):
-            raise ValueError(
-                f"{given}: expected positions among {n_parameters} parameters, from 0 to "
-                f"{n_parameters - 1}."
-            )
+        check_among(given, both, n_parameters)
         if len(set(both)) < len(both):
             raise ValueError(f"{given}: expected different positions, each only once.")
         self.n_entering = n_parameters + len(self.angles)
@@ -65,8 +63,7 @@ class EnteringParameters(nn.Module):
     @torch.no_grad()
     def standardize(self, parameters: Float[Tensor, "rows p"]) -> None:
         """Take location and scale from simulations, and see which are skewed."""
-        low, high = (torch.quantile(parameters[:100_000], q, dim=0) for q in (0.01, 0.99))
-        self.logarithmic.copy_((parameters > 0).all(0) & (high > SKEWED * low))
+        self.logarithmic.copy_(skewed(parameters))
         self.logarithmic[self.angles + self.rounded] = False
         set_moments(self.mean, self.sd, self._transformed(parameters))
 
@@ -74,11 +71,81 @@ class EnteringParameters(nn.Module):
         return (self._transformed(parameters) - self.mean) / self.sd
 
     def _transformed(self, parameters: Tensor) -> Tensor:
-        positive = parameters.clamp_min(torch.finfo(parameters.dtype).tiny)
-        plain = torch.where(self.logarithmic, positive.log(), parameters)
-        if self.rounded:
-            plain = torch.where(self.whole, parameters.round(), plain)
-        if not self.angles:
-            return plain
-        angles = parameters.index_select(-1, self.turning)
-        return torch.cat([plain.index_copy(-1, self.turning, angles.sin()), angles.cos()], -1)
+        return entering(
+            parameters,
+            self.logarithmic,
+            self.turning if self.angles else None,
+            self.whole if self.rounded else None,
+        )
+
+
+def entering(
+    parameters: Float[Tensor, "*batch p"],
+    logarithmic: Bool[Tensor, " p"],
+    turning: Int[Tensor, " angles"] | None = None,
+    whole: Bool[Tensor, " p"] | None = None,
+) -> Float[Tensor, "*batch e"]:
+    """Parameters as networks take them, before they are standardised.
+
+    Parameters
+    ----------
+    parameters : Tensor, shape (..., parameters)
+    logarithmic : Tensor of bool, shape (parameters,)
+        Which enter as logarithms.
+    turning : Tensor of int, shape (angles,), optional
+        Columns that have sines in their place; the cosines come last.
+    whole : Tensor of bool, shape (parameters,), optional
+        Which are rounded.
+
+    Returns
+    -------
+    Tensor, shape (..., parameters + angles)
+    """
+    positive = parameters.clamp_min(torch.finfo(parameters.dtype).tiny)
+    plain = torch.where(logarithmic, positive.log(), parameters)
+    if whole is not None:
+        plain = torch.where(whole, parameters.round(), plain)
+    if turning is None:
+        return plain
+    angles = parameters.index_select(-1, turning)
+    return torch.cat([plain.index_copy(-1, turning, angles.sin()), angles.cos()], -1)
+
+
+def skewed(parameters: Float[Tensor, "rows p"]) -> Bool[Tensor, " p"]:
+    """Which parameters are positive and spread over more than `SKEWED` in simulations."""
+    low, high = (torch.quantile(parameters[:100_000], q, dim=0) for q in (0.01, 0.99))
+    return (parameters > 0).all(0) & (high > SKEWED * low)
+
+
+def parameter_positions(name: str, values: Any) -> tuple[int, ...]:
+    """A setting that names parameters by their positions, checked.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `check_positions`.
+    """
+    hint = "model.layout.component_names lists the parameters in their order"
+    return check_positions(name, values, "parameters", hint)
+
+
+def check_among(given: str, positions: Sequence[int], n_parameters: int) -> None:
+    """Ask for positions that parameters have.
+
+    Parameters
+    ----------
+    given : str
+        The setting, for the message.
+    positions : sequence of int
+    n_parameters : int
+
+    Raises
+    ------
+    ValueError
+        If there is no parameter at one of them.
+    """
+    if any(not 0 <= position < n_parameters for position in positions):
+        raise ValueError(
+            f"{given}: expected positions among {n_parameters} parameters, from 0 to "
+            f"{n_parameters - 1}."
+        )

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from jana_pymc.checks import check_count
 from jana_pymc.likelihoods.sequences import shifted, within_groups
 from jana_pymc.likelihoods.time_point import Component, ConditionalSettings, TimePointDensity
 from jana_pymc.networks.moments import set_moments
@@ -21,7 +22,8 @@ class MarkovianSettings:
     Parameters
     ----------
     order : int
-        How many of the observations just before it each observation is given.
+        How many of the observations just before it each observation is given. 0 without a memory
+        is a sequence of independent observations.
     memory : int
         Units of the recurrent memory of the whole past; 0 for none. Without it the density is
         that of a Markov process of the given order, and evaluates in native PyTensor.
@@ -38,11 +40,8 @@ class MarkovianSettings:
     conditional: ConditionalSettings = field(default_factory=ConditionalSettings)
 
     def __post_init__(self) -> None:
-        if self.order < 0 or self.memory < 0:
-            raise ValueError(
-                f"order={self.order}, memory={self.memory}: both must be at least 0. "
-                "order=0 with memory=0 is a sequence of independent observations."
-            )
+        for name in ("order", "memory"):
+            check_count(name, getattr(self, name), least=0)
 
 
 class MarkovianLikelihood(nn.Module):

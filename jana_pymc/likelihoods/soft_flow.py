@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from jana_pymc.checks import check_number
 from jana_pymc.flows.flow import FlowSettings, conditional_flow
 from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.likelihoods.support import Support
@@ -37,10 +38,16 @@ class SoftFlowSettings:
     evaluation_noise: float = 0.05
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "noise", tuple(self.noise))
-        low, high = self.noise
-        if not 0.0 < low < high:
+        try:
+            low, high = self.noise
+        except (TypeError, ValueError) as error:
+            expected = "expected two levels, smallest and largest"
+            raise TypeError(f"noise={self.noise!r}: {expected}.") from error
+        low, high = check_number("noise[0]", low), check_number("noise[1]", high)
+        object.__setattr__(self, "noise", (low, high))
+        if not low < high:
             raise ValueError(f"noise={self.noise}: expected 0 < smallest < largest.")
+        check_number("evaluation_noise", self.evaluation_noise)
         if not low <= self.evaluation_noise <= high:
             raise ValueError(
                 f"evaluation_noise={self.evaluation_noise} lies outside noise={self.noise}, where "

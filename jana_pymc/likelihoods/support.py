@@ -87,12 +87,28 @@ class Support:
     def from_real(
         self, y: Float[Tensor, "*rows"], parameters: Float[Tensor, "*rows p"]
     ) -> Float[Tensor, "*rows"]:
-        """Map real values back to the support."""
+        """Map real values back to the support, also those that rounding would put on its edge."""
         if self.lower is None and self.upper is None:
             return y
         if self.upper is None:
-            return self.lower.of(parameters) + torch.exp(y)  # type: ignore[union-attr]
-        if self.lower is None:
-            return self.upper.of(parameters) - torch.exp(-y)
-        lower, upper = self.lower.of(parameters), self.upper.of(parameters)
-        return lower + (upper - lower) * torch.exp(logsigmoid(y))
+            x = self.lower.of(parameters) + torch.exp(y)  # type: ignore[union-attr]
+        elif self.lower is None:
+            x = self.upper.of(parameters) - torch.exp(-y)
+        else:
+            lower, upper = self.lower.of(parameters), self.upper.of(parameters)
+            x = lower + (upper - lower) * torch.exp(logsigmoid(y))
+        return self.nearest(x, parameters)
+
+    def nearest(
+        self, x: Float[Tensor, "*rows"], parameters: Float[Tensor, "*rows p"]
+    ) -> Float[Tensor, "*rows"]:
+        """Move values that are outside to the first number inside; what has bounds is finite."""
+        if self.lower is None and self.upper is None:
+            return x
+        infinity = torch.full_like(x, torch.inf)
+        if self.lower is not None:
+            x = torch.maximum(x, torch.nextafter(self.lower.of(parameters).detach(), infinity))
+        if self.upper is not None:
+            x = torch.minimum(x, torch.nextafter(self.upper.of(parameters).detach(), -infinity))
+        largest = torch.finfo(x.dtype).max
+        return x.clamp(-largest, largest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
@@ -13,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, one_hot
 
+from jana_pymc.checks import check_choice, check_count, check_sizes
 from jana_pymc.flows.spline import (
     SplineTable,
     n_spline_parameters,
@@ -20,8 +22,9 @@ from jana_pymc.flows.spline import (
     spline_inverse,
 )
 from jana_pymc.likelihoods.conditioner import Conditioner
-from jana_pymc.likelihoods.counts import CountRange, log_cell_probability
+from jana_pymc.likelihoods.counts import CountRange, log_count
 from jana_pymc.likelihoods.support import Support
+from jana_pymc.networks.dense import ACTIVATIONS
 
 Component: TypeAlias = int | Support | CountRange
 """Number of categories, support of a continuous component, or range of a count."""
@@ -55,8 +58,10 @@ class ConditionalSettings:
     n_bins: int = 8
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        object.__setattr__(self, "coefficient_hidden", tuple(self.coefficient_hidden))
+        for name in ("hidden", "coefficient_hidden"):
+            object.__setattr__(self, name, check_sizes(name, getattr(self, name)))
+        check_choice("activation", self.activation, tuple(ACTIVATIONS))
+        check_count("n_bins", self.n_bins)
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,8 +222,8 @@ class TimePointDensity(nn.Module):
                 continue
             line = _RealLine(raw, self.settings.n_bins)
             if isinstance(component, CountRange):
-                mean, sd = self.mean[column], self.sd[column]
-                log_prob = log_prob + _log_count(component, observables[:, j], line, mean, sd)
+                images = partial(line.of_cells, self.mean[column], self.sd[column])
+                log_prob = log_prob + log_count(component, observables[:, j], images)
             else:
                 z, log_derivative = line.forward(encoded.features[:, column.start])
                 log_prob = log_prob + log_derivative - 0.5 * z**2 - 0.5 * math.log(2 * math.pi)
@@ -257,7 +262,7 @@ class TimePointDensity(nn.Module):
                     own = ((component.to_real(columns[-1]) - mean) / sd)[:, None]
                 else:
                     y = line.inverse(_normal(raw[:, 0], generator))
-                    columns.append(_within(component, y * sd + mean, parameters))
+                    columns.append(_from_real(component, y * sd + mean, parameters))
                     own = y[:, None]
             past = torch.cat([past, own], -1)
             bound = torch.clamp(own, self.low[column], self.high[column])
@@ -284,31 +289,20 @@ class _RealLine:
         residual, _ = spline_inverse(z, self.table.lookup(bins))
         return residual * torch.exp(self.log_scale) + self.shift
 
-
-def _log_count(
-    component: CountRange, counts: Tensor, line: _RealLine, mean: Tensor, sd: Tensor
-) -> Tensor:
-    """Log probability of counts; finite, but of no meaning, for what is none."""
-    safe = torch.where(component.inside(counts), counts, 0.0)
-    has_left, has_right, (left, right, width) = component.cells(safe)
-    left, right, width = (left - mean) / sd, (right - mean) / sd, width / sd
-    _, log_slope = line.forward(0.5 * (left + right))
-    return log_cell_probability(
-        has_left, has_right, line.forward(left)[0], line.forward(right)[0], log_slope.exp() * width
-    )
+    def of_cells(
+        self, mean: Tensor, sd: Tensor, left: Tensor, right: Tensor, width: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Images of cells, which are standardised first (`log_count`)."""
+        left, right, width = (left - mean) / sd, (right - mean) / sd, width / sd
+        _, log_slope = self.forward(0.5 * (left + right))
+        return self.forward(left)[0], self.forward(right)[0], log_slope.exp() * width
 
 
-def _within(support: Support, real: Tensor, parameters: Tensor) -> Tensor:
-    """Values inside the support, also where rounding would put them on its edge."""
-    if support.lower is None and support.upper is None:
-        return real
-    x = support.from_real(real.clamp(-LARGEST_LOG, LARGEST_LOG), parameters)
-    infinity = torch.full_like(x, torch.inf)
-    if support.lower is not None:
-        x = torch.maximum(x, torch.nextafter(support.lower.of(parameters), infinity))
-    if support.upper is not None:
-        x = torch.minimum(x, torch.nextafter(support.upper.of(parameters), -infinity))
-    return x
+def _from_real(support: Support, real: Tensor, parameters: Tensor) -> Tensor:
+    """`Support.from_real`, for values with bounds within exp(±`LARGEST_LOG`) of them."""
+    if support != Support():
+        real = real.clamp(-LARGEST_LOG, LARGEST_LOG)
+    return support.from_real(real, parameters)
 
 
 def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from jana_pymc.checks import check_count
+from jana_pymc.checks import check_count, check_sizes
 from jana_pymc.flows.autoregressive import monotone_forward, monotone_inverse, soft_clamp
 from jana_pymc.flows.spline import n_spline_parameters
-from jana_pymc.likelihoods.counts import CountRange, log_cell_probability
-from jana_pymc.likelihoods.entering import EnteringParameters
+from jana_pymc.likelihoods.counts import CountRange, log_count, monotone_images
+from jana_pymc.likelihoods.entering import EnteringParameters, parameter_positions
 from jana_pymc.likelihoods.sequences import within_groups
 from jana_pymc.likelihoods.support import Support
 from jana_pymc.networks.dense import DenseNetwork
@@ -81,9 +79,9 @@ class TrajectorySettings:
 
     def __post_init__(self) -> None:
         for name in ("hidden", "law_hidden"):
-            object.__setattr__(self, name, _sizes(name, getattr(self, name)))
+            object.__setattr__(self, name, check_sizes(name, getattr(self, name)))
         for name in ("angles", "rounded"):
-            object.__setattr__(self, name, _positions(name, getattr(self, name)))
+            object.__setattr__(self, name, parameter_positions(name, getattr(self, name)))
         both = set(self.angles) & set(self.rounded)
         if both:
             raise ValueError(
@@ -108,31 +106,6 @@ class TrajectorySettings:
                 f"hidden=(), n_states={self.n_states}: what moves a hidden state on needs at least "
                 "one hidden layer."
             )
-
-
-def _is_sequence(values: Any) -> bool:
-    return isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, (str, bytes))
-
-
-def _sizes(name: str, values: Any) -> tuple[int, ...]:
-    if not _is_sequence(values):
-        raise TypeError(f"{name}={values!r}: expected a sequence of sizes, such as (64, 64).")
-    return tuple(check_count(f"{name}[{i}]", value) for i, value in enumerate(values))
-
-
-def _positions(name: str, values: Any) -> tuple[int, ...]:
-    expected = "expected positions of parameters, different integers from 0"
-    if not _is_sequence(values) or any(
-        isinstance(value, bool) or not isinstance(value, (int, np.integer)) for value in values
-    ):
-        raise TypeError(
-            f"{name}={values!r}: {expected}; model.layout.component_names lists the parameters in "
-            "their order."
-        )
-    positions = tuple(int(value) for value in values)
-    if any(position < 0 for position in positions) or len(set(positions)) < len(positions):
-        raise ValueError(f"{name}={positions}: {expected}.")
-    return positions
 
 
 class TrajectoryLikelihood(nn.Module):
@@ -304,15 +277,19 @@ class TrajectoryLikelihood(nn.Module):
             each.index_select(1, times) for each in at
         )
         raw, shift = self._law(features, torch.cat([*visible[1:], visible[0]], -1))
-        parts = []
+        parts, n_bins = [], self.settings.n_bins
         for j, component in enumerate(self.components):
-            own = (location[..., j], log_scale[..., j], shift[..., j], raw[:, :, j])
+            own_scale, own_shift, own_raw = log_scale[..., j], shift[..., j], raw[:, :, j]
             if isinstance(component, CountRange):
-                parts.append(self._log_count(component, filled[..., j], *own))
+                inverse_scale = (-own_scale).exp()
+                images = monotone_images(
+                    own_raw, n_bins, location[..., j], inverse_scale, own_shift
+                )
+                parts.append(log_count(component, filled[..., j], images))
                 continue
-            z, log_slope = monotone_forward(residual[..., j] - own[2], own[3], self.settings.n_bins)
+            z, log_slope = monotone_forward(residual[..., j] - own_shift, own_raw, n_bins)
             log_normal = -0.5 * z**2 - 0.5 * math.log(2.0 * math.pi)
-            parts.append(log_normal + log_slope - own[1] + log_det[..., j])
+            parts.append(log_normal + log_slope - own_scale + log_det[..., j])
         together = torch.stack(parts, -1).sum(-1)
         together = torch.where(inside.all(-1), together, -torch.inf)
         return torch.where(present, together, 0.0)
@@ -444,21 +421,3 @@ class TrajectoryLikelihood(nn.Module):
                 mapped.append(component.to_real(value, owner))
         y, log_det, inside = (torch.stack(each, -1) for each in zip(*mapped, strict=True))
         return y, log_det, inside
-
-    def _log_count(
-        self,
-        component: CountRange,
-        counts: Tensor,
-        location: Tensor,
-        log_scale: Tensor,
-        shift: Tensor,
-        raw: Tensor,
-    ) -> Tensor:
-        safe = torch.where(component.inside(counts), counts, 0.0)
-        has_left, has_right, (left, right, width) = component.cells(safe)
-        points = torch.stack([left, right, 0.5 * (left + right)], -1)
-        inverse = (-log_scale).exp()
-        u = (points - location[..., None]) * inverse[..., None] - shift[..., None]
-        z, log_slope = monotone_forward(u, raw[..., None, :], self.settings.n_bins)
-        narrow = width * inverse * log_slope[..., 2].exp()
-        return log_cell_probability(has_left, has_right, z[..., 0], z[..., 1], narrow)

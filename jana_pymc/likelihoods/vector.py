@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from jana_pymc.checks import check_count
+from jana_pymc.checks import check_count, check_positions, check_sizes
 from jana_pymc.flows.autoregressive import AutoregressiveTransform
 from jana_pymc.flows.flow import ConditionalFlow
 from jana_pymc.flows.latents import GaussianLatent
@@ -20,7 +20,7 @@ from jana_pymc.flows.trials import TrialSumTransform
 from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.likelihoods.discrete import DiscreteAutoregressive, Law
 from jana_pymc.likelihoods.distractors import DistractorFlow
-from jana_pymc.likelihoods.entering import SKEWED
+from jana_pymc.likelihoods.entering import check_among, entering, parameter_positions, skewed
 from jana_pymc.likelihoods.support import Support
 from jana_pymc.networks.columns import as_draws, columns
 from jana_pymc.networks.moments import set_moments
@@ -63,6 +63,13 @@ class VectorSettings:
         If not 0, counts and continuous components are taken for statistics added up over trials:
         mean and covariance are those of so many binary trials (`TrialSumTransform`), in the place
         of the network of `hidden` layers.
+
+    Raises
+    ------
+    TypeError
+        If a size, a number or a position is no integer.
+    ValueError
+        If one is too small, a position is given twice, or both `draws` and `informative` are given.
     """
 
     n_layers: int | None = None
@@ -78,20 +85,25 @@ class VectorSettings:
     n_trials: int = 0
 
     def __post_init__(self) -> None:
-        check_count("conditioner_layers", self.conditioner_layers, least=2)
-        check_count("n_trials", self.n_trials, least=0)
-        if self.n_layers is not None:
-            check_count("n_layers", self.n_layers)
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        object.__setattr__(self, "angles", tuple(self.angles))
+        for name, least in (
+            ("conditioner_hidden", 1),
+            ("conditioner_layers", 2),
+            ("n_bins", 1),
+            ("n_trials", 0),
+        ):
+            check_count(name, getattr(self, name), least=least)
+        for name, least in (("n_layers", 1), ("order", 0)):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), least=least, other="None")
+        object.__setattr__(self, "hidden", check_sizes("hidden", self.hidden))
+        object.__setattr__(self, "angles", parameter_positions("angles", self.angles))
         if self.informative is not None:
-            object.__setattr__(self, "informative", tuple(self.informative))
+            positions = check_positions("informative", self.informative, "components")
+            object.__setattr__(self, "informative", positions)
         if self.draws is not None:
             object.__setattr__(self, "draws", as_draws(self.draws))
             if self.informative is not None:
                 raise ValueError("give draws or informative, which draws tell, not both.")
-        if self.order is not None and self.order < 0:
-            raise ValueError(f"order={self.order}: expected 0 or more, or None.")
 
     def layers(self, n_continuous: int, n_steps: int) -> int:
         """Number of autoregressive layers."""
@@ -131,8 +143,9 @@ class VectorLikelihood(nn.Module):
     Raises
     ------
     ValueError
-        If a sequence has both discrete and continuous components; if `angles`, `informative` or
-        `draws` of the settings are no positions, or name components that they cannot be of.
+        If a sequence has both discrete and continuous components, distractors, or more than one
+        layer; if `angles`, `informative` or `draws` of the settings are no positions, or name
+        components that they cannot be of.
 
     References
     ----------
@@ -170,10 +183,7 @@ class VectorLikelihood(nn.Module):
         # The flow's components, once for each draw that it is the law of.
         self.supports: tuple[Support, ...] = tuple(self.components[i] for i in self.draws[0])  # type: ignore[misc]
         self.angles = list(settings.angles)
-        if any(not 0 <= position < n_parameters for position in self.angles):
-            raise ValueError(
-                f"angles={settings.angles}: expected positions among {n_parameters} parameters."
-            )
+        check_among(f"angles={settings.angles}", self.angles, n_parameters)
         n_entering = n_parameters + len(self.angles)
         n_products = n_entering * n_conditions
         self.n_products = n_products if n_products <= MAX_PRODUCTS else 0
@@ -257,8 +267,7 @@ class VectorLikelihood(nn.Module):
         """Take location and scale of inputs and outputs from simulations."""
         observables = observables.flatten(1)
         conditions = None if conditions is None else conditions.flatten(1)
-        low, high = (torch.quantile(parameters[:100_000], q, dim=0) for q in (0.01, 0.99))
-        self.parameter_log.copy_((parameters > 0).all(0) & (high > SKEWED * low))
+        self.parameter_log.copy_(skewed(parameters))
         self.parameter_log[self.angles] = False
         set_moments(self.parameter_mean, self.parameter_sd, self._entering(parameters))
         if conditions is not None and self.n_conditions:
@@ -518,12 +527,7 @@ class VectorLikelihood(nn.Module):
 
     def _entering(self, parameters: Tensor) -> Tensor:
         """Parameters as the networks take them, before they are standardised."""
-        positive = parameters.clamp_min(torch.finfo(parameters.dtype).tiny)
-        plain = torch.where(self.parameter_log, positive.log(), parameters)
-        if not self.angles:
-            return plain
-        angles = parameters.index_select(-1, self.turning)
-        return torch.cat([plain.index_copy(-1, self.turning, angles.sin()), angles.cos()], -1)
+        return entering(parameters, self.parameter_log, self.turning if self.angles else None)
 
     def _context(
         self, parameters: Tensor, conditions: Tensor | None, group: Tensor | None = None
@@ -586,11 +590,8 @@ def _parts(
     if any(components[i] != Support() for i in distractors):
         raise ValueError("distractors must be continuous and unbounded.")
     continuous = tuple(i for i in continuous if i in informative)
-    if n_steps > 1 and discrete and continuous:
-        raise ValueError(
-            "a sequence with both discrete and continuous components cannot be modelled as "
-            "one vector in the order of time."
-        )
+    if n_steps > 1:
+        _check_sequence(settings, discrete, continuous, distractors)
     draws = (continuous,) if settings.draws is None else as_draws(settings.draws)
     if settings.n_trials:
         categories = any(isinstance(c, int) for c in components)
@@ -600,6 +601,30 @@ def _parts(
                 "components, one of these at least; not of sequences, draws or categories."
             )
     return _Parts(discrete, continuous, distractors, draws)
+
+
+def _check_sequence(
+    settings: VectorSettings,
+    discrete: tuple[int, ...],
+    continuous: tuple[int, ...],
+    distractors: tuple[int, ...],
+) -> None:
+    """Refuse what would leave the order of time."""
+    if discrete and continuous:
+        raise ValueError(
+            "a sequence with both discrete and continuous components cannot be modelled as "
+            "one vector in the order of time."
+        )
+    if distractors:
+        raise ValueError(
+            f"informative={settings.informative}: a sequence has no distractors, which would be "
+            "apart from their time; leave it out."
+        )
+    if continuous and (settings.n_layers or 1) > 1:
+        raise ValueError(
+            f"n_layers={settings.n_layers}: a sequence has a single layer, which follows time; "
+            "leave it out."
+        )
 
 
 def _past(n_components: int, n_steps: int, order: int | None) -> Bool[Tensor, "d d"] | None:

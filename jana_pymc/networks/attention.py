@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from jana_pymc.networks.dense import DenseNetwork
+from jana_pymc.checks import check_choice, check_count, check_share, check_sizes
+from jana_pymc.networks.dense import ACTIVATIONS, DenseNetwork
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,11 @@ class AttentionSettings:
     dropout: float = 0.01
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "hidden", check_sizes("hidden", self.hidden))
         for name in ("width", "n_heads", "key_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: expected at least 1.")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout={self.dropout}: expected a fraction below 1.")
+            check_count(name, getattr(self, name))
+        check_choice("activation", self.activation, tuple(ACTIVATIONS))
+        check_share("dropout", self.dropout, zero=True)
 
 
 class MultiHeadAttention(nn.Module):

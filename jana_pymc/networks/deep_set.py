@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from jana_pymc.checks import check_choice, check_count, check_sizes
 from jana_pymc.networks.dense import ACTIVATIONS, DenseNetwork
 
 
@@ -35,10 +36,12 @@ class DeepSetSettings:
     activation: Literal["relu", "silu", "tanh"] = "silu"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "hidden", check_sizes("hidden", self.hidden))
         if not self.hidden:
             raise ValueError("hidden=(): a deep set needs at least one hidden layer.")
-        if not 0 <= self.n_extremes <= self.hidden[-1]:
+        check_count("n_equivariant", self.n_equivariant, least=0)
+        check_choice("activation", self.activation, tuple(ACTIVATIONS))
+        if check_count("n_extremes", self.n_extremes, least=0) > self.hidden[-1]:
             raise ValueError(
                 f"n_extremes={self.n_extremes}: expected 0 to {self.hidden[-1]}, the last width."
             )

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from jana_pymc.checks import check_choice
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "silu": nn.SiLU,
@@ -45,8 +47,7 @@ class DenseNetwork(nn.Module):
         zero_output: bool = False,
     ):
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation={activation!r} is not one of {sorted(ACTIVATIONS)}.")
+        check_choice("activation", activation, tuple(ACTIVATIONS))
         layers: list[nn.Module] = []
         width = n_in
         for size in hidden:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from jana_pymc.checks import check_count, check_positions, check_sizes
 from jana_pymc.networks.dense import DenseNetwork
 
 
@@ -18,8 +19,8 @@ class FlatSummarySettings:
     Parameters
     ----------
     n_summaries : int or None
-        Size of the learned summary; None passes the values on as they are, which few values need
-        no summary for.
+        Size of the learned summary; None, or 0, passes the values on as they are, which few values
+        need no summary for.
     hidden : tuple of int
         Hidden layers, where there is a network.
     informative : tuple of int, optional
@@ -31,9 +32,12 @@ class FlatSummarySettings:
     informative: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
+        if self.n_summaries is not None:
+            check_count("n_summaries", self.n_summaries, least=0, other="None")
+        object.__setattr__(self, "hidden", check_sizes("hidden", self.hidden))
         if self.informative is not None:
-            object.__setattr__(self, "informative", tuple(self.informative))
+            positions = check_positions("informative", self.informative, "features")
+            object.__setattr__(self, "informative", positions)
 
 
 class FlatSummary(nn.Module):

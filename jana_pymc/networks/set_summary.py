@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from jana_pymc.checks import check_count, check_sizes
 from jana_pymc.networks.conditioners import compress
 from jana_pymc.networks.deep_set import DeepSet, DeepSetSettings
 from jana_pymc.networks.dense import DenseNetwork
@@ -26,7 +27,7 @@ class SetSummarySettings:
     Parameters
     ----------
     n_summaries : int
-        Size of the learned summary.
+        Size of the learned summary; 0 leaves it out.
     n_quantiles : int
         Order statistics of each continuous component, beside the deep set; 0 leaves them out, and
         the deep set's own output is the summary.
@@ -44,9 +45,10 @@ class SetSummarySettings:
     means: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        if self.n_quantiles < 0 or self.n_quantiles == 1:
-            raise ValueError(f"n_quantiles={self.n_quantiles}: expected 0, or at least 2.")
+        check_count("n_summaries", self.n_summaries, least=0)
+        object.__setattr__(self, "hidden", check_sizes("hidden", self.hidden))
+        if check_count("n_quantiles", self.n_quantiles, least=0) == 1:
+            raise ValueError("n_quantiles=1: expected 0, or at least 2.")
 
 
 class SetSummary(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from jana_pymc.checks import check_count
 from jana_pymc.networks.attention import AttentionBlock, AttentionSettings
 
 
@@ -34,8 +35,7 @@ class SetTransformerSettings:
 
     def __post_init__(self) -> None:
         for name, least in (("n_blocks", 0), ("n_inducing", 0), ("n_seeds", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}: expected at least {least}.")
+            check_count(name, getattr(self, name), least=least)
 
 
 class SetTransformer(nn.Module):

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from jana_pymc.checks import check_choice, check_count, check_share, check_sizes
 from jana_pymc.networks.dense import ACTIVATIONS
 
 RECURRENT: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
@@ -52,20 +53,15 @@ class TimeSeriesSettings:
     separate: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kernel_sizes", tuple(self.kernel_sizes))
-        if self.n_convolutions < 0:
-            raise ValueError(f"n_convolutions={self.n_convolutions}: expected at least 0.")
-        if not self.kernel_sizes or min(self.kernel_sizes) < 1:
-            raise ValueError(f"kernel_sizes={self.kernel_sizes}: expected lengths of at least 1.")
+        object.__setattr__(self, "kernel_sizes", check_sizes("kernel_sizes", self.kernel_sizes))
+        if not self.kernel_sizes:
+            raise ValueError("kernel_sizes=(): expected one length at least.")
+        check_count("n_convolutions", self.n_convolutions, least=0)
         for name in ("n_filters", "width", "n_hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: expected at least 1.")
-        if self.recurrent not in RECURRENT:
-            raise ValueError(f"recurrent={self.recurrent!r} is not one of {sorted(RECURRENT)}.")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation={self.activation!r} is not one of {sorted(ACTIVATIONS)}.")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout={self.dropout}: expected a fraction below 1.")
+            check_count(name, getattr(self, name))
+        check_choice("recurrent", self.recurrent, tuple(RECURRENT))
+        check_choice("activation", self.activation, tuple(ACTIVATIONS))
+        check_share("dropout", self.dropout, zero=True)
 
 
 class TimeSeriesNetwork(nn.Module):

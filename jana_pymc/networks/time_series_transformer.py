@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from jana_pymc.checks import check_choice, check_count, check_number
 from jana_pymc.networks.attention import AttentionBlock, AttentionSettings
 from jana_pymc.networks.time_series import RECURRENT, last_step
 
@@ -39,11 +40,11 @@ class TimeSeriesTransformerSettings:
     attention: AttentionSettings = field(default_factory=AttentionSettings)
 
     def __post_init__(self) -> None:
-        for name, least in (("n_blocks", 0), ("n_hidden", 1), ("longest_wave", 1.0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}: expected at least {least}.")
-        if self.recurrent not in RECURRENT:
-            raise ValueError(f"recurrent={self.recurrent!r} is not one of {sorted(RECURRENT)}.")
+        for name, least in (("n_blocks", 0), ("n_hidden", 1)):
+            check_count(name, getattr(self, name), least=least)
+        if check_number("longest_wave", self.longest_wave) < 1.0:
+            raise ValueError(f"longest_wave={self.longest_wave}: expected at least 1.0.")
+        check_choice("recurrent", self.recurrent, tuple(RECURRENT))
         if self.attention.width % 2:
             raise ValueError(
                 f"attention.width={self.attention.width}: expected an even number, for as many "

@@ -2,8 +2,9 @@
 
 from jana_pymc.pytensor._compat import taken_rows
 from jana_pymc.pytensor.contamination import Contaminant
-from jana_pymc.pytensor.lowering import NoLowering, lower
+from jana_pymc.pytensor.lowering import lower
 from jana_pymc.pytensor.lowering_markovian import lower_markovian
+from jana_pymc.pytensor.lowering_parts import NoLowering
 from jana_pymc.pytensor.lowering_trajectory import lower_trajectory
 from jana_pymc.pytensor.lowering_vector import lower_vector
 from jana_pymc.pytensor.op import LogDensity, LogDensityAndPullback, failure

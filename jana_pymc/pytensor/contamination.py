@@ -113,7 +113,7 @@ class Contaminant:
             The model's; may be −inf.
         observables : TensorVariable, shape (rows, components)
         probability : TensorVariable, shape () or (rows,)
-            Of a lapse.
+            Of a lapse, from 0 to 1.
 
         Returns
         -------
@@ -121,12 +121,15 @@ class Contaminant:
         """
         low, high = np.array(self.low), np.array(self.high)
         inside = pt.all((observables >= low) & (observables <= high), axis=1)
-        model = pt.log1p(-probability) + log_prob
-        lapse = pt.log(probability) + self.log_density
+        # No logarithm of 0, whose gradient is infinite, where all or none are lapses.
+        some, not_all = probability > 0, probability < 1
+        share = pt.log1p(-pt.switch(not_all, probability, 0.0))
+        model = pt.switch(not_all, share, -np.inf) + log_prob
+        lapse = pt.log(pt.switch(some, probability, 1.0)) + self.log_density
         # The larger one plus a correction: no infinite value meets another, so that gradients exist
         # where the model is impossible.
         mixture = pt.maximum(model, lapse) + pt.softplus(-pt.abs(model - lapse))
-        return pt.switch(inside, mixture, model)
+        return pt.switch(inside & some, mixture, model)
 
 
 def _declared_range(kind: Observable) -> tuple[Any, Any]:

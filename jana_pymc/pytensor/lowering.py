@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from functools import singledispatch
 from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
 from pytensor.tensor.variable import TensorVariable
-from torch import nn
 
-from jana_pymc.likelihoods import AutoregressiveLikelihood, Support
-from jana_pymc.likelihoods.support import Bound
-from jana_pymc.networks.dense import Residual
+from jana_pymc.likelihoods import AutoregressiveLikelihood
 from jana_pymc.pytensor._compat import position
-from jana_pymc.pytensor.barrier import barrier
+from jana_pymc.pytensor.lowering_parts import (
+    NoLowering,
+    array,
+    bound_of,
+    dense_network,
+    hidden_layers,
+    rows_of,
+    to_real,
+)
 from jana_pymc.pytensor.lowering_spline import Splines
-
-ACTIVATIONS = {
-    nn.ReLU: lambda x: pt.maximum(x, 0.0),
-    nn.SiLU: lambda x: x * pt.sigmoid(x),
-    nn.Tanh: pt.tanh,
-}
-
-
-class NoLowering(TypeError):
-    """There is no PyTensor version of this network; the Op serves it."""
 
 
 @singledispatch
@@ -76,22 +70,22 @@ def _(
     category = _cell(network, observables)
     cell = category if own is None else category + own * n_cells
     cell = position(cell, cell)
-    hidden = _hidden(network.table_network, context, mean, sd)
+    hidden = hidden_layers(network.table_network, context, mean, sd)
     log_prob: Any = _log_cells(network, hidden).ravel()[cell] if n_cells > 1 else 0.0
     bins = network.settings.n_bins
     earlier: list[TensorVariable] = []
     for j, (support, column) in enumerate(zip(network.supports, network.continuous, strict=True)):
-        y, log_det, inside = _to_real(support, observables[:, column], parameters, group)
+        y, log_det, inside = to_real(support, observables[:, column], parameters, group)
         scale = float(network.real_sd[j])
         y = (y - float(network.real_mean[j])) * (1.0 / scale)
         if j == 0:
             splines = _first_splines(network, hidden)
         else:
             one_hot = pt.eq(category[:, None], pt.arange(n_cells)[None])
-            inputs = [_rows_of(context, own, observables), pt.cast(one_hot, "float64")]
+            inputs = [rows_of(context, own, observables), pt.cast(one_hot, "float64")]
             inputs.append(pt.stack(earlier, axis=1))
             unscaled = n_cells + j
-            raw = _dense(
+            raw = dense_network(
                 network.later_networks[j - 1],
                 pt.concatenate(inputs, axis=1),
                 np.concatenate([mean, np.zeros(unscaled)]),
@@ -130,13 +124,13 @@ def normal_scores(
     n_cells = network.n_cells
     assert network.continuous[0] == column
     context, _, mean, sd = _context(network, observables, parameters, group, conditions)
-    hidden = _hidden(network.table_network, context, mean, sd)
+    hidden = hidden_layers(network.table_network, context, mean, sd)
     splines = _first_splines(network, hidden)
-    own = _rows_of(parameters, group, observables) if network.n_conditions else parameters
+    own = rows_of(parameters, group, observables) if network.n_conditions else parameters
     values = pt.full((own.shape[0],), float(x))
     rows = pt.arange(own.shape[0])
     support = network.supports[0]
-    real, _, inside = _to_real(support, values, own, rows)
+    real, _, inside = to_real(support, values, own, rows)
     y = (real - float(network.real_mean[0])) / float(network.real_sd[0])
     y = pt.repeat(y, n_cells)
     score, _ = splines(y, pt.arange(own.shape[0] * n_cells))
@@ -144,7 +138,7 @@ def normal_scores(
     if support.upper is None:
         beyond: Any = -np.inf
     else:
-        above = values >= _bound(support.upper, own, rows)
+        above = values >= bound_of(support.upper, own, rows)
         beyond = pt.switch(above, np.inf, -np.inf)[:, None]
     return pt.switch(inside[:, None], score, beyond), _log_cells(network, hidden)
 
@@ -157,21 +151,21 @@ def _context(
     conditions: TensorVariable | None,
 ) -> tuple[TensorVariable, TensorVariable | None, np.ndarray, np.ndarray]:
     """Inputs of the table network, each row's among them, and their location and scale."""
-    mean, sd = (_numpy(b) for b in (network.parameter_mean, network.parameter_sd))
+    mean, sd = (array(b) for b in (network.parameter_mean, network.parameter_sd))
     if not network.n_conditions:
         return parameters, group, mean, sd
     if conditions is None:
         raise ValueError(f"this likelihood needs {network.n_conditions} known conditions.")
-    context = pt.concatenate([_rows_of(parameters, group, observables), conditions], axis=1)
-    mean = np.concatenate([mean, _numpy(network.condition_mean)])
-    sd = np.concatenate([sd, _numpy(network.condition_sd)])
+    context = pt.concatenate([rows_of(parameters, group, observables), conditions], axis=1)
+    mean = np.concatenate([mean, array(network.condition_mean)])
+    sd = np.concatenate([sd, array(network.condition_sd)])
     return context, pt.arange(observables.shape[0]), mean, sd
 
 
 def _log_cells(network: AutoregressiveLikelihood, hidden: TensorVariable) -> TensorVariable:
     """Log probabilities of the categories, one row a context."""
     last, n = network.table_network.layers[-1], network.n_cells
-    weight, bias = _numpy(last.weight)[:n].T, _numpy(last.bias)[:n]
+    weight, bias = array(last.weight)[:n].T, array(last.bias)[:n]
     if n == 2:  # without a maximum and a sum along an axis, which are slow to compile
         others = np.array([[-1.0, 1.0], [1.0, -1.0]])
         return -pt.softplus(hidden @ pt.constant(weight @ others) + pt.constant(bias @ others))
@@ -181,77 +175,9 @@ def _log_cells(network: AutoregressiveLikelihood, hidden: TensorVariable) -> Ten
 def _first_splines(network: AutoregressiveLikelihood, hidden: TensorVariable) -> Splines:
     """Of the first continuous component: one a category and context."""
     last, n = network.table_network.layers[-1], network.n_cells
-    weight, bias = _numpy(last.weight)[n:].T, _numpy(last.bias)[n:]
+    weight, bias = array(last.weight)[n:].T, array(last.bias)[n:]
     layer = (weight.reshape(len(weight), n, -1), bias.reshape(n, -1))
     return Splines(hidden, network.settings.n_bins, network.supports[0].walls, layer)
-
-
-def _dense(network: Any, x: TensorVariable, mean: np.ndarray, sd: np.ndarray) -> TensorVariable:
-    """A `DenseNetwork`, with the standardisation of its inputs folded into the first layer."""
-    return _layers(network.layers[-1:], _hidden(network, x, mean, sd))
-
-
-def _hidden(network: Any, x: TensorVariable, mean: np.ndarray, sd: np.ndarray) -> TensorVariable:
-    """What goes into the last layer of a `DenseNetwork`."""
-    layers = network.layers[:-1]
-    x = barrier(x)
-    if not layers or isinstance(layers[0], Residual):  # which needs its input
-        return _layers(layers, (x - mean) / sd)
-    first, *others = layers
-    weight = _numpy(first.weight).T / sd[:, None]
-    bias = _numpy(first.bias) - mean @ weight
-    return _layers(others, x @ pt.constant(weight) + pt.constant(bias))
-
-
-def _layers(layers: Iterable[nn.Module], x: TensorVariable) -> TensorVariable:
-    """Layers of a `DenseNetwork`, one after the other."""
-    for layer in layers:
-        if isinstance(layer, nn.Linear):
-            x = x @ pt.constant(_numpy(layer.weight).T) + pt.constant(_numpy(layer.bias))
-        elif isinstance(layer, Residual):
-            x = barrier(x + _layers(layer, barrier(x)))
-        elif type(layer) in ACTIVATIONS:
-            x = ACTIVATIONS[type(layer)](x)
-        elif not isinstance(layer, nn.Dropout):  # which is off at evaluation
-            raise NoLowering(f"{type(layer).__name__} has no PyTensor version.")
-    return x
-
-
-def _to_real(
-    support: Support,
-    x: TensorVariable,
-    parameters: TensorVariable,
-    group: TensorVariable | None,
-) -> tuple[TensorVariable, TensorVariable, TensorVariable]:
-    """`Support.to_real` in PyTensor."""
-    above = below = None
-    inside = pt.ones_like(x, dtype="bool")
-    if support.lower is not None:
-        above = x - _bound(support.lower, parameters, group)
-        inside = above > 0
-    if support.upper is not None:
-        below = _bound(support.upper, parameters, group) - x
-        inside = below > 0 if above is None else (above > 0) & (below > 0)
-    if above is None and below is None:
-        return x, pt.zeros_like(x), inside
-    if below is None:
-        log_above = pt.log(pt.switch(inside, above, 1.0))
-        return log_above, -log_above, inside
-    log_below = pt.log(pt.switch(inside, below, 1.0))
-    if above is None:
-        return -log_below, -log_below, inside
-    log_above = pt.log(pt.switch(inside, above, 1.0))
-    log_range = pt.log(pt.switch(inside, above + below, 2.0))
-    return log_above - log_below, log_range - log_above - log_below, inside
-
-
-def _bound(
-    bound: Bound, parameters: TensorVariable, group: TensorVariable | None
-) -> TensorVariable | float:
-    if bound.column is None:
-        return bound.value
-    column = parameters[:, bound.column]
-    return column[0] if group is None else column[group]
 
 
 def _cell(network: AutoregressiveLikelihood, observables: TensorVariable) -> TensorVariable:
@@ -259,15 +185,3 @@ def _cell(network: AutoregressiveLikelihood, observables: TensorVariable) -> Ten
     for column, n in zip(network.discrete, network.n_categories, strict=True):
         cell = cell * n + pt.cast(observables[:, column], "int64")
     return cell
-
-
-def _rows_of(
-    parameters: TensorVariable, group: TensorVariable | None, observables: TensorVariable
-) -> TensorVariable:
-    if group is None:
-        return pt.broadcast_to(parameters, (observables.shape[0], parameters.shape[1]))
-    return parameters[group]
-
-
-def _numpy(tensor: Any) -> np.ndarray:
-    return tensor.detach().cpu().numpy().astype(np.float64)

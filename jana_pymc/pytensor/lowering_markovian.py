@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import pytensor.tensor as pt
@@ -13,15 +12,20 @@ from torch import nn
 
 from jana_pymc.likelihoods import CountRange, MarkovianLikelihood
 from jana_pymc.likelihoods.conditioner import Conditioner
-from jana_pymc.likelihoods.counts import NARROW
 from jana_pymc.likelihoods.time_point import LOG_SCALE_RANGE, TimePointDensity
 from jana_pymc.networks import DenseNetwork
-from jana_pymc.pytensor.lowering import (
+from jana_pymc.pytensor.lowering import lower
+from jana_pymc.pytensor.lowering_parts import (
     ACTIVATIONS,
     NoLowering,
-    _numpy,
-    _to_real,
-    lower,
+    array,
+    count_to_real,
+    has_begun,
+    is_count,
+    log_count,
+    shifted,
+    time_since_start,
+    to_real,
 )
 from jana_pymc.pytensor.lowering_spline import Splines
 
@@ -45,27 +49,27 @@ def lower_markovian(
     if observables.ndim == 3:
         return _whole_sequences(network, observables, parameters, group, conditions)
     features, log_det, inside = _encode(network.density, observables, parameters, group)
-    there = _there(observables, group, network.n_flags)
+    there = has_begun(observables, group, network.n_flags)
     known = [1.0 - t for t in there]
     if network.n_conditions:
         if conditions is None:
             raise ValueError(f"this likelihood needs {network.n_conditions} known conditions.")
-        mean, sd = _numpy(network.condition_mean), _numpy(network.condition_sd)
+        mean, sd = array(network.condition_mean), array(network.condition_sd)
         known.insert(0, (conditions - mean) / sd)
     if network.settings.clock:
-        clock = 2.0 * _time(observables, group) / float(network.length) - 1.0
+        clock = 2.0 * time_since_start(observables, group) / float(network.length) - 1.0
         known.append(clock[:, None])
-    low, high = _numpy(network.density.low), _numpy(network.density.high)
+    low, high = array(network.density.low), array(network.density.high)
     bounded = pt.clip(features, low, high)
     lags = [
-        (_shifted(features, j + 1) * t, _shifted(bounded, j + 1) * t)
+        (shifted(features, j + 1) * t, shifted(bounded, j + 1) * t)
         for j, t in enumerate(there[: network.settings.order])
     ]
     nothing = pt.zeros((observables.shape[0], 0))
-    smallest = _numpy(network.smallest)
+    smallest = array(network.smallest)
     safe = pt.maximum(parameters, np.where(smallest > 0, smallest, 1.0))
     theta = pt.concatenate([parameters, pt.switch(smallest > 0, pt.log(safe), 0.0)], axis=1)
-    theta = (theta - _numpy(network.parameter_mean)) / _numpy(network.parameter_sd)
+    theta = (theta - array(network.parameter_mean)) / array(network.parameter_sd)
     inputs = _Inputs(
         n_parameters=len(network.parameter_mean),
         theta=theta,
@@ -118,9 +122,9 @@ class _Inputs:
 
     def linear(self, layer: nn.Linear, *rows: TensorVariable) -> TensorVariable:
         """A linear layer of parameters, followed by what is there once a row."""
-        weight = _numpy(layer.weight).T
+        weight = array(layer.weight).T
         n = self.n_parameters
-        own = self.theta @ pt.constant(weight[:n]) + pt.constant(_numpy(layer.bias))
+        own = self.theta @ pt.constant(weight[:n]) + pt.constant(array(layer.bias))
         own = own[0] if self.group is None else own[self.group]
         return own + pt.concatenate(rows, axis=1) @ pt.constant(weight[n:])
 
@@ -141,7 +145,7 @@ def _components(
             log_p = pt.special.log_softmax(raw, axis=1)
             total = total + (log_p * features[:, column]).sum(axis=1)
             continue
-        line = _Line(raw, bins)
+        line = _RealLine(raw, bins)
         if isinstance(component, CountRange):
             mean, sd = (float(b[column.start]) for b in (density.mean, density.sd))
             total = total + log_count(component, observables[:, j], line, mean, sd)
@@ -152,37 +156,30 @@ def _components(
 
 def _conditioner(network: Conditioner, inputs: _Inputs) -> TensorVariable:
     raw = inputs.linear(network.skip, inputs.known, inputs.bounded)
-    raw = raw + _dense(network.dense, inputs, inputs.known, inputs.bounded)
+    raw = raw + _dense_of_rows(network.dense, inputs, inputs.known, inputs.bounded)
     begins = inputs.known[:, network.flag - inputs.n_parameters]
-    raw = raw + begins[:, None] * _dense(network.start, inputs, inputs.known)
+    raw = raw + begins[:, None] * _dense_of_rows(network.start, inputs, inputs.known)
     if network.coefficients is None:
         return raw
-    coefficients = _dense(network.coefficients, inputs, inputs.known)
+    coefficients = _dense_of_rows(network.coefficients, inputs, inputs.known)
     location = (coefficients * inputs.past).sum(axis=1)
     return pt.concatenate([(raw[:, 0] + location)[:, None], raw[:, 1:]], axis=1)
 
 
-def _dense(network: DenseNetwork, inputs: _Inputs, *rows: TensorVariable) -> TensorVariable:
+def _dense_of_rows(network: DenseNetwork, inputs: _Inputs, *rows: TensorVariable) -> TensorVariable:
     x = None
     for layer in network.layers:
         if isinstance(layer, nn.Linear):
             if x is None:
                 x = inputs.linear(layer, *rows)
             else:
-                x = x @ pt.constant(_numpy(layer.weight).T) + pt.constant(_numpy(layer.bias))
+                x = x @ pt.constant(array(layer.weight).T) + pt.constant(array(layer.bias))
         else:
             x = ACTIVATIONS[type(layer)](x)
     return x
 
 
-class Line(Protocol):
-    """An increasing map of the real line, one a row."""
-
-    def value(self, y: TensorVariable) -> tuple[TensorVariable, TensorVariable]:
-        """Images of points, shape (points, rows), and log derivatives."""
-
-
-class _Line:
+class _RealLine:
     """`_RealLine` in PyTensor."""
 
     def __init__(self, raw: TensorVariable, bins: int):
@@ -205,38 +202,6 @@ class _Line:
         return z.reshape(y.shape, ndim=y.ndim), log_derivative
 
 
-def log_count(
-    component: CountRange, counts: TensorVariable, line: Line, mean: float, sd: float
-) -> TensorVariable:
-    """`log_cell_probability` of counts in PyTensor."""
-    counts = pt.switch(_is_count(component, counts), counts, 0.0)
-    has_left, upper = counts > 0, component.upper
-    above_zero = pt.switch(has_left, counts, 1.0)
-    left, right, width = pt.log(above_zero), pt.log(counts + 1.0), pt.log1p(1.0 / above_zero)
-    has_right = pt.ones_like(has_left)
-    if upper is not None:
-        has_right = counts < upper
-        below_upper = pt.switch(has_right, upper - counts, 1.0)
-        left = left - pt.log(upper + 1.0 - counts)
-        right = right - pt.log(below_upper)
-        width = width + pt.log1p(1.0 / below_upper)
-    left, right = (left - mean) / sd, (right - mean) / sd
-    z, slope = line.value(pt.stack([left, right, 0.5 * (left + right)]))
-    a, b, narrow = z[0], z[1], pt.exp(slope[2]) * width / sd
-    both = pt.and_(has_left, has_right)
-    width = pt.switch(both, pt.switch(b - a > NARROW, b - a, narrow), 1.0)
-    return (
-        pt.switch(has_right, -pt.softplus(-b), 0.0)
-        + pt.switch(has_left, -pt.softplus(a), 0.0)
-        + pt.switch(both, pt.log(-pt.expm1(-width)), 0.0)
-    )
-
-
-def _is_count(component: CountRange, x: TensorVariable) -> TensorVariable:
-    possible = pt.and_(x >= 0, pt.eq(x, pt.floor(x)))
-    return possible if component.upper is None else pt.and_(possible, x <= component.upper)
-
-
 def _encode(
     density: TimePointDensity,
     observables: TensorVariable,
@@ -253,49 +218,13 @@ def _encode(
             possible = pt.eq(x, category)
             y = pt.cast(pt.eq(category[:, None], np.arange(component)), "float64")
         elif isinstance(component, CountRange):
-            possible = _is_count(component, x)
-            safe = pt.switch(possible, x, 0.0)
-            real = pt.log(safe + 0.5)
-            if component.upper is not None:
-                real = real - pt.log(component.upper + 0.5 - safe)
-            y = real[:, None]
+            possible = is_count(component, x)
+            y = count_to_real(component, pt.switch(possible, x, 0.0))[:, None]
         else:
-            real, own_log_det, possible = _to_real(component, x, parameters, group)
+            real, own_log_det, possible = to_real(component, x, parameters, group)
             log_det = log_det + own_log_det - math.log(float(density.sd[column.start]))
             y = real[:, None]
         inside = pt.and_(inside, possible)
         features.append(y)
     joined = pt.concatenate(features, axis=1)
-    return (joined - _numpy(density.mean)) / _numpy(density.sd), log_det, inside
-
-
-def _there(
-    observables: TensorVariable, group: TensorVariable | None, order: int
-) -> list[TensorVariable]:
-    """For each lag, whether the sequence had begun, as columns of zeros and ones."""
-    row = pt.arange(observables.shape[0])
-    if group is None:
-        return [pt.cast(row > j, "float64")[:, None] for j in range(order)]
-    continues = pt.concatenate([np.zeros(1, dtype="float64"), pt.eq(group[1:], group[:-1])])
-    columns, there = [], pt.ones_like(continues)
-    for j in range(order):
-        there = there * _shifted(continues[:, None], j)[:, 0]
-        columns.append(there[:, None])
-    return columns
-
-
-def _time(observables: TensorVariable, group: TensorVariable | None) -> TensorVariable:
-    """Steps since the sequence began."""
-    row = pt.arange(observables.shape[0], dtype="float64")
-    if group is None:
-        return row
-    begins = pt.concatenate([np.ones(1, dtype=bool), pt.neq(group[1:], group[:-1])])
-    first = pt.nonzero(begins)[0]
-    return row - first[pt.cumsum(pt.cast(begins, "int64")) - 1]
-
-
-def _shifted(values: TensorVariable, steps: int) -> TensorVariable:
-    """Rows of some steps before; zeros at the top."""
-    if steps == 0:
-        return values
-    return pt.concatenate([pt.zeros_like(values[:steps]), values[:-steps]], axis=0)
+    return (joined - array(density.mean)) / array(density.sd), log_det, inside

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
 from pytensor.tensor.variable import TensorVariable
 
-from jana_pymc.flows.autoregressive import MAX_LOG_SCALE, MAX_LOG_STRETCH, AutoregressiveTransform
+from jana_pymc.flows.autoregressive import MAX_LOG_SCALE, AutoregressiveTransform
 from jana_pymc.flows.trials import LEAST_SCALE, PACE, TrialSumTransform
 from jana_pymc.likelihoods import CountRange, VectorLikelihood
 from jana_pymc.likelihoods.discrete import LOGISTIC_LOG_SD, DiscreteAutoregressive
 from jana_pymc.likelihoods.distractors import DistractorFlow
 from jana_pymc.networks.conditioners import FAR, ConditionerBank, LocationScaleNetwork
-from jana_pymc.pytensor.lowering import (
+from jana_pymc.pytensor.lowering import lower
+from jana_pymc.pytensor.lowering_parts import (
+    CountLine,
     NoLowering,
-    _dense,
-    _numpy,
-    _rows_of,
-    _to_real,
-    lower,
+    array,
+    count_to_real,
+    dense_network,
+    entering_parameters,
+    is_count,
+    log_count,
+    monotone,
+    rows_of,
+    soft_clamp,
+    to_real,
 )
-from jana_pymc.pytensor.lowering_markovian import _is_count, log_count
-from jana_pymc.pytensor.lowering_spline import Splines
 
 MOST_KINDS = 4
 """Each kind of discrete components has a graph of its own, which takes its time to compile."""
@@ -57,7 +61,7 @@ def lower_vector(
         log_prob, codes = _discrete(network.discrete_part, values, context, law)
         seen = [context, codes]
         if network.trial_sum is not None:
-            seen.append((values - _numpy(network.count_mean)) / _numpy(network.count_sd))
+            seen.append((values - array(network.count_mean)) / array(network.count_sd))
         context = pt.concatenate(seen, axis=1)
     if network.flow is not None:
         draws = [observables[:, list(draw)] for draw in network.draws]
@@ -85,7 +89,7 @@ def _flow(
     log_prob = pt.zeros(values.shape[:1])
     columns, inside = [], pt.ones(values.shape[:1], dtype="bool")
     for j, support in enumerate(network.supports):
-        y, log_det, possible = _to_real(support, values[:, j], parameters, group)
+        y, log_det, possible = to_real(support, values[:, j], parameters, group)
         columns.append((y - float(network.real_mean[j])) / float(network.real_sd[j]))
         log_prob = log_prob + log_det - math.log(float(network.real_sd[j]))
         inside = inside & possible
@@ -110,22 +114,14 @@ def _context(
     conditions: TensorVariable | None,
 ) -> TensorVariable:
     """`VectorLikelihood._context`, one row an observation."""
-    logs = network.parameter_log.cpu().numpy()
-    entering = parameters
-    if logs.any():
-        safe = pt.maximum(parameters, np.where(logs, np.finfo(np.float64).tiny, -np.inf))
-        entering = pt.switch(logs, pt.log(pt.switch(logs, safe, 1.0)), parameters)
-    if network.angles:
-        angles = parameters[:, network.angles]
-        entering = pt.set_subtensor(entering[:, network.angles], pt.sin(angles))
-        entering = pt.concatenate([entering, pt.cos(angles)], axis=1)
-    theta = (entering - _numpy(network.parameter_mean)) / _numpy(network.parameter_sd)
-    context = _rows_of(theta, group, observables)
+    entering = entering_parameters(parameters, network.parameter_log, network.angles)
+    theta = (entering - array(network.parameter_mean)) / array(network.parameter_sd)
+    context = rows_of(theta, group, observables)
     if not network.n_conditions:
         return context
     if conditions is None:
         raise ValueError(f"this likelihood needs {network.n_conditions} known conditions a row.")
-    known = (conditions - _numpy(network.condition_mean)) / _numpy(network.condition_sd)
+    known = (conditions - array(network.condition_mean)) / array(network.condition_sd)
     parts = [context, known]
     if network.n_products:
         products = context[:, :, None] * known[:, None]
@@ -143,7 +139,7 @@ def _transform(
         x = (x - location) * pt.exp(-log_scale)
     raw = _bank(transform.conditioners, context, x)
     n_outputs = transform.conditioners.bias_out.shape[1]
-    z, log_derivative = _monotone(x.ravel(), raw.reshape((-1, n_outputs)), transform.n_bins)
+    z, log_derivative = monotone(x.ravel(), raw.reshape((-1, n_outputs)), transform.n_bins)
     return z.reshape(x.shape), log_derivative.reshape(x.shape) - log_scale
 
 
@@ -151,7 +147,7 @@ def _trial_sum(
     transform: TrialSumTransform, x: TensorVariable, condition: TensorVariable
 ) -> tuple[TensorVariable, TensorVariable]:
     """`TrialSumTransform.forward`: z, and the log determinant."""
-    n, unit = transform.n_given, _numpy(transform.unit)
+    n, unit = transform.n_given, array(transform.unit)
     mean, covariance = _trial_moments(transform, condition[:, : transform.n_context])
     values = x
     if n:
@@ -169,14 +165,14 @@ def _trial_moments(
     transform: TrialSumTransform, context: TensorVariable
 ) -> tuple[TensorVariable, TensorVariable]:
     """Means and covariances of all components, in the regression's units."""
-    jump, dim = PACE * _numpy(transform.jump), transform.dim
-    by_context = jump @ _numpy(transform.slopes) + PACE * _numpy(transform.difference)
-    logit = context @ pt.constant(by_context.T) + PACE * _numpy(transform.bias)
+    jump, dim = PACE * array(transform.jump), transform.dim
+    by_context = jump @ array(transform.slopes) + PACE * array(transform.difference)
+    logit = context @ pt.constant(by_context.T) + PACE * array(transform.bias)
     probability = pt.sigmoid(logit)
-    mean = _numpy(transform.location) + (probability - 0.5) @ pt.constant(jump)
+    mean = array(transform.location) + (probability - 0.5) @ pt.constant(jump)
     products = (jump[:, :, None] * jump[:, None]).reshape(len(jump), -1)
     covariance = (probability * (1.0 - probability)) @ pt.constant(products)
-    variance = LEAST_SCALE**2 + np.exp(2.0 * _numpy(transform.log_scale))
+    variance = LEAST_SCALE**2 + np.exp(2.0 * array(transform.log_scale))
     return mean, covariance.reshape((-1, dim, dim)) + np.diag(variance)
 
 
@@ -185,11 +181,11 @@ def _count_law(
 ) -> tuple[TensorVariable, TensorVariable]:
     """`VectorLikelihood._count_law`: mean and standard deviation of the counts."""
     n = transform.n_given
-    unit, sd = _numpy(transform.unit)[:n, :n], _numpy(network.count_sd)
+    unit, sd = array(transform.unit)[:n, :n], array(network.count_sd)
     mean, covariance = _trial_moments(transform, context)
     variance = ((unit @ covariance[:, :n, :n]) * unit).sum(axis=2)
     mean = mean[:, :n] @ pt.constant(unit.T)
-    return mean * sd + _numpy(network.count_mean), pt.sqrt(variance) * sd
+    return mean * sd + array(network.count_mean), pt.sqrt(variance) * sd
 
 
 def _discrete(
@@ -199,7 +195,7 @@ def _discrete(
     law: tuple[TensorVariable, TensorVariable] | None = None,
 ) -> tuple[TensorVariable, TensorVariable]:
     """Log probability of all components, and the codes that stand for them."""
-    mean, sd = _numpy(part.code_mean), _numpy(part.code_sd)
+    mean, sd = array(part.code_mean), array(part.code_sd)
     columns_of: dict[int | CountRange, list[int]] = {}
     for j, kind in enumerate(part.components):
         columns_of.setdefault(kind, []).append(j)
@@ -208,10 +204,8 @@ def _discrete(
     for kind, columns in columns_of.items():
         value = values[:, columns]
         if isinstance(kind, CountRange):
-            exists = _is_count(kind, value)
-            safe = pt.switch(exists, value, 0.0)
-            y = pt.log(safe + 0.5)
-            real.append(y if kind.upper is None else y - pt.log(kind.upper + 0.5 - safe))
+            exists = is_count(kind, value)
+            real.append(count_to_real(kind, pt.switch(exists, value, 0.0)))
         else:
             exists = pt.eq(value, pt.clip(pt.round(value), 0, kind - 1))
             real.append(value)
@@ -233,7 +227,7 @@ def _discrete(
         else:
             inverse_scale = (pt.exp(-log_scale[:, columns]) / sd[columns]).ravel()
             shift = (mean[columns] + sd[columns] * location[:, columns]).ravel()
-            line = _Line(raw_of_kind, part.n_bins, shift, inverse_scale)
+            line = CountLine(raw_of_kind, part.n_bins, shift, inverse_scale)
             log_prob = log_count(kind, value, line, 0.0, 1.0)
         total = total + log_prob.reshape((values.shape[0], len(columns))).sum(axis=1)
     return pt.switch(possible, total, -np.inf), codes
@@ -247,37 +241,22 @@ def _image_of_law(
     for j, kind in enumerate(part.components):
         assert isinstance(kind, CountRange)  # narrows the type: there are no categories
         inside = pt.clip(mean[:, j], 0.0, np.inf if kind.upper is None else kind.upper)
-        y, slope = pt.log(inside + 0.5), 1.0 / (inside + 0.5)
+        slope = 1.0 / (inside + 0.5)
         if kind.upper is not None:
-            y = y - pt.log(kind.upper + 0.5 - inside)
             slope = slope + 1.0 / (kind.upper + 0.5 - inside)
-        real.append(y)
+        real.append(count_to_real(kind, inside))
         log_slope.append(pt.log(slope))
-    code_mean, code_sd = _numpy(part.code_mean), _numpy(part.code_sd)
+    code_mean, code_sd = array(part.code_mean), array(part.code_sd)
     scale = pt.stack(log_slope, axis=1) + pt.log(sd) - np.log(code_sd) - LOGISTIC_LOG_SD
     return (pt.stack(real, axis=1) - code_mean) / code_sd, scale
-
-
-class _Line:
-    """Increasing map of counts on the real line, one a row."""
-
-    def __init__(
-        self, raw: TensorVariable, bins: int, shift: TensorVariable, inverse_scale: TensorVariable
-    ):
-        self.raw, self.bins, self.shift, self.inverse_scale = raw, bins, shift, inverse_scale
-
-    def value(self, y: TensorVariable) -> tuple[TensorVariable, TensorVariable]:
-        """Images of points, shape (points, rows), and log derivatives."""
-        z, slope = _monotone((y - self.shift) * self.inverse_scale, self.raw, self.bins)
-        return z, slope + pt.log(self.inverse_scale)
 
 
 def _distractors(
     part: DistractorFlow, values: TensorVariable, given: TensorVariable
 ) -> TensorVariable:
-    scale = _numpy(part.scale)
-    t = (values - _numpy(part.location)) / scale
-    context = _compress((given - _numpy(part.given_location)) / _numpy(part.given_scale))
+    scale = array(part.scale)
+    t = (values - array(part.location)) / scale
+    context = _compress((given - array(part.given_location)) / array(part.given_scale))
     z, log_det = _transform(part.transform, pt.arcsinh(t), context)
     log_det = log_det - np.log(scale) - 0.5 * pt.log1p(t**2)
     return _log_normal(z) + log_det.sum(axis=1)
@@ -287,11 +266,11 @@ def _location_scale(
     network: LocationScaleNetwork, context: TensorVariable
 ) -> tuple[TensorVariable, TensorVariable]:
     n = network.linear.weight.shape[1]
-    output = _dense(network.dense, context, np.zeros(n), np.ones(n))
+    output = dense_network(network.dense, context, np.zeros(n), np.ones(n))
     dim = network.linear.weight.shape[0]
     location, log_scale = pt.split(output, [dim, dim], axis=1)
-    location = location + context @ pt.constant(_numpy(network.linear.weight).T)
-    return location, _soft_clamp(log_scale, MAX_LOG_SCALE)
+    location = location + context @ pt.constant(array(network.linear.weight).T)
+    return location, soft_clamp(log_scale, MAX_LOG_SCALE)
 
 
 def _bank(
@@ -299,48 +278,25 @@ def _bank(
 ) -> TensorVariable:
     """`ConditionerBank.forward`, shape (rows, components, outputs)."""
     x = pt.concatenate([context, _compress(components)], axis=1)
-    mask = _numpy(bank.mask)
-    first = (_numpy(bank.weight_in) * mask[..., None]).transpose(1, 0, 2)
+    mask = array(bank.mask)
+    first = (array(bank.weight_in) * mask[..., None]).transpose(1, 0, 2)
     hidden = first.shape[2]
-    h = x @ pt.constant(first.reshape(first.shape[0], -1)) + _numpy(bank.bias_in).ravel()
+    h = x @ pt.constant(first.reshape(first.shape[0], -1)) + array(bank.bias_in).ravel()
     h = _silu(h).reshape((-1, bank.dim, hidden)).transpose(1, 0, 2)
-    h = _silu(h @ pt.constant(_numpy(bank.weight)) + _numpy(bank.bias)[:, None])
+    h = _silu(h @ pt.constant(array(bank.weight)) + array(bank.bias)[:, None])
     for weight, bias in zip(bank.residual_weights, bank.residual_biases, strict=True):
-        h = h + _silu(h @ pt.constant(_numpy(weight)) + _numpy(bias)[:, None])
-    raw = h @ pt.constant(_numpy(bank.weight_out)) + _numpy(bank.bias_out)[:, None]
-    shift = x @ pt.constant((_numpy(bank.linear) * mask).T)
+        h = h + _silu(h @ pt.constant(array(weight)) + array(bias)[:, None])
+    raw = h @ pt.constant(array(bank.weight_out)) + array(bank.bias_out)[:, None]
+    shift = x @ pt.constant((array(bank.linear) * mask).T)
     own = np.zeros(raw.type.shape[2] or bank.bias_out.shape[1])
     own[bank.shift] = 1.0
     return raw.transpose(1, 0, 2) + shift[..., None] * own
-
-
-def _monotone(
-    u: TensorVariable, raw: TensorVariable, bins: int
-) -> tuple[TensorVariable, TensorVariable]:
-    """`monotone_forward` of one value for each row of raw parameters, or of several.
-
-    Parameters
-    ----------
-    u : TensorVariable, shape (rows,) or (points, rows)
-    raw : TensorVariable, shape (rows, parameters)
-    """
-    log_scale = _soft_clamp(raw[:, 1], MAX_LOG_STRETCH)
-    y = (u * pt.exp(log_scale) + raw[:, 0]).ravel()
-    row = pt.arange(raw.shape[0])
-    row = row if u.ndim == 1 else pt.tile(row, u.shape[0])
-    z, log_derivative = Splines(raw[:, 2:], bins)(y, row)
-    log_derivative = log_derivative.reshape(u.shape, ndim=u.ndim) + log_scale
-    return z.reshape(u.shape, ndim=u.ndim), log_derivative
 
 
 def _compress(x: TensorVariable) -> TensorVariable:
     beyond = pt.abs(x) - FAR
     far = pt.sign(x) * (FAR + pt.log1p(pt.maximum(beyond, 0.0)))
     return pt.switch(beyond > 0.0, far, x)
-
-
-def _soft_clamp(x: Any, bound: float) -> Any:
-    return (2.0 * bound / math.pi) * pt.arctan(x * (math.pi / (2.0 * bound)))
 
 
 def _silu(x: TensorVariable) -> TensorVariable:

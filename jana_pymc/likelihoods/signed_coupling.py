@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from jana_pymc.flows.flow import FlowSettings, conditional_flow
 from jana_pymc.likelihoods.support import Support
+from jana_pymc.networks.moments import set_moments
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,9 @@ class SignedCouplingLikelihood(nn.Module):
     standard normal dummy is appended, since a coupling layer needs two coordinates. While training
     the dummy is drawn afresh; at evaluation it is zero and its density is divided out, so that the
     value is deterministic. That is the density of the time itself only as far as the flow has
-    learned that the dummy is independent. The default is `AutoregressiveLikelihood`: it needs
-    neither sign nor dummy.
+    learned that the dummy is independent. The flow knows nothing of a declared support: it has
+    probability outside, which the density does not count, and draws from there come to lie on its
+    edge. The default is `AutoregressiveLikelihood`: it needs neither sign nor dummy.
 
     Parameters
     ----------
@@ -79,7 +81,7 @@ class SignedCouplingLikelihood(nn.Module):
         settings: SignedCouplingSettings = SignedCouplingSettings(),
     ):
         super().__init__()
-        kinds = [c if isinstance(c, int) else "continuous" for c in components]
+        kinds = ["continuous" if isinstance(c, Support) else c for c in components]
         if sorted(map(str, kinds)) != ["2", "continuous"] or n_conditions:
             raise ValueError(
                 "the signed coupling likelihood takes one Categorical(2) and one Continuous "
@@ -88,6 +90,9 @@ class SignedCouplingLikelihood(nn.Module):
             )
         self.response = kinds.index(2)
         self.time = 1 - self.response
+        support = components[self.time]
+        assert isinstance(support, Support)  # narrows the type: there are no other components
+        self.support = support
         self.settings = settings
         self.flow = conditional_flow(2, n_parameters, settings.flow)
         self.register_buffer("parameter_mean", torch.zeros(n_parameters))
@@ -101,8 +106,7 @@ class SignedCouplingLikelihood(nn.Module):
         conditions: Tensor | None = None,
     ) -> None:
         """Take location and scale of the parameters from simulations."""
-        self.parameter_mean.copy_(parameters.mean(0))
-        self.parameter_sd.copy_(parameters.std(0))
+        set_moments(self.parameter_mean, self.parameter_sd, parameters)
 
     def training_log_prob(
         self,
@@ -112,12 +116,14 @@ class SignedCouplingLikelihood(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "sets obs"]:
         """Log density of signed time and a freshly drawn dummy, less the dummy's own."""
-        signed = self._signed(observables)
+        own = parameters[:, None].expand(-1, observables.shape[1], -1)
         dummy = torch.randn(
-            signed.shape, generator=generator, dtype=signed.dtype, device=signed.device
+            observables.shape[:2],
+            generator=generator,
+            dtype=observables.dtype,
+            device=observables.device,
         )
-        context = parameters[:, None].expand(-1, signed.shape[1], -1)
-        return self._log_prob(signed, dummy, context)
+        return self._log_prob(observables, own, dummy)
 
     def log_prob(
         self,
@@ -125,10 +131,15 @@ class SignedCouplingLikelihood(nn.Module):
         parameters: Float[Tensor, "sets p"],
         conditions: Tensor | None = None,
     ) -> Float[Tensor, "sets obs"]:
-        """Log density of each observation; deterministic, the dummy at zero."""
-        signed = self._signed(observables)
-        context = parameters[:, None].expand(-1, signed.shape[1], -1)
-        return self._log_prob(signed, torch.zeros_like(signed), context)
+        """Log density of each observation; deterministic, the dummy at zero.
+
+        Returns
+        -------
+        Tensor, shape (sets, obs)
+            −inf outside the declared support, and for negative times.
+        """
+        own = parameters[:, None].expand(-1, observables.shape[1], -1)
+        return self._log_prob(observables, own, torch.zeros_like(observables[..., 0]))
 
     def log_prob_rows(
         self,
@@ -138,8 +149,8 @@ class SignedCouplingLikelihood(nn.Module):
         conditions: Tensor | None = None,
     ) -> Float[Tensor, " rows"]:
         """Log density of single observations, each with the parameters of its group."""
-        signed = self._signed(observables)
-        return self._log_prob(signed, torch.zeros_like(signed), parameters[group])
+        dummy = torch.zeros_like(observables[..., 0])
+        return self._log_prob(observables, parameters[group], dummy)
 
     @torch.no_grad()
     def sample(
@@ -152,15 +163,18 @@ class SignedCouplingLikelihood(nn.Module):
         """Simulate n_obs observations for each parameter vector; the dummy is discarded."""
         context = (parameters - self.parameter_mean) / self.parameter_sd
         signed = self.flow.sample(n_obs, context, generator)[..., 0]
-        columns = [signed.abs(), (signed > 0).to(signed.dtype)]
+        own = parameters[:, None].expand(-1, n_obs, -1)
+        columns = [self.support.nearest(signed.abs(), own), (signed > 0).to(signed.dtype)]
         if self.time == 1:
             columns.reverse()
         return torch.stack(columns, -1)
 
-    def _signed(self, observables: Tensor) -> Tensor:
-        return observables[..., self.time] * (2.0 * observables[..., self.response] - 1.0)
-
-    def _log_prob(self, signed: Tensor, dummy: Tensor, parameters: Tensor) -> Tensor:
+    def _log_prob(self, observables: Tensor, parameters: Tensor, dummy: Tensor) -> Tensor:
+        times = observables[..., self.time]
+        signed = times * (2.0 * observables[..., self.response] - 1.0)
         context = (parameters - self.parameter_mean) / self.parameter_sd
         joint = self.flow.log_prob(torch.stack([signed, dummy], -1), context)
-        return joint + 0.5 * dummy**2 + 0.5 * math.log(2.0 * math.pi)
+        log_prob = joint + 0.5 * dummy**2 + 0.5 * math.log(2.0 * math.pi)
+        # The sign is the response's: a negative time would be a time of the other one.
+        possible = self.support.to_real(times, parameters)[2] & (times >= 0)
+        return torch.where(possible, log_prob, -torch.inf)

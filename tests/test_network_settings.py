@@ -1,0 +1,70 @@
+"""Settings of networks: what is no size, word or position is named when they are built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+
+from jana_pymc import flows, likelihoods, networks
+
+SETTINGS = [
+    getattr(package, name)
+    for package in (flows, likelihoods, networks)
+    for name in package.__all__
+    if name.endswith("Settings")
+]
+WRONG: dict[str, tuple[Any, ...]] = {
+    "int": (-1, 2.5, True, "many", None),
+    "float": (-1.0, np.nan, True, "much", None),
+    "word": ("swish", 3, True),
+    "numbers": (5, "many", (2.5,), (True,), (-1,), ("a",)),
+}
+
+
+def kind(annotation: Any) -> str | None:
+    """What is to be checked of a field; None for settings within settings, switches and draws."""
+    options = [a for a in get_args(annotation) if a is not type(None)]
+    if get_origin(annotation) is not Literal and type(None) in get_args(annotation):
+        (annotation,) = options
+    if get_origin(annotation) is Literal:
+        return "word"
+    if annotation in (int, float):
+        return annotation.__name__
+    return "numbers" if annotation in (Sequence[int], Sequence[float]) else None
+
+
+CASES = [
+    (settings, field.name, value)
+    for settings in SETTINGS
+    for field in fields(settings)
+    for value in WRONG.get(kind(get_type_hints(settings)[field.name]) or "", ())
+    if value is not None or "None" not in str(get_type_hints(settings)[field.name])
+]
+
+
+def test_all_settings_are_here() -> None:
+    assert len(SETTINGS) == 15
+    assert {settings for settings, _, _ in CASES} == {
+        settings for settings in SETTINGS if settings is not likelihoods.SignedCouplingSettings
+    }
+
+
+@pytest.mark.parametrize(("settings", "name", "value"), CASES)
+def test_what_is_no_setting_is_named(
+    settings: type, name: str, value: object, unchecked_annotations: None
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}(\[\d\])?="):
+        settings(**{name: value})
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_integers_of_numpy_are_integers(settings: type, unchecked_annotations: None) -> None:
+    hints = get_type_hints(settings)
+    chosen = {f.name: getattr(settings(), f.name) for f in fields(settings)}
+    sizes = {n: np.array(v) for n, v in chosen.items() if kind(hints[n]) == "numbers" and v}
+    counts = {n: np.int64(v) for n, v in chosen.items() if hints[n] is int}
+    assert replace(settings(), **sizes, **counts) == settings()
