@@ -237,7 +237,9 @@ def _is_real(value: Any) -> bool:
 
 
 def _is_sequence(values: Any) -> bool:
-    return isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, (str, bytes))
+    if isinstance(values, np.ndarray):
+        return values.ndim > 0
+    return isinstance(values, Sequence) and not isinstance(values, (str, bytes))
 
 
 def _or(other: str) -> str:

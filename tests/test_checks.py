@@ -10,7 +10,14 @@ import pytest
 from exact_pair import ExactPair, data_sets
 
 import jana_pymc as jana
-from jana_pymc.checks import check_choice, check_count, check_number, check_share
+from jana_pymc.checks import (
+    check_choice,
+    check_count,
+    check_number,
+    check_positions,
+    check_share,
+    check_sizes,
+)
 
 pytestmark = pytest.mark.arviz
 
@@ -117,3 +124,11 @@ def test_numbers_out_of_range(value: float) -> None:
 def test_words_that_are_not_among_the_choices(value: object) -> None:
     with pytest.raises(ValueError, match=r"mode=.* is not 'a' or 'b'"):
         check_choice("mode", value, ("a", "b"))
+
+
+@pytest.mark.parametrize("value", [3, np.array(3), "ab", None])
+def test_what_is_no_sequence(value: object) -> None:
+    with pytest.raises(TypeError, match="hidden=.*: expected a sequence of sizes"):
+        check_sizes("hidden", value)
+    with pytest.raises(TypeError, match="draws=.*: expected positions of components"):
+        check_positions("draws", value, "components")

@@ -17,7 +17,7 @@ from untrained import HIGH, LOW, reaction_times
 from vectors import CASES, random_vector_likelihood
 
 from jana_pymc.likelihoods import CountRange, Support
-from jana_pymc.pytensor import lower
+from jana_pymc.pytensor import Contaminant, lower
 
 pytestmark = pytest.mark.bridge
 
@@ -127,6 +127,30 @@ def test_lapses(v: float, t0: float, distance: float, response: int, exponent: f
     assert np.isfinite(value).all() if 0.0 <= rt <= 5.0 else True
     for slope in slopes:
         assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("probability", [-5.0, -0.1, 1.5, np.nan])
+@pytest.mark.parametrize("rt", [0.1, 1.2, 7.0])
+def test_what_is_no_probability_of_a_lapse_is_impossible(probability: float, rt: float) -> None:
+    value, *slopes = lapses()(np.array([[rt, 1.0]]), np.array([0.5, 0.3]), probability)
+    assert value == -np.inf
+    for slope in slopes:
+        assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("log_density", [-0.5, -4.0])  # of the model: more and less than lapses'
+def test_the_slope_by_the_share_of_lapses(probability: float, log_density: float) -> None:
+    """∂ log((1 − p) m + p l) / ∂p = (l − m) / ((1 − p) m + p l), at the ends too."""
+    box = Contaminant((0.0,), (5.0,), (0,))
+    p, m = pt.dscalar(), pt.dvector()
+    value = box.mix(m, pt.constant(np.ones((1, 1))), p).sum()
+    slopes = pytensor.function([m, p], pytensor.grad(value, [m, p]), mode=PYTHON)
+    own, lapse = np.exp(log_density), 0.2
+    mixture = (1.0 - probability) * own + probability * lapse
+    by_model, by_share = slopes(np.array([log_density]), probability)
+    np.testing.assert_allclose(by_share, (lapse - own) / mixture, rtol=1e-12)
+    np.testing.assert_allclose(by_model[0], (1.0 - probability) * own / mixture, atol=1e-12)
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])

@@ -208,6 +208,12 @@ def test_signed_coupling_is_impossible_outside_the_support() -> None:
     assert torch.equal(drawn[late], free[late]) and torch.equal(drawn[..., 1], free[..., 1])
 
 
+def test_signed_coupling_refuses_simulations_of_negative_times() -> None:
+    network = SignedCouplingLikelihood([2, Support()], 2)
+    with pytest.raises(ValueError, match="returned negative ones; use AutoregressiveSettings"):
+        network.standardize(torch.tensor([[1.0, 0.3], [0.0, -0.2]]), torch.zeros(2, 2))
+
+
 def test_signed_coupling_takes_a_constant_parameter() -> None:
     network = SignedCouplingLikelihood([2, Support()], 2)
     parameters = torch.stack([torch.full((50,), 0.3), torch.randn(50, generator=seeded())], -1)

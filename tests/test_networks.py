@@ -63,7 +63,7 @@ def test_dense_network_starts_at_zero_when_asked() -> None:
 @pytest.mark.parametrize("summary", [SetSummarySettings(), FlatSummarySettings()])
 def test_a_number_of_summaries_that_has_no_effect_is_told(summary) -> None:
     name = type(summary).__name__
-    with pytest.warns(UserWarning, match=rf"no effect.*Write {name}\(n_summaries=16\)"):
+    with pytest.raises(ValueError, match=rf"no effect.*Write {name}\(n_summaries=16\)"):
         PosteriorSettings(summary, n_summaries=16)
     towers = PosteriorSettings(TimeSeriesSettings(), n_summaries=16)
     network = PosteriorNetwork([None], [False], 1, settings=towers)

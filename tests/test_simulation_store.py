@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -130,6 +131,14 @@ def test_a_chunk_that_comes_out_otherwise_is_said_to_and_can_be_read(tmp_path, r
         assert read.load(1).dataset["x"].shape == (50, 15)
         assert read.chunks[1].digest != store.chunks[1].digest
         assert (read.chunks[0], read.chunks[2]) == (store.chunks[0], store.chunks[2])
+
+    # Of a chunk without a digest, as earlier versions wrote it, its ends tell.
+    stored = json.loads((store.path / INDEX).read_text())
+    stored["chunks"][1] |= {"digest": None, "low": [-9.0]}
+    (store.path / INDEX).write_text(json.dumps(stored))
+    shutil.rmtree(chunk_file(store.path, 1))
+    with pytest.warns(UserWarning, match="chunk 1 of"):
+        other.simulate_to(store.path, 150, **OPTIONS)
 
 
 def test_a_prior_without_a_density_fills_a_store(tmp_path) -> None:

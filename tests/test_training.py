@@ -425,6 +425,9 @@ def test_checkpoint_of_other_simulations_is_refused(tmp_path: Path) -> None:
         ([3.0, 1.0, 0.4, 0.2, 0.11, 0.1, 0.1, 0.1], ()),
         ([3.0, 2.6, 2.2, 1.8, 1.4, 1.0, 0.6, 0.2], ("posterior",)),
         ([3.0], ()),
+        ([np.nan, 2.6, 2.2, 1.8, np.nan, 1.0, 0.6, 0.2], ("posterior",)),
+        ([np.inf, 2.6, 2.2, 1.8, 1.4, 1.0, 0.6, 0.2], ("posterior",)),
+        ([np.nan] * 8, ()),
     ],
 )
 def test_a_loss_that_still_falls_is_seen(losses: list[float], found: tuple[str, ...]) -> None:

@@ -134,6 +134,7 @@ def test_a_network_that_leaves_the_numbers_has_lost_its_way() -> None:
         ([1.0, 0.9], [1.0, NAN], False),
         ([NAN, 9.0], [NAN, 9.0], False),
         ([1.0, NAN, 9.0], [NAN, 1.0, 9.0], True),
+        ([1.0, 0.5, NAN], [1.0, 3.5, 3.5], False),  # it overfits, and then nothing was learned
     ):
         history = TrainingHistory(posterior=training, validation_posterior=validation)
         assert loop._is_astray(history, "posterior") is lost

@@ -125,7 +125,7 @@ def fit(
     SimulationError
         If every simulation failed.
     TrainingError
-        If the loss is no longer finite.
+        If gradients were not finite in too many steps.
 
     References
     ----------

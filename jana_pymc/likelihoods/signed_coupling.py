@@ -105,7 +105,18 @@ class SignedCouplingLikelihood(nn.Module):
         parameters: Float[Tensor, "rows p"],
         conditions: Tensor | None = None,
     ) -> None:
-        """Take location and scale of the parameters from simulations."""
+        """Take location and scale of the parameters from simulations.
+
+        Raises
+        ------
+        ValueError
+            If times are negative.
+        """
+        if (observables[..., self.time] < 0).any():
+            raise ValueError(
+                "the signed coupling likelihood is one of times, whose sign becomes the response's, "
+                "and the simulator returned negative ones; use AutoregressiveSettings."
+            )
         set_moments(self.parameter_mean, self.parameter_sd, parameters)
 
     def training_log_prob(

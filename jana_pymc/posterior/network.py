@@ -27,7 +27,6 @@ from jana_pymc.networks.time_series_transformer import (
 from jana_pymc.posterior.adjustment import AdjustedFlow, AdjustmentSettings
 from jana_pymc.posterior.data_bounds import DataBound, DataBounds
 from jana_pymc.posterior.normal_scores import NormalScores
-from jana_pymc.warning import warn
 
 SummarySettings: TypeAlias = (
     SetSummarySettings
@@ -77,10 +76,7 @@ class PosteriorSettings:
     ------
     TypeError
         If `adjustment` is neither.
-
-    Warns
-    -----
-    UserWarning
+    ValueError
         If `n_summaries` is given beside a summary whose own settings say it.
     """
 
@@ -99,12 +95,11 @@ class PosteriorSettings:
             raise TypeError(
                 f"adjustment={self.adjustment!r}: expected AdjustmentSettings, or None for none."
             )
-        # Refused, it would keep older files that hold it from being loaded.
         if hasattr(self.summary, "n_summaries") and self.n_summaries != DEFAULT_SUMMARIES:
             name = type(self.summary).__name__
-            warn(
-                f"n_summaries={self.n_summaries} has no effect: {name} say themselves how many. "
-                f"Write {name}(n_summaries={self.n_summaries})."
+            raise ValueError(
+                f"n_summaries={self.n_summaries} would have no effect: {name} say themselves how "
+                f"many. Write {name}(n_summaries={self.n_summaries})."
             )
 
 

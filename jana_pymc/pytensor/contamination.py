@@ -113,23 +113,29 @@ class Contaminant:
             The model's; may be −inf.
         observables : TensorVariable, shape (rows, components)
         probability : TensorVariable, shape () or (rows,)
-            Of a lapse, from 0 to 1.
+            Of a lapse.
 
         Returns
         -------
         TensorVariable, shape (rows,)
+            −inf where the probability is not one.
         """
         low, high = np.array(self.low), np.array(self.high)
         inside = pt.all((observables >= low) & (observables <= high), axis=1)
-        # No logarithm of 0, whose gradient is infinite, where all or none are lapses.
-        some, not_all = probability > 0, probability < 1
-        share = pt.log1p(-pt.switch(not_all, probability, 0.0))
-        model = pt.switch(not_all, share, -np.inf) + log_prob
-        lapse = pt.log(pt.switch(some, probability, 1.0)) + self.log_density
-        # The larger one plus a correction: no infinite value meets another, so that gradients exist
-        # where the model is impossible.
-        mixture = pt.maximum(model, lapse) + pt.softplus(-pt.abs(model - lapse))
-        return pt.switch(inside & some, mixture, model)
+        is_share = (probability >= 0) & (probability <= 1)
+        share = pt.switch(is_share, probability, 0.5)
+        # The larger density, times a mean of one and of the smaller over it. No infinite value meets
+        # another, so that gradients exist where the model is impossible, and at 0 and 1.
+        lapse = self.log_density
+        of_larger = pt.switch(log_prob >= lapse, 1.0 - share, share)
+        mean = of_larger + (1.0 - of_larger) * pt.exp(-pt.abs(log_prob - lapse))
+        some = mean > 0  # else the smaller one has all the weight, and underflows
+        mixture = pt.maximum(log_prob, lapse) + pt.log(pt.switch(some, mean, 1.0))
+        mixture = pt.switch(some, mixture, pt.minimum(log_prob, lapse))
+        not_all = share < 1
+        alone = log_prob + pt.log1p(-pt.switch(not_all, share, 0.0))
+        alone = pt.switch(not_all, alone, -np.inf)
+        return pt.switch(is_share, pt.switch(inside, mixture, alone), -np.inf)
 
 
 def _declared_range(kind: Observable) -> tuple[Any, Any]:

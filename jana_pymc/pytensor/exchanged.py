@@ -57,10 +57,10 @@ def _exists(kind: Observable, column: TensorVariable) -> TensorVariable:
 
 
 def checked_probability(probability: TensorVariable) -> TensorVariable:
-    """Fail at what is no probability of a lapse: the gradient would be NaN."""
+    """Fail at data that are no probability of a lapse: nothing would be possible under them."""
     inputs = list(graph_inputs([probability]))
     if not all(isinstance(i, (Constant, TensorSharedVariable)) for i in inputs):
-        return probability  # a random variable's, which has its own support
+        return probability  # a random variable's, where it may be impossible
     if all(isinstance(i, Constant) for i in inputs):
         return probability
     message = "contamination must lie between 0 and 1: it is the probability of a lapse."

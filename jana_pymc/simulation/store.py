@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from importlib.util import find_spec
 from operator import add
@@ -279,7 +279,9 @@ def fill_store(
 
 def _warn_of_another(path: Path, number: int, former: Chunk, made: Chunk) -> None:
     """Say that a chunk is not what it was, where that is known."""
-    if former.digest not in (None, made.digest):
+    if former.digest is None:  # of an earlier version, which knew none
+        former = replace(former, digest=made.digest)
+    if former != made:
         warn(
             f"chunk {number} of {str(path)!r} was missing and is made again, but differs from what "
             "was there: simulator, proposal, NumPy or machine are not those that made the store. "

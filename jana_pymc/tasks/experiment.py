@@ -136,7 +136,7 @@ def run_task(
         If there is no such task or definition, the file does not fit it, or the folder holds a run
         with other options, or with options or networks that cannot be read.
     SimulationError, TrainingError
-        If every simulation failed, or the loss is no longer finite.
+        If every simulation failed, or gradients were not finite in too many steps.
     OSError
         If the file does not exist, or the folder cannot be written.
     ImportError

@@ -37,7 +37,7 @@ def learned_alone(run: TrainingRun) -> Iterator[None]:
     Raises
     ------
     TrainingError
-        If the loss is no longer finite.
+        If gradients were not finite in too many steps.
     """
     likelihood, settings = run.network.likelihood, run.settings
     if not isinstance(likelihood, VectorLikelihood) or likelihood.distractor_part is None:

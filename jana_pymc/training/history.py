@@ -81,9 +81,12 @@ class TrainingHistory:
         """
         found = []
         for name in ("posterior", "likelihood"):
-            losses = np.fmin.accumulate(getattr(self, f"validation_{name}") or [np.nan])
+            losses = comparable(getattr(self, f"validation_{name}"))
+            losses = np.minimum.accumulate(losses[np.isfinite(losses)])
+            if len(losses) < 4:
+                continue
             late = losses[int(0.75 * (len(losses) - 1))] - losses[-1]
-            if len(losses) > 3 and late > max(0.2 * (losses[0] - losses[-1]), 0.02):
+            if late > max(0.2 * (losses[0] - losses[-1]), 0.02):
                 found.append(name)
         return tuple(found)
 

@@ -223,6 +223,8 @@ def _is_astray(history: TrainingHistory, name: str) -> bool:
     long as it does for others what it did.
     """
     losses = getattr(history, name), getattr(history, f"validation_{name}")
+    if math.isnan(losses[0][-1]):  # of no step: nothing was learned, or forgotten
+        return False
     return all(each[-1] > each.min() + ASTRAY for each in map(comparable, losses))
 
 

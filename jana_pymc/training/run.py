@@ -79,7 +79,7 @@ class TrainingRun:
         Raises
         ------
         TrainingError
-            If the loss is no longer finite.
+            If gradients were not finite in too many steps.
         """
         path = self.checkpoint
         if path is not None and stage:

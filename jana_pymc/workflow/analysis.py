@@ -287,6 +287,9 @@ class _Ladder:
         index, starts = index[found], starts[found]
         batch = self.batch[index]
         refined = nuts(self.approximator, batch, starts=starts, chains=self.chains, random_seed=rng)
+        ran = refined.method == "nuts"
+        self.stranded[index[~ran]] = True
+        index, refined = index[ran], refined[ran]
         self.divergences[index] = refined.divergences
         self.r_hat[index] = _split_r_hat(split_chains(refined.unconstrained, self.chains))
         # Chains that have not mixed are no better than resampled draws of finite variance.
