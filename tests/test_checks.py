@@ -128,7 +128,7 @@ def test_words_that_are_not_among_the_choices(value: object) -> None:
 
 @pytest.mark.parametrize("value", [3, np.array(3), "ab", None])
 def test_what_is_no_sequence(value: object) -> None:
-    with pytest.raises(TypeError, match="hidden=.*: expected a sequence of sizes"):
+    with pytest.raises(TypeError, match=r"hidden=.*: expected a sequence of sizes"):
         check_sizes("hidden", value)
-    with pytest.raises(TypeError, match="draws=.*: expected positions of components"):
+    with pytest.raises(TypeError, match=r"draws=.*: expected positions of components"):
         check_positions("draws", value, "components")

@@ -114,8 +114,8 @@ class SignedCouplingLikelihood(nn.Module):
         """
         if (observables[..., self.time] < 0).any():
             raise ValueError(
-                "the signed coupling likelihood is one of times, whose sign becomes the response's, "
-                "and the simulator returned negative ones; use AutoregressiveSettings."
+                "the signed coupling likelihood is one of times, which take the response for their "
+                "sign, and the simulator returned negative ones; use AutoregressiveSettings."
             )
         set_moments(self.parameter_mean, self.parameter_sd, parameters)
 

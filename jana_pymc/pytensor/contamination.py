@@ -124,7 +124,7 @@ class Contaminant:
         inside = pt.all((observables >= low) & (observables <= high), axis=1)
         is_share = (probability >= 0) & (probability <= 1)
         share = pt.switch(is_share, probability, 0.5)
-        # The larger density, times a mean of one and of the smaller over it. No infinite value meets
+        # The larger density times a mean of one and of the smaller over it: no infinite value meets
         # another, so that gradients exist where the model is impossible, and at 0 and 1.
         lapse = self.log_density
         of_larger = pt.switch(log_prob >= lapse, 1.0 - share, share)
