@@ -13,6 +13,7 @@ import pytest
 import torch
 from annotations import unchecked
 from modes import PYTHON
+from threadpoolctl import threadpool_limits
 
 # Annotations are checked at every call in the modules that work on tensors; the hook must be there
 # before they are imported for the first time.
@@ -29,6 +30,9 @@ jaxtyping.install_import_hook(
 
 # Figures without a display; matplotlib reads this when it is imported.
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# For the processes that tests start, workers among them; here NumPy has been imported already.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
@@ -77,11 +81,16 @@ def few_sets_to_pool() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    """Test workers share the cores; and sums must not depend on the number of threads."""
+def one_thread() -> Iterator[None]:
+    """Test workers share the cores; and sums must not depend on the number of threads.
+
+    Two threads of NumPy's and SciPy's BLAS wait for each other on cores that other workers use,
+    which makes small matrices cost ten times as much.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with threadpool_limits(1, user_api="blas"):
+        yield
     torch.set_num_threads(threads)
 
 

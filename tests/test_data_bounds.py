@@ -126,12 +126,13 @@ def pair():
     return jana.fit(
         model,
         n_simulations=4_000,
-        training=jana.TrainingSettings(n_steps=700),
+        training=jana.TrainingSettings(n_steps=350),
         random_seed=1,
         progressbar=False,
     )
 
 
+@pytest.mark.trains
 def test_an_exact_posterior_with_a_sharp_edge(pair):
     """Of t in x = t + Exp(1), the density is n exp(n (t − min x)), cut off at 0 and 1."""
     rng = np.random.default_rng(2)
@@ -151,6 +152,7 @@ def test_an_exact_posterior_with_a_sharp_edge(pair):
     assert (pair.posterior.log_prob(beyond, batch)[clear] == -np.inf).all()
 
 
+@pytest.mark.trains
 def test_saved_and_loaded(pair, tmp_path):
     pair.save(tmp_path / "pair.safetensors")
     again = jana.load(tmp_path / "pair.safetensors", pair.prior, device="cpu")

@@ -50,11 +50,8 @@ def test_energy_distance_of_two_points_is_twice_their_distance(scores: ModuleTyp
 @pytest.mark.slow
 @pytest.mark.usefixtures("interpreted")
 @pytest.mark.filterwarnings("ignore:.*outside the trained region", "ignore:half-trained")
-@pytest.mark.parametrize("conditioning", [(), ("--original-conditioning",)])
-def test_all_stages_in_miniature(
-    scores: ModuleType, tmp_path: Path, conditioning: tuple[str, ...]
-) -> None:
-    example = import_module("experiment4_epidemic")
+def test_all_stages_in_miniature(scores: ModuleType, tmp_path: Path) -> None:
+    """Of both forms of the data in one test: their prior is compiled once."""
     reports = runs(1, 4)[0]
     table = tmp_path / "reports.csv"
     np.savetxt(table, reports, delimiter=",", header="a,b,c", comments="", fmt="%d")
@@ -63,23 +60,29 @@ def test_all_stages_in_miniature(
     dates = np.datetime64("2020-03-01") + np.arange(81)
     rows = [f"{date},{line}" for date, line in zip(dates, lines[1:], strict=True)]
     table.write_text("\n".join([f"date,{lines[0]}", *rows]) + "\n")
+    all_stages(table, tmp_path / "own", ())
+    all_stages(table, tmp_path / "original", ("--original-conditioning",))
+
+
+def all_stages(table: Path, out: Path, conditioning: tuple[str, ...]) -> None:
+    example = import_module("experiment4_epidemic")
     arguments = [
         *("--tiny", "--no-progress", "--device", "cpu", "--n-steps", "8"),
-        *("--simulations-per-round", "500", "--output", str(tmp_path / "out")),
+        *("--simulations-per-round", "500", "--output", str(out)),
         *("--csv", str(table), "--columns", "a", "b", "c"),
         *conditioning,
     ]
     example.main(arguments)
-    written = json.loads((tmp_path / "out" / "scores.json").read_text())
+    written = json.loads((out / "scores.json").read_text())
     assert set(written["sbc_inside"]) == set(written["jsbc_inside"]) == set(PARAMETERS)
     assert written["parameters"][0] == pytest.approx(dict(TEASER))
     assert written["kl_per_day"] > 0.0 if not conditioning else "kl_per_day" not in written
     assert set(written["reports"]["median"]) == set(PARAMETERS)
     assert len(written["energy"]) == 2
     for name in ("figure2", "figure22", "calibration", "critic", "misspecification", "reports"):
-        assert (tmp_path / "out" / f"{name}.png").stat().st_size > 1_000
-    networks = tmp_path / "out" / "epidemic.safetensors"
-    assert not (tmp_path / "out" / "checkpoint.safetensors").exists()
+        assert (out / f"{name}.png").stat().st_size > 1_000
+    networks = out / "epidemic.safetensors"
+    assert not (out / "checkpoint.safetensors").exists()
     again = example.parse_arguments(["--approximator", str(networks)])
     assert (again.n_steps, again.simulations_per_round) == (8, 500)
     assert again.original_conditioning is bool(conditioning)

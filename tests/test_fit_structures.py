@@ -23,8 +23,10 @@ from jana_pymc.training import TrainingSettings
 pytestmark = pytest.mark.trains
 
 SHORT = TrainingSettings(
-    n_steps=600, batch_size=64, linear_steps=500, weight_average=0.98, patience=None
+    n_steps=300, batch_size=64, linear_steps=250, weight_average=0.98, patience=None
 )
+ANY = TrainingSettings(n_steps=60, batch_size=32, weight_average=0.9, patience=None)
+"""For what holds of any weights."""
 
 
 def prior(sd: float = 1.0) -> pm.Model:
@@ -33,9 +35,11 @@ def prior(sd: float = 1.0) -> pm.Model:
     return model
 
 
-def fit(model: jana.GenerativeModel, n_simulations: int = 2_000) -> jana.JointApproximator:
+def fit(
+    model: jana.GenerativeModel, training: TrainingSettings, n_simulations: int = 400
+) -> jana.JointApproximator:
     return jana.fit(
-        model, n_simulations=n_simulations, training=SHORT, random_seed=1, progressbar=False
+        model, n_simulations=n_simulations, training=training, random_seed=1, progressbar=False
     )
 
 
@@ -51,7 +55,7 @@ def linear_gaussian() -> jana.GenerativeModel:
 
 @pytest.mark.filterwarnings("ignore:half-trained")
 def test_a_linear_gaussian_vector_is_learned_by_the_linear_parts() -> None:
-    approximator = fit(linear_gaussian())
+    approximator = fit(linear_gaussian(), SHORT, 2_000)
     x = np.array([0.8, -0.4])
     idata = approximator.sample({"x": x}, draws=2_000, chains=1, random_seed=1)
     draws = idata["posterior"]["mu"].to_numpy().reshape(-1, 2)
@@ -80,7 +84,7 @@ def test_a_short_sequence_of_counts_is_normalised_in_every_step(tmp_path) -> Non
         n_obs=4,
         vectorized=True,
     )
-    approximator = fit(model)
+    approximator = fit(model, ANY)
     assert isinstance(approximator.settings.likelihood, VectorSettings)
     theta = np.array([[0.3, -0.5]])
     total = 0.0
@@ -118,13 +122,7 @@ def test_sequences_of_differing_length_get_a_memory(tmp_path) -> None:
         n_obs=(5, 12),
         vectorized=True,
     )
-    approximator = jana.fit(
-        model,
-        n_simulations=400,
-        training=TrainingSettings(n_steps=60, batch_size=32, weight_average=0.9, patience=None),
-        random_seed=1,
-        progressbar=False,
-    )
+    approximator = fit(model, ANY)
     assert isinstance(approximator.settings.likelihood, MarkovianSettings)
     assert isinstance(approximator.settings.posterior.summary, TimeSeriesSettings)
     again = jana.load(approximator.save(tmp_path / "pair.safetensors"), model)

@@ -38,7 +38,7 @@ def binomial() -> SoftFlowLikelihood:
     counts = torch.binomial(torch.full_like(theta, UPPER), theta, generator=generator)
     x = torch.cat([counts, counts + torch.randn(theta.shape, generator=generator)], 1)
     network.standardize(x, theta)
-    n_steps = 2_100
+    n_steps = 700
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     with unchecked():

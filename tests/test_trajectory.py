@@ -199,6 +199,7 @@ def decay() -> jana.GenerativeModel:
     )
 
 
+@pytest.mark.trains
 @pytest.mark.usefixtures("interpreted")
 @pytest.mark.parametrize("n_states", [0, 4])
 def test_learns_an_exponential_decay_and_is_stored(n_states: int, tmp_path) -> None:
@@ -208,7 +209,7 @@ def test_learns_an_exponential_decay_and_is_stored(n_states: int, tmp_path) -> N
         TrajectorySettings(hidden=(32, 32), n_states=n_states),
     )
     training = jana.TrainingSettings(
-        n_steps=500, batch_size=64, n_validations=5, linear_steps=50, likelihood_obs=5
+        n_steps=350, batch_size=64, n_validations=5, linear_steps=50, likelihood_obs=5
     )
     pair = jana.fit(
         model,

@@ -11,6 +11,9 @@ from closed_forms import vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from modes import PYTHON, SIMPLIFIED
+from pytensor.graph.basic import Constant
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import graph_inputs
 from untrained import HIGH, LOW, reaction_times, untrained
 
 from jana_pymc.simulation import Categorical, Continuous
@@ -95,24 +98,44 @@ def test_open_windows_and_groups() -> None:
     assert (upper > RT.log_prob(rows, np.array([[0.3, 0.3]]))[0]).all()
 
 
+WINDOWS = ((0.5, 2.0), (0.95, 0.9500001), (1e6, 1e12))
+
+
 @pytest.fixture(scope="module")
 def truncated_slope():
+    """Log density and slope within a window that is an input: one graph to rewrite for them all."""
     theta, data = pt.dvector("theta"), pt.tensor("data", shape=(1, 2), dtype="float64")
-    outputs = []
-    for window in ((0.5, 2.0), (0.95, 0.9500001), (1e6, 1e12)):
-        logp = RT.logp(data, v=theta[0], t0=theta[1], truncation={"rt": window}).sum()
-        outputs += [logp, pytensor.grad(logp, theta)]
+    placeholders = (0.6251, 2.1733)
+    logp = RT.logp(data, v=theta[0], t0=theta[1], truncation={"rt": placeholders}).sum()
+    ends = pt.dscalar("low"), pt.dscalar("high")
+    replace = {
+        constant: end
+        for constant in graph_inputs([logp])
+        for placeholder, end in zip(placeholders, ends, strict=True)
+        if isinstance(constant, Constant) and np.array_equal(constant.data, placeholder)
+    }
+    assert set(replace.values()) == set(ends)
+    logp = graph_replace(logp, replace)
     # A rewrite that is of no use here takes most of the time.
     mode = SIMPLIFIED.excluding("local_greedy_distributor")
     with pytensor.config.change_flags(cxx=""):
-        return pytensor.function([theta, data], outputs, mode=mode)
+        return pytensor.function([theta, data, *ends], [logp, pt.grad(logp, theta)], mode=mode)
+
+
+def test_the_window_of_the_slope_is_the_one_declared(truncated_slope) -> None:
+    for window in WINDOWS:
+        row = np.array([[0.5 * sum(window), 1.0]])
+        expected = RT.logp(row, v=0.5, t0=0.3, truncation={"rt": window}).eval(**FAST)
+        found, _ = truncated_slope(THETA[0], row, *window)
+        assert found == pytest.approx(expected[0], rel=1e-10)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.floats(LOW, HIGH), st.floats(LOW, HIGH), st.floats(-20.0, 20.0))
 def test_no_gradient_is_nan_under_truncation(truncated_slope, v, t0, exponent) -> None:
-    results = truncated_slope(np.array([v, t0]), np.array([[t0 + 10.0**exponent, 1.0]]))
-    for value, gradient in zip(results[::2], results[1::2], strict=True):
+    row = np.array([[t0 + 10.0**exponent, 1.0]])
+    for window in WINDOWS:
+        value, gradient = truncated_slope(np.array([v, t0]), row, *window)
         assert not np.isnan(value)
         assert np.isfinite(gradient).all()
 
