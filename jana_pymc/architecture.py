@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from jana_pymc.checks import check_kind
 from jana_pymc.flows.flow import FlowSettings
 from jana_pymc.joint import JointNetwork
 from jana_pymc.likelihoods import (
@@ -97,11 +98,21 @@ class NetworkSettings:
     posterior : PosteriorSettings
     likelihood : settings of a likelihood
         `AutoregressiveSettings`, `VectorSettings`, `MarkovianSettings`, `TrajectorySettings`,
-        `SoftFlowSettings` or `SignedCouplingSettings`.
+        `SoftFlowSettings` or `SignedCouplingSettings`. The default is for exchangeable observations
+        with at most one continuous component and no counts.
+
+    Raises
+    ------
+    TypeError
+        If one of them is something else.
     """
 
     posterior: PosteriorSettings = field(default_factory=PosteriorSettings)
     likelihood: LikelihoodSettings = field(default_factory=AutoregressiveSettings)
+
+    def __post_init__(self) -> None:
+        check_kind("posterior", self.posterior, (PosteriorSettings,))
+        check_kind("likelihood", self.likelihood, tuple(_LIKELIHOODS.values()))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-serialisable form."""

@@ -202,6 +202,33 @@ def check_positions(name: str, values: Any, of: str, hint: str = "") -> tuple[in
     return positions
 
 
+def check_kind(name: str, value: Any, kinds: Sequence[type]) -> None:
+    """Ask for an object of one of a few classes.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the message.
+    value : object
+    kinds : sequence of type
+
+    Raises
+    ------
+    TypeError
+        If it is of none of them; a class is none of its own objects.
+
+    Examples
+    --------
+    >>> check_kind("flow", "spline", [int, float])
+    Traceback (most recent call last):
+    TypeError: flow='spline': expected int or float.
+    """
+    if not isinstance(value, tuple(kinds)):
+        *first, last = (kind.__name__ for kind in kinds)
+        expected = f"{', '.join(first)} or {last}" if first else last
+        raise TypeError(f"{name}={value!r}: expected {expected}.")
+
+
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Ask for one of a few words.
 

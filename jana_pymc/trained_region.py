@@ -181,11 +181,41 @@ def warn_of_leaning(found: list[Leaning]) -> None:
     )
 
 
+def share_outside(region: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+    """Share of parameter vectors that lie clearly outside the trained region.
+
+    Parameters
+    ----------
+    region : ndarray, shape (2, size)
+    parameters : ndarray, shape (..., draws, size)
+
+    Returns
+    -------
+    ndarray, shape (...)
+    """
+    return (_beyond(region, parameters) > 0.0).any(axis=-1).mean(axis=-1)
+
+
+def warn_of_extrapolated(region: np.ndarray, draws: np.ndarray) -> None:
+    """Name the data sets whose draws, shape (sets, draws, size), often lie outside the region."""
+    shares = share_outside(region, draws)
+    found = np.flatnonzero(shares > FEW)
+    if not len(found):
+        return
+    parts = ", ".join(f"{i} ({100 * shares[i]:.0f}%)" for i in found[:5])
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    warn(
+        f"draws of data sets {parts}{more} lie outside the region that the likelihood was trained "
+        "on. Their weights are an extrapolation, whatever their k̂ is. detect_misspecification "
+        "tells whether the model can make such data; GenerativeModel(proposal=...) trains the "
+        "likelihood on a wider region.",
+    )
+
+
 def warn_of_outside(layout: ParameterLayout, region: np.ndarray, parameters: np.ndarray) -> None:
     """Name the parameters, shape (sets, size), that lie clearly outside the trained region."""
-    width = np.where(np.isfinite(region).all(0), region[1] - region[0], 0.0)
-    beyond = np.maximum(region[0] - parameters, parameters - region[1])
-    outside = beyond > MARGIN * width
+    beyond = _beyond(region, parameters)
+    outside = beyond > 0.0
     columns = np.nonzero(outside.any(axis=0))[0]
     if outside.any(axis=1).sum() <= FEW * len(parameters):
         return
@@ -199,3 +229,9 @@ def warn_of_outside(layout: ParameterLayout, region: np.ndarray, parameters: np.
         f"{int(outside.any(axis=1).sum())} of {len(parameters)} parameter vectors lie outside the "
         f"trained region ({'; '.join(parts)}): data simulated there are an extrapolation.",
     )
+
+
+def _beyond(region: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+    """By how much parameters exceed the region and a margin; negative inside."""
+    width = np.where(np.isfinite(region).all(0), region[1] - region[0], 0.0)
+    return np.maximum(region[0] - parameters, parameters - region[1]) - MARGIN * width

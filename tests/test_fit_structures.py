@@ -59,6 +59,8 @@ def test_a_linear_gaussian_vector_is_learned_by_the_linear_parts() -> None:
     x = np.array([0.8, -0.4])
     idata = approximator.sample({"x": x}, draws=2_000, chains=1, random_seed=1)
     draws = idata["posterior"]["mu"].to_numpy().reshape(-1, 2)
+    with pytest.raises(ValueError, match="n_obs=3: a vector has no number of observations"):
+        approximator.simulate({"mu": x}, 3)
     np.testing.assert_allclose(draws.mean(0), 0.8 * x, atol=0.06)
     np.testing.assert_allclose(draws.std(0), np.sqrt(0.2), atol=0.04)
     assert idata["posterior_predictive"]["x"].shape[-1] == 2

@@ -86,7 +86,7 @@ def test_draws_given_the_full_data_serve_all_prefixes_of_a_flat_network() -> Non
     with pytest.warns(UserWarning, match=r"k̂ is above 0.67 for \d+ units"):
         result = leave_future_out(pair, {"x": x}, **options)
     assert not result.refitted.any()
-    with pytest.raises(ValueError, match=r"takes sequences of 40 .*summary=TimeSeriesSettings\(\)"):
+    with pytest.raises(ValueError, match=r"takes sequences of 40 .*n_obs=\(fewest, most"):
         leave_future_out(pair, {"x": x}, correction="none", **options)
 
 

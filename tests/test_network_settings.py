@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from jana_pymc import flows, likelihoods, networks
+from jana_pymc.architecture import NetworkSettings
+from jana_pymc.posterior import PosteriorSettings
 
 SETTINGS = [
     getattr(package, name)
@@ -70,3 +72,22 @@ def test_integers_of_numpy_are_integers(settings: type, unchecked_annotations: N
     sizes = {n: np.array(v) for n, v in chosen.items() if kind(hints[n]) == "numbers" and v}
     counts = {n: np.int64(v) for n, v in chosen.items() if hints[n] is int}
     assert replace(settings(), **sizes, **counts) == settings()
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "expected"),
+    [
+        (PosteriorSettings, {"summary": {"hidden": 3}}, "FlatSummarySettings"),
+        (PosteriorSettings, {"summary": networks.SetSummarySettings}, "SetSummarySettings"),
+        (PosteriorSettings, {"flow": "spline"}, "FlowSettings"),
+        (NetworkSettings, {"posterior": "x"}, "PosteriorSettings"),
+        (NetworkSettings, {"likelihood": PosteriorSettings()}, "or SoftFlowSettings"),
+        (NetworkSettings, {"likelihood": None}, "AutoregressiveSettings, "),
+    ],
+)
+def test_what_are_no_settings_is_named(
+    settings: type, options: dict[str, Any], expected: str, unchecked_annotations: None
+) -> None:
+    (name,) = options
+    with pytest.raises(TypeError, match=rf"^{name}=.*: expected .*{expected}"):
+        settings(**options)

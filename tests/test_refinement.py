@@ -152,6 +152,16 @@ def test_sample_refines(approximator) -> None:
     np.testing.assert_array_equal(result["posterior"]["mu"], again["posterior"]["mu"])
 
 
+def test_refined_draws_outside_the_trained_region_are_said_to_be(approximator) -> None:
+    beyond = approximator.likelihood.region[1, 0] + 10.0
+    data = {"x": np.random.default_rng(1).normal(beyond, 1.0, 12)}
+    with (
+        pytest.warns(UserWarning, match="farther from the simulations than any"),
+        pytest.warns(UserWarning, match=r"data sets 0 \(\d+%\) lie outside the region"),
+    ):
+        approximator.sample(data, draws=100, refine="psis", random_seed=1)
+
+
 def test_nuts_and_importance_resampling_agree(approximator) -> None:
     """Both aim at the same target: neural likelihood times prior."""
     (data,) = data_sets(12)

@@ -14,7 +14,12 @@ from untrained import HIGH, LOW, reaction_times, untrained
 from jana_pymc.inference_data import to_inference_data
 from jana_pymc.refinement import prior_support
 from jana_pymc.simulation import Continuous, PyMCPrior
-from jana_pymc.trained_region import leaning, warn_of_outside
+from jana_pymc.trained_region import (
+    leaning,
+    share_outside,
+    warn_of_extrapolated,
+    warn_of_outside,
+)
 
 pytestmark = [pytest.mark.bridge, pytest.mark.arviz]
 
@@ -137,3 +142,16 @@ def test_named_parameters_are_flattened() -> None:
         RT.log_prob(row, {"v": 0.5})
     with pytest.raises(ValueError, match=r"shape \(1, 3\); expected \(draws, 2\), for v, t0"):
         RT.log_prob(np.array([[1.0, 0.0]]), np.zeros((1, 3)))
+
+
+def test_draws_clearly_outside_are_counted_for_each_data_set() -> None:
+    region = np.array([[0.0, -np.inf], [10.0, np.inf]])
+    draws = np.zeros((3, 200, 2))
+    draws[1, :50, 0] = 10.4  # within the margin
+    draws[2, :50, 0] = 11.0
+    np.testing.assert_array_equal(share_outside(region, draws), [0.0, 0.0, 0.25])
+    with pytest.warns(UserWarning, match=r"data sets 2 \(25%\) lie outside the region"):
+        warn_of_extrapolated(region, draws)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_extrapolated(region, draws[:2])

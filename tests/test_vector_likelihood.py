@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from jana_pymc import LikelihoodApproximator
 from jana_pymc.flows import FlowSettings
 from jana_pymc.flows.autoregressive import AutoregressiveTransform
 from jana_pymc.flows.trials import LEAST_SCALE, PACE, TrialSumTransform
@@ -20,6 +21,7 @@ from jana_pymc.likelihoods import (
     VectorSettings,
 )
 from jana_pymc.screening import informative_components
+from jana_pymc.simulation import Continuous, DataSchema, ParameterLayout
 
 SMALL = VectorSettings(hidden=(16, 16), conditioner_hidden=8, n_bins=4)
 
@@ -384,3 +386,20 @@ def test_means_of_counts_keep_to_possible_ones(
     torch.testing.assert_close(real, CountRange(upper).to_real(inside))
     torch.testing.assert_close(log_slope[:2].exp(), torch.tensor(slopes).double())
     assert torch.isfinite(real).all() and torch.isfinite(log_slope).all()
+
+
+def test_sequences_of_another_length_are_refused() -> None:
+    network = VectorLikelihood([Support()], 1, n_steps=4, settings=SMALL)
+    assert network.takes_one_length
+    schema = DataSchema({"x": Continuous()}, structure="markovian", n_obs=4)
+    layout = ParameterLayout(("a",), {"a": ()})
+    likelihood = LikelihoodApproximator(network.double(), layout, schema, np.array([[-1.0], [1.0]]))
+    for n_obs in (3, 5):
+        data = {"x": np.zeros(n_obs)}
+        for call in (
+            lambda data=data: likelihood.log_prob(data, {"a": np.zeros(1)}),
+            lambda data=data: likelihood.logp(data, a=0.0),
+            lambda n_obs=n_obs: likelihood.pointwise(np.zeros((n_obs, 1)), np.zeros((1, 1))),
+        ):
+            with pytest.raises(ValueError, match=rf"{n_obs} time points.*on sequences of 4, and"):
+                call()

@@ -62,7 +62,9 @@ class Arguments:
         """Observables and conditions, which may come together or apart, as arrays."""
         observed, conditions = observed_data.split_conditions(self.schema, observed, conditions)
         data = observed_data.as_array(self.schema, observed)
-        self._check_length(_static_shape(data))
+        shape = _static_shape(data)
+        if len(shape) > 1:
+            self.check_length(shape[-2])
         known = self.conditions(conditions)
         ours, theirs = ((None,) if v is None else _static_shape(v)[:-1] for v in (data, known))
         for n_obs, n_known in zip(reversed(ours), reversed(theirs), strict=False):
@@ -72,13 +74,18 @@ class Arguments:
                 )
         return data, known
 
-    def _check_length(self, shape: tuple[int | None, ...]) -> None:
-        """Refuse sequences that go on where the network of a trajectory was told nothing."""
+    def check_length(self, n_obs: int | None) -> None:
+        """Refuse sequences that are longer, or where it matters shorter, than those trained on."""
         longest = getattr(self.network, "n_steps", None)
-        if not is_sequence(self.schema) or longest is None or len(shape) < 2:
+        if not is_sequence(self.schema) or longest is None or n_obs is None:
             return
-        n_obs = shape[-2]
-        if n_obs is not None and n_obs > longest:
+        if getattr(self.network, "takes_one_length", False) and n_obs != longest:
+            raise ValueError(
+                f"the data have {n_obs} time points; this likelihood was trained on sequences of "
+                f"{longest}, and takes no others. Train on sequences of several lengths "
+                "(GenerativeModel(n_obs=(fewest, most)))."
+            )
+        if n_obs > longest:
             raise ValueError(
                 f"the data have {n_obs} time points; this likelihood was trained on {longest} at "
                 "most. Train on longer ones (GenerativeModel(n_obs=...))."

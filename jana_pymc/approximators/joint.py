@@ -35,7 +35,7 @@ from jana_pymc.simulation import (
     random_generator,
 )
 from jana_pymc.simulation.schema import is_many
-from jana_pymc.trained_region import warn_of_outside
+from jana_pymc.trained_region import warn_of_extrapolated, warn_of_outside
 from jana_pymc.training import TrainingHistory, resolve_device
 from jana_pymc.warning import warn
 
@@ -275,6 +275,8 @@ class JointApproximator:
         single = len(batch) == 1 and not is_many(data)
         u, statistics, attributes = self._drawn(batch, draws, chains, refine, rng)
         parameters = self.prior.constrain(u)
+        if refine != "none":
+            warn_of_extrapolated(self.likelihood.region, parameters)
 
         def chained(values: np.ndarray) -> np.ndarray:
             values = inference_data.split_chains(values, chains)

@@ -412,7 +412,7 @@ class LikelihoodApproximator:
         Parameters
         ----------
         observables : ndarray, shape (n_obs, components)
-            As in a `DataBatch`, without padding; nothing is checked.
+            As in a `DataBatch`, without padding; nothing but the length of sequences is checked.
         parameters : ndarray, shape (draws, size)
         conditions : ndarray, shape (n_obs, conditions), optional
 
@@ -420,6 +420,7 @@ class LikelihoodApproximator:
         -------
         ndarray, shape (draws, n_obs)
         """
+        self._arguments.check_length(len(observables))
         rows = torch.tensor(observables)
         known = None if conditions is None else torch.tensor(conditions)
         theta = torch.tensor(np.asarray(parameters, dtype=float))

@@ -60,7 +60,7 @@ def simulate(
         )
     if conditions is not None and not schema.conditions:
         raise TypeError("conditions do not fit: the likelihood was trained without any.")
-    known, sizes = None, _sizes(n_obs, len(theta), schema.n_obs[1])
+    known, sizes = None, _sizes(n_obs, len(theta), schema)
     if conditions is not None:
         known = _conditions(conditions, schema, sizes)
     observables = approximator.likelihood.simulate(
@@ -122,10 +122,12 @@ def surrogate_batch(
     return DataBatch(np.where(padding, np.nan, observables), data.conditions, data.n_obs)
 
 
-def _sizes(n_obs: int | ArrayLike | None, n_sets: int, default: int) -> NDArray[np.int64]:
-    sizes = np.asarray(default if n_obs is None else n_obs)
+def _sizes(n_obs: int | ArrayLike | None, n_sets: int, schema: DataSchema) -> NDArray[np.int64]:
+    sizes = np.asarray(schema.n_obs[1] if n_obs is None else n_obs)
     if sizes.dtype.kind not in "iu" or sizes.shape not in ((), (n_sets,)) or (sizes < 1).any():
         raise ValueError(f"n_obs={n_obs!r}: expected a positive integer, or one for each data set.")
+    if schema.structure == "vector" and (sizes != 1).any():
+        raise ValueError(f"n_obs={n_obs!r}: a vector has no number of observations; leave it out.")
     return np.broadcast_to(sizes, n_sets).astype(np.int64)
 
 

@@ -22,6 +22,8 @@ class LikelihoodNetwork(Protocol):
     ``is_sequential`` : bool, False
         Observations depend on those before them, or on their place: neither may one be left out,
         nor their order changed.
+    ``n_steps`` : int, and ``takes_one_length`` : bool, False
+        Of a sequence, the most observations that it may have, or their only number.
     ``log_prob_at(times, observables, parameters)``
         Of a sequence, the log density of some time points alone, (sets, times), at their price.
     ``distractors`` : tuple of int, empty

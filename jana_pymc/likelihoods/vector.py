@@ -257,6 +257,11 @@ class VectorLikelihood(nn.Module):
         """Whether observations depend on those before them."""
         return self.n_steps > 1
 
+    @property
+    def takes_one_length(self) -> bool:
+        """Whether sequences must have as many observations as those that it was trained on."""
+        return self.n_steps > 1
+
     @torch.no_grad()
     def standardize(
         self,

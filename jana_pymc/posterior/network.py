@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from jana_pymc.checks import check_kind
 from jana_pymc.flows.flow import ConditionalFlow, FlowSettings, conditional_flow
 from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.networks.columns import as_draws
@@ -75,7 +76,7 @@ class PosteriorSettings:
     Raises
     ------
     TypeError
-        If `adjustment` is neither.
+        If `summary`, `flow` or `adjustment` is something else.
     ValueError
         If `n_summaries` is given beside a summary whose own settings say it.
     """
@@ -89,6 +90,8 @@ class PosteriorSettings:
     adjustment: AdjustmentSettings | None = None
 
     def __post_init__(self) -> None:
+        check_kind("summary", self.summary, get_args(SummarySettings))
+        check_kind("flow", self.flow, (FlowSettings,))
         if self.draws is not None:
             object.__setattr__(self, "draws", as_draws(self.draws))
         if not isinstance(self.adjustment, AdjustmentSettings | None):
@@ -271,7 +274,8 @@ class PosteriorNetwork(nn.Module):
             trained_n_obs = len(self.feature_mean) // features.shape[-1]
             raise ValueError(
                 f"data sets have {features.shape[1]} observations; this posterior was trained on "
-                f"sequences of {trained_n_obs}."
+                f"sequences of {trained_n_obs}, and takes no others. Train on sequences of several "
+                "lengths (GenerativeModel(n_obs=(fewest, most)))."
             )
         shape = features.shape[1:] if self._is_flat else features.shape[-1:]
         mean, sd = self.feature_mean.reshape(shape), self.feature_sd.reshape(shape)

@@ -29,6 +29,7 @@ from jana_pymc.refinement import (
     psis,
 )
 from jana_pymc.simulation import DataBatch, ParameterLayout, random_generator
+from jana_pymc.trained_region import FEW, share_outside
 from jana_pymc.workflow.misspecification import Misspecification, detect_misspecification
 from jana_pymc.workflow.result import Result
 
@@ -65,8 +66,8 @@ class Analysis(Result):
         One row a data set: ``n_obs``; ``p_value`` of the misspecification check and whether it
         calls the data set ``misspecified``; ``effective_share``, effective draws among the
         amortized ones; ``pareto_k``; the ``rung`` ("amortized", "psis", "nuts" or "none");
-        ``r_hat``, the largest, and ``divergences``, of NUTS; whether the draws are ``reliable``;
-        and the ``reason`` in words.
+        ``r_hat``, the largest, and ``divergences``, of NUTS; whether the draws are ``reliable``,
+        which those outside the trained region are not; and the ``reason`` in words.
     draws : ndarray, shape (sets, chains · draws, size)
         Constrained, chains one after the other; NaN on the rung "none".
     log_q : ndarray, shape (sets, chains · draws)
@@ -185,15 +186,17 @@ def analyze(
             "divergences": ladder.divergences,
         }
     ).rename_axis("dataset")
-    table["reliable"] = (
+    constrained = ladder.constrained()
+    outside = share_outside(approximator.likelihood.region, constrained)
+    table["reliable"] = (outside <= FEW) & (
         (table["rung"] == "amortized")
         | ((table["rung"] == "psis") & (table["pareto_k"] <= ladder.threshold["psis"]))
         | ((table["rung"] == "nuts") & (table["r_hat"] <= MAX_R_HAT))
     )
-    table["reason"] = [_reason(row, ladder) for row in table.itertuples()]
+    table["reason"] = [_reason(row, ladder, outside[row.Index]) for row in table.itertuples()]
     return Analysis(
         table=table,
-        draws=ladder.constrained(),
+        draws=constrained,
         log_q=ladder.log_q,
         chains=chains,
         layout=approximator.layout,
@@ -387,7 +390,7 @@ def _split_r_hat(draws: np.ndarray) -> np.ndarray:
     return np.sqrt((half - 1) / half + between / within).max(axis=-1)
 
 
-def _reason(row: Any, ladder: _Ladder) -> str:
+def _reason(row: Any, ladder: _Ladder, outside: float) -> str:
     if row.rung == "none":
         return "impossible under every parameter that the likelihood was trained on"
     threshold = ladder.threshold["psis"]
@@ -397,6 +400,8 @@ def _reason(row: Any, ladder: _Ladder) -> str:
         reason = f"weights are even, {row.effective_share:.0%} effective"
     if ladder.stranded[row.Index]:
         reason += "; NUTS found nowhere to start"
+    if outside > FEW:
+        reason += f"; {outside:.0%} of the draws lie outside the trained region"
     if row.r_hat > MAX_R_HAT:
         reason += f"; NUTS did not converge (R-hat = {row.r_hat:.2f})"
     prefix = f"misspecified (p = {row.p_value:.3f}); " if row.misspecified else ""

@@ -256,8 +256,8 @@ def _check_lengths(
     if approximator.posterior.network.takes_one_length:
         raise ValueError(
             "correction='none' asks the posterior network for each prefix, but it takes sequences "
-            f"of {schema.n_obs[1]} observations only. Take correction='psis', or train a pair with "
-            "PosteriorSettings(summary=TimeSeriesSettings()), on sequences of several lengths."
+            f"of {schema.n_obs[1]} observations only. Take correction='psis', or train a pair on "
+            "sequences of several lengths (GenerativeModel(n_obs=(fewest, most)))."
         )
     if start < schema.n_obs[0]:
         warn(
