@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,8 +12,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 
+import jana_pymc as jana
 from jana_pymc.inference_data import to_inference_data
 from jana_pymc.plots import (
+    plot_analysis,
     plot_contraction,
     plot_coverage,
     plot_history,
@@ -22,8 +26,10 @@ from jana_pymc.plots import (
     plot_recovery,
     plot_surrogate,
 )
+from jana_pymc.plots.style import SOURCES
 from jana_pymc.simulation import (
     Continuous,
+    Count,
     DataSchema,
     FailureReport,
     ParameterLayout,
@@ -216,6 +222,116 @@ def test_surrogates_check_names():
         plot_surrogate(*both, value="x")
     with pytest.raises(ValueError, match=r"no component 'y' here; choose from \[\]"):
         plot_surrogate(*both, by="y")
+
+
+def counts(values):
+    """Data sets of one count, (sets, observations)."""
+    sets, n_obs = values.shape
+    return Simulations.from_arrays(
+        {"mu": np.zeros(sets)},
+        {"k": values},
+        {},
+        np.full(sets, n_obs),
+        layout=ParameterLayout(("mu",), {"mu": ()}),
+        schema=DataSchema({"k": Count()}, n_obs=n_obs),
+        source="given",
+        failures=FailureReport(sets),
+    )
+
+
+def steps_of(ax):
+    """Edges, and values over each other, of all steps and bands in a panel."""
+    steps = [patch.get_data() for patch in ax.patches if isinstance(patch, StepPatch)]
+    for each in steps:
+        np.testing.assert_array_equal(each.edges, steps[0].edges)
+    return steps[0].edges, [each.values for each in steps]
+
+
+@pytest.mark.parametrize(("top", "bins", "width"), [(8, 12, 1), (8, 40, 1), (99, 20, 5), (3, 1, 4)])
+def test_bins_of_counts_hold_as_many_whole_numbers_each(top, bins, width):
+    """Of uniform counts the density is the same everywhere, whatever the bins."""
+    uniform = np.tile(np.arange(top + 1), (6, 20))
+    of_data = plot_posterior_predictive({"k": uniform[0]}, {"k": uniform}, value="k", bins=bins)
+    of_surrogate = plot_surrogate(counts(uniform), counts(uniform), bins=bins)
+    for figure in (of_data, of_surrogate):
+        edges, values = steps_of(figure.axes[0])
+        np.testing.assert_array_equal(edges, np.arange(-0.5, top + 1, width))
+        for each in values:
+            np.testing.assert_allclose(each, 1 / (top + 1))
+
+
+def test_densities_of_counts_are_shares_and_integrate_to_one():
+    rng = np.random.default_rng(0)
+    data, drawn = rng.binomial(9, 0.4, 100), rng.binomial(9, 0.4, (50, 100))
+    data[:2] = 0, 9
+    (ax,) = plot_posterior_predictive({"k": data}, {"k": drawn}, value="k").axes
+    edges, values = steps_of(ax)
+    np.testing.assert_array_equal(edges, np.arange(-0.5, 10))
+    np.testing.assert_allclose(values[-1], np.bincount(data) / 100)
+    np.testing.assert_allclose(values[-2], np.bincount(drawn.ravel(), minlength=10) / drawn.size)
+    # Halves are no counts: bins of these may lie anywhere.
+    (ax,) = plot_posterior_predictive({"k": data / 2}, {"k": drawn / 2}, value="k").axes
+    assert len(steps_of(ax)[0]) == 14
+
+
+def test_the_legend_of_surrogates_names_bands_and_means():
+    (ax,) = plot_surrogate(surrogates_with_shapes(0), surrogates_with_shapes(1)).axes
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "simulator, 90 % of sets", "simulator, mean", "surrogate, 90 % of sets", "surrogate, mean",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("draw", "error", "message"),
+    [
+        (lambda: plot_history(3), TypeError, "history is int; expected TrainingHistory, from app"),
+        (lambda: plot_ranks_ecdf("a"), TypeError, "calibrations is str; expected Calibration"),
+        (lambda: plot_ranks_ecdf([calibrated(), 3]), TypeError, "calibrations is int; expected"),
+        (
+            lambda: plot_analysis(calibrated()),
+            TypeError,
+            r"analysis is Calibration; expected Analysis, from analyze\(\)",
+        ),
+        (lambda: plot_recovery(history(3)), TypeError, "calibration is TrainingHistory; expected"),
+        (lambda: plot_surrogate(*[counts(np.ones((2, 3)))] * 2, bins=-1), ValueError, "bins=-1: "),
+        (lambda: plot_ranks_histogram(calibrated(), bins=-3), ValueError, "bins=-3: expected at"),
+        (lambda: plot_ranks_histogram(calibrated(), bins=0), ValueError, "bins=0: expected at"),
+        (lambda: plot_ranks_histogram(calibrated(), probability=2), ValueError, "probability=2: "),
+        (lambda: plot_coverage(calibrated(), probability=2), ValueError, "probability=2: expected"),
+        (lambda: plot_posterior_pairs(scalars(0), max_points=0), ValueError, "max_points=0: "),
+        (
+            lambda: plot_posterior_pairs({"a": scalars(0)}, true={"v": 1, "zz": 1}),
+            ValueError,
+            r"true has zz, no component; choose from \['v', 'a'\]",
+        ),
+        (
+            lambda: plot_posterior_predictive(trials(8), trials(5, 8), value="rt", bins=0),
+            ValueError,
+            "bins=0: ",
+        ),
+        (
+            lambda: plot_posterior_predictive(trials(8), trials(5, 8), value="rt", max_draws=0),
+            ValueError,
+            "max_draws=0: ",
+        ),
+    ],
+)
+def test_bad_arguments_are_named(draw, error, message):
+    with pytest.raises(error, match=message):
+        draw()
+
+
+def test_messages_name_classes_and_functions_that_exist():
+    """Results are told by the names of their classes: a class of another name would be refused."""
+    for kind, source in SOURCES.items():
+        assert getattr(jana, kind).__name__ == kind
+        for words in re.findall(r"(\w+)\(\)", source):
+            assert callable(getattr(jana, words, None) or getattr(jana.JointApproximator, words))
+
+
+def test_truths_of_components_that_are_not_drawn_are_allowed():
+    figure = plot_posterior_pairs({"a": scalars(0)}, var_names=["v"], true={"v": 1.0, "a": 2.0})
+    assert len(figure.axes) == 1
 
 
 def test_pairs_check_names():

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from jana_pymc.plots.style import BAND, COLOURS, REFERENCE, panels
+from jana_pymc.checks import check_count, check_share
+from jana_pymc.plots.style import BAND, COLOURS, REFERENCE, check_result, panels
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.calibration import Calibration
@@ -42,12 +43,19 @@ def plot_ranks_histogram(
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `calibration` is no `Calibration`, `bins` no count, or `probability` no number between 0
+        and 1.
     """
+    check_result("calibration", calibration, "Calibration")
     n_sets, n_ranks = len(calibration), calibration.draws + 1
-    bins = bins or max(2, min(20, n_sets // 20))
+    bins = max(2, min(20, n_sets // 20)) if bins is None else check_count("bins", bins)
     edges = np.unique(np.linspace(0, n_ranks, min(bins, n_ranks) + 1).round()).astype(int)
     shares = np.diff(edges) / n_ranks
-    tail = (1 - probability) / 2
+    tail = (1 - check_share("probability", probability)) / 2
     low, high = stats.binom.ppf([[tail], [1 - tail]], n_sets, shares) / (n_sets * shares)
     figure, given = panels(len(calibration.names), axes, size=(2.7, 2.4))
     for ax, name, ranks in zip(given, calibration.names, calibration.ranks.T, strict=True):
@@ -84,9 +92,15 @@ def plot_coverage(
     -------
     Figure
         Below the diagonal the posterior is overconfident, above it too cautious.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `calibration` is no `Calibration`, or `probability` no number between 0 and 1.
     """
+    check_result("calibration", calibration, "Calibration")
     n_sets = len(calibration)
-    tail = (1 - probability) / 2
+    tail = (1 - check_share("probability", probability)) / 2
     low, high = stats.binom.ppf([[tail], [1 - tail]], n_sets, INTERVALS) / n_sets
     errors = calibration.expected_calibration_error()
     figure, given = panels(len(calibration.names), axes, size=(2.7, 2.7))
@@ -117,7 +131,13 @@ def plot_contraction(
     -------
     Figure
         Data sets to the right have informed the parameter; far from zero, misinformed it.
+
+    Raises
+    ------
+    TypeError
+        If it is no `Calibration`.
     """
+    check_result("calibration", calibration, "Calibration")
     figure, given = panels(len(calibration.names), axes, size=(2.7, 2.6))
     contraction, z_scores = calibration.contraction(), calibration.z_scores()
     alpha = float(np.clip(200 / len(calibration), 0.1, 0.8))

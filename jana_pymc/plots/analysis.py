@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, DATA, panels
+from jana_pymc.plots.style import COLOURS, DATA, check_result, panels
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.analysis import Analysis
@@ -30,7 +30,13 @@ def plot_analysis(
     -------
     Figure
         Data sets that the misspecification check marked are ringed.
+
+    Raises
+    ------
+    TypeError
+        If it is no `Analysis`.
     """
+    check_result("analysis", analysis, "Analysis")
     figure, given = panels(2, axes, columns=2, size=(4.0, 3.2))
     table, counts = analysis.table, analysis.counts
     # An infinite k̂, where hardly a draw is possible, belongs at the top of the panel.

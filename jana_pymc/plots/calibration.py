@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import BAND, COLOURS, REFERENCE, panels
+from jana_pymc.plots.style import BAND, COLOURS, REFERENCE, check_result, panels
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.calibration import Calibration
@@ -39,6 +39,11 @@ def plot_ranks_ecdf(
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is no `Calibration`, there is none, or `probability` is no number between 0 and 1.
     """
     titled = _titled(calibrations)
     figure, given = panels(len(titled), axes, columns=3, size=(4.6, 3.7))
@@ -69,7 +74,13 @@ def plot_recovery(
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    TypeError
+        If it is no `Calibration`.
     """
+    check_result("calibration", calibration, "Calibration")
     figure, given = panels(len(calibration.names), axes, size=(2.7, 2.8))
     summary = calibration.summary()
     for i, (ax, name) in enumerate(zip(given, calibration.names, strict=True)):
@@ -91,9 +102,13 @@ def _titled(
         titled = list(calibrations.items())
     else:
         several = calibrations if isinstance(calibrations, Sequence) else [calibrations]
-        titled = [("joint" if each.joint else "posterior", each) for each in several]
+        titled = [
+            ("joint" if getattr(each, "joint", False) else "posterior", each) for each in several
+        ]
     if not titled:
         raise ValueError("calibrations is empty; there is nothing to plot.")
+    for _, each in titled:
+        check_result("calibrations", each, "Calibration")
     return titled
 
 

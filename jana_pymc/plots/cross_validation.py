@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, REFERENCE, panels
+from jana_pymc.plots.style import COLOURS, REFERENCE, check_result, panels
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.cross_validation_result import CrossValidation
@@ -31,7 +31,13 @@ def plot_cross_validation(
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    TypeError
+        If it is no `CrossValidation`.
     """
+    check_result("result", result, "CrossValidation")
     figure, (left, right) = panels(2, axes, size=(3.8, 3.4))
     present = ~np.isnan(result.elpd_i)
     terms, in_sample = result.elpd_i[present], result.lpd_i[present]

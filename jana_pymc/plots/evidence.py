@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, REFERENCE, panels
+from jana_pymc.plots.style import COLOURS, REFERENCE, check_result, panels
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.evidence import LogMarginalLikelihood
@@ -31,7 +31,13 @@ def plot_log_marginal_likelihood(
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    TypeError
+        If it is no `LogMarginalLikelihood`.
     """
+    check_result("result", result, "LogMarginalLikelihood")
     figure, (ax,) = panels(1, axes, size=(4.6, 3.6))
     if len(result) == 1:
         terms = result.log_ratios[0][np.isfinite(result.log_ratios[0])]
@@ -85,7 +91,13 @@ def plot_model_comparison(
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    TypeError
+        If it is no `ModelComparison`.
     """
+    check_result("result", result, "ModelComparison")
     figure, (ax,) = panels(1, axes, size=(max(3.6, min(10.0, 0.25 * len(result) + 2.5)), 3.0))
     bottom = np.zeros(len(result))
     for i, name in enumerate(result.names):
@@ -116,7 +128,13 @@ def plot_model_recovery(
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    TypeError
+        If it is no `ModelRecovery`.
     """
+    check_result("result", result, "ModelRecovery")
     figure, (left, right) = panels(2, axes, size=(3.6, 3.4))
     names = list(result.names)
     matrix = result.matrix

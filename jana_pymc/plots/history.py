@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, REFERENCE, panels
+from jana_pymc.plots.style import COLOURS, REFERENCE, check_result, panels
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -31,8 +31,16 @@ def plot_history(
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    ValueError
+        If it is empty.
     """
     record: TrainingHistory = history.history if hasattr(history, "history") else history
+    check_result("history", record, "TrainingHistory")
     if not len(record.step):
         raise ValueError("history is empty: there was no training step to plot.")
     figure, (left, right) = panels(2, axes, columns=2, size=(4.2, 3.0))

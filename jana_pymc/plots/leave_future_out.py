@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, REFERENCE, panels
+from jana_pymc.plots.style import COLOURS, REFERENCE, check_result, panels
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.leave_future_out import LeaveFutureOut
@@ -31,7 +31,13 @@ def plot_leave_future_out(
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    TypeError
+        If it is no `LeaveFutureOut`.
     """
+    check_result("result", result, "LeaveFutureOut")
     figure, (left, right) = panels(2, axes, size=(4.2, 3.2))
     prefix = result.start + np.arange(result.elpd_i.shape[1])
     faint = 1.0 if len(result) == 1 else 0.5

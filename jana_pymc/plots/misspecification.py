@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import BAND, COLOURS, DATA, REFERENCE, panels
+from jana_pymc.plots.style import BAND, COLOURS, DATA, REFERENCE, check_result, panels
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.criticism import Criticism
@@ -34,7 +34,13 @@ def plot_misspecification(
     -------
     Figure
         Grey are simulations, blue and orange the observed data sets; orange ones are outliers.
+
+    Raises
+    ------
+    TypeError
+        If it is no `Misspecification`.
     """
+    check_result("result", result, "Misspecification")
     figure, given = panels(3, axes, columns=3, size=(3.8, 3.2))
     for i, (ax, kind) in enumerate(zip(given, result.kinds, strict=False)):
         _draw_distances(ax, result.null[:, i], result.distances[:, i], result.outliers)
@@ -72,7 +78,13 @@ def plot_criticism(
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    TypeError
+        If it is no `Criticism`.
     """
+    check_result("result", result, "Criticism")
     figure, (ax,) = panels(1, axes, size=(4.6, 3.4))
     both = np.concatenate([result.simulated_discrepancy, result.discrepancy])
     edges = np.linspace(both.min(), both.max(), 41).tolist()

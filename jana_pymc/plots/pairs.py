@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 from scipy.stats import gaussian_kde
 
+from jana_pymc.checks import check_count
 from jana_pymc.inference_data import ArviZData, to_groups
 from jana_pymc.plots.style import COLOURS, REFERENCE
 
@@ -49,7 +50,15 @@ def plot_posterior_pairs(
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `max_points` is no count.
+    ValueError
+        If there are no draws or too many components, or a set or `true` has other names.
     """
+    check_count("max_points", max_points)
     sets: Mapping[str, Any] = draws if isinstance(draws, dict) else {"draws": draws}
     components = {label: _components(each, var_names, label) for label, each in sets.items()}
     if not components:
@@ -64,6 +73,15 @@ def plot_posterior_pairs(
             f"there are {len(names)} components, more than {MAX_COMPONENTS} fit on a page: choose "
             "some with var_names=."
         )
+    if true:
+        # The value of a component that var_names leaves out is no mistake.
+        label, first = next(iter(sets.items()))
+        known = list(_components(first, None, label))
+        unknown = [name for name in true if name not in known]
+        if unknown:
+            raise ValueError(
+                f"true has {', '.join(map(str, unknown))}, no component; choose from {known}."
+            )
     return _draw_grid(components, names, true or {}, max_points)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, REFERENCE, panels
+from jana_pymc.plots.style import COLOURS, REFERENCE, check_result, panels
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.prediction import Prediction
@@ -29,7 +29,13 @@ def plot_prediction(
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    TypeError
+        If it is no `Prediction`.
     """
+    check_result("result", result, "Prediction")
     figure, (left, right) = panels(2, axes, size=(3.8, 3.4))
     rows, _ = np.nonzero(~np.isnan(result.elpd_i))
     left.plot(rows, result.elpd_i[~np.isnan(result.elpd_i)], ".", color=COLOURS[0], markersize=3)

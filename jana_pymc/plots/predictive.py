@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from jana_pymc.plots.style import COLOURS, DATA, panels
+from jana_pymc.checks import check_count
+from jana_pymc.plots.style import COLOURS, DATA, bin_edges, is_whole, panels
 
 
 def plot_posterior_predictive(
@@ -38,13 +39,15 @@ def plot_posterior_predictive(
     predictive : mapping of str to array, shape (..., obs)
         For example ``idata.posterior_predictive``: leading axes are draws.
     value : str
-        A continuous observable, such as ``"rt"``.
+        A continuous observable, such as ``"rt"``, or a count.
     by : str, optional
         A categorical observable, such as ``"response"``.
     group : array_like, shape (obs,), optional
         Labels, such as participants; each has its own row of panels.
     bins : int, optional
-        By default chosen for the number of observations (in the smallest group).
+        By default chosen for the number of observations (in the smallest group). Where all values
+        are whole numbers, each bin holds as many of them as any other: one, or more if there are
+        many more values than this.
     max_draws : int
         Draws used, evenly spaced.
     axes : Axes, optional
@@ -54,9 +57,16 @@ def plot_posterior_predictive(
     -------
     Figure
         Dark steps are the data, blue ones the mean over draws; the band holds 90 % of them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `bins` or `max_draws` is no count.
+    ValueError
+        If an observable is missing, or lengths differ.
     """
     data = _Columns(observed, value, by, "observed")
-    draws = _Columns(predictive, value, by, "predictive").thin(max_draws)
+    draws = _Columns(predictive, value, by, "predictive").thin(check_count("max_draws", max_draws))
     if data.value.shape[-1] != draws.value.shape[-1]:
         raise ValueError(
             f"observed has {data.value.shape[-1]} observations, but predictive has "
@@ -68,7 +78,8 @@ def plot_posterior_predictive(
     rows = [labels == label for label in np.unique(labels)]
     categories = np.unique(np.append(data.by, draws.by))
     smallest = min(int(rows_in.sum()) for rows_in in rows)
-    edges = _edges(data.value, draws.value, bins or _number_of_bins(smallest))
+    bins = _number_of_bins(smallest) if bins is None else check_count("bins", bins)
+    edges = _edges(data.value, draws.value, bins)
     figure, given = panels(
         len(rows) * len(categories), axes, columns=len(categories), size=(3.6, 2.5)
     )
@@ -81,7 +92,7 @@ def plot_posterior_predictive(
 
 
 class _Columns:
-    """A continuous observable and what it is split by, with observations last."""
+    """An observable and what it is split by, with observations last."""
 
     def __init__(
         self,
@@ -117,7 +128,7 @@ def _edges(data: np.ndarray, draws: np.ndarray, bins: int) -> np.ndarray:
     # A few extreme draws must not squeeze the data into two bins.
     low = min(data.min(), np.quantile(draws, 0.001))
     high = max(data.max(), np.quantile(draws, 0.995))
-    return np.linspace(low, high, bins + 1)
+    return bin_edges(low, high, bins, whole=is_whole(data) and is_whole(draws))
 
 
 def _number_of_bins(n: int) -> int:

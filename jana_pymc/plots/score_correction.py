@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, REFERENCE, panels
+from jana_pymc.plots.style import COLOURS, REFERENCE, check_result, panels
 
 if TYPE_CHECKING:
     from jana_pymc.pytensor import ScoreCorrection
@@ -33,7 +33,13 @@ def plot_score_correction(
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    TypeError
+        If it is no `ScoreCorrection`.
     """
+    check_result("correction", correction, "ScoreCorrection")
     shift = correction.shift(n_obs)
     figure, (ax,) = panels(1, axes, size=(4.6, 0.3 * len(shift) + 1.1))
     places = np.arange(len(shift))[::-1]

@@ -1,8 +1,10 @@
-"""Colours and panels that all figures share."""
+"""Colours, panels, bins and checks that figures share."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +16,81 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5
 BAND = "#D9DEE4"
 REFERENCE = "#6B7280"
 DATA = "#1F2937"
+
+SOURCES = {
+    "Analysis": "analyze()",
+    "Calibration": "calibration()",
+    "Criticism": "criticize()",
+    "CrossValidation": "loo() or kfold()",
+    "LeaveFutureOut": "leave_future_out()",
+    "LogMarginalLikelihood": "log_marginal_likelihood()",
+    "Misspecification": "detect_misspecification()",
+    "ModelComparison": "compare_models()",
+    "ModelRecovery": "model_recovery()",
+    "Prediction": "elpd()",
+    "ScoreCorrection": "approximator.score_correction()",
+    "TrainingHistory": "approximator.history",
+}
+"""Where what is drawn comes from, for messages."""
+
+
+def check_result(name: str, value: Any, kind: str) -> None:
+    """Ask for what a figure is made of.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the message.
+    value : object
+    kind : str
+        The name of the expected class: most are of `workflow`, which imports the figures.
+
+    Raises
+    ------
+    TypeError
+        If the value is of another class.
+    """
+    if kind not in (parent.__name__ for parent in type(value).__mro__):
+        raise TypeError(f"{name} is {type(value).__name__}; expected {kind}, from {SOURCES[kind]}.")
+
+
+def is_whole(values: np.ndarray) -> bool:
+    """Whether all values are whole numbers, as counts and categories are.
+
+    Parameters
+    ----------
+    values : ndarray
+
+    Returns
+    -------
+    bool
+    """
+    return bool(np.isfinite(values).all() and (values == np.rint(values)).all())
+
+
+def bin_edges(low: float, high: float, bins: int, *, whole: bool) -> np.ndarray:
+    """Edges of the bins of a histogram.
+
+    Parameters
+    ----------
+    low, high : float
+        All but a few extreme values lie from one to the other.
+    bins : int
+    whole : bool
+        Whether the values are whole numbers. Bins of another width would hold now one of them and
+        now two or none, so they get the nearest whole width to that which `bins` asks for.
+
+    Returns
+    -------
+    ndarray, shape (bins + 1,), or of another length if `whole`
+        Between whole numbers if `whole`.
+    """
+    if not whole:
+        return np.linspace(low, high if high > low else low + 1.0, bins + 1)
+    first, last = math.floor(low), math.ceil(high)
+    width = max(1, round((last - first + 1) / bins))
+    count = math.ceil((last - first + 1) / width)
+    return first - 0.5 + width * np.arange(count + 1)
 
 
 def panels(

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, DATA, panels
+from jana_pymc.checks import check_count
+from jana_pymc.plots.style import COLOURS, DATA, bin_edges, is_whole, panels
 from jana_pymc.simulation import Categorical
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def plot_surrogate(
         A categorical one with a panel for each value, by default the first; densities are then
         defective: the area in a panel is the share of that value.
     bins : int
+        Where all values are whole numbers, each bin holds as many of them as any other: one, or
+        more if there are many more values than this.
     axes : Axes, optional
         One for each panel.
 
@@ -51,13 +54,14 @@ def plot_surrogate(
     Raises
     ------
     TypeError
-        If one of the two is no `Simulations`.
+        If one of the two is no `Simulations`, or `bins` no integer.
     ValueError
-        If there is no such observable or component.
+        If there is no such observable or component, or `bins` is below 1.
     """
     for argument, made in (("simulated", simulated), ("surrogate", surrogate)):
         if not hasattr(made, "schema"):
             raise TypeError(f"{argument} is {type(made).__name__}; expected Simulations.")
+    check_count("bins", bins)
     kinds = surrogate.schema.components
     continuous = [name for name, kind in kinds.items() if not isinstance(kind, Categorical)]
     categorical = [name for name, kind in kinds.items() if isinstance(kind, Categorical)]
@@ -77,8 +81,12 @@ def plot_surrogate(
         ):
             densities = _densities(values, labels, category, edges)
             low, high = np.quantile(densities, [0.05, 0.95], axis=0)
-            ax.stairs(high, edges, baseline=low, fill=True, color=colour, alpha=0.18)
-            ax.stairs(densities.mean(axis=0), edges, color=colour, linewidth=1.5, label=name)
+            ax.stairs(
+                high, edges, baseline=low, fill=True, color=colour, alpha=0.18,
+                label=f"{name}, 90 % of sets",
+            )  # fmt: skip
+            mean = densities.mean(axis=0)
+            ax.stairs(mean, edges, color=colour, linewidth=1.5, label=f"{name}, mean")
         ax.set_xlabel(value, fontsize=9)
         ax.set_title("" if category is None else f"{by} = {category:g}", fontsize=10)
     given[0].set_ylabel("density", fontsize=9)
@@ -97,7 +105,8 @@ def _edges(values: list[np.ndarray], bins: int) -> np.ndarray:
     # A few extreme observations must not squeeze the others into two bins.
     low = min(float(np.nanmin(v)) for v in values)
     high = max(float(np.nanquantile(v, 0.99)) for v in values)
-    return np.linspace(low, high if high > low else low + 1.0, bins + 1)
+    whole = all(is_whole(v[~np.isnan(v)]) for v in values)
+    return bin_edges(low, high, bins, whole=whole)
 
 
 def _densities(
