@@ -50,8 +50,12 @@ def test_energy_distance_of_two_points_is_twice_their_distance(scores: ModuleTyp
 @pytest.mark.slow
 @pytest.mark.usefixtures("interpreted")
 @pytest.mark.filterwarnings("ignore:.*outside the trained region", "ignore:half-trained")
-def test_all_stages_in_miniature(scores: ModuleType, tmp_path: Path) -> None:
+def test_all_stages_in_miniature(
+    scores: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of both forms of the data in one test: their prior is compiled once."""
+    # The pool's weight, which nothing here looks at, would take a quarter of the time.
+    monkeypatch.setattr(import_module("jana_pymc.refinement.pooling"), "DRAWS", 20)
     reports = runs(1, 4)[0]
     table = tmp_path / "reports.csv"
     np.savetxt(table, reports, delimiter=",", header="a,b,c", comments="", fmt="%d")
