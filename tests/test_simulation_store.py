@@ -39,6 +39,30 @@ def test_chunks_hold_what_was_asked_for(whole) -> None:
     assert whole.failures.n_simulations == 250 and whole.failures.n_failed == 0
 
 
+@pytest.mark.parametrize(
+    ("asked", "sizes"), [(7, [7]), (10, [10]), (15, [8, 8]), (21, [7, 7, 7]), (23, [8, 8, 8])]
+)
+def test_as_many_are_simulated_as_were_asked_for(asked, sizes, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("jana_pymc.simulation.store.CHUNK_SIZE", 10)
+    options = {"random_seed": 3, "progressbar": False}
+    model = normal_mean()
+    store = model.simulate_to(tmp_path / "store", asked, **options)
+    assert [len(chunk) for chunk in store] == sizes
+    again = model.simulate_to(tmp_path / "named", asked, chunk_size=sizes[0], **options)
+    np.testing.assert_array_equal(parameters(store), parameters(again))
+
+
+def test_a_store_goes_on_with_its_own_chunks(whole, tmp_path) -> None:
+    model, path = normal_mean(), tmp_path / "store"
+    options = {"random_seed": OPTIONS["random_seed"], "progressbar": False}
+    model.simulate_to(path, 100, **OPTIONS)
+    grown = model.simulate_to(path, 230, **options)
+    np.testing.assert_array_equal(parameters(grown), parameters(whole))
+    assert len(model.simulate_to(path, 60, **options)) == 250  # asks for no more than is there
+    with pytest.raises(ValueError, match="other options: chunk_size=50, not 40"):
+        model.simulate_to(path, 250, chunk_size=40, **options)
+
+
 class Killed(Exception):
     pass
 
@@ -102,9 +126,14 @@ def test_damage_is_noticed_and_mended(whole, tmp_path) -> None:
     next(path for path in sorted(file.glob("mu/*")) if path.name[0].isdigit()).unlink()
     with pytest.raises(ValueError, match=r"chunk-000001.zarr' is not what was written there"):
         store.load(1)
+    with pytest.raises(ValueError, match=r"Delete the folder 'chunk-000001.zarr', not the store"):
+        store.load(1)
     shutil.rmtree(file)
     with pytest.raises(ValueError, match=r"chunk 1 of .* call GenerativeModel.simulate_to again"):
         store.load(1)
+    with pytest.raises(ValueError, match=r"has no 'chunk-000001.zarr'. Leave the rest") as error:
+        store.load(1)
+    assert "Delete" not in str(error.value)  # there is nothing to delete but the store
     mended = model.simulate_to(store.path, 150, **OPTIONS)
     np.testing.assert_array_equal(parameters(mended), parameters(whole)[:150])
     with pytest.raises(IndexError, match="has no chunk -1"):

@@ -9,6 +9,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
+import torch
 from closed_forms import LAYOUT, vector, walk
 from modes import PYTHON
 from pytensor.graph.replace import vectorize_graph
@@ -16,6 +17,7 @@ from pytensor.graph.traversal import ancestors
 from scipy import stats
 from untrained import untrained
 
+from jana_pymc import LikelihoodApproximator
 from jana_pymc.approximators import surrogate
 from jana_pymc.inference_data import (
     observable_dataset,
@@ -24,7 +26,7 @@ from jana_pymc.inference_data import (
     to_inference_data,
 )
 from jana_pymc.pytensor import LogDensity
-from jana_pymc.simulation import Categorical, Continuous, Count
+from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema, ParameterLayout
 
 pytestmark = pytest.mark.bridge
 
@@ -211,6 +213,61 @@ def test_missing_parts_of_many_data_sets_are_imputed(form: str) -> None:
         point = {"mu": np.array(0.4), "y_unobserved_missing__": np.array([0.7, -0.2])}
         expected = sum(map(logp, complete)) + stats.norm.logpdf(0.4)
         assert float(model.compile_logp(**FAST)(point)) == pytest.approx(expected)
+
+
+def normals(observables: dict[str, Continuous], structure: str) -> LikelihoodApproximator:
+    """Every component of every observation is x ~ N(mu, 1)."""
+
+    class Normals(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("one", torch.ones(()))
+
+        def log_prob_rows(self, observables, parameters, group, conditions=None):
+            mean = parameters[group]
+            return (-0.5 * (observables - mean) ** 2 - 0.5 * np.log(2 * np.pi)).sum(-1)
+
+        def log_prob(self, observables, parameters, conditions=None):
+            groups = torch.arange(len(parameters))
+            return self.log_prob_rows(observables.swapaxes(0, 1), parameters, groups).T
+
+    n_obs = {} if structure == "vector" else {"n_obs": (1, 9)}
+    return LikelihoodApproximator(
+        Normals(),
+        ParameterLayout(("mu",), {"mu": ()}),
+        DataSchema(observables, structure=structure, **n_obs),
+        np.array([[-3.0], [3.0]]),
+    )
+
+
+@pytest.mark.parametrize("form", ["flat", "masked", "list", "list of one masked", "column"])
+@pytest.mark.parametrize("structure", ["exchangeable", "markovian", "vector"])
+def test_missing_values_are_imputed_whatever_the_form(structure: str, form: str) -> None:
+    x = np.array([0.3, np.nan, -0.4])
+    names = "xyz" if structure == "vector" else "x"
+    likelihood = normals({name: Continuous(upper=2.0) for name in names}, structure)
+    column = x[None] if structure == "vector" else x[:, None]
+    given = {
+        "flat": x,
+        "masked": np.ma.masked_invalid(x),
+        "list": x.tolist(),
+        "list of one masked": list(np.ma.masked_invalid(column)),
+        "column": column,
+    }[form]
+    with pm.Model() as model, pytest.warns(Warning, match="contains missing values"):
+        likelihood("y", mu=pm.Normal("mu"), observed=given)
+    free = model.rvs_to_values[model["y_unobserved"]]
+    value = np.full((1,) * free.ndim, -np.log(2.0 - 0.7))  # stands for 0.7, the bound being 2
+    point = {"mu": np.array(0.1), "y_unobserved_missing__": value}
+    expected = stats.norm.logpdf([0.3, 0.7, -0.4], 0.1).sum() + stats.norm.logpdf(0.1)
+    jacobian = np.log(2.0 - 0.7)
+    assert float(model.compile_logp(**FAST)(point)) == pytest.approx(expected + jacobian)
+
+
+def test_a_vector_needs_a_value_to_impute_the_others_from() -> None:
+    likelihood = normals({"x": Continuous(), "y": Continuous()}, "vector")
+    with pm.Model(), pytest.raises(ValueError, match="every value of the data is missing"):
+        likelihood("y", mu=0.0, observed=np.full(2, np.nan))
 
 
 def test_exchanged_counts_that_are_none_have_no_density() -> None:

@@ -123,9 +123,10 @@ def fill_missing(schema: DataSchema, data: Any) -> tuple[Any, np.ndarray | None]
     Raises
     ------
     ValueError
-        If a categorical value is missing, or every value of an observable.
+        If a categorical value is missing, or every value of an observable: of a vector, which may
+        have but one of each, every value of all, or of one that is bounded by a parameter.
     """
-    data = _stacked(schema, data)
+    data = _stacked(schema, _as_numbers(schema, data))
     columns = _numeric_columns(schema, data)
     if columns is None:
         return data, None
@@ -133,15 +134,9 @@ def fill_missing(schema: DataSchema, data: Any) -> tuple[Any, np.ndarray | None]
     for name, kind in schema.observables.items():
         column = columns[name]
         mask = np.ma.getmaskarray(column) | np.isnan(np.asarray(column, dtype=float))
-        if mask.any() and not isinstance(kind, Continuous):
-            raise ValueError(
-                f"observables[{name!r}] has {mask.sum()} missing values; only continuous "
-                "observables can be imputed. Leave such observations out."
-            )
-        if mask.size and mask.all():
-            raise ValueError(f"every value of observables[{name!r}] is missing.")
         values = np.array(column, dtype=float)
-        values[mask] = np.median(values[~mask]) if mask.any() else 0.0
+        if mask.any():
+            values[mask] = _placeholder(schema, name, values[~mask], int(mask.sum()))
         filled[name] = values
         n_lead = mask.ndim - len(kind.shape)
         masks.append(mask.reshape(*mask.shape[:n_lead], math.prod(kind.shape)))
@@ -149,10 +144,31 @@ def fill_missing(schema: DataSchema, data: Any) -> tuple[Any, np.ndarray | None]
     if len(shapes) > 1 or not any(mask.any() for mask in masks):
         return data, None
     missing = np.concatenate(masks, axis=-1)
+    if missing.all():
+        raise ValueError("every value of the data is missing.")
     if not isinstance(data, np.ndarray):
         return filled, missing
     lead = missing.shape[:-1]
     return np.concatenate([v.reshape(*lead, -1) for v in filled.values()], axis=-1), missing
+
+
+def _placeholder(schema: DataSchema, name: str, recorded: np.ndarray, n_missing: int) -> float:
+    """A value within an observable's support: as one it is checked, and then never read."""
+    kind = schema.observables[name]
+    if not isinstance(kind, Continuous):
+        raise ValueError(
+            f"observables[{name!r}] has {n_missing} missing values; only continuous "
+            "observables can be imputed. Leave such observations out."
+        )
+    if recorded.size:
+        return float(np.median(recorded))
+    low, high = kind.lower, kind.upper
+    # One vector has one value of each observable, and so tells of it by the others.
+    if schema.structure != "vector" or isinstance(low, str) or isinstance(high, str):
+        raise ValueError(f"every value of observables[{name!r}] is missing.")
+    if low is None:
+        return 0.0 if high is None else high - 1.0
+    return low + 1.0 if high is None else (low + high) / 2.0
 
 
 def check_reachable(
@@ -192,8 +208,7 @@ def _by_name(
     """One data set, or a list of many, from an array with the components last."""
     n_components = len(scalar_components(kinds))
     dims = DATA_DIMS[schema.structure]
-    if array.ndim == 1 and n_components == 1 and schema.structure != "vector":
-        array = array[:, None]
+    array = _with_components(schema, array, n_components)
     if array.ndim not in dims or array.shape[-1] != n_components:
         raise ValueError(
             f"the data have shape {array.shape}; expected {_expected(schema, n_components)}, one "
@@ -204,6 +219,12 @@ def _by_name(
     return [split_components(each, kinds) for each in array]
 
 
+def _with_components(schema: DataSchema, data: Any, n_components: int) -> Any:
+    """Give the only component of observations its axis, where an array or tensor lacks it."""
+    alone = data.ndim == 1 and n_components == 1 and schema.structure != "vector"
+    return data[:, None] if alone else data
+
+
 def _symbolic(schema: DataSchema, data: Any, conditions: bool) -> TensorVariable:
     kinds = schema.conditions if conditions else schema.observables
     if hasattr(data, "get_value"):
@@ -211,8 +232,7 @@ def _symbolic(schema: DataSchema, data: Any, conditions: bool) -> TensorVariable
     elif isinstance(data, TensorConstant):
         return as_array(schema, data.data, conditions=conditions)
     n_components = len(scalar_components(kinds))
-    if data.ndim == 1 and n_components == 1 and schema.structure != "vector":
-        data = data[:, None]
+    data = _with_components(schema, data, n_components)
     dims = DATA_DIMS[schema.structure]
     if data.ndim not in dims or data.type.shape[-1] not in (None, n_components):
         raise ValueError(
@@ -252,6 +272,19 @@ def _join_columns(
             column = Assert(message)(column, pt.eq(lead[0], tensors[first].shape[0]))
         parts.append(column.reshape((*lead, int(np.prod(kinds[name].shape)))))
     return pt.concatenate(parts, axis=-1)
+
+
+def _as_numbers(schema: DataSchema, data: Any) -> Any:
+    """Numbers without names as one array with the components last; whatever else as it is."""
+    if isinstance(data, list | tuple) and not _is_many(data):
+        try:
+            array = np.ma.asarray(data)  # which keeps the masks of what is in the list
+        except (TypeError, ValueError, RuntimeError):  # `as_array` says what is wrong with it
+            return data
+        data = array if array.dtype.kind in "biuf" else data
+    if isinstance(data, np.ndarray):
+        return _with_components(schema, data, len(schema.components))
+    return data
 
 
 def _stacked(schema: DataSchema, data: Any) -> Any:

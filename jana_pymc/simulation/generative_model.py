@@ -25,7 +25,7 @@ from jana_pymc.simulation.randomness import RandomSeed, seed_sequence
 from jana_pymc.simulation.runner import run_simulations, simulation_progress
 from jana_pymc.simulation.schema import DataSchema
 from jana_pymc.simulation.simulations import Simulations
-from jana_pymc.simulation.store import SimulationStore, fill_store
+from jana_pymc.simulation.store import SimulationStore, default_chunk_size, fill_store
 from jana_pymc.warning import warn
 
 
@@ -229,7 +229,10 @@ class GenerativeModel:
         )
         report = report + outcome.report
         if report.n_failed:
-            warn(f"{report} The good ones are kept.")
+            warn(
+                f"{report} The good ones are kept; if failures depend on the parameters, these no "
+                "longer follow the prior."
+            )
         return Simulations.from_arrays(
             self.layout.unflatten(theta[outcome.good]),
             outcome.observables,
@@ -247,7 +250,7 @@ class GenerativeModel:
         path: str | Path,
         n_simulations: int,
         *,
-        chunk_size: int = 10_000,
+        chunk_size: int | None = None,
         source: Literal["prior", "proposal"] = "prior",
         random_seed: int,
         executor: Executor | None = None,
@@ -265,13 +268,15 @@ class GenerativeModel:
         path : str or Path
             Folder of the store.
         n_simulations : int
-            Number of data sets in all.
-        chunk_size : int
-            Data sets in a chunk; the last one is filled up to it. A few chunks are in memory at a
-            time.
+            Number of data sets in all; rounded up to whole chunks.
+        chunk_size : int, optional
+            Data sets in a chunk, the last one too: it is filled up. By default that of the store,
+            if it is there; else the data sets asked for are shared equally among the fewest chunks
+            of at most 10,000: 100 are one chunk of 100, and 15,000 two of 7,500. A few chunks are
+            in memory at a time, and to stream a store takes two.
         source : {"prior", "proposal"}
         random_seed : int
-            Chunks depend on it and on their number.
+            Chunks depend on it, on their number and on their size.
         executor : concurrent.futures.Executor, optional
         progressbar : bool
 
@@ -302,6 +307,9 @@ class GenerativeModel:
                 "that was cut short goes on."
             )
         check_count("n_simulations", n_simulations)
+        path = Path(path)
+        if chunk_size is None:
+            chunk_size = default_chunk_size(path, n_simulations)
         check_count("chunk_size", chunk_size)
         options = {
             "source": source,
@@ -327,7 +335,7 @@ class GenerativeModel:
                 )
 
             store = fill_store(
-                Path(path), json.loads(json.dumps(options)), [int(chunk_size)] * n_chunks, simulate
+                path, json.loads(json.dumps(options)), [int(chunk_size)] * n_chunks, simulate
             )
             progress.update(bar, completed=n_chunks)
         return store

@@ -26,7 +26,8 @@ from jana_pymc.warning import warn
 INDEX = "index.json"
 FORMAT = "jana_pymc simulation store"
 VERSION = 1
-REPAIR = "Delete that folder and call GenerativeModel.simulate_to again: it makes the chunk anew."
+CHUNK_SIZE = 10_000
+"""Simulations in a chunk, at most, where the user names no number."""
 
 
 @dataclass(frozen=True)
@@ -176,12 +177,19 @@ class SimulationStore:
         if not 0 <= number < len(self.chunks):
             raise IndexError(f"{self!r} has no chunk {number}.")
         file, expected = chunk_file(self.path, number), self.chunks[number].digest
+        again = "call GenerativeModel.simulate_to again for this store, which makes the chunk anew."
+        repair = f"Delete the folder {file.name!r}, not the store itself, and {again}"
+        if not file.exists():
+            raise ValueError(
+                f"chunk {number} of {self!r} is missing: the store has no {file.name!r}. Leave the "
+                f"rest of it as it is, and {again}"
+            )
         try:
             loaded = Simulations.load(file)
-        except (FileNotFoundError, ValueError) as error:
-            raise ValueError(f"chunk {number} of {self!r}: {error} {REPAIR}") from error
+        except ValueError as error:
+            raise ValueError(f"chunk {number} of {self!r}: {error} {repair}") from error
         if expected is not None and _digest(loaded) != expected:
-            raise ValueError(f"{str(file)!r} is not what was written there. {REPAIR}")
+            raise ValueError(f"{str(file)!r} is not what was written there. {repair}")
         return loaded
 
     def __iter__(self) -> Iterator[Simulations]:
@@ -203,6 +211,32 @@ def chunk_file(path: Path, number: int) -> Path:
     Path
     """
     return path / f"chunk-{number:06d}.zarr"
+
+
+def default_chunk_size(path: Path, n_simulations: int) -> int:
+    """Simulations in each chunk where the user names no number.
+
+    Parameters
+    ----------
+    path : Path
+        Of a store, which goes on as it began, or of one to be.
+    n_simulations : int
+        In all.
+
+    Returns
+    -------
+    int
+        That of an existing store; else of the fewest equal chunks of at most `CHUNK_SIZE`, which
+        hold fewer simulations too many than there are chunks.
+
+    Raises
+    ------
+    ImportError, ValueError
+        If a store is there that cannot be read.
+    """
+    if (path / INDEX).is_file():
+        return int(SimulationStore(path).options["chunk_size"])
+    return -(-n_simulations // -(-n_simulations // CHUNK_SIZE))
 
 
 def fill_store(
