@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import published_scores
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
@@ -24,6 +25,8 @@ from jana_pymc.tasks import TASKS
 from jana_pymc.tasks.experiment import BOTH, QUICK, Protocol, prepare_task
 from jana_pymc.tasks.scores import write_json
 
+PUBLISHED, GRID = "#6B7280", "#E5E7EB"
+OURS = {"amortized": "#0072B2", "refined": "#D55E00"}
 # The tables are wide; without a terminal, rich would cut them to 80 columns.
 WIDTH = 150
 console = Console() if Console().is_terminal else Console(width=WIDTH)
@@ -80,6 +83,42 @@ def score_table(results: dict[str, dict[str, Any]]) -> Table:
             f"{scores['train_seconds']:.0f}",
         )
     return table
+
+
+def plot_scores(results: dict[str, dict[str, Any]]) -> Figure:
+    """C2ST of each task, a row each: ours in colour among the published ones in grey."""
+    figure = Figure(figsize=(8.0, 1.4 + 0.38 * len(results)), layout="constrained")
+    ax = figure.add_subplot()
+    rows = range(len(results))
+    amortizes = [method in published_scores.AMORTIZED for method in published_scores.METHODS]
+    for kind, face, label in (
+        (True, PUBLISHED, "published, amortized"),
+        (False, "none", "published, one observation at a time"),
+    ):
+        points = [
+            (score, row)
+            for row, name in zip(rows, results, strict=True)
+            for score, amortized in zip(published_scores.C2ST[name], amortizes, strict=True)
+            if amortized == kind
+        ]
+        ax.scatter(
+            *zip(*points, strict=True), s=26, facecolor=face, edgecolor=PUBLISHED, label=label
+        )
+    for kind, marker in (("amortized", "D"), ("refined", "o")):
+        ours = [scores[f"c2st_{kind}_mean"] for scores in results.values()]
+        ax.scatter(
+            ours, rows, s=44, marker=marker, color=OURS[kind], zorder=3, label=f"ours, {kind}"
+        )
+    ax.axvline(0.5, color=PUBLISHED, linewidth=0.8)
+    ax.set(xlim=(0.48, 1.01), xlabel="C2ST (0.5: cannot be told from the reference posterior)")
+    ax.set_yticks(list(rows), list(results))
+    ax.invert_yaxis()
+    ax.grid(axis="y", color=GRID, linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
 
 
 def calibration_table(results: dict[str, dict[str, Any]]) -> Table:
@@ -153,7 +192,9 @@ def main(argv: list[str] | None = None) -> None:
     console.print(calibration_table(results))
     path = folder_of(arguments) / "scores.json"
     write_json(path, results)
-    console.print(f"written to {path}")
+    figure_path = path.with_name("c2st.png")
+    plot_scores(results).savefig(figure_path, dpi=150)
+    console.print(f"written to {path} and {figure_path}")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,20 @@ def test_each_seed_and_a_quick_look_have_folders_of_their_own(
     written = json.loads((tmp_path / "out" / "seed2" / "scores.json").read_text())
     assert written["slcp"]["ratio"] is None
     assert "not finite  not finite" in capsys.readouterr().out
+    assert (tmp_path / "out" / "seed2" / "c2st.png").stat().st_size > 0
+
+
+def test_the_figure_holds_every_score_once(example: ModuleType) -> None:
+    results = {name: found(None) for name in ("slcp", "sir")}
+    ax = example.plot_scores(results).axes[0]
+    drawn = np.concatenate([points.get_offsets() for points in ax.collections])
+    expected = [
+        (score, row)
+        for row, name in enumerate(results)
+        for score in (*example.published_scores.C2ST[name], 0.6, 0.55)
+    ]
+    np.testing.assert_allclose(sorted(map(tuple, drawn)), sorted(expected))
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(results)
 
 
 def test_what_is_wrong_is_said_without_a_traceback(example: ModuleType, tmp_path: Path) -> None:
