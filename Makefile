@@ -18,7 +18,7 @@ export PYTHONHASHSEED = 0
 # Figures go to files, with or without a display.
 export MPLBACKEND = Agg
 
-.PHONY: help demo test test-second-stack check lint format types doctest clean
+.PHONY: help demo test test-second-stack check lint format types doctest docs clean
 .NOTPARALLEL:
 
 help:
@@ -27,7 +27,8 @@ help:
 	@echo "make check              lint, types, doctests and tests"
 	@echo "make test-second-stack  bridge and ArviZ tests on Python 3.12 (PyMC 6, ArviZ 1.x)"
 	@echo "make format             format the code"
-	@echo "make clean              remove the environments and caches"
+	@echo "make docs               build the documentation: docs/_build/index.html"
+	@echo "make clean              remove the environments, built pages and caches"
 
 demo: $(ENV)/.package
 	$(BIN)/python examples/ddm.py
@@ -54,8 +55,13 @@ types: $(ENV)/.test
 doctest: $(ENV)/.test
 	$(BIN)/python -m pytest --doctest-modules jana_pymc
 
+# docs/api has a page for each public name; one of a name that is gone would be left over.
+docs: $(ENV)/.docs
+	rm -rf docs/api
+	$(BIN)/python -m sphinx -W --keep-going docs docs/_build
+
 clean:
-	rm -rf $(ENV) $(SECOND) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(ENV) $(SECOND) docs/_build docs/api .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each environment is made once, and installed into again when its requirements change.
@@ -72,6 +78,10 @@ $(SECOND)/.made:
 
 $(ENV)/.package: $(ENV)/.made pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --constraint constraints.txt --editable .
+	@touch $@
+
+$(ENV)/.docs: $(ENV)/.made pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[docs]"
 	@touch $@
 
 $(ENV)/.test $(SECOND)/.test: %/.test: %/.made pyproject.toml constraints.txt

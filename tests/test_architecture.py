@@ -121,6 +121,12 @@ def test_every_module_has_a_floor() -> None:
     assert not homeless, f"give {homeless} a place in FLOORS and in docs/architecture.md"
 
 
+@pytest.mark.parametrize("room", FLOOR_OF)
+def test_the_plan_shows_every_room(room: str) -> None:
+    plan = (ROOT / "docs" / "architecture.md").read_text()
+    assert f"`{room}/`" in plan or f"`{room}.py`" in plan
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_down(module: str) -> None:
     # What is imported for annotations only never runs, so it may name a type from above.

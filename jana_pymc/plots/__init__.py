@@ -10,6 +10,7 @@ from jana_pymc.plots.evidence import (
     plot_model_recovery,
 )
 from jana_pymc.plots.history import plot_history
+from jana_pymc.plots.leave_future_out import plot_leave_future_out
 from jana_pymc.plots.misspecification import plot_criticism, plot_misspecification
 from jana_pymc.plots.pairs import plot_posterior_pairs
 from jana_pymc.plots.prediction import plot_prediction
@@ -24,6 +25,7 @@ __all__ = [
     "plot_criticism",
     "plot_cross_validation",
     "plot_history",
+    "plot_leave_future_out",
     "plot_log_marginal_likelihood",
     "plot_misspecification",
     "plot_model_comparison",

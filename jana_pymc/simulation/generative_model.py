@@ -39,9 +39,9 @@ class GenerativeModel:
         once; its model must not be changed.
     simulator : callable
         ``simulator(rng, **parameters, **conditions, n_obs)`` returns a dict with one array of
-        shape (n_obs, *shape) for each observable. Parameters come as floats, or as arrays of their
-        shape; conditions as arrays (n_obs, *shape). For vectors there is neither the argument
-        nor the axis ``n_obs``.
+        shape ``(n_obs, *shape)`` for each observable. Parameters come as floats, or as arrays of
+        their shape; conditions as arrays ``(n_obs, *shape)``. For vectors there is neither the
+        argument nor the axis ``n_obs``.
     observables : dict of str to Continuous, Categorical or Count
         Components of one observation.
     structure : str
@@ -56,17 +56,18 @@ class GenerativeModel:
     conditions : dict of str to Continuous, Categorical or Count, optional
         Covariates known for each observation.
     design : callable or "simulator", optional
-        ``design(rng, n_obs)`` returns a dict with one array (n_obs, *shape) for each condition:
-        those of one data set to simulate; ``design(rng)`` for vectors. Conditions that come about
-        with the data, as in an adaptive experiment, are returned by the simulator beside the
-        observables, and not given to it: ``design="simulator"``.
+        ``design(rng, n_obs)`` returns a dict with one array ``(n_obs, *shape)`` for each
+        condition: those of one data set to simulate; ``design(rng)`` for vectors. Conditions that
+        come about with the data, as in an adaptive experiment, are returned by the simulator
+        beside the observables, and not given to it: ``design="simulator"``.
     proposal : pymc.Model or PyMCPrior, optional
         Another distribution of the same parameters, wider than the prior. The likelihood is
         trained on it, and so holds in hierarchical models and under other priors.
     vectorized : bool
-        The simulator makes many data sets in one call: parameters have shape (n_sets, 1, *shape),
-        conditions (n_sets, n_obs, *shape), and so have the observables. For vectors parameters,
-        conditions and observables all have shape (n_sets, *shape).
+        The simulator makes many data sets in one call: parameters have shape
+        ``(n_sets, 1, *shape)``, conditions ``(n_sets, n_obs, *shape)``, and so have the
+        observables. For vectors parameters, conditions and observables all have shape
+        ``(n_sets, *shape)``.
 
     Attributes
     ----------

@@ -196,7 +196,7 @@ the first at position 1: -0.1.
         Parameters
         ----------
         data : mapping, DataFrame, Dataset, sequence of these, ndarray, or DataBatch
-            One data set: one array of shape (n_obs, *shape) for each observable and condition;
+            One data set: one array of shape ``(n_obs, *shape)`` for each observable and condition;
             of its shape alone for a vector. An array is one data set without conditions,
             (n_obs, components) with the components in the order in which they were declared;
             (components,) for a vector. Many: a sequence of data sets, or an xarray Dataset with a
@@ -243,7 +243,7 @@ the first at position 1: -0.1.
             flat = [columns[name].reshape(*present.shape, -1) for name in kinds]
             arrays.append(np.concatenate([np.empty((*present.shape, 0)), *flat], axis=-1))
         if check_n_obs:
-            self._warn_about_sizes(n_obs)
+            self.warn_of_sizes(n_obs)
         return DataBatch(arrays[0], arrays[1], n_obs)
 
     def to_dict(self) -> dict[str, Any]:
@@ -286,7 +286,8 @@ the first at position 1: -0.1.
             order=values.get("order"),
         )
 
-    def _warn_about_sizes(self, n_obs: NDArray[np.int64]) -> None:
+    def warn_of_sizes(self, n_obs: NDArray[np.int64]) -> None:
+        """Say which data sets are smaller or larger than those declared."""
         low, high = self.n_obs
         outside = n_obs[(n_obs < low) | (n_obs > high)]
         if not outside.size:

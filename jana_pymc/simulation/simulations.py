@@ -74,8 +74,8 @@ class Simulations:
 
         Parameters
         ----------
-        parameters : mapping of str to ndarray, shape (simulations, *shape of the parameter)
-        observables, conditions : mapping of str to ndarray, shape (simulations, obs, *shape)
+        parameters : mapping of str to ndarray, shape ``(simulations, *shape)``
+        observables, conditions : mapping of str to ndarray, shape ``(simulations, obs, *shape)``
             Without the axis ``obs`` for vectors.
         n_obs : ndarray of int, shape (simulations,)
         layout : ParameterLayout

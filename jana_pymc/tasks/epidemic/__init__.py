@@ -81,7 +81,7 @@ def epidemic(
         Size of the population.
     original : bool
         Keep two errors of the authors' program: the third intervention
-        (:func:`~jana_pymc.tasks.epidemic.simulator.contact_rates`), and people who come into being
+        (:func:`~jana_pymc.tasks.epidemic.contact_rates`), and people who come into being
         in the fastest epidemics (:mod:`~jana_pymc.tasks.epidemic.simulator`).
     whole : bool
         Round reports to whole people, as real ones are. They are then counts, and no reports on a
@@ -89,7 +89,7 @@ def epidemic(
         no density can give.
     standardized : bool
         The paper's form of the data
-        (:func:`~jana_pymc.tasks.epidemic.standardized.standardized_reports`): series standardised
+        (:func:`~jana_pymc.tasks.epidemic.standardized_reports`): series standardised
         by their own mean and standard deviation, which are conditions. The likelihood is then no
         p(x | θ), for it is told the scale of what it is to predict, and gives no evidence.
 

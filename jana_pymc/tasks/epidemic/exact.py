@@ -1,7 +1,7 @@
 r"""The likelihood of the epidemic in closed form, to hold networks against.
 
 All randomness is in the reports: given the parameters they are independent, and with the expected
-reports x of :func:`~jana_pymc.tasks.epidemic.simulator.expected_reports` and the distribution
+reports x of :func:`~jana_pymc.tasks.epidemic.expected_reports` and the distribution
 function F of Student's t with 4 degrees of freedom, whole reports have
 
 .. math::
@@ -48,7 +48,7 @@ def log_likelihood(
         ``cases``, ``recoveries`` and ``deaths``, in whole people. One data set may meet many
         parameters.
     n_people, original, **parameters
-        As for :func:`~jana_pymc.tasks.epidemic.simulator.simulator`.
+        As for :func:`~jana_pymc.tasks.epidemic.simulator`.
 
     Returns
     -------

@@ -60,11 +60,12 @@ def simulator(
     n_people : float
         Size of the population.
     original : bool
-        Keep the errors of the authors' program: see above, and :func:`contact_rates`.
+        Keep the errors of the authors' program: compartments that are clipped, by which people come
+        into being, and the third intervention (:func:`contact_rates`).
     whole : bool
         Round reports to whole people.
     **parameters : array_like
-        All of :func:`~jana_pymc.tasks.epidemic.prior.prior`, of shape () for one data set, or
+        All of :func:`~jana_pymc.tasks.epidemic.prior`, of shape () for one data set, or
         (n_sets, 1) for many.
 
     Returns

@@ -34,7 +34,7 @@ def standardized_reports(reports: Mapping[str, ArrayLike]) -> dict[str, Values]:
     ----------
     reports : mapping of str to array, shape (..., n_obs)
         ``cases``, ``recoveries`` and ``deaths`` in people per day, as from
-        :func:`~jana_pymc.tasks.epidemic.reports.load_reports`.
+        :func:`~jana_pymc.tasks.epidemic.load_reports`.
 
     Returns
     -------
