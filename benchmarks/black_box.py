@@ -132,7 +132,7 @@ def main() -> None:
         ours = jana.load(arguments.approximator, model)
     else:
         ours = jana.fit(model, training=training, random_seed=1)
-    settings = jana.NetworkSettings(likelihood=SignedCouplingSettings())
+    settings = jana.NetworkSettings(jana.PosteriorSettings(), SignedCouplingSettings())
     paper = jana.fit(model, network=settings, training=training, random_seed=1)
     runs = {
         "ours, lowered": (ours.likelihood, "lowering", arguments.draws),

@@ -103,19 +103,22 @@ def train(
     # A folder that cannot be made is found out before the training.
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = arguments.output / "checkpoint.safetensors"
-    with watch("training"), _workers(arguments.workers) as executor:
-        approximator = jana.fit(
-            model,
-            n_simulations=arguments.simulations_per_round,
-            online=True,
-            network=network(arguments.posterior, arguments.likelihood, quick=arguments.quick),
-            training=settings_of(arguments),
-            executor=executor,
-            device=arguments.device,
-            random_seed=arguments.random_seed,
-            checkpoint=checkpoint,
-            progressbar=not arguments.no_progress,
-        )
+    try:
+        with watch("training"), _workers(arguments.workers) as executor:
+            approximator = jana.fit(
+                model,
+                n_simulations=arguments.simulations_per_round,
+                online=True,
+                network=network(arguments.posterior, arguments.likelihood, quick=arguments.quick),
+                training=settings_of(arguments),
+                executor=executor,
+                device=arguments.device,
+                random_seed=arguments.random_seed,
+                checkpoint=checkpoint,
+                progressbar=not arguments.no_progress,
+            )
+    except jana.StorageError as error:  # a checkpoint of other options
+        raise SystemExit(str(error)) from error
     # The record first: networks without one are taken for saved by hand.
     write_record(arguments)
     approximator.save(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -95,33 +95,54 @@ class NetworkSettings:
 
     Parameters
     ----------
-    posterior : PosteriorSettings
-    likelihood : settings of a likelihood
+    posterior : PosteriorSettings, optional
+    likelihood : settings of a likelihood, optional
         `AutoregressiveSettings`, `VectorSettings`, `MarkovianSettings`, `TrajectorySettings`,
-        `SoftFlowSettings` or `SignedCouplingSettings`. The default is for exchangeable observations
-        with at most one continuous component and no counts.
+        `SoftFlowSettings` or `SignedCouplingSettings`.
 
     Raises
     ------
     TypeError
         If one of them is something else.
+
+    Notes
+    -----
+    In the place of what is left out `fit` takes what the data imply (`default_settings`).
     """
 
-    posterior: PosteriorSettings = field(default_factory=PosteriorSettings)
-    likelihood: LikelihoodSettings = field(default_factory=AutoregressiveSettings)
+    posterior: PosteriorSettings | None = None
+    likelihood: LikelihoodSettings | None = None
 
     def __post_init__(self) -> None:
-        check_kind("posterior", self.posterior, (PosteriorSettings,))
-        check_kind("likelihood", self.likelihood, tuple(_LIKELIHOODS.values()))
+        if self.posterior is not None:
+            check_kind("posterior", self.posterior, (PosteriorSettings,))
+        if self.likelihood is not None:
+            check_kind("likelihood", self.likelihood, tuple(_LIKELIHOODS.values()))
+
+    def both(self) -> tuple[PosteriorSettings, LikelihoodSettings]:
+        """Settings of posterior and likelihood, where neither may be left out.
+
+        Raises
+        ------
+        ValueError
+            If one was.
+        """
+        if self.posterior is None or self.likelihood is None:
+            missing = "likelihood" if self.likelihood is None else "posterior"
+            raise ValueError(
+                f"NetworkSettings without {missing}=: only jana_pymc.fit chooses it from the data. "
+                "Give it, or take both from default_settings."
+            )
+        return self.posterior, self.likelihood
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-serialisable form."""
-        likelihood = _name_of(self.likelihood, _LIKELIHOODS)
-        summary = _name_of(self.posterior.summary, _SUMMARIES)
-        posterior = asdict(self.posterior)
+        """JSON-serialisable form; neither network may be left out."""
+        posterior, likelihood = self.both()
+        summary = _name_of(posterior.summary, _SUMMARIES)
+        values = asdict(posterior)
         return {
-            "posterior": {**posterior, "summary": {"kind": summary, **posterior["summary"]}},
-            "likelihood": {"kind": likelihood, **asdict(self.likelihood)},
+            "posterior": {**values, "summary": {"kind": summary, **values["summary"]}},
+            "likelihood": {"kind": _name_of(likelihood, _LIKELIHOODS), **asdict(likelihood)},
         }
 
     @classmethod
@@ -177,12 +198,19 @@ def build_network(
     positive : sequence of bool
         For each component of an observation, whether it is positive in all simulations.
     settings : NetworkSettings
+        Of both networks.
     random_seed : int
         Initial weights, rotations and permutations; torch's global state is left as it was.
+
+    Raises
+    ------
+    ValueError
+        If settings of a network are left out, or do not fit the data.
     """
+    of_posterior, of_likelihood = settings.both()
     n_conditions = len(schema.condition_components)
-    bounds = data_bounds(schema, prior) if settings.posterior.data_bounds else ()
-    logits = _logits(prior, bounds) if settings.posterior.normal_scores else ()
+    bounds = data_bounds(schema, prior) if of_posterior.data_bounds else ()
+    logits = _logits(prior, bounds) if of_posterior.normal_scores else ()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(random_seed)
         posterior = PosteriorNetwork(
@@ -193,12 +221,12 @@ def build_network(
             positive,
             prior.n_unconstrained,
             n_conditions,
-            settings.posterior,
+            of_posterior,
             schema.n_obs[1],
             bounds=bounds,
             logits=logits,
         )
-        likelihood = _build_likelihood(schema, prior.layout, settings.likelihood)
+        likelihood = _build_likelihood(schema, prior.layout, of_likelihood)
     return JointNetwork(posterior, likelihood)
 
 

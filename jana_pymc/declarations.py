@@ -69,6 +69,28 @@ def check_declared(
             )
 
 
+def check_approximator(value: Any, name: str = "approximator") -> None:
+    """Refuse what is no trained pair, as data are that were passed in its place.
+
+    Parameters
+    ----------
+    value : object
+        What a user passed.
+    name : str
+        Of the argument, for the message.
+
+    Raises
+    ------
+    TypeError
+        If it lacks a part that every pair has.
+    """
+    if not all(hasattr(value, part) for part in ("posterior", "likelihood", "schema")):
+        raise TypeError(
+            f"{name} is {type(value).__name__}; expected a JointApproximator, as jana_pymc.fit or "
+            "jana_pymc.load returns it."
+        )
+
+
 def check_simulations(
     approximator: JointApproximator,
     simulations: Any,

@@ -93,6 +93,33 @@ def to_groups(data: ArviZData) -> dict[str, xr.Dataset]:
     return {name: data[name] for name in data.groups()}
 
 
+def posterior_of(data: ArviZData) -> xr.Dataset:
+    """Take the posterior draws out of what a sampler returned.
+
+    Parameters
+    ----------
+    data : InferenceData or DataTree
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    ValueError
+        If it has no group "posterior".
+    """
+    groups = to_groups(data)
+    if "posterior" not in groups:
+        raise ValueError(
+            f"data has no group 'posterior', only {', '.join(groups) or 'none'}; sample from the "
+            "posterior of the model first."
+        )
+    return groups["posterior"]
+
+
 def split_chains(values: np.ndarray, chains: int) -> np.ndarray:
     """Lay independent draws out as chains, which between-chain diagnostics need.
 

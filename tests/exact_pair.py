@@ -12,6 +12,8 @@ from scipy import stats
 from jana_pymc.inference_data import parameter_dataset, to_inference_data
 from jana_pymc.simulation import Continuous, DataBatch, DataSchema, GenerativeModel, PyMCPrior
 
+SCHEMA = DataSchema({"x": Continuous()}, n_obs=N_OBS)
+
 
 class NormalLikelihood:
     """x_i ~ N(mu, 1), with what the workflow asks of a `LikelihoodApproximator`."""
@@ -38,6 +40,8 @@ class NormalPosterior:
     prior_sd: float = 2.0
     shift: float = 0.0
     stretch: float = 1.0
+
+    batch = SCHEMA.batch
 
     def moments(self, batch: DataBatch) -> tuple[np.ndarray, np.ndarray]:
         precision = self.prior_sd**-2 + batch.n_obs
@@ -68,7 +72,7 @@ class ExactPair:
             pm.Normal("mu", 0.0, self.posterior.prior_sd)
         self.prior = PyMCPrior(prior)
         self.layout = self.prior.layout
-        self.schema = DataSchema({"x": Continuous()}, n_obs=N_OBS)
+        self.schema = SCHEMA
         self.likelihood = NormalLikelihood()
         simulator = normal_mean().simulator
         self.model = GenerativeModel(

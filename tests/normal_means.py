@@ -49,6 +49,8 @@ class ExactPosterior:
     scale: float = 1.0
     blind: bool = False
 
+    batch = SCHEMA.batch
+
     def sample(self, batch, draws, random_seed=None):
         noise = np.random.default_rng(random_seed).standard_normal((len(batch.n_obs), draws, 3))
         if self.blind:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,28 @@ def test_random_seeds(name: str) -> None:
         call(name, random_seed=-1)
     with pytest.raises(TypeError, match=r"random_seed must be an integer, .* got 'today'"):
         call(name, random_seed="today")
+
+
+@pytest.mark.parametrize("name", [*CALLS, "leave_one_group_out", "leave_future_out", "refit"])
+@pytest.mark.parametrize("given", [ONE, PAIR.model, None, PAIR.likelihood])
+def test_what_is_no_pair_is_named(name: str, given: object) -> None:
+    """As data are, or a model, that were passed in its place."""
+    others = {
+        "leave_one_group_out": (jana.leave_one_group_out, (ONE, np.zeros(12))),
+        "leave_future_out": (partial(jana.leave_future_out, start=2), (ONE,)),
+        "refit": (jana.AmortizedRefit, (ONE, None)),
+    }
+    function, data = (CALLS | others)[name]
+    kind = type(given).__name__
+    with pytest.raises(TypeError, match=f"^approximator is {kind}; expected a JointApproximator"):
+        function(given, *data)
+
+
+def test_arguments_of_fit_and_of_pools_are_named() -> None:
+    with pytest.raises(TypeError, match="model is ExactPair; expected GenerativeModel"):
+        jana.fit(PAIR)
+    with pytest.raises(TypeError, match="approximator is GenerativeModel; expected a JointApp"):
+        jana.learn_pool_weight(PAIR.model, PAIR)
 
 
 def test_what_is_allowed() -> None:

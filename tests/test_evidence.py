@@ -54,6 +54,7 @@ def test_conditions_that_come_about_in_the_simulator_warn() -> None:
     pair = ExactPair()
     dose = {"dose": jana.Continuous()}
     pair.schema = dataclasses.replace(pair.schema, conditions=dose)
+    pair.posterior.batch = pair.schema.batch
     pair.model = jana.GenerativeModel(
         pair.prior.model,
         lambda rng, mu, n_obs: {"x": np.zeros(n_obs), "dose": np.zeros(n_obs)},

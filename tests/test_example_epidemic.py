@@ -152,3 +152,17 @@ def test_the_checkpoint_stays_until_the_networks_are_saved(
     with pytest.raises(OSError, match="the disk is full"):
         example.train(epidemic(81), example.parse_arguments(given), example.Stopwatch())
     assert (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_a_checkpoint_of_other_options_ends_the_run_with_a_message(
+    scores: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = import_module("experiment4_epidemic")
+
+    def fit(model: object, **options: object) -> None:
+        raise example.jana.StorageError("the checkpoint is of a run with n_steps=7, not 8. Use it")
+
+    monkeypatch.setattr(example.jana, "fit", fit)
+    given = example.parse_arguments(["--output", str(tmp_path), "--n-steps", "8"])
+    with pytest.raises(SystemExit, match=r"^the checkpoint is of .* n_steps=7, not 8"):
+        example.train(epidemic(81), given, example.Stopwatch())

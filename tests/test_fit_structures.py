@@ -1,13 +1,15 @@
 """From declared structure to networks: what `fit` makes of vectors and sequences."""
 
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pymc as pm
 import pytest
 
 import jana_pymc as jana
-from jana_pymc.architecture import NetworkSettings
+from jana_pymc.architecture import NetworkSettings, build_network
 from jana_pymc.fitting import default_settings, default_training
 from jana_pymc.fitting.defaults import TRIALS, candidates
 from jana_pymc.likelihoods import (
@@ -102,11 +104,12 @@ def test_a_short_sequence_of_counts_is_normalised_in_every_step(tmp_path) -> Non
     idata = approximator.sample(same, draws=50, chains=2, random_seed=1)
     assert idata["log_likelihood"]["y"].shape == (2, 50, 4)
     assert idata["posterior_predictive"]["k"].dtype.kind == "i"
-    with (
-        pytest.warns(UserWarning, match="outside the range 4 to 4"),
-        pytest.raises(ValueError, match="sequences of 4"),
-    ):
-        approximator.sample({"k": np.array([10, 9, 9])}, draws=10, random_seed=1)
+    short = {"k": np.array([10, 9, 9])}
+    # Refused, and not warned of: nothing is extrapolated.
+    for use in (approximator.sample, partial(jana.log_marginal_likelihood, approximator)):
+        for data in (short, [short, same]):
+            with pytest.raises(ValueError, match=r"have 3 observations; .* sequences of 4"):
+                use(data, draws=10, random_seed=1)
 
 
 def walk(rng: np.random.Generator, mu: np.ndarray, n_obs: int) -> dict[str, np.ndarray]:
@@ -188,15 +191,60 @@ def test_structure_and_dimensions_choose_the_networks() -> None:
         assert NetworkSettings.from_dict(settings.to_dict()) == settings
 
 
+@pytest.mark.filterwarnings("ignore:half-trained", "ignore:n_steps=")
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"posterior": jana.PosteriorSettings(FlatSummarySettings(n_summaries=3))},
+        {"likelihood": VectorSettings(hidden=(8,), n_bins=4)},
+        {},
+    ],
+)
+def test_what_is_left_out_is_what_the_data_imply(given: dict[str, Any], tmp_path) -> None:
+    model = linear_gaussian()
+    default = default_settings(model.schema, 2)
+    pair = jana.fit(
+        model,
+        n_simulations=60,
+        network=NetworkSettings(**given),
+        training=TrainingSettings(n_steps=1, n_validations=1),
+        random_seed=1,
+        progressbar=False,
+    )
+    pair.save(tmp_path / "pair.safetensors")
+    # Without steps for it there is no adjustment.
+    unadjusted = replace(default, posterior=replace(default.posterior, adjustment=None))
+    for made in (pair, jana.load(tmp_path / "pair.safetensors", model)):
+        assert made.settings == replace(unadjusted, **given)
+
+
+def test_only_fit_takes_settings_of_one_network() -> None:
+    model = linear_gaussian()
+    missing = {
+        "likelihood": NetworkSettings(jana.PosteriorSettings()),
+        "posterior": NetworkSettings(likelihood=VectorSettings()),
+    }
+    for name, settings in missing.items():
+        for use in (
+            lambda settings: build_network(model.schema, model.prior, [False] * 2, settings),
+            lambda settings: default_training(settings, 2, model.schema),
+            NetworkSettings.to_dict,
+        ):
+            with pytest.raises(ValueError, match=f"without {name}=: only jana_pymc.fit chooses it"):
+                use(settings)
+
+
 def test_settings_that_do_not_fit_the_data_are_refused() -> None:
     model = linear_gaussian()
+    network = NetworkSettings(likelihood=AutoregressiveSettings())
     with pytest.raises(ValueError, match="use VectorSettings"):
-        jana.fit(model, n_simulations=50, network=NetworkSettings(), progressbar=False)
+        jana.fit(model, n_simulations=50, network=network, progressbar=False)
 
 
 def test_older_autoregressive_flows_reverse_their_components() -> None:
     flow = jana.FlowSettings(transform="autoregressive", linear="rotation")
-    values = jana.NetworkSettings(jana.PosteriorSettings(flow=flow)).to_dict()
+    posterior, likelihood = jana.PosteriorSettings(flow=flow), AutoregressiveSettings()
+    values = jana.NetworkSettings(posterior, likelihood).to_dict()
     assert jana.NetworkSettings.from_dict(values).posterior.flow.linear == "rotation"
     del values["posterior"]["flow"]["n_waves"]
     assert jana.NetworkSettings.from_dict(values).posterior.flow.linear == "reversal"

@@ -82,7 +82,7 @@ def test_integers_of_numpy_are_integers(settings: type, unchecked_annotations: N
         (PosteriorSettings, {"flow": "spline"}, "FlowSettings"),
         (NetworkSettings, {"posterior": "x"}, "PosteriorSettings"),
         (NetworkSettings, {"likelihood": PosteriorSettings()}, "or SoftFlowSettings"),
-        (NetworkSettings, {"likelihood": None}, "AutoregressiveSettings, "),
+        (NetworkSettings, {"likelihood": "x"}, "AutoregressiveSettings, "),
     ],
 )
 def test_what_are_no_settings_is_named(

@@ -98,7 +98,7 @@ def test_density_is_normalised_and_draws_agree_with_it():
 
 
 def test_older_files_have_none():
-    values = NetworkSettings().to_dict()
+    values = NetworkSettings(jana.PosteriorSettings(), jana.VectorSettings()).to_dict()
     del values["posterior"]["normal_scores"]
     assert not NetworkSettings.from_dict(values).posterior.normal_scores
 

@@ -177,7 +177,9 @@ def test_a_refit_splits_arrays_of_any_shape() -> None:
     )
     rng = np.random.default_rng(1)
     data = {"x": rng.normal(size=(3, 2)), "k": np.arange(3), "d": rng.normal(size=(3, 3))}
-    wrapper = jana.AmortizedRefit(SimpleNamespace(schema=schema), data, None)
+    wrapper = jana.AmortizedRefit(
+        SimpleNamespace(schema=schema, posterior=None, likelihood=None), data, None
+    )
     kept, left_out = wrapper.sel_observations(1)
     for name, values in data.items():
         np.testing.assert_array_equal(kept[name], values[[0, 2]])

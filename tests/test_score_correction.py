@@ -319,7 +319,9 @@ def test_conditions_are_those_of_the_rows() -> None:
     approximator = jana.fit(
         model,
         n_simulations=500,
-        network=jana.NetworkSettings(likelihood=jana.VectorSettings(hidden=(16,), n_bins=4)),
+        network=jana.NetworkSettings(
+            jana.PosteriorSettings(), jana.VectorSettings(hidden=(16,), n_bins=4)
+        ),
         training=jana.TrainingSettings(n_steps=60, patience=None),
         random_seed=1,
         progressbar=False,

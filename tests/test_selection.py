@@ -135,3 +135,37 @@ def test_fit_takes_what_was_chosen_and_stores_it(monkeypatch, tmp_path) -> None:
     theta = np.zeros((2, SIZE))
     densities = [each.likelihood.log_prob(data, theta) for each in (approximator, again)]
     np.testing.assert_array_equal(*densities)
+
+
+@pytest.mark.filterwarnings("ignore:half-trained", "ignore:n_steps=")
+@pytest.mark.parametrize("half", ["posterior", "likelihood"])
+def test_only_a_likelihood_that_is_left_out_is_chosen(
+    half: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a posterior that is given, simulations choose as they do without."""
+    given = {
+        "posterior": jana.PosteriorSettings(jana.FlatSummarySettings(n_summaries=3)),
+        "likelihood": jana.VectorSettings(hidden=(8,), n_bins=4),
+    }[half]
+    asked = []
+
+    def last(settings, build, run):
+        asked.append(settings)
+        return settings[-1]
+
+    monkeypatch.setattr(importlib.import_module("jana_pymc.fitting.fit"), "likeliest", last)
+    pair = jana.fit(
+        model(regression),
+        n_simulations=60,
+        network=NetworkSettings(**{half: given}),
+        training=TrainingSettings(n_steps=1, n_validations=1),
+        random_seed=1,
+        progressbar=False,
+    )
+    assert getattr(pair.settings, half) == given
+    if half == "likelihood":
+        assert not asked
+    else:
+        assert [each.likelihood.n_trials for each in asked[0]] == [0, TRIALS]
+        assert all(each.posterior == given for each in asked[0])
+        assert pair.settings.likelihood.n_trials == TRIALS

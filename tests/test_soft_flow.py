@@ -103,7 +103,7 @@ def test_fit_with_conditions_saves_and_loads(tmp_path) -> None:
     approximator = jana.fit(
         model,
         n_simulations=200,
-        network=jana.NetworkSettings(likelihood=SMALL),
+        network=jana.NetworkSettings(jana.PosteriorSettings(), SMALL),
         training=jana.TrainingSettings(n_steps=20, batch_size=32),
         random_seed=1,
         progressbar=False,

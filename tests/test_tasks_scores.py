@@ -15,13 +15,14 @@ from rich.console import Console
 from scipy import stats
 
 from jana_pymc.approximators import load
+from jana_pymc.architecture import NetworkSettings
 from jana_pymc.cli import main, summary
 from jana_pymc.simulation import Continuous, GenerativeModel, SimulationError
 from jana_pymc.storage import StorageError
 from jana_pymc.tasks import TASKS, experiment, scores, task
 from jana_pymc.tasks.benchmark import Task
 from jana_pymc.tasks.c2st import c2st
-from jana_pymc.tasks.experiment import Protocol, prepare_task, run_task
+from jana_pymc.tasks.experiment import Protocol, prepare_task
 from jana_pymc.tasks.losses import _paper_units, losses
 from jana_pymc.tasks.references import ReferencePosteriors
 from jana_pymc.training import TrainingError, TrainingSettings
@@ -307,9 +308,8 @@ def _stand_ins(patch: pytest.MonkeyPatch) -> list[np.ndarray]:
 
 def run_tiny(folder, **changes):
     options = {"protocol": TINY, "n_jobs": 1, "progressbar": False, "random_seed": 2}
-    return run_task(
-        "slcp", folder / "out", reference=folder / "reference.npz", **{**options, **changes}
-    )
+    options |= {"reference": folder / "reference.npz", **changes}
+    return prepare_task("slcp", folder / "out", **options)()
 
 
 def test_a_run_writes_what_it_found(finished):
@@ -328,6 +328,9 @@ def test_a_run_writes_what_it_found(finished):
     digest = hashlib.sha256((finished / "reference.npz").read_bytes()).hexdigest()
     assert found["reference"] == {"name": "reference.npz", "sha256": digest}
     assert found["train_seconds"] > 0 and found["versions"]["torch"]
+    pair = load(finished / "out" / "approximator.safetensors", task("slcp", "benchmark").model)
+    assert NetworkSettings.from_dict(found["settings"]["network"]) == pair.settings
+    assert TrainingSettings(**found["settings"]["training"]) == TINY.training
     for name in ("calibration.png", "history.png", "pairs_observation_3.png"):
         assert (finished / "out" / name).stat().st_size > 10_000
 
@@ -365,7 +368,8 @@ def test_versions_are_those_that_trained(finished, monkeypatch):
     assert run_tiny(finished)["versions"] == json.loads(kept[record])["versions"]
     try:
         record.unlink()
-        assert run_tiny(finished)["versions"] == {}
+        without = run_tiny(finished)  # as an earlier version left it
+        assert without["versions"] == {} and without["settings"]["training"] is None
     finally:
         for path, text in kept.items():
             path.write_text(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
 from dataclasses import asdict, replace
@@ -15,6 +16,7 @@ from conjugate import exact_posterior, normal_mean, normal_prior, simulator
 
 from jana_pymc.architecture import NetworkSettings
 from jana_pymc.fitting import fit
+from jana_pymc.fitting.sources import fingerprint
 from jana_pymc.flows import FlowSettings
 from jana_pymc.joint import squared_mmd
 from jana_pymc.likelihoods import AutoregressiveSettings, VectorSettings
@@ -165,6 +167,24 @@ def test_killed_run_resumes_exactly(
     assert resumed.history.validation_posterior == whole.history.validation_posterior
 
 
+def test_checkpoints_tell_how_few_simulations_the_proposal_gave() -> None:
+    """And are as before where it gave as many as the prior, so that older ones are read."""
+    model, options = normal_mean(proposal=normal_prior()), {"progressbar": False, "random_seed": 1}
+    prior = model.simulate(30, **options)
+    proposal = model.simulate(30, source="proposal", **options)
+
+    def plain(*sets: Simulations) -> str:
+        digest = hashlib.sha256()
+        for each in sets:
+            digest.update(each.parameters.tobytes())
+            digest.update(np.ascontiguousarray(each.batch().observables[:1_000]).tobytes())
+        return digest.hexdigest()
+
+    for sets in ([prior], [prior, proposal], [prior[:20], proposal]):
+        assert fingerprint(sets, 0) == plain(*sets)
+    assert fingerprint([prior, proposal[:20]], 0) != plain(prior, proposal[:20])
+
+
 def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     train_small(checkpoint=path)
@@ -173,7 +193,7 @@ def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="n_steps=60, not 90"):
         train_small(90, checkpoint=path)
     with pytest.raises(StorageError, match="another architecture"):
-        train_small(checkpoint=path, network=NetworkSettings(SMALL.posterior))
+        train_small(checkpoint=path, network=replace(SMALL, likelihood=AutoregressiveSettings()))
 
 
 @pytest.mark.parametrize(

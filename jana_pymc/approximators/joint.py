@@ -268,7 +268,7 @@ class JointApproximator:
         check_count("chains", chains)
         _check_observed_name(observed_name, self.layout)
         rng = random_generator(random_seed)
-        batch = self.schema.batch(data)
+        batch = self.posterior.batch(data)
         self.likelihood.check_reachable(batch.observables)
         if self._familiar is not None:
             warn_if_unfamiliar(self, self._familiar, batch)
@@ -325,7 +325,7 @@ class JointApproximator:
 
         Parameters
         ----------
-        parameters : mapping of str to array, shape (points, *shape)
+        parameters : mapping of str to array, shape ``(points, *shape)``
             Where posterior draws of a first run lie, and conditions beside them.
         n_simulations : int
         random_seed : int or Generator, optional
@@ -360,7 +360,7 @@ class JointApproximator:
 
         Parameters
         ----------
-        parameters : mapping of str to array, shape (*shape) or (draws, *shape)
+        parameters : mapping of str to array, shape ``(*shape)`` or ``(draws, *shape)``
             One array for each parameter.
         data : mapping, DataFrame or Dataset
             One data set.
@@ -375,7 +375,7 @@ class JointApproximator:
             If parameters or data do not fit what was declared, or there are many data sets.
         """
         flat = self.layout.flatten(parameters)
-        batch = self.schema.batch(data)
+        batch = self.posterior.batch(data)
         if len(batch) != 1:
             raise ValueError(f"{len(batch)} data sets; log_prob takes one, call it for each.")
         values = self.posterior.log_prob(flat.reshape(1, -1, self.layout.size), batch)

@@ -22,7 +22,7 @@ from jana_pymc.approximators import score_bias
 from jana_pymc.approximators.arguments import Arguments
 from jana_pymc.checks import check_count
 from jana_pymc.distribution import Backend, NeuralLikelihood, is_sequence, log_density
-from jana_pymc.inference_data import ArviZData, to_groups
+from jana_pymc.inference_data import ArviZData, posterior_of
 from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.missing_values import MissingValues
 from jana_pymc.pytensor import ScoreCorrection, failure
@@ -166,7 +166,7 @@ class LikelihoodApproximator:
         ----------
         name : str
         observed : mapping, DataFrame, Dataset, array (n_obs, components), or pm.Data of that shape
-            Or a mapping of `pm.Data`, each (n_obs, *shape). If it holds the declared conditions
+            Or a mapping of `pm.Data`, each ``(n_obs, *shape)``. If it holds the declared conditions
             too, they are taken from it. Continuous values that are NaN or masked are imputed: they
             become the free variable ``{name}_unobserved``, and the Jacobian of its map to the real
             line may be a Potential ``{name}_missing``, of which PyMC warns in predictions, though
@@ -371,7 +371,7 @@ class LikelihoodApproximator:
         ----------
         observed : mapping, DataFrame, Dataset, or array (n_obs, components)
             One data set; of vectors, one or many.
-        parameters : mapping of str to array, shape (draws, *shape), or ndarray, (draws, size)
+        parameters : mapping of str to array, shape ``(draws, *shape)``, or ndarray, (draws, size)
             An array is flattened in the order of the layout.
         conditions : mapping or array (n_obs, conditions), optional
 
@@ -503,7 +503,7 @@ class LikelihoodApproximator:
 
         Parameters
         ----------
-        parameters : mapping of str to array, shape (points, *shape)
+        parameters : mapping of str to array, shape ``(points, *shape)``
             Where posterior draws of the parameters of *single observations* lie, of a first run:
             `jana_pymc.row_parameters`, or posterior draws or means. Conditions, if there are any,
             stand beside them.
@@ -581,14 +581,9 @@ class LikelihoodApproximator:
         error = failure(self)
         if error is not None:
             raise error
-        groups = to_groups(data)
-        if "posterior" not in groups:
-            raise ValueError(
-                f"data has no group 'posterior', only {', '.join(groups) or 'none'}; sample from "
-                "the posterior of the model first."
-            )
+        posterior = posterior_of(data)
         renamed = {} if parameters is None else parameters
-        found = leaning_posterior(self.layout, self.region, groups["posterior"], renamed)
+        found = leaning_posterior(self.layout, self.region, posterior, renamed)
         warn_of_leaning(found)
         return found
 

@@ -57,6 +57,37 @@ class PosteriorApproximator:
         names = (", ".join(group) for group in (self.prior.layout.names, self.schema.observables))
         return f"PosteriorApproximator({' | '.join(names)})"
 
+    def batch(self, data: Any) -> DataBatch:
+        """Read data sets as `DataSchema.batch` does, of lengths that the network takes.
+
+        Parameters
+        ----------
+        data : mapping, DataFrame, Dataset, ndarray, DataBatch, or sequence of data sets
+
+        Returns
+        -------
+        DataBatch
+
+        Raises
+        ------
+        TypeError
+            If data are none of these, or no numbers.
+        ValueError
+            If they do not fit what was declared, or the network takes another length only.
+
+        Warns
+        -----
+        UserWarning
+            If a data set has a number of observations outside the declared range.
+        """
+        batch = self.schema.batch(data, check_n_obs=False)
+        if batch is not data:
+            # What is refused need not be warned of first.
+            for n_obs in np.unique(batch.n_obs):
+                self.network.check_length(int(n_obs))
+            self.schema.warn_of_sizes(batch.n_obs)
+        return batch
+
     def sample(
         self,
         batch: DataBatch,

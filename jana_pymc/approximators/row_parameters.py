@@ -16,7 +16,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from jana_pymc.checks import check_count
 from jana_pymc.distribution import NeuralLikelihoodRV, is_sequence
-from jana_pymc.inference_data import ArviZData, to_groups
+from jana_pymc.inference_data import ArviZData, posterior_of
 from jana_pymc.simulation import random_generator, split_components
 
 MOST_DRAWS = 200
@@ -50,7 +50,7 @@ def row_parameters(
 
     Returns
     -------
-    dict of str to ndarray, shape (n_rows, *shape)
+    dict of str to ndarray, shape ``(n_rows, *shape)``
         Parameters, and conditions if there are any.
 
     Raises
@@ -62,12 +62,7 @@ def row_parameters(
     """
     check_count("n_rows", n_rows)
     _check_types(data, model, name)
-    groups = to_groups(data)
-    if "posterior" not in groups:
-        raise ValueError(
-            f"data has no group 'posterior', only {', '.join(groups) or 'none'}; sample from the "
-            "posterior of the model first."
-        )
+    posterior = posterior_of(data)
     model = pm.modelcontext(model)
     likelihood = _likelihood(model, name)
     op, inputs = likelihood.owner.op, likelihood.owner.inputs[2:]
@@ -85,7 +80,7 @@ def row_parameters(
         n_known = len(schema.condition_components)
         columns.append(pt.broadcast_to(known, (*batch, n_known)).reshape((-1, n_known)))
     rows = pt.concatenate([pt.cast(c, "float64") for c in columns], axis=1)
-    drawn = _draws(model, rows, groups["posterior"], n_rows, random_generator(random_seed))
+    drawn = _draws(model, rows, posterior, n_rows, random_generator(random_seed))
     result = layout.unflatten(drawn[:, : layout.size])
     if known is not None:
         result |= split_components(drawn[:, layout.size :], schema.conditions)

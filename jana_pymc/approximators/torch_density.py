@@ -153,7 +153,7 @@ def from_torch(
     Parameters
     ----------
     log_prob : callable
-        ``log_prob(x, theta)`` of x, shape (rows, *event_shape), and theta, shape
+        ``log_prob(x, theta)`` of x, shape ``(rows, *event_shape)``, and theta, shape
         (rows, parameters), giving the log density of each row, shape (rows,). A module, or a
         method of one, is copied and frozen in evaluation mode; of a plain function, what it
         encloses must not change.

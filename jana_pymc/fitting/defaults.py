@@ -178,6 +178,7 @@ def default_training(
     Parameters
     ----------
     network : NetworkSettings
+        Of both networks.
     n_parameters : int
         Size of the unconstrained parameters.
     schema : DataSchema, optional
@@ -186,8 +187,14 @@ def default_training(
     Returns
     -------
     TrainingSettings
+
+    Raises
+    ------
+    ValueError
+        If settings of a network are left out.
     """
-    if isinstance(network.likelihood, MarkovianSettings):
+    posterior, likelihood = network.both()
+    if isinstance(likelihood, MarkovianSettings):
         return TrainingSettings(
             n_steps=5_000,
             batch_size=64,
@@ -196,7 +203,6 @@ def default_training(
             weight_average=0.998,
             n_validations=40,
         )
-    likelihood = network.likelihood
     if not isinstance(likelihood, (VectorSettings, TrajectorySettings)):
         return TrainingSettings()
     few = n_parameters <= FEW_PARAMETERS
@@ -217,7 +223,7 @@ def default_training(
             row = len(schema.components)
     small = few and size <= SMALL_DATA
     rehearses = size <= LARGE_DATA and row <= LONG_ROW
-    adjusts = rehearses and network.posterior.adjustment is not None
+    adjusts = rehearses and posterior.adjustment is not None
     rate = 5e-3 if few else 2e-3
     return TrainingSettings(
         # A law of motion hardly overfits, and is slow to learn.
@@ -248,7 +254,7 @@ def candidates(
     Parameters
     ----------
     network : NetworkSettings
-        Of `default_settings`.
+        Its likelihood is that of `default_settings`.
     schema : DataSchema
     n_parameters : int
         Size of the unconstrained parameters.
@@ -258,9 +264,9 @@ def candidates(
     tuple of NetworkSettings
         The given one, and where a vector may be a sum of trials another.
     """
-    likelihood = network.likelihood
     if n_parameters <= FEW_PARAMETERS or not _may_be_summed(schema):
         return (network,)
+    _, likelihood = network.both()
     assert isinstance(likelihood, VectorSettings)  # narrows the type: such vectors have no other
     summed = replace(likelihood, n_trials=TRIALS, conditioner_hidden=8)
     return network, replace(network, likelihood=summed)

@@ -73,7 +73,9 @@ def fit(
     random_seed: int | None = None,
     progressbar: bool = True,
 ) -> JointApproximator:
-    """Train posterior and likelihood jointly (Eq. 9 of the paper).
+    """Train posterior and likelihood jointly.
+
+    Their loss is Eq. 9 of [1]_.
 
     Parameters
     ----------
@@ -88,8 +90,9 @@ def fit(
         Keep simulating while training: each round of simulations is seen about once. What is given
         or made first is for validation and scales.
     network : NetworkSettings, optional
-        By default what structure and dimensions of the data imply (`default_settings`); where these
-        leave two likelihoods, simulations choose after a short training of both.
+        By default what structure and dimensions of the data imply (`default_settings`), also in the
+        place of one network whose settings are left out; where these leave two likelihoods,
+        simulations choose after a short training of both.
     training : TrainingSettings, optional
         By default what the networks need (`default_training`).
     executor : concurrent.futures.Executor, optional
@@ -138,9 +141,10 @@ def fit(
     torch_device = resolve_device(device)
     stores, in_memory = stores_and_first_chunks(model, simulations)
     sets = simulations_in_memory(model, in_memory, n_simulations, executor, seed, progressbar)
-    is_default = network is None
-    with _doing("looking for distractors and draws", progressbar and is_default):
-        network, training = _settings(model, sets[0], network, training)
+    given = network or NetworkSettings()
+    is_whole = given.posterior is not None and given.likelihood is not None
+    with _doing("looking for distractors and draws", progressbar and not is_whole):
+        network, training = _settings(model, sets[0], given, training)
     if not online:
         _warn_of_half_training(training, len((stores or sets)[0]))
     held_out, simulated = _split(model, sets, training, torch_device, seed)
@@ -164,7 +168,7 @@ def fit(
         data="" if checkpoint is None else fingerprint(sets, sum(map(len, stores))),
         progressbar=progressbar,
     )
-    if is_default:
+    if given.likelihood is None:
         n_parameters = model.prior.n_unconstrained
         chosen = likeliest(candidates(network, model.schema, n_parameters), build, run)
         if chosen is not network:
@@ -205,8 +209,9 @@ def _learn(run: TrainingRun, source: BatchSource, network: NetworkSettings) -> T
     if run.settings.rehearsal_steps:
         history = rehearse(run, history)
     if run.settings.adjustment_steps:
-        assert network.posterior.adjustment is not None  # narrows the type
-        history = adjust(run, history, network.posterior.adjustment)
+        posterior, _ = network.both()
+        assert posterior.adjustment is not None  # narrows the type
+        history = adjust(run, history, posterior.adjustment)
     return history
 
 
@@ -227,16 +232,19 @@ def _doing(what: str, show: bool) -> Iterator[None]:
 def _settings(
     model: GenerativeModel,
     simulations: Simulations,
-    network: NetworkSettings | None,
+    network: NetworkSettings,
     training: TrainingSettings | None,
 ) -> tuple[NetworkSettings, TrainingSettings]:
-    """Both settings, by default what structure and dimensions of the data imply."""
+    """Both settings in whole, by default what structure and dimensions of the data imply."""
     n_parameters = model.prior.n_unconstrained
-    if network is None:
+    posterior, likelihood = network.posterior, network.likelihood
+    if posterior is None or likelihood is None:
         found = informative(simulations)
-        network = default_settings(model.schema, n_parameters, found, draws(simulations, found))
+        default = default_settings(model.schema, n_parameters, found, draws(simulations, found))
+        network = NetworkSettings(posterior or default.posterior, likelihood or default.likelihood)
     training = training or default_training(network, n_parameters, model.schema)
-    if training.adjustment_steps and network.posterior.adjustment is None:
+    posterior, _ = network.both()
+    if training.adjustment_steps and posterior.adjustment is None:
         raise ValueError(
             f"adjustment_steps={training.adjustment_steps}: the network has no adjustment; give "
             "its PosteriorSettings adjustment=AdjustmentSettings(), or the training no such steps."
@@ -246,7 +254,8 @@ def _settings(
 
 def _unadjusted(network: NetworkSettings) -> NetworkSettings:
     """The same without the adjustment, which comes last."""
-    return replace(network, posterior=replace(network.posterior, adjustment=None))
+    posterior, likelihood = network.both()
+    return NetworkSettings(replace(posterior, adjustment=None), likelihood)
 
 
 def _warn_of_half_training(training: TrainingSettings, n_simulations: int) -> None:

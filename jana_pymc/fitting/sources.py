@@ -202,6 +202,9 @@ def streamed(
 def fingerprint(sets: Sequence[Simulations], n_streamed: int) -> str:
     """Hash of all parameters in memory, of the first data sets, and of how many are on disk.
 
+    Where fewer are from the proposal than from the prior, of how many, too: older checkpoints of
+    such trainings had held out another share of these.
+
     Parameters
     ----------
     sets : sequence of Simulations
@@ -213,6 +216,8 @@ def fingerprint(sets: Sequence[Simulations], n_streamed: int) -> str:
     str
     """
     digest = hashlib.sha256(str(n_streamed).encode() if n_streamed else b"")
+    if len(sets) > 1 and len(sets[1]) < len(sets[0]):
+        digest.update(str(len(sets[1])).encode())
     for each in sets:
         digest.update(np.ascontiguousarray(each.parameters).tobytes())
         first = each.batch()

@@ -21,7 +21,7 @@ def plot_log_marginal_likelihood(
     *,
     axes: Axes | Sequence[Axes] | np.ndarray | None = None,
 ) -> Figure:
-    """Plot the terms of Eq. 13 over draws for one data set, both estimates for many.
+    """Plot the terms of Equation 13 over draws for one data set, both estimates for many.
 
     Parameters
     ----------

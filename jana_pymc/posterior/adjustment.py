@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jana_pymc.checks import check_count
+from jana_pymc.checks import check_count, check_sizes
 from jana_pymc.flows.autoregressive import AutoregressiveTransform
 from jana_pymc.flows.flow import ConditionalFlow
 from jana_pymc.flows.latents import Latent
@@ -42,13 +40,9 @@ class AdjustmentSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n_points", check_count("n_points", self.n_points))
-        hidden: Any = self.hidden
-        if isinstance(hidden, str) or not isinstance(hidden, (Sequence, np.ndarray)):
-            raise TypeError(f"hidden={self.hidden!r}: expected widths of layers, a tuple of int.")
-        if not len(self.hidden):
+        object.__setattr__(self, "hidden", check_sizes("hidden", self.hidden))
+        if not self.hidden:
             raise ValueError("hidden=(): an adjustment needs at least one hidden layer.")
-        widths = (check_count(f"hidden[{i}]", width) for i, width in enumerate(self.hidden))
-        object.__setattr__(self, "hidden", tuple(widths))
 
     def n_slopes(self, dim: int) -> int:
         """Numbers that `LatentSlopes` tells of a data set, given the size of the parameters."""

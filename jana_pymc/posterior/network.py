@@ -179,6 +179,7 @@ class PosteriorNetwork(nn.Module):
             of_draws = torch.tensor([i for draw in draws for i in draw], dtype=torch.long)
             self.register_buffer("of_draws", of_draws, persistent=False)
         self.settings = settings
+        self.n_obs = n_obs
         categories = [c for c in self.components if isinstance(c, int)]
         n_continuous = len(self.components) - len(categories)
         n_observed = n_continuous + sum(self.positive) + sum(categories)
@@ -215,6 +216,15 @@ class PosteriorNetwork(nn.Module):
     def takes_one_length(self) -> bool:
         """Whether data sets must have as many observations as those that it was trained on."""
         return self._is_flat
+
+    def check_length(self, n_obs: int) -> None:
+        """Refuse another number of observations, where only one is taken."""
+        if self.takes_one_length and n_obs != self.n_obs:
+            raise ValueError(
+                f"data sets have {n_obs} observations; this posterior was trained on sequences of "
+                f"{self.n_obs}, and takes no others. Train on sequences of several lengths "
+                "(GenerativeModel(n_obs=(fewest, most)))."
+            )
 
     def sees(self, component: int) -> bool:
         """Whether the posterior may depend on a component of the observations."""
@@ -271,12 +281,7 @@ class PosteriorNetwork(nn.Module):
         observables, mask = self._summarized(observables, n_obs)
         features = self._features(observables, conditions)
         if self._is_flat and features[0].numel() != len(self.feature_mean):
-            trained_n_obs = len(self.feature_mean) // features.shape[-1]
-            raise ValueError(
-                f"data sets have {features.shape[1]} observations; this posterior was trained on "
-                f"sequences of {trained_n_obs}, and takes no others. Train on sequences of several "
-                "lengths (GenerativeModel(n_obs=(fewest, most)))."
-            )
+            self.check_length(int(features.shape[1]))
         shape = features.shape[1:] if self._is_flat else features.shape[-1:]
         mean, sd = self.feature_mean.reshape(shape), self.feature_sd.reshape(shape)
         features = torch.where(mask[..., None], (features - mean) / sd, 0.0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jana_pymc.declarations import check_simulations
+from jana_pymc.declarations import check_approximator, check_simulations
 from jana_pymc.importance import pareto_smooth
 from jana_pymc.refinement.proposals import propose, total_log_likelihood
 from jana_pymc.simulation import Simulations
@@ -60,7 +60,8 @@ def learn_pool_weight(
     Raises
     ------
     TypeError, ValueError
-        If the simulations are none, of another model, or not from the prior.
+        If `approximator` is no pair, or the simulations are none, of another model, or not from the
+        prior.
 
     References
     ----------
@@ -91,8 +92,10 @@ def pool_scores(
     Raises
     ------
     TypeError, ValueError
-        If the simulations are none, of another model, or not from the prior.
+        If `approximator` is no pair, or the simulations are none, of another model, or not from the
+        prior.
     """
+    check_approximator(approximator)
     check_simulations(approximator, simulations, from_prior=True)
     mean_obs = float(np.asarray(simulations.batch().n_obs).mean())
     affordable = int(MOST_EVALUATIONS / (DRAWS * mean_obs))

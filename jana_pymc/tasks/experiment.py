@@ -33,13 +33,14 @@ from jana_pymc.tasks.scores import (
     score,
     write_json,
 )
-from jana_pymc.training import TrainingSettings, resolve_device
+from jana_pymc.training import TrainingSettings, resolve_device, trained_with
 from jana_pymc.workflow import Calibration, calibration
 
-__all__ = ["QUICK", "Protocol", "prepare_task", "run_task"]
+__all__ = ["QUICK", "Protocol", "prepare_task"]
 
 BOTH = "both"
 OPTIONS, NETWORKS, TRAINING = "options.json", "approximator.safetensors", "training.json"
+CHECKPOINT = "training.checkpoint"
 PACKAGES = (
     *("jana_pymc", "torch", "pymc", "pytensor", "arviz"),
     *("numpy", "scipy", "scikit-learn", "xarray"),
@@ -85,7 +86,7 @@ QUICK = Protocol(1_000, 1_000, 200, 100, 200, TrainingSettings(n_steps=300))
 """To see that everything runs; the numbers mean nothing."""
 
 
-def run_task(
+def prepare_task(
     name: str,
     output: str | Path,
     *,
@@ -97,9 +98,10 @@ def run_task(
     device: str = "auto",
     progressbar: bool = True,
     report: Callable[[str], None] = lambda message: None,
-) -> dict[str, Any]:
-    """Train on a task, check its calibration, and score it against reference posteriors.
+) -> Callable[[], dict[str, Any]]:
+    """Check all that can be wrong with a run before it takes hours.
 
+    The run trains on a task, checks its calibration, and scores it against reference posteriors.
     What is finished stays in the folder: a run that was cut short goes on where it stopped.
 
     Parameters
@@ -127,56 +129,19 @@ def run_task(
 
     Returns
     -------
-    dict
-        The content of ``scores.json``.
+    callable
+        Does all of it, and returns the content of ``scores.json``. What it raises is no fault of
+        the arguments.
 
     Raises
     ------
     ValueError
         If there is no such task or definition, the file does not fit it, or the folder holds a run
         with other options, or with options or networks that cannot be read.
-    SimulationError, TrainingError
-        If every simulation failed, or gradients were not finite in too many steps.
     OSError
         If the file does not exist, or the folder cannot be written.
     ImportError
         With a reference, without scikit-learn.
-    """
-    return prepare_task(
-        name,
-        output,
-        definition=definition,
-        reference=reference,
-        protocol=protocol,
-        random_seed=random_seed,
-        n_jobs=n_jobs,
-        device=device,
-        progressbar=progressbar,
-        report=report,
-    )()
-
-
-def prepare_task(
-    name: str,
-    output: str | Path,
-    *,
-    definition: str | None = None,
-    reference: str | Path | None = None,
-    protocol: Protocol = Protocol(),
-    random_seed: int = 1,
-    n_jobs: int = 2,
-    device: str = "auto",
-    progressbar: bool = True,
-    report: Callable[[str], None] = lambda message: None,
-) -> Callable[[], dict[str, Any]]:
-    """Check all that can be wrong with a run before it takes hours.
-
-    Parameters and errors are those of `run_task`.
-
-    Returns
-    -------
-    callable
-        Does what `run_task` does. What it raises is no fault of the arguments.
     """
     output = Path(output)
     check_count("random_seed", random_seed, least=0)
@@ -301,7 +266,11 @@ class _Run:
                 "steps": approximator.history.step[-1],
             },
             "pool_weight": approximator.pool_weight,
-            # Of a pair that an earlier version trained without a record, they are not known.
+            # Of a pair that an earlier version trained without a record, the rest is not known.
+            "settings": {
+                "network": approximator.settings.to_dict(),
+                "training": trained.get("training"),
+            },
             "versions": trained.get("versions", {}),
             "complete": False,
         }
@@ -337,14 +306,19 @@ class _Run:
             self.task.model,
             n_simulations=self.protocol.n_simulations,
             random_seed=self.random_seed,
-            checkpoint=self.output / "training.checkpoint",
+            checkpoint=self.output / CHECKPOINT,
             device=self.device,
             progressbar=self.progressbar,
             training=self.protocol.training,
         )
         # The history counts interrupted parts, too; the clock here, simulation.
         seconds = max(time.perf_counter() - start, approximator.history.seconds[-1])
-        write_json(self.output / TRAINING, {"train_seconds": seconds, "versions": _versions()})
+        record = {
+            "train_seconds": seconds,
+            "versions": _versions(),
+            "training": trained_with(self.output / CHECKPOINT),
+        }
+        write_json(self.output / TRAINING, record)
         approximator.save(self.output / NETWORKS)
         return approximator
 

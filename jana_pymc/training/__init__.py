@@ -2,6 +2,7 @@
 
 from jana_pymc.training.adjustment import adjust
 from jana_pymc.training.batches import BatchSource, SimulationRounds, StoredSimulations, to_batch
+from jana_pymc.training.checkpoint import trained_with
 from jana_pymc.training.distractors import learned_alone
 from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.loop import TrainingError, train
@@ -28,4 +29,5 @@ __all__ = [
     "resolve_device",
     "to_batch",
     "train",
+    "trained_with",
 ]

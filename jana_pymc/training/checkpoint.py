@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,28 @@ from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.settings import TrainingSettings
 
 KIND = "checkpoint"
+
+
+def trained_with(path: Path) -> dict[str, Any]:
+    """Settings of the training whose state a file holds.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    dict of str to object
+        The fields of `TrainingSettings`.
+
+    Raises
+    ------
+    StorageError
+        If the file is no checkpoint.
+    """
+    _, configuration = storage.read(path, kind=KIND)
+    settings: dict[str, Any] = configuration["settings"]
+    return settings
 
 
 @dataclass

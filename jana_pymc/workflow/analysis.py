@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from rich.progress import Progress
 
 from jana_pymc.checks import check_count, check_share
+from jana_pymc.declarations import check_approximator
 from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.inference_data import (
     ArviZData,
@@ -158,17 +159,18 @@ def analyze(
     Raises
     ------
     TypeError
-        If `simulations` are none, or data no numbers.
+        If `approximator` is no pair, `simulations` are none, or data no numbers.
     ValueError
         If the data do not fit the declared observables, simulations are of another model, or a
         setting is out of range.
     """
+    check_approximator(approximator)
     check_count("draws", draws)
     check_count("chains", chains)
     check_share("min_effective_share", min_effective_share, one=True)
     check_share("level", level)
     rng = random_generator(random_seed)
-    batch = approximator.schema.batch(data)
+    batch = approximator.posterior.batch(data)
     check = _check(approximator, batch, simulations, level, rng)
     ladder = _Ladder(approximator, batch, draws * chains, chains, min_effective_share)
     with Progress(disable=not progressbar) as progress:

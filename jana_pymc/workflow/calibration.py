@@ -14,7 +14,7 @@ from rich.progress import track
 
 from jana_pymc.approximators.surrogate import surrogate_batch
 from jana_pymc.checks import check_count, check_share
-from jana_pymc.declarations import check_simulations
+from jana_pymc.declarations import check_approximator, check_simulations
 from jana_pymc.inference_data import ArviZData, named_dataset, to_inference_data
 from jana_pymc.plots.accuracy import plot_contraction, plot_coverage, plot_ranks_histogram
 from jana_pymc.plots.calibration import plot_ranks_ecdf, plot_recovery
@@ -351,7 +351,7 @@ def calibration(
     Raises
     ------
     TypeError
-        If `simulations` are none.
+        If `approximator` is no pair, or `simulations` are none.
     ValueError
         Without simulations or a model to make them; if they are of another model, or their
         parameters not from the prior; or if posterior draws are not finite.
@@ -363,6 +363,7 @@ def calibration(
     .. [2] Radev, Schmitt, Pratz, Picchini, Köthe & Bürkner (2023). JANA: Jointly amortized
        neural approximation of complex Bayesian models. UAI. Section 2.5.
     """
+    check_approximator(approximator)
     check_count("draws", draws)
     for_model, for_data, for_posterior = random_generator(random_seed).spawn(3)
     if simulations is None:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from jana_pymc.approximators.summary_space import SummarySpace
 from jana_pymc.checks import check_count, check_share
-from jana_pymc.declarations import check_simulations
+from jana_pymc.declarations import check_approximator, check_simulations
 from jana_pymc.plots.misspecification import plot_criticism
 from jana_pymc.simulation import random_generator
 from jana_pymc.workflow.mmd import kernel_widths, single_sample_mmd
@@ -111,11 +111,12 @@ def criticize(
     Raises
     ------
     TypeError
-        If `simulations` are none.
+        If `approximator` is no pair, or `simulations` are none.
     ValueError
         If there is more than one parameter vector, or no model to simulate from; if simulations
         are of another model, or at other parameters.
     """
+    check_approximator(approximator)
     check_share("share", share, zero=True)
     check_count("n_simulations", n_simulations, least=2, why="to compare one with the others")
     layout = approximator.layout

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jana_pymc.checks import check_count
+from jana_pymc.declarations import check_approximator
 from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.simulation.schema import is_many
 from jana_pymc.warning import warn
@@ -65,7 +66,7 @@ def loo(
     Raises
     ------
     TypeError
-        If `draws` is no integer, or data are no numbers.
+        If `approximator` is no pair, `draws` no integer, or data are no numbers.
     ValueError
         If the data do not fit the declared observables or are not exchangeable, if one has a
         single observation, or `correction` is unknown.
@@ -76,6 +77,7 @@ def loo(
         If k̂ remains high after a refit, or uncorrected folds are smaller than what the posterior
         network was trained on.
     """
+    check_approximator(approximator)
     batch = approximator.schema.batch(data)
     folds = [np.arange(n) for n in batch.n_obs]
     return _cross_validate(approximator, batch, folds, "loo", correction, draws, random_seed)
@@ -119,6 +121,7 @@ def kfold(
     UserWarning
         As for `loo`.
     """
+    check_approximator(approximator)
     rng = random_generator(random_seed)
     batch = approximator.schema.batch(data)
     check_count("k", k, least=2)
@@ -172,6 +175,7 @@ def leave_one_group_out(
     UserWarning
         As for `loo`.
     """
+    check_approximator(approximator)
     batch = approximator.schema.batch(data)
     many = isinstance(data, DataBatch) or is_many(data) or len(batch) > 1
     labels = _labels(groups, many)
@@ -193,11 +197,11 @@ def loo_approximate_posterior(
     moment_match: bool = True,
     random_seed: int | np.random.Generator | None = None,
 ) -> CrossValidation:
-    """PSIS leave-one-out from draws given all data, corrected for their being amortized [1]_.
+    """PSIS leave-one-out from draws given all data, corrected for their being amortized.
 
-    Cheaper than `loo`: one posterior a data set. Folds whose k̂ is high are refitted: their own
-    amortized posterior takes over. Where that does not suffice, the draws are moved to the fold's
-    posterior by matching moments [2]_.
+    The correction is that of [1]_. Cheaper than `loo`: one posterior a data set. Folds whose k̂ is
+    high are refitted: their own amortized posterior takes over. Where that does not suffice, the
+    draws are moved to the fold's posterior by matching moments [2]_.
 
     Parameters
     ----------
@@ -229,6 +233,7 @@ def loo_approximate_posterior(
     .. [2] Paananen, T., Piironen, J., Bürkner, P.-C., & Vehtari, A. (2021). Implicitly adaptive
        importance sampling. Statistics and Computing, 31(2), 16.
     """
+    check_approximator(approximator)
     batch = approximator.schema.batch(data)
     folds = [np.arange(n) for n in batch.n_obs]
     kind = "loo_approximate_posterior"

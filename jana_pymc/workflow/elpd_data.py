@@ -9,6 +9,7 @@ import arviz as az
 import numpy as np
 import xarray as xr
 
+from jana_pymc.declarations import check_approximator
 from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.inference_data import ArviZData, to_groups, to_inference_data
 from jana_pymc.refinement import Refinement
@@ -90,6 +91,13 @@ class AmortizedRefit(az.SamplingWrapper):
     refine : {"none", "pooled", "psis", "nuts", "auto"}
         See `JointApproximator.sample`.
     random_seed : int or Generator, optional
+
+    Raises
+    ------
+    TypeError
+        If `approximator` is no pair.
+    ValueError
+        If there is more than one data set, or it does not fit the declared observables.
     """
 
     def __init__(
@@ -103,6 +111,7 @@ class AmortizedRefit(az.SamplingWrapper):
         refine: Refinement = "psis",
         random_seed: int | np.random.Generator | None = None,
     ):
+        check_approximator(approximator)
         super().__init__(approximator, idata_orig=idata)
         batch = approximator.schema.batch(data)
         if len(batch) != 1:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from scipy.special import logsumexp
 
 from jana_pymc.checks import check_count
+from jana_pymc.declarations import check_approximator
 from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.plots.evidence import plot_log_marginal_likelihood
 from jana_pymc.refinement import propose
@@ -166,7 +167,7 @@ def log_marginal_likelihood(
     Raises
     ------
     TypeError
-        If `draws` is no integer, or data are no numbers.
+        If `approximator` is no pair, `draws` no integer, or data are no numbers.
     ValueError
         If there are fewer than two draws, the data do not fit the declared observables, or no
         trained parameter explains them.
@@ -181,9 +182,10 @@ def log_marginal_likelihood(
         observations do, as a summary of the whole series does, p(x | θ, conditions) p(θ) does
         not integrate to the probability of the data.
     """
+    check_approximator(approximator)
     check_count("draws", draws, least=2, why="to see how far they agree")
     rng = random_generator(random_seed)
-    batch = approximator.schema.batch(data)
+    batch = approximator.posterior.batch(data)
     approximator.likelihood.check_reachable(batch.observables)
     _warn_of_conditions(approximator)
     size = max(1, DRAWS_AT_ONCE // draws)

@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from jana_pymc.checks import check_count
+from jana_pymc.declarations import check_approximator
 from jana_pymc.importance import pareto_k_threshold, pareto_smooth
 from jana_pymc.plots.leave_future_out import plot_leave_future_out
 from jana_pymc.refinement import log_importance_ratios, log_likelihood_of
@@ -54,7 +55,7 @@ class LeaveFutureOut(CrossValidation):
         return super().to_dataset().rename(unit="prefix").assign_coords(prefix=lengths)
 
     def plot(self) -> Figure:
-        """Plot terms and k̂ over time (`jana_pymc.plots.leave_future_out`)."""
+        """Plot terms and k̂ over time (`jana_pymc.plots.plot_leave_future_out`)."""
         return plot_leave_future_out(self)
 
 
@@ -68,7 +69,9 @@ def leave_future_out(
     draws: int = POOLED_DRAWS,
     random_seed: int | np.random.Generator | None = None,
 ) -> LeaveFutureOut:
-    r"""Leave-future-out cross-validation of sequences [1]_, its refits amortized.
+    r"""Leave-future-out cross-validation of sequences, its refits amortized.
+
+    What is estimated is, as in [1]_,
 
     .. math::
 
@@ -103,6 +106,8 @@ def leave_future_out(
 
     Raises
     ------
+    TypeError
+        If `approximator` is no pair.
     ValueError
         If a data set is a vector, or shorter than ``start + ahead``; without correction, if the
         posterior network takes one length only.
@@ -119,6 +124,7 @@ def leave_future_out(
        cross-validation for Bayesian time series models. Journal of Statistical Computation and
        Simulation, 90(14), 2499-2523.
     """
+    check_approximator(approximator)
     check_correction(correction)
     check_count("start", start)
     check_count("ahead", ahead)

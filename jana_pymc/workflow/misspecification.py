@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from jana_pymc.approximators.novelty import summary_distances
 from jana_pymc.approximators.summary_space import KINDS, SummarySpace, data_summaries
 from jana_pymc.checks import check_share
-from jana_pymc.declarations import check_simulations
+from jana_pymc.declarations import check_approximator, check_simulations
 from jana_pymc.plots.misspecification import plot_misspecification
 from jana_pymc.simulation import Simulations, random_generator
 from jana_pymc.workflow.mmd import kernel_widths, mmd_test
@@ -162,7 +162,7 @@ def detect_misspecification(
     Raises
     ------
     TypeError
-        If `simulations` are none, or data no numbers.
+        If `approximator` is no pair, `simulations` are none, or data no numbers.
     ValueError
         If data or simulations are not of the declared kind, if there are fewer than 200
         simulations, or no model to make them.
@@ -172,13 +172,14 @@ def detect_misspecification(
     .. [1] Schmitt, M., Bürkner, P.-C., Köthe, U., & Radev, S. T. (2023). Detecting model
        misspecification in amortized Bayesian inference with neural networks. GCPR.
     """
+    check_approximator(approximator)
     check_share("level", level)
     rng = random_generator(random_seed)
     if isinstance(data, Simulations):
         check_simulations(approximator, data, name="data")
         observed = data.batch(pad=True)
     else:
-        observed = approximator.schema.batch(data)
+        observed = approximator.posterior.batch(data)
     if simulations is None:
         simulations = simulated(approximator, n_simulations, rng, progressbar)
     else:

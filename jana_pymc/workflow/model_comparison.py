@@ -12,6 +12,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from jana_pymc.checks import check_count, check_share
+from jana_pymc.declarations import check_approximator
 from jana_pymc.plots.evidence import plot_model_comparison, plot_model_recovery
 from jana_pymc.simulation import DataSchema, Observable, random_generator
 from jana_pymc.workflow.evidence import log_marginal_likelihood, posterior_probabilities
@@ -351,11 +352,7 @@ def _checked_names(approximators: Any) -> tuple[str, ...]:
             "names to their approximators, {'a': ..., 'b': ...}."
         )
     for name, each in approximators.items():
-        if not all(hasattr(each, part) for part in ("posterior", "likelihood", "schema")):
-            raise TypeError(
-                f"approximators[{name!r}] is {type(each).__name__}; expected a JointApproximator, "
-                "as jana_pymc.fit or jana_pymc.load returns it."
-            )
+        check_approximator(each, f"approximators[{name!r}]")
     if len(approximators) < 2:
         raise ValueError(f"{len(approximators)} model given; a comparison needs at least two.")
     names = tuple(approximators)

@@ -8,6 +8,7 @@ import numpy as np
 
 from jana_pymc.approximators.surrogate import surrogate_batch
 from jana_pymc.checks import check_count
+from jana_pymc.declarations import check_approximator
 from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.workflow.calibration import Calibration, ranked
 from jana_pymc.workflow.sources import simulated
@@ -58,6 +59,8 @@ def posterior_calibration(
 
     Raises
     ------
+    TypeError
+        If `approximator` is no pair.
     ValueError
         If the posterior was trained on no larger data sets, or there is no model to simulate.
 
@@ -66,11 +69,12 @@ def posterior_calibration(
     .. [1] Säilynoja, T., Schmitt, M., Bürkner, P.-C., & Vehtari, A. (2025). Posterior SBC:
        Simulation-based calibration checking conditional on data. arXiv:2502.03279.
     """
+    check_approximator(approximator)
     check_count("n_simulations", n_simulations)
     check_count("draws", draws)
     if n_replicate is not None:
         check_count("n_replicate", n_replicate)
-    observed = approximator.schema.batch(data)
+    observed = approximator.posterior.batch(data)
     if len(observed) != 1:
         raise ValueError(f"there are {len(observed)} data sets; posterior calibration takes one.")
     n, largest = int(observed.n_obs[0]), approximator.schema.n_obs[1]

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jana_pymc.checks import check_count
+from jana_pymc.declarations import check_approximator
 from jana_pymc.plots.prediction import plot_prediction
 from jana_pymc.refinement import log_likelihood_of, propose
 from jana_pymc.simulation import random_generator
@@ -59,7 +60,9 @@ def elpd(
     draws: int = 4000,
     random_seed: int | np.random.Generator | None = None,
 ) -> Prediction:
-    r"""Log predictive density of new observations given data (Eq. 12 of [1]_).
+    r"""Log predictive density of new observations given data.
+
+    It is Eq. 12 of [1]_.
 
     .. math:: \log p(x_{new} \mid x) \approx \log \frac1S \sum_s l(x_{new} \mid \theta_s), \quad
         \theta_s \sim q(\theta \mid x)
@@ -81,7 +84,7 @@ def elpd(
     Raises
     ------
     TypeError
-        If `draws` is no integer, or data are no numbers.
+        If `approximator` is no pair, `draws` no integer, or data are no numbers.
     ValueError
         If data do not fit the declared observables, there are not equally many data sets, or
         `correction` is unknown.
@@ -91,10 +94,11 @@ def elpd(
     .. [1] Radev, S. T., et al. (2023). JANA: Jointly amortized neural approximation of complex
        Bayesian models. UAI. Equation 12.
     """
+    check_approximator(approximator)
     check_correction(correction)
     check_count("draws", draws)
     rng = random_generator(random_seed)
-    batch = approximator.schema.batch(data)
+    batch = approximator.posterior.batch(data)
     new = approximator.schema.batch(new_data, check_n_obs=False)
     if len(batch) != len(new):
         raise ValueError(f"{len(batch)} data sets were given, but new_data has {len(new)}.")

@@ -15,7 +15,7 @@ from scipy import special
 from jana_pymc.approximators.summary_space import fixed_summaries
 from jana_pymc.approximators.surrogate import surrogate_batch
 from jana_pymc.checks import check_count, check_share
-from jana_pymc.declarations import check_simulations
+from jana_pymc.declarations import check_approximator, check_simulations
 from jana_pymc.inference_data import ArviZData, to_groups, to_inference_data
 from jana_pymc.plots.calibration import plot_ranks_ecdf
 from jana_pymc.simulation import DataBatch, random_generator
@@ -163,7 +163,7 @@ def verdict(
     Raises
     ------
     TypeError
-        If `simulations` are none.
+        If `approximator` is no pair, or `simulations` are none.
     ValueError
         Without simulations or a model to make them; if they are of another model, their parameters
         are not from the prior, or they are too few for any test to reject; or if posterior draws
@@ -177,6 +177,7 @@ def verdict(
        Simulation-based calibration checking for Bayesian computation: The choice of test
        quantities shapes sensitivity. Bayesian Analysis.
     """
+    check_approximator(approximator)
     check_share("error_rate", error_rate)
     check_count("draws", draws)
     rng = random_generator(random_seed)
