@@ -7,16 +7,24 @@ import torch
 from sequences import generator, randomize
 from torch import nn
 
-from jana_pymc.networks import DynamicsNetwork
+from jana_pymc.networks import DynamicsEnsemble, DynamicsNetwork
 from jana_pymc.networks.dynamics import LARGEST
 
 
 def random_network(n_times: int, **options) -> DynamicsNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        network = DynamicsNetwork(3, 2, n_times, n_states=4, hidden=(8, 8), **options).double()
+        network = DynamicsNetwork(3, 2, n_times, n_states=4, **{"hidden": (8, 8), **options})
+        network = network.double()
         randomize(network, 0.3)
     return network.requires_grad_(False)
+
+
+def random_ensemble(n_members: int, **options) -> DynamicsEnsemble:
+    laws = [random_network(6, **options) for _ in range(n_members)]
+    for i, law in enumerate(laws):
+        randomize(law, 0.3 + 0.1 * i)
+    return DynamicsEnsemble(laws)
 
 
 def condition(n_sets: int) -> torch.Tensor:
@@ -79,3 +87,33 @@ def test_euler_steps_of_decay(n_substeps: int) -> None:
     steps = n_substeps * torch.arange(5.0, dtype=torch.float64)
     expected = 0.1 * (1.0 - rate[:, None] / n_substeps) ** steps
     torch.testing.assert_close(found, expected, rtol=0.05, atol=0.0)
+
+
+def test_an_ensemble_is_the_mean_of_its_laws() -> None:
+    ensemble = random_ensemble(3).eval()
+    each = [law(condition(5)) for law in ensemble.members]
+    assert float((each[0] - each[1]).abs().max()) > 0.1
+    torch.testing.assert_close(ensemble(condition(5)), (each[0] + each[1] + each[2]) / 3)
+
+
+@pytest.mark.parametrize("n_sets", [2, 7])
+def test_in_training_each_law_sees_its_share(n_sets: int) -> None:
+    ensemble = random_ensemble(3).train()
+    c = condition(n_sets)
+    found, begin = ensemble(c), 0
+    assert found.shape == (n_sets, 6, 2)
+    for law, share in zip(ensemble.members, c.tensor_split(3), strict=True):
+        rows = slice(begin, begin + len(share))
+        torch.testing.assert_close(found[rows], law(c)[rows])
+        begin = rows.stop
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("hidden", [(8,), (8, 8, 8), (8, 4)])
+def test_an_ensemble_is_one_network_of_blocks(n_members: int, hidden: tuple[int, ...]) -> None:
+    ensemble = random_ensemble(n_members, hidden=hidden, n_substeps=3).eval()
+    before = torch.get_rng_state()
+    merged = ensemble.merged()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert merged.enter.in_features == 4 * n_members
+    torch.testing.assert_close(merged(condition(5)), ensemble(condition(5)), rtol=0.0, atol=1e-12)

@@ -70,10 +70,13 @@ def test_time_points_have_the_density_of_torch(components: str, order: int, grou
 
 
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("n_states", [0, 3])
+@pytest.mark.parametrize(("n_states", "n_members"), [(0, 1), (3, 1), (3, 2)])
 @pytest.mark.parametrize("order", [0, 1])
-def test_whole_sequences_have_one_density_each(order: int, n_states: int, shared: bool) -> None:
-    network = random_likelihood("mixed", order=order, n_states=n_states, angles=(0,), rounded=(1,))
+def test_whole_sequences_have_one_density_each(
+    order: int, n_states: int, n_members: int, shared: bool
+) -> None:
+    moves = {"n_states": n_states, "n_members": n_members}
+    network = random_likelihood("mixed", order=order, angles=(0,), rounded=(1,), **moves)
     theta = 3.0 * draw_parameters(1 if shared else 3, 3)
     each = theta.expand(3, -1)
     x = network.sample(each, N_OBS, None, generator(2))

@@ -201,12 +201,12 @@ def decay() -> jana.GenerativeModel:
 
 @pytest.mark.trains
 @pytest.mark.usefixtures("interpreted")
-@pytest.mark.parametrize("n_states", [0, 4])
-def test_learns_an_exponential_decay_and_is_stored(n_states: int, tmp_path) -> None:
+@pytest.mark.parametrize(("n_states", "n_members"), [(0, 1), (4, 1), (4, 2)])
+def test_learns_an_exponential_decay_and_is_stored(n_states: int, n_members: int, tmp_path) -> None:
     model = decay()
     network = jana.NetworkSettings(
         jana.PosteriorSettings(jana.TimeSeriesSettings(n_hidden=8, width=8, n_filters=4)),
-        TrajectorySettings(hidden=(32, 32), n_states=n_states),
+        TrajectorySettings(hidden=(32, 32), n_states=n_states, n_members=n_members),
     )
     training = jana.TrainingSettings(
         n_steps=350, batch_size=64, n_validations=5, linear_steps=50, likelihood_obs=5
@@ -302,6 +302,12 @@ def built(**values: object) -> TrajectorySettings:
         ({"n_bins": 0}, ValueError, "n_bins=0"),
         ({"n_states": -1}, ValueError, "^n_states=-1: expected at least 0"),
         ({"n_substeps": 0}, ValueError, "^n_substeps=0: expected at least 1"),
+        ({"n_members": 0}, ValueError, "^n_members=0: expected at least 1"),
+        (
+            {"n_members": 3},
+            ValueError,
+            "^n_members=3, n_states=0: only laws of motion have members",
+        ),
         ({"n_states": 2, "hidden": ()}, ValueError, "n_states=2: .* at least one hidden layer"),
         ({"hidden": (8, 0)}, ValueError, r"hidden\[1\]=0: expected at least 1"),
         ({"hidden": 64}, TypeError, "hidden=64: expected a sequence of sizes"),

@@ -18,7 +18,7 @@ from jana_pymc.likelihoods.entering import EnteringParameters, parameter_positio
 from jana_pymc.likelihoods.sequences import within_groups
 from jana_pymc.likelihoods.support import Support
 from jana_pymc.networks.dense import DenseNetwork
-from jana_pymc.networks.dynamics import DynamicsNetwork
+from jana_pymc.networks.dynamics import DynamicsEnsemble, DynamicsNetwork
 
 MAX_LOG_SCALE = 8.0
 """Bound on the log scale of the noise, relative to all simulations' scale."""
@@ -43,6 +43,9 @@ class TrajectorySettings:
         Size of a hidden state that this network moves on from one time point to the next, as
         differential equations do (`DynamicsNetwork`), which takes far fewer simulations. 0 makes
         the whole trajectory at once.
+    n_members : int
+        Laws that move hidden states of their own; the trajectory is the mean of theirs
+        (`DynamicsEnsemble`).
     n_substeps : int
         Steps of the hidden state from one time point to the next.
     n_features : int
@@ -69,6 +72,7 @@ class TrajectorySettings:
 
     hidden: Sequence[int] = (256,) * 6
     n_states: int = 0
+    n_members: int = 1
     n_substeps: int = 2
     n_features: int = 2
     law_hidden: Sequence[int] = (32, 32)
@@ -95,6 +99,7 @@ class TrajectorySettings:
             )
         for name, least in (
             ("n_states", 0),
+            ("n_members", 1),
             ("n_substeps", 1),
             ("n_features", 0),
             ("n_bins", 1),
@@ -105,6 +110,11 @@ class TrajectorySettings:
             raise ValueError(
                 f"hidden=(), n_states={self.n_states}: what moves a hidden state on needs at least "
                 "one hidden layer."
+            )
+        if self.n_members > 1 and not self.n_states:
+            raise ValueError(
+                f"n_members={self.n_members}, n_states=0: only laws of motion have members; give "
+                "them hidden states, such as n_states=8."
             )
 
 
@@ -165,17 +175,22 @@ class TrajectoryLikelihood(nn.Module):
         dim = len(self.components)
         self.entering = EnteringParameters(n_parameters, settings.angles, settings.rounded)
         n_in, n_out = self.entering.n_entering, dim * (2 + settings.n_features)
-        self.trajectory: DenseNetwork | DynamicsNetwork
+        self.trajectory: DenseNetwork | DynamicsNetwork | DynamicsEnsemble
         self.linear: nn.Linear | None = None
         if settings.n_states:
-            self.trajectory = DynamicsNetwork(
-                n_in,
-                n_out,
-                n_steps,
-                n_states=settings.n_states,
-                n_substeps=settings.n_substeps,
-                hidden=settings.hidden,
-            )
+            laws = [
+                DynamicsNetwork(
+                    n_in,
+                    n_out,
+                    n_steps,
+                    n_states=settings.n_states,
+                    n_substeps=settings.n_substeps,
+                    hidden=settings.hidden,
+                )
+                for _ in range(settings.n_members)
+            ]
+            # One law has no ensemble about it, by which stored weights are named.
+            self.trajectory = laws[0] if len(laws) == 1 else DynamicsEnsemble(laws)
         else:
             self.trajectory = DenseNetwork(
                 n_in, n_steps * n_out, hidden=settings.hidden, residual=True, zero_output=True
@@ -200,7 +215,7 @@ class TrajectoryLikelihood(nn.Module):
 
     def linear_parameters(self) -> list[nn.Parameter]:
         """The linear part and the constants: what is trained first."""
-        if self.linear is None or isinstance(self.trajectory, DynamicsNetwork):
+        if self.linear is None or not isinstance(self.trajectory, DenseNetwork):
             return []
         return [self.linear.weight, self.trajectory.layers[-1].bias]  # type: ignore[list-item]
 

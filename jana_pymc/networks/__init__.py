@@ -3,7 +3,7 @@
 from jana_pymc.networks.attention import AttentionSettings
 from jana_pymc.networks.deep_set import DeepSet, DeepSetSettings
 from jana_pymc.networks.dense import DenseNetwork
-from jana_pymc.networks.dynamics import DynamicsNetwork
+from jana_pymc.networks.dynamics import DynamicsEnsemble, DynamicsNetwork
 from jana_pymc.networks.flat_summary import FlatSummary, FlatSummarySettings
 from jana_pymc.networks.order_statistics import OrderStatistics
 from jana_pymc.networks.set_summary import SetSummary, SetSummarySettings
@@ -19,6 +19,7 @@ __all__ = [
     "DeepSet",
     "DeepSetSettings",
     "DenseNetwork",
+    "DynamicsEnsemble",
     "DynamicsNetwork",
     "FlatSummary",
     "FlatSummarySettings",

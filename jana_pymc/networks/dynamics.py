@@ -1,4 +1,4 @@
-"""A trajectory step by step: a hidden state that one network moves on, the same at all times."""
+"""A trajectory step by step: a hidden state that one law moves on, or the mean of several such."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class DynamicsNetwork(nn.Module):
         hidden: Sequence[int] = (64, 64),
     ):
         super().__init__()
-        self.n_times, self.n_substeps = n_times, n_substeps
+        self.n_times, self.n_substeps, self.hidden = n_times, n_substeps, tuple(hidden)
         width = hidden[0]
         self.start = DenseNetwork(n_in, n_states, hidden=(width,))
         self.context = nn.Linear(n_in, 2 * width)
@@ -81,6 +81,63 @@ class DynamicsNetwork(nn.Module):
                 state = bounded(state + change / self.n_substeps, LARGEST)
             states.append(state)
         return self.out(torch.stack(states, 1))
+
+
+class DynamicsEnsemble(nn.Module):
+    r"""Mean of several laws of motion that have learned apart.
+
+    Of few simulations each learns errors of its own, of which the mean has less [1]_. In training
+    each member sees a share of the batch, so that a step costs hardly more than that of one law.
+
+    Parameters
+    ----------
+    members : sequence of DynamicsNetwork
+        Of the same sizes.
+
+    References
+    ----------
+    .. [1] Lakshminarayanan, B., Pritzel, A., and Blundell, C. (2017). Simple and scalable
+       predictive uncertainty estimation using deep ensembles. NeurIPS.
+    """
+
+    def __init__(self, members: Sequence[DynamicsNetwork]):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, condition: Float[Tensor, "sets n_in"]) -> Float[Tensor, "sets n_times n_out"]:
+        if self.training:
+            shares = condition.tensor_split(len(self.members))
+            return torch.cat([law(share) for law, share in zip(self.members, shares, strict=True)])
+        return torch.stack([law(condition) for law in self.members]).mean(0)
+
+    @torch.no_grad()
+    def merged(self) -> DynamicsNetwork:
+        """One network that does the same, with the members' weights as blocks on a diagonal."""
+        members: list[DynamicsNetwork] = list(self.members)  # type: ignore[arg-type]
+        n, one = len(members), members[0]
+        with torch.random.fork_rng(devices=[]):  # its initial weights are of no use
+            merged = DynamicsNetwork(
+                one.context.in_features,
+                one.out.out_features,
+                one.n_times,
+                n_states=n * one.enter.in_features,
+                n_substeps=one.n_substeps,
+                hidden=[n * width for width in one.hidden],
+            ).to(one.out.weight)
+        for name, weight in merged.named_parameters():
+            parts: list[Tensor] = [law.get_parameter(name) for law in members]
+            if name.startswith("context"):  # all shifts, then all gains
+                halves = [part.unflatten(0, (2, -1)) for part in parts]
+                weight.copy_(torch.cat(halves, 1).flatten(0, 1))
+            elif name == "out.weight":
+                weight.copy_(torch.cat(parts, 1) / n)
+            elif name == "out.bias":
+                weight.copy_(torch.stack(parts).mean(0))
+            elif name.endswith("bias") or name == "start.layers.0.weight":  # they see the same
+                weight.copy_(torch.cat(parts))
+            else:
+                weight.copy_(torch.block_diag(*parts))
+        return merged
 
 
 def bounded(x: Tensor, bound: float) -> Tensor:

@@ -11,7 +11,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from jana_pymc.likelihoods import CountRange, TrajectoryLikelihood
 from jana_pymc.likelihoods.trajectory import MAX_LOG_SCALE, MAX_SEEN, MAX_SHIFT
-from jana_pymc.networks.dynamics import LARGEST, MAX_LOG_GAIN, DynamicsNetwork
+from jana_pymc.networks.dynamics import LARGEST, MAX_LOG_GAIN, DynamicsEnsemble, DynamicsNetwork
 from jana_pymc.pytensor.barrier import barrier
 from jana_pymc.pytensor.lowering import lower
 from jana_pymc.pytensor.lowering_parts import (
@@ -77,10 +77,13 @@ def _curves(network: TrajectoryLikelihood, parameters: TensorVariable) -> Tensor
     own = network.entering
     plain = entering_parameters(parameters, own.logarithmic, own.angles, own.rounded)
     theta, n = (plain - array(own.mean)) / array(own.sd), own.n_entering
-    if isinstance(network.trajectory, DynamicsNetwork):
-        raw = _dynamics(network.trajectory, theta)
+    trajectory = network.trajectory
+    if isinstance(trajectory, DynamicsEnsemble):
+        trajectory = trajectory.merged()  # a larger network, not a larger graph
+    if isinstance(trajectory, DynamicsNetwork):
+        raw = _dynamics(trajectory, theta)
     else:
-        raw = dense_network(network.trajectory, theta, np.zeros(n), np.ones(n))
+        raw = dense_network(trajectory, theta, np.zeros(n), np.ones(n))
     if network.linear is not None:
         raw = raw + theta @ pt.constant(array(network.linear.weight).T)
     dim = len(network.components)
