@@ -69,7 +69,7 @@ def default_settings(
     without counts and conditions, have `AutoregressiveLikelihood`, whose work is shared among
     observations. Sequences with
     independent noise (``order=0``) have `TrajectoryLikelihood`, unless they have categories or
-    conditions; those of few parameters and time points have one law of motion for all times. All
+    conditions; those of few parameters and time points have laws of motion for all times. All
     others, counts, and short sequences of one length have `VectorLikelihood`; long sequences, those
     of differing length, and those of both discrete and continuous observables have
     `MarkovianLikelihood` with a recurrent memory.
@@ -118,7 +118,9 @@ def default_settings(
         posterior = PosteriorSettings(of_series, flow, adjustment=adjustment)
         if _follows_a_trajectory(schema):
             if few and 1 < schema.n_obs[1] <= FEW_TIMES:
-                motion = TrajectorySettings(hidden=(64, 64), n_states=8, law_hidden=(16, 16))
+                motion = TrajectorySettings(
+                    hidden=(64, 64), n_states=8, n_members=3, law_hidden=(16, 16)
+                )
                 return NetworkSettings(posterior, motion)
             return NetworkSettings(posterior, TrajectorySettings(hidden=hidden))
         if short:
@@ -231,7 +233,7 @@ def default_training(
         batch_size=512 if small else 256,
         learning_rate=rate,
         likelihood_learning_rate=rate,
-        likelihood_obs=8,
+        likelihood_obs=5 if moves else 8,
         optimizer="adamw",
         weight_decay=0.0 if few else 0.3,
         shape_shrinkage=SHRINKAGE if small and plain else 0.0,
