@@ -106,8 +106,12 @@ class DynamicsEnsemble(nn.Module):
 
     def forward(self, condition: Float[Tensor, "sets n_in"]) -> Float[Tensor, "sets n_times n_out"]:
         if self.training:
-            shares = condition.tensor_split(len(self.members))
-            return torch.cat([law(share) for law, share in zip(self.members, shares, strict=True)])
+            # Every so many, since a batch may hold first the prior's sets and then a proposal's.
+            n = len(self.members)
+            shares = [law(condition[i::n]) for i, law in enumerate(self.members)]
+            places = torch.arange(len(condition), device=condition.device)
+            own = torch.cat([places[i::n] for i in range(n)])
+            return torch.cat(shares)[own.argsort()]
         return torch.stack([law(condition) for law in self.members]).mean(0)
 
     @torch.no_grad()
