@@ -229,7 +229,7 @@ def default_training(
     rate = 5e-3 if few else 2e-3
     return TrainingSettings(
         # A law of motion hardly overfits, and is slow to learn.
-        n_steps=16_000 if moves else 6_000 if small else 8_000 if few else 5_000,
+        n_steps=14_000 if moves else 6_000 if small else 8_000 if few else 5_000,
         batch_size=512 if small else 256,
         learning_rate=rate,
         likelihood_learning_rate=rate,
