@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from jana_pymc.networks.dense import DenseNetwork
+from jana_pymc.networks.dense import DenseNetwork, Residual
 
 LARGEST = 16.0
 """Bound of the hidden state: no parameters, however unusual, send it to infinity."""
@@ -70,17 +71,24 @@ class DynamicsNetwork(nn.Module):
             self.out.weight.mul_(0.1)
             self.out.bias.zero_()
 
-    def forward(self, condition: Float[Tensor, "sets n_in"]) -> Float[Tensor, "sets n_times n_out"]:
-        shift, log_gain = self.context(condition).chunk(2, -1)
+    def forward(self, condition: Float[Tensor, "*n n_in"]) -> Float[Tensor, "*n n_times n_out"]:
+        return self.follow(condition, self.start, self.context, self.enter, self.law, self.out)
+
+    def follow(self, condition: Tensor, *parts: Callable[[Tensor], Tensor]) -> Tensor:
+        """Outputs at all times, by parts in the place of its own, for any number of members."""
+        start, context, enter, law, out = parts
+        shift, log_gain = context(condition).chunk(2, -1)
         gain = bounded(log_gain, MAX_LOG_GAIN).exp()
-        state = self.start(condition)
+        state = start(condition)
         states = [state]
         for _ in range(self.n_times - 1):
             for _ in range(self.n_substeps):
-                change = self.law(silu(self.enter(state) * gain + shift))
+                change = law(silu(enter(state) * gain + shift))
                 state = bounded(state + change / self.n_substeps, LARGEST)
             states.append(state)
-        return self.out(torch.stack(states, 1))
+        shape = (len(states), -1)
+        # One product for all times, whether members stand before the rows or not.
+        return out(torch.cat(states, -2)).unflatten(-2, shape).transpose(-3, -2)
 
 
 class DynamicsEnsemble(nn.Module):
@@ -105,14 +113,17 @@ class DynamicsEnsemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, condition: Float[Tensor, "sets n_in"]) -> Float[Tensor, "sets n_times n_out"]:
-        if self.training:
-            # Every so many, since a batch may hold first the prior's sets and then a proposal's.
-            n = len(self.members)
-            shares = [law(condition[i::n]) for i, law in enumerate(self.members)]
-            places = torch.arange(len(condition), device=condition.device)
-            own = torch.cat([places[i::n] for i in range(n)])
-            return torch.cat(shares)[own.argsort()]
-        return torch.stack([law(condition) for law in self.members]).mean(0)
+        if not self.training:
+            return torch.stack([law(condition) for law in self.members]).mean(0)
+        # Every so many, since a batch may hold first the prior's sets and then a proposal's.
+        n, n_sets = len(self.members), len(condition)
+        filled = torch.cat([condition, condition[: -n_sets % n]])
+        shares = filled.unflatten(0, (-1, n)).transpose(0, 1)
+        parts = ("start", "context", "enter", "law", "out")
+        stacked = [side_by_side([getattr(law, part) for law in self.members]) for part in parts]
+        first: Any = self.members[0]
+        found = first.follow(shares, *stacked)
+        return found.transpose(0, 1).flatten(0, 1)[:n_sets]
 
     @torch.no_grad()
     def merged(self) -> DynamicsNetwork:
@@ -142,6 +153,31 @@ class DynamicsEnsemble(nn.Module):
             else:
                 weight.copy_(torch.block_diag(*parts))
         return merged
+
+
+def side_by_side(layers: Sequence[Any]) -> Callable[[Tensor], Tensor]:
+    """The same layer of each member, for inputs of shape (members, rows, n)."""
+    first: Any = layers[0]
+    if isinstance(first, nn.Linear):
+        weight = torch.stack([layer.weight for layer in layers]).mT
+        biases = [layer.bias[None] for layer in layers if layer.bias is not None]
+        if not biases:
+            return lambda x: torch.bmm(x, weight)
+        bias = torch.stack(biases)
+        return lambda x: torch.baddbmm(bias, x, weight)
+    if isinstance(first, DenseNetwork):
+        return side_by_side([layer.layers for layer in layers])
+    if isinstance(first, nn.Sequential):
+        steps = [side_by_side(each) for each in zip(*layers, strict=True)]
+
+        def run(x: Tensor) -> Tensor:
+            y = x
+            for step in steps:
+                y = step(y)
+            return x + y if isinstance(first, Residual) else y
+
+        return run
+    return first  # an activation
 
 
 def bounded(x: Tensor, bound: float) -> Tensor:
