@@ -36,6 +36,7 @@ def test_more_times_go_on_where_fewer_end() -> None:
     assert long(condition(5)).shape == (5, 7, 2)
     torch.testing.assert_close(long(condition(5))[:, :4], short(condition(5)))
     assert random_network(1)(condition(5)).shape == (5, 1, 2)
+    assert long(condition(0)).shape == (0, 7, 2)
 
 
 class At(nn.Module):
@@ -96,7 +97,7 @@ def test_an_ensemble_is_the_mean_of_its_laws() -> None:
     torch.testing.assert_close(ensemble(condition(5)), (each[0] + each[1] + each[2]) / 3)
 
 
-@pytest.mark.parametrize("n_sets", [2, 7, 9])
+@pytest.mark.parametrize("n_sets", [0, 2, 7, 9])
 def test_in_training_each_law_sees_its_share(n_sets: int) -> None:
     ensemble = random_ensemble(3).train()
     c = condition(n_sets)

@@ -86,8 +86,8 @@ class DynamicsNetwork(nn.Module):
                 change = law(silu(enter(state) * gain + shift))
                 state = bounded(state + change / self.n_substeps, LARGEST)
             states.append(state)
-        shape = (len(states), -1)
         # One product for all times, whether members stand before the rows or not.
+        shape = (len(states), state.shape[-2])
         return out(torch.cat(states, -2)).unflatten(-2, shape).transpose(-3, -2)
 
 
