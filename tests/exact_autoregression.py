@@ -50,6 +50,7 @@ class AnyLength:
     """What is asked of a posterior network itself."""
 
     takes_one_length = False
+    bounds = None
 
 
 @dataclass

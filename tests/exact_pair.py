@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import pymc as pm
@@ -27,7 +28,7 @@ class NormalLikelihood:
         pass
 
     def log_prob(self, observed: object, parameters: np.ndarray, conditions: object = None):
-        x = observed["x"] if isinstance(observed, dict) else observed[:, 0]
+        x = observed["x"] if isinstance(observed, dict) else observed[..., 0]
         return stats.norm.logpdf(x, parameters, 1.0)
 
     pointwise = log_prob
@@ -42,6 +43,7 @@ class NormalPosterior:
     stretch: float = 1.0
 
     batch = SCHEMA.batch
+    network = SimpleNamespace(bounds=None)
 
     def moments(self, batch: DataBatch) -> tuple[np.ndarray, np.ndarray]:
         precision = self.prior_sd**-2 + batch.n_obs

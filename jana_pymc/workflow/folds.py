@@ -10,7 +10,7 @@ import numpy as np
 from jana_pymc.importance import pareto_k_threshold, pareto_smooth
 from jana_pymc.refinement import log_importance_ratios, log_likelihood_of
 from jana_pymc.simulation import DataBatch
-from jana_pymc.workflow.log_averages import finite, log_mean, weighted
+from jana_pymc.workflow.log_averages import excluded, finite, log_mean, weighted
 from jana_pymc.workflow.moment_matching import match_moments
 
 if TYPE_CHECKING:
@@ -24,6 +24,23 @@ DRAWS_AT_ONCE = 100_000
 
 WEIGHTS_AT_ONCE = 2_000_000
 """Weights that are smoothed at once, which bounds the memory."""
+
+
+def room_left(approximator: JointApproximator, batch: DataBatch) -> list[np.ndarray]:
+    """How far up each observation of one data set lets a parameter go, which the smallest bounds.
+
+    Returns
+    -------
+    list of ndarray, shape (obs,)
+        One for each parameter that the data bound; negative values where they bound it from below.
+    """
+    bounds = approximator.posterior.network.bounds
+    observed = batch.observables[0, : batch.n_obs[0]]
+    sides = [
+        observed[:, list(bound.components)] * (1.0 if bound.below else -1.0)
+        for bound in ([] if bounds is None else bounds.bounds)
+    ]
+    return [np.where(np.isnan(side), np.inf, side).min(axis=1) for side in sides]
 
 
 class Folds:
@@ -76,16 +93,18 @@ class Folds:
         log_joint, pointwise = self._densities(unconstrained, log_q.reshape(-1))
         by_fold = self._by_fold(pointwise)
         values, pareto_k = self._weigh(log_joint, by_fold, pointwise)
-        full = pareto_smooth(log_joint).log_weights[:, None]
+        bounding = self._bounding()
+        pareto_k[bounding] = np.inf
+        full = pareto_smooth(excluded(log_joint)).log_weights[:, None]
         in_sample = weighted(full, by_fold if self.joint else pointwise, axis=0)
         refitted = np.zeros(self.n_folds)
-        ways: list[Callable[[int], tuple[np.ndarray, float]]] = []
+        ways: list[tuple[Callable[[int], tuple[np.ndarray, float]], np.ndarray]] = []
         if refit:
-            ways.append(lambda k: self._refit(k, rng))
+            ways.append((lambda k: self._refit(k, rng), np.full(self.n_folds, True)))
         if moment_match:
-            ways.append(lambda k: self._match(k, unconstrained, log_q.reshape(-1)))
-        for way in ways:
-            for k in np.flatnonzero(pareto_k > pareto_k_threshold(len(log_joint))):
+            ways.append((lambda k: self._match(k, unconstrained, log_q.reshape(-1)), ~bounding))
+        for way, serves in ways:
+            for k in np.flatnonzero(serves & (pareto_k > pareto_k_threshold(len(log_joint)))):
                 new_values, new_k = way(int(k))
                 if new_k < pareto_k[k]:
                     pareto_k[k], refitted[k] = new_k, 1.0
@@ -98,6 +117,18 @@ class Folds:
         """Joint log density of the observations that each fold leaves out, (draws, folds)."""
         return np.add.reduceat(finite(pointwise)[:, self.order], self.starts, axis=1)
 
+    def _bounding(self) -> np.ndarray:
+        """Folds whose observations alone bound a parameter, shape (folds,).
+
+        Draws given these observations never lie beyond, where the posterior without them does; and
+        no k̂ sees where there are no draws.
+        """
+        alone = np.zeros(self.n_folds, dtype=bool)
+        for room in room_left(self.approximator, self.batch):
+            folds = np.unique(self.fold[room == room.min()])
+            alone[folds] |= len(folds) == 1
+        return alone
+
     def _weigh(
         self, log_joint: np.ndarray, by_fold: np.ndarray, pointwise: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -107,7 +138,7 @@ class Folds:
         size = max(1, WEIGHTS_AT_ONCE // len(log_joint))
         for start in range(0, self.n_folds, size):
             block = slice(start, start + size)
-            weights = pareto_smooth((log_joint[:, None] - by_fold[:, block]).T)
+            weights = pareto_smooth(excluded(log_joint[:, None] - by_fold[:, block]).T)
             pareto_k[block] = weights.pareto_k
             if self.joint:
                 values[block] = weighted(weights.log_weights, by_fold[:, block].T, axis=1)
@@ -118,11 +149,23 @@ class Folds:
         return values, pareto_k
 
     def _refit(self, k: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-        """Terms of one fold from its own amortized posterior, weighted; and k̂."""
-        unconstrained, log_q = self._draw(np.array([k]), REFIT_DRAWS, rng)
-        log_joint, pointwise = self._densities(unconstrained[0], log_q[0])
+        """Terms of one fold from two amortized posteriors, without and with it, weighted; and k̂.
+
+        Draws from the one cover the posterior of the rest, draws from the other where it and what
+        was left out meet. Each is weighted by the density of their mixture.
+        """
+        prior, posterior = self.approximator.prior, self.approximator.posterior
+        both = self._without(np.array([k])), self.batch
+        parts = [posterior.sample_unconstrained(each, REFIT_DRAWS // 2, rng)[0] for each in both]
+        unconstrained = np.concatenate(parts, axis=1)
+        log_q = np.logaddexp(
+            *(posterior.log_prob_unconstrained(unconstrained, each)[0] for each in both)
+        ) - np.log(2.0)
+        unconstrained = unconstrained[0]
+        pointwise = self._pointwise(unconstrained)
+        rest = pointwise[:, self.fold != k].sum(1)
+        weights = pareto_smooth(log_importance_ratios(rest, prior.log_prob(unconstrained), log_q))
         left_out = finite(pointwise[:, self.fold == k])
-        weights = pareto_smooth(log_joint - left_out.sum(1))
         density = left_out.sum(1, keepdims=True) if self.joint else left_out
         values = weighted(weights.log_weights[:, None], density, axis=0)
         return (values[0] if self.joint else values), float(weights.pareto_k)
@@ -188,4 +231,5 @@ class Folds:
         """Log weight of each draw given all data, and its log density of each observation."""
         pointwise = self._pointwise(unconstrained)
         log_prior = self.approximator.prior.log_prob(unconstrained)
-        return log_importance_ratios(pointwise.sum(1), log_prior, log_q), pointwise
+        # Finite: what is impossible given all data may be possible without one of them.
+        return log_importance_ratios(finite(pointwise).sum(1), log_prior, log_q), pointwise

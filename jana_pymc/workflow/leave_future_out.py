@@ -24,7 +24,8 @@ from jana_pymc.workflow.cross_validation_result import (
     padded,
     warn_of_high_k,
 )
-from jana_pymc.workflow.log_averages import finite, log_mean, weighted
+from jana_pymc.workflow.folds import room_left
+from jana_pymc.workflow.log_averages import excluded, finite, log_mean, weighted
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -189,14 +190,26 @@ class _OneSequence:
             terms, pareto_k = np.where(better, new_terms, terms), np.where(better, new_k, pareto_k)
             refitted[better] = 1.0
         log_ratios, _, future = self._propose(self.length)
-        everything = pareto_smooth(log_ratios[:, -1]).log_weights[:, None]
+        everything = pareto_smooth(excluded(log_ratios[:, -1])).log_weights[:, None]
         return terms, weighted(everything, future, axis=0), pareto_k, refitted
 
     def _weigh(self, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Terms and k̂ of all prefixes from draws given so many observations."""
         _, by_prefix, future = self._propose(length)
-        weights = pareto_smooth(by_prefix.T)
-        return weighted(weights.log_weights, future.T, axis=1), weights.pareto_k
+        weights = pareto_smooth(excluded(by_prefix.T))
+        pareto_k = np.where(self._confined(length), np.inf, weights.pareto_k)
+        return weighted(weights.log_weights, future.T, axis=1), pareto_k
+
+    def _confined(self, length: int) -> np.ndarray:
+        """Prefixes beyond whose own bounds of a parameter draws given so many never lie.
+
+        No k̂ sees where there are no draws.
+        """
+        confined = np.zeros(len(self.prefixes), dtype=bool)
+        for room in room_left(self.approximator, self.batch):
+            least = np.minimum.accumulate(room)
+            confined |= least[self.prefixes - 1] > least[length - 1]
+        return confined
 
     def _propose(
         self, length: int, until: int | None = None

@@ -5,10 +5,18 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import logsumexp
 
+NOTHING = -1e10
+"""Logarithm of a density of zero, where sums and differences are to stay defined."""
+
 
 def finite(log_density: np.ndarray) -> np.ndarray:
     """Densities of zero as ones so small that sums and differences stay defined."""
-    return np.maximum(np.nan_to_num(log_density, nan=-1e10), -1e10)
+    return np.maximum(np.nan_to_num(log_density, nan=NOTHING), NOTHING)
+
+
+def excluded(log_density: np.ndarray) -> np.ndarray:
+    """What `finite` made of densities of zero, or a sum with one of them, as −inf again."""
+    return np.where(log_density < 0.5 * NOTHING, -np.inf, log_density)
 
 
 def weighted(log_weights: np.ndarray, log_density: np.ndarray, axis: int) -> np.ndarray:
