@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
@@ -34,16 +36,26 @@ def informative_components(
     ndarray of int
         In increasing order; all components if none is found.
     """
-    features = with_products(parameters)
+    theta = standardized(parameters)
+    n_parameters = theta.shape[1]
     spread = np.abs(observables - np.median(observables, axis=0))
     largest = np.zeros(observables.shape[1])
     for values in (observables, spread):
         scores = standardized(ndtri((rankdata(values, axis=0) - 0.5) / len(values)))
-        statistic = np.abs(scores.T @ features) / np.sqrt(len(values))
-        largest = np.maximum(largest, statistic.max(axis=1))
-    p_value = 2 * features.shape[1] * observables.shape[1] * 2 * ndtr(-largest)
+        for features in _in_blocks(theta):
+            statistic = np.abs(scores.T @ features) / np.sqrt(len(values))
+            largest = np.maximum(largest, statistic.max(axis=1))
+    n_features = n_parameters * (n_parameters + 3) // 2
+    p_value = 2 * n_features * observables.shape[1] * 2 * ndtr(-largest)
     found = np.nonzero(p_value < ERROR_RATE)[0]
     return found if found.size else np.arange(observables.shape[1])
+
+
+def _in_blocks(theta: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    """What `with_products` gives, bit by bit: of many parameters all would not fit in memory."""
+    yield theta
+    for first in range(theta.shape[1]):
+        yield standardized(theta[:, first, None] * theta[:, first:])
 
 
 def with_products(parameters: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,17 +67,11 @@ def write(path: Path, tensors: Mapping[str, Tensor], configuration: Any, *, kind
     }
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with replacing(path) as aside:
+        aside.touch()
+        # Those of the old file, or of any new one: safetensors sets 0600.
+        permissions = (path if path.exists() else aside).stat().st_mode & 0o777
         save_file(contiguous, aside, metadata=metadata)
-        aside.chmod(_permissions(path))
-
-
-def _permissions(path: Path) -> int:
-    """Those of the old file, or what the user's mask gives a new one: safetensors sets 0600."""
-    if path.exists():
-        return path.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
+        aside.chmod(permissions)
 
 
 def read(path: Path, *, kind: str) -> tuple[dict[str, Tensor], Any]:

@@ -139,6 +139,20 @@ def test_outside_the_support_is_minus_infinity_with_finite_gradient() -> None:
     assert torch.isfinite(parameters.grad).all()
 
 
+@pytest.mark.parametrize("n_conditions", [0, 1])
+def test_what_is_no_category_is_impossible(n_conditions: int) -> None:
+    network = perturbed([2, Support(), 3], 2, n_conditions)
+    rows = torch.tensor([[1.0, 0.5, 2.0]], dtype=torch.float64).repeat(6, 1)
+    rows[1:, 0] = torch.tensor([2.0, -1.0, 0.5, torch.nan, 1.0])
+    rows[5, 2] = 3.0
+    known = torch.zeros(6, n_conditions, dtype=torch.float64) if n_conditions else None
+    parameters = PARAMETERS.repeat(6, 1).requires_grad_()
+    log_prob = network.log_prob_rows(rows, parameters, torch.arange(6), known)
+    assert torch.isfinite(log_prob[0]) and torch.isneginf(log_prob[1:]).all()
+    log_prob[0].backward()
+    assert torch.isfinite(parameters.grad).all()
+
+
 def test_standardizing_makes_the_start_a_fit() -> None:
     """Untrained, the density of log(x − bound) is standard normal after standardizing."""
     rng = np.random.default_rng(0)

@@ -458,3 +458,14 @@ def test_op_leaves_the_number_of_threads_as_it_was() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
+
+
+def test_what_is_no_category_is_impossible_to_the_lowering_too() -> None:
+    network = LIKELIHOODS["two continuous"].network
+    x = np.array([[0.1, k, 2.0] for k in (0.0, -1.0, 0.5, 3.0, np.nan, 2.0)])
+    theta = np.array([[0.2, 0.3], [0.4, 0.1]])
+    group = np.array([0, 0, 1, 1, 1, 1])
+    expected = network.log_prob_rows(*map(torch.as_tensor, (x, theta, group))).detach().numpy()
+    lowered = lower(network, pt.as_tensor(x), pt.as_tensor(theta), pt.as_tensor(group), None)
+    np.testing.assert_allclose(lowered.eval(mode=PYTHON), expected, rtol=1e-6)
+    assert np.isfinite(expected).tolist() == [True, False, False, False, False, True]

@@ -194,6 +194,9 @@ def test_given_parameters():
     flat = model.layout.flatten(given)
     again = model.simulate(3, parameters=flat, random_seed=1, progressbar=False)
     assert again.dataset.equals(simulations.dataset)
+    shuffled = xr.Dataset({"low": ("draw", low), "mu": (("draw", "side"), given["mu"])})
+    by_name = model.simulate(parameters=shuffled, random_seed=1, progressbar=False)
+    assert by_name.dataset.equals(simulations.dataset)
     with pytest.raises(ValueError, match="n_simulations=4, but 3"):
         model.simulate(4, parameters=flat)
     with pytest.raises(ValueError, match=r"expected \(n_simulations, 3\)"):

@@ -123,6 +123,25 @@ def test_layout_survives_json_with_all_kinds_of_labels():
     assert again.dims == {"a": ("who",), "b": ("when", None), "c": ()}
 
 
+def test_what_has_names_is_read_by_them():
+    layout = ParameterLayout(("mu", "sd"), {"mu": (), "sd": ()})
+    frame = pd.DataFrame({"sd": [1.0, 2.0], "mu": [3.0, 4.0]})
+    assert layout.vectors(frame).tolist() == [[3.0, 1.0], [4.0, 2.0]]
+    assert layout.vectors(frame.iloc[0]).tolist() == [3.0, 1.0]
+    assert layout.vectors({"sd": 1.0, "mu": 3.0}).tolist() == [3.0, 1.0]
+    assert layout.vectors(frame.to_numpy()).tolist() == [[1.0, 3.0], [2.0, 4.0]]
+    with pytest.raises(ValueError, match="parameters lacks mu, sd"):
+        layout.vectors(pd.Series([3.0, 1.0]))
+
+
+def test_the_order_of_a_schema_counts():
+    x, y = Continuous(), Continuous(lower=0.0)
+    schema = DataSchema({"x": x, "y": y}, {"a": x, "b": x})
+    assert schema == DataSchema({"x": x, "y": y}, {"a": x, "b": x})
+    assert schema != DataSchema({"y": y, "x": x}, {"a": x, "b": x})
+    assert schema != DataSchema({"x": x, "y": y}, {"b": x, "a": x})
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [

@@ -96,6 +96,59 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(when, whole, tmp_path, monk
     assert not list(path.glob(".*"))
 
 
+@pytest.mark.parametrize("when", ["simulating", "saving", "saving, in an earlier version"])
+def test_a_run_that_is_killed_in_its_first_chunk_goes_on(when, whole, tmp_path, monkeypatch):
+    path, model = tmp_path / "store", normal_mean()
+    if when == "saving, in an earlier version":
+        path.mkdir()
+    else:
+
+        def killed(*arguments, **options):
+            raise Killed
+
+        monkeypatch.setattr(model, "simulate", killed)
+        with pytest.raises(Killed):
+            model.simulate_to(path, 250, **OPTIONS)
+        monkeypatch.undo()
+        empty = jana.SimulationStore(path)
+        assert len(empty) == empty.failures.n_simulations == 0
+        with pytest.raises(ValueError, match=r"store': 0 in 0 chunks\) is empty"):
+            jana.fit(model, simulations=empty)
+    if when != "simulating":  # what it was writing is still about
+        (path / ".index.json.0f.part").touch()
+        for end in ("part", "old"):
+            (path / f".chunk-000000.zarr.0f.{end}").mkdir()
+    resumed = model.simulate_to(path, 50, **{**OPTIONS, "chunk_size": 25})  # nothing forbids others
+    resumed = model.simulate_to(path, 50, **{**OPTIONS, "chunk_size": None})
+    assert [len(chunk) for chunk in resumed] == [25, 25]
+    assert sorted(each.name for each in path.iterdir()) == [
+        *(f"chunk-{i:06d}.zarr" for i in range(2)),
+        "index.json",
+    ]
+
+
+def test_another_order_of_columns_is_refused(tmp_path) -> None:
+    def simulator(rng, mu, n_obs):
+        return {"x": rng.normal(mu, 1.0, n_obs), "y": np.exp(rng.normal(mu, 1.0, n_obs))}
+
+    prior = normal_prior()
+    first, second = (
+        jana.GenerativeModel(
+            prior, simulator, observables={name: jana.Continuous() for name in names}, n_obs=5
+        )
+        for names in ("xy", "yx")
+    )
+    store = first.simulate_to(tmp_path / "store", 50, **OPTIONS)
+    for simulations in (store, store.load(0)):
+        with pytest.raises(ValueError, match=r"another model: .* the order in which they were"):
+            jana.fit(second, simulations=simulations, training=jana.TrainingSettings(n_steps=1))
+    with pytest.raises(ValueError, match=r"other options: schema=.*'x'.*, not .*'y'"):
+        second.simulate_to(store.path, 100, **OPTIONS)
+    others = second.simulate(5, random_seed=1, progressbar=False)
+    with pytest.raises(ValueError, match="must have the same schema"):
+        jana.Simulations.concat([store.load(0), others])
+
+
 def test_other_options_and_foreign_folders_are_refused(whole, tmp_path) -> None:
     model = normal_mean()
     with pytest.raises(ValueError, match=r"other options: random_seed="):

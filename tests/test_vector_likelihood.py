@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -102,6 +103,22 @@ def test_impossible_counts_have_no_probability(value: float) -> None:
     assert log_prob.item() == -math.inf
 
 
+def test_what_is_impossible_has_no_probability_beside_what_is_possible() -> None:
+    kinds = [CountRange(), 3, Support(), CountRange(4), 3]
+    network = shaken(VectorLikelihood(kinds, 1, settings=SMALL))
+    possible = torch.tensor([3.0, 1.0, 0.7, 4.0, 2.0], dtype=torch.float64)
+    wrong = {0: -1.0, 1: 3.0, 3: 5.0, 4: 0.5}
+    rows = possible.repeat(1 + len(wrong), 1)
+    for row, (column, value) in enumerate(wrong.items(), 1):
+        rows[row, column] = value
+    theta = torch.zeros((1, 1), dtype=torch.float64, requires_grad=True)
+    log_prob = network.log_prob(rows[None], theta)[0]
+    assert torch.isfinite(log_prob[0]) and torch.isneginf(log_prob[1:]).all()
+    finite = torch.where(torch.isfinite(log_prob), log_prob, 0.0)
+    (slope,) = torch.autograd.grad(finite.sum(), theta)
+    assert torch.isfinite(slope).all()
+
+
 def test_mixed_draws_follow_the_density() -> None:
     """Means of draws equal integrals of the density, over both kinds of components."""
     components = [Support(), CountRange(3), Support(lower=Bound(column=0))]
@@ -171,7 +188,6 @@ def test_distractors_are_found_and_cancel_from_ratios() -> None:
     noise[:, 4] += theta[:, 0]
     noise[:, 1] *= np.exp(theta[:, 1])
     assert informative_components(theta, noise).tolist() == [1, 4]
-
     settings = VectorSettings(hidden=(16,), conditioner_hidden=8, informative=(1, 4))
     network = VectorLikelihood([Support()] * 6, 2, settings=settings)
     network.standardize(torch.tensor(noise).float(), torch.tensor(theta).float())
@@ -186,6 +202,18 @@ def test_distractors_are_found_and_cancel_from_ratios() -> None:
     torch.testing.assert_close(difference, difference[:1].expand(5, 1))
     assert difference.abs().max() > 0
     assert network.sample(parameters, 3).shape == (5, 3, 6)
+
+
+def test_products_of_many_parameters_are_not_held_at_once() -> None:
+    rng = np.random.default_rng(0)
+    theta, noise = rng.normal(size=(2_000, 60)), rng.normal(size=(2_000, 4))
+    noise[:, 2] += theta[:, 30] * theta[:, 50]
+    tracemalloc.start()
+    try:
+        assert informative_components(theta, noise).tolist() == [2]
+        assert tracemalloc.get_traced_memory()[1] < 0.3 * 8 * len(theta) * 60 * 63 / 2
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(("order", "reach"), [(0, 0), (1, 1), (None, 4)])

@@ -19,6 +19,9 @@ AnySimulations: TypeAlias = Simulations | SimulationStore
 
 MINIMUM_SIMULATIONS = 20
 
+OTHERWISE = "schema or parameters differ, or the order in which they were declared"
+"""From the model's: networks know columns by their place."""
+
 
 def simulations_in_memory(
     model: GenerativeModel,
@@ -72,7 +75,7 @@ def simulations_in_memory(
         raise ValueError("simulations: the posterior needs some that were drawn from the prior.")
     for s in sets:
         if s.schema != model.schema or s.layout.names != model.layout.names:
-            raise ValueError("simulations belong to another model: schema or parameters differ.")
+            raise ValueError(f"simulations belong to another model: {OTHERWISE}.")
         if s.source == "prior" and s.prior is not None and s.prior != model.prior.digest():
             raise ValueError(
                 "simulations belong to another model: their prior has another density; simulate "
@@ -123,7 +126,7 @@ def stores_and_first_chunks(
     stores.sort(key=lambda store: store.source != "prior")
     for store in stores:
         if store.schema != model.schema or store.layout.names != model.layout.names:
-            raise ValueError(f"{store!r} belongs to another model: schema or parameters differ.")
+            raise ValueError(f"{store!r} belongs to another model: {OTHERWISE}.")
         prior = store.options.get("prior")
         if store.source == "prior" and prior not in (None, model.prior.digest()):
             raise ValueError(f"{store!r} belongs to another model: its prior has another density.")
@@ -306,7 +309,7 @@ def _in_rounds(
     """Rounds of so many simulations each, from the prior and from the proposal if there is one."""
     return SimulationRounds(
         lambda number: as_pair(get(number)),
-        batch_size=training.batch_size,
+        batch_size=min(training.batch_size, n_simulations),
         steps_per_round=max(1, n_simulations // training.batch_size),
         n_obs=model.schema.n_obs,
         seed=seed,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from jana_pymc.checks import check_choice, check_count, check_sizes
@@ -217,11 +217,12 @@ class AutoregressiveLikelihood(nn.Module):
         own_parameters = parameters[group]
         standardized = (parameters - self.parameter_mean) / self.parameter_sd
         context, own_context = self._contexts(standardized, group, conditions)
-        table_group = group if self.n_conditions == 0 else torch.arange(len(group)).to(group)
+        table_group = self._table_group(group)
 
-        cell = self.cell(observables)
+        cell, possible = self.cell(observables)
         log_cells, raw = self._table(context)
         log_prob = log_cells.reshape(-1)[table_group * self.n_cells + cell]
+        log_prob = torch.where(possible, log_prob, -torch.inf)
         earlier: list[Tensor] = []
         every_cell = torch.arange(self.n_cells, device=cell.device)
         one_hot = (cell[..., None] == every_cell).to(observables.dtype)
@@ -254,7 +255,7 @@ class AutoregressiveLikelihood(nn.Module):
         flat_conditions = None if conditions is None else conditions.flatten(0, 1)
         standardized = (parameters - self.parameter_mean) / self.parameter_sd
         context, own_context = self._contexts(standardized, group, flat_conditions)
-        table_group = group if self.n_conditions == 0 else torch.arange(len(group)).to(group)
+        table_group = self._table_group(group)
         log_cells, raw = self._table(context)
 
         # The Gumbel-max trick draws a category a row without expanding the table's probabilities.
@@ -287,12 +288,25 @@ class AutoregressiveLikelihood(nn.Module):
         stacked = torch.stack([columns[i] for i in range(len(self.components))], -1)
         return stacked.reshape(n_sets, n_obs, -1)
 
-    def cell(self, observables: Float[Tensor, "rows c"]) -> Int[Tensor, " rows"]:
-        """Number of the joint category of each observation (mixed radix, first component first)."""
+    def cell(
+        self, observables: Float[Tensor, "rows c"]
+    ) -> tuple[Int[Tensor, " rows"], Bool[Tensor, " rows"]]:
+        """Number of the joint category of each observation, and whether there are such categories.
+
+        In mixed radix, first component first; what is no category counts as the nearest.
+        """
         cell = torch.zeros(len(observables), dtype=torch.long, device=observables.device)
+        possible = torch.ones_like(cell, dtype=torch.bool)
         for column, n in zip(self.discrete, self.n_categories, strict=True):
-            cell = cell * n + observables[:, column].long()
-        return cell
+            x = observables[:, column]
+            category = x.nan_to_num().round().clamp(0, n - 1)
+            possible = possible & (x == category)
+            cell = cell * n + category.long()
+        return cell, possible
+
+    def _table_group(self, group: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
+        """Row of the table for each observation: with conditions each has its own."""
+        return group if self.n_conditions == 0 else torch.arange(len(group), device=group.device)
 
     def _categories(self, cell: Tensor, dtype: torch.dtype) -> list[Tensor]:
         digits = []

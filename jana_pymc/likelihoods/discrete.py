@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,7 +18,6 @@ from jana_pymc.flows.autoregressive import (
 )
 from jana_pymc.flows.spline import n_spline_parameters
 from jana_pymc.likelihoods.counts import CountRange, log_count, monotone_images
-from jana_pymc.networks.columns import columns
 from jana_pymc.networks.conditioners import ConditionerBank, LocationScaleNetwork
 from jana_pymc.networks.moments import set_moments
 
@@ -58,6 +59,8 @@ class DiscreteAutoregressive(nn.Module):
 
     code_mean: Tensor
     code_sd: Tensor
+    by_kind: Tensor
+    in_order: Tensor
 
     def __init__(
         self,
@@ -88,6 +91,15 @@ class DiscreteAutoregressive(nn.Module):
         )
         self.register_buffer("code_mean", torch.zeros(dim))
         self.register_buffer("code_sd", torch.ones(dim))
+        # Components of a kind are evaluated together; indices that no list must carry to a GPU.
+        positions: dict[int | CountRange, list[int]] = {}
+        for j, kind in enumerate(self.components):
+            positions.setdefault(kind, []).append(j)
+        ends = pairwise(accumulate(map(len, positions.values()), initial=0))
+        self.kinds = {kind: slice(*pair) for kind, pair in zip(positions, ends, strict=True)}
+        by_kind = torch.tensor([j for own in positions.values() for j in own])
+        self.register_buffer("by_kind", by_kind, persistent=False)
+        self.register_buffer("in_order", by_kind.argsort(), persistent=False)
 
     @torch.no_grad()
     def standardize(self, values: Float[Tensor, "rows d"]) -> None:
@@ -101,8 +113,7 @@ class DiscreteAutoregressive(nn.Module):
     def possible(self, values: Float[Tensor, "rows d"]) -> Bool[Tensor, "rows d"]:
         """Whether each value is a category or a count."""
         parts = []
-        for kind, own in self._kinds.items():
-            value = values[:, own]
+        for kind, value in self._split(values):
             if isinstance(kind, int):
                 parts.append((value >= 0) & (value < kind) & (value == torch.floor(value)))
             else:
@@ -126,17 +137,16 @@ class DiscreteAutoregressive(nn.Module):
         location, log_scale = self._location_scale(context, law)
         residual = self._residual(self.codes(values), location, log_scale)
         raw = self.conditioners(context, residual)
+        inverse_scale = (-log_scale).exp() / self.code_sd
+        centre = self.code_mean + self.code_sd * location
         parts = []
-        for kind, own in self._kinds.items():
-            value, raw_own = values[:, own], raw[:, own]
+        for kind, value, raw_own, *line in self._split(values, raw, centre, inverse_scale):
             if isinstance(kind, int):
                 log_probs = torch.log_softmax(raw_own[..., :kind], -1)
                 category = value.long().clamp(0, kind - 1)
                 parts.append(log_probs.gather(-1, category[..., None])[..., 0])
                 continue
-            inverse_scale = (-log_scale[:, own]).exp() / self.code_sd[own]
-            centre = self.code_mean[own] + self.code_sd[own] * location[:, own]
-            images = monotone_images(raw_own, self.n_bins, centre, inverse_scale)
+            images = monotone_images(raw_own, self.n_bins, *line)
             parts.append(log_count(kind, value, images))
         return self._in_order(parts)
 
@@ -195,31 +205,23 @@ class DiscreteAutoregressive(nn.Module):
         return (code - location) * (-log_scale).exp()
 
     def _real(self, values: Tensor) -> Tensor:
-        return self._in_order(
-            [
-                values[:, own] if isinstance(kind, int) else kind.to_real(values[:, own])
-                for kind, own in self._kinds.items()
-            ]
-        )
+        """Categories and images of counts; finite for what is no count."""
+        parts = []
+        for kind, value in self._split(values):
+            if not isinstance(kind, int):
+                value = kind.to_real(torch.where(kind.inside(value), value, 0.0))
+            parts.append(value)
+        return self._in_order(parts)
 
-    @property
-    def _kinds(self) -> dict[int | CountRange, slice | list[int]]:
-        """Columns of each kind of component: those of a kind are evaluated together."""
-        return {kind: columns(positions) for kind, positions in self._positions.items()}
-
-    @property
-    def _positions(self) -> dict[int | CountRange, list[int]]:
-        positions: dict[int | CountRange, list[int]] = {}
-        for j, kind in enumerate(self.components):
-            positions.setdefault(kind, []).append(j)
-        return positions
+    def _split(self, *tensors: Tensor) -> Iterator[tuple[Any, ...]]:
+        """Each kind of component, and the columns of its components."""
+        if len(self.kinds) > 1:
+            tensors = tuple(each.index_select(1, self.by_kind) for each in tensors)
+        return ((kind, *(each[:, own] for each in tensors)) for kind, own in self.kinds.items())
 
     def _in_order(self, parts: list[Tensor]) -> Tensor:
         """What was computed kind by kind, in the order of the components."""
-        if len(parts) == 1:
-            return parts[0]
-        order = [j for positions in self._positions.values() for j in positions]
-        return torch.cat(parts, -1)[:, sorted(range(len(order)), key=order.__getitem__)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1).index_select(1, self.in_order)
 
     def _code(self, j: int, value: Tensor) -> Tensor:
         kind = self.components[j]

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax, one_hot
+from torch.nn.functional import log_softmax
 
 from jana_pymc.checks import check_choice, check_count, check_sizes
 from jana_pymc.flows.spline import (
@@ -174,7 +174,7 @@ class TimePointDensity(nn.Module):
             if isinstance(component, int):
                 category = x.nan_to_num().round().clamp(0, component - 1)
                 inside = inside & (x == category)
-                features.append(one_hot(category.long(), component).to(x.dtype))
+                features.append(_indicators(category, component, x.dtype))
                 continue
             if isinstance(component, CountRange):
                 possible = component.inside(x)
@@ -252,7 +252,7 @@ class TimePointDensity(nn.Module):
                 gumbel = -torch.log(-torch.log(_uniform(raw, generator)))
                 category = (log_softmax(raw, -1) + gumbel).argmax(-1)
                 columns.append(category.to(raw.dtype))
-                own = one_hot(category, component).to(raw.dtype)
+                own = _indicators(category, component, raw.dtype)
             else:
                 mean, sd = self.mean[column], self.sd[column]
                 line = _RealLine(raw, self.settings.n_bins)
@@ -296,6 +296,11 @@ class _RealLine:
         left, right, width = (left - mean) / sd, (right - mean) / sd, width / sd
         _, log_slope = self.forward(0.5 * (left + right))
         return self.forward(left)[0], self.forward(right)[0], log_slope.exp() * width
+
+
+def _indicators(category: Tensor, n: int, dtype: torch.dtype) -> Tensor:
+    """1 at each category, else 0; `one_hot` would ask for values, which is not traced."""
+    return (category[:, None] == torch.arange(n, device=category.device)).to(dtype)
 
 
 def _from_real(support: Support, real: Tensor, parameters: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from jana_pymc.likelihoods.discrete import DiscreteAutoregressive, Law
 from jana_pymc.likelihoods.distractors import DistractorFlow
 from jana_pymc.likelihoods.entering import check_among, entering, parameter_positions, skewed
 from jana_pymc.likelihoods.support import Support
-from jana_pymc.networks.columns import as_draws, columns
+from jana_pymc.networks.columns import as_draws
 from jana_pymc.networks.moments import set_moments
 
 MAX_PRODUCTS = 256
@@ -158,6 +158,9 @@ class VectorLikelihood(nn.Module):
     parameter_log: Tensor
     turning: Tensor
     of_draws: Tensor
+    of_discrete: Tensor
+    of_distractors: Tensor
+    of_others: Tensor
     condition_mean: Tensor
     condition_sd: Tensor
     real_mean: Tensor
@@ -213,8 +216,14 @@ class VectorLikelihood(nn.Module):
             )
         self.register_buffer("parameter_log", torch.zeros(n_parameters, dtype=torch.bool))
         # Indices that no list must carry to a GPU.
-        of_draws = [i for draw in self.draws for i in draw]
-        for name, positions in (("turning", self.angles), ("of_draws", of_draws)):
+        indices = {
+            "turning": self.angles,
+            "of_draws": [i for draw in self.draws for i in draw],
+            "of_discrete": self.discrete,
+            "of_distractors": self.distractors,
+            "of_others": (*self.discrete, *self.continuous),
+        }
+        for name, positions in indices.items():
             index = torch.tensor(positions, dtype=torch.long)
             self.register_buffer(name, index, persistent=False)
         sizes = {
@@ -278,7 +287,7 @@ class VectorLikelihood(nn.Module):
         if conditions is not None and self.n_conditions:
             set_moments(self.condition_mean, self.condition_sd, conditions)
         if self.discrete_part is not None:
-            self.discrete_part.standardize(observables[:, self.discrete])
+            self.discrete_part.standardize(observables[:, self.of_discrete])
         if self.supports:
             values = observables[:, self.of_draws].unflatten(1, (len(self.draws), -1))
             own_parameters = parameters[:, None].expand(-1, len(self.draws), -1)
@@ -290,14 +299,14 @@ class VectorLikelihood(nn.Module):
             self._standardize_trials(observables, parameters, conditions)
         if self.distractor_part is not None:
             self.distractor_part.standardize(
-                observables[:, self.distractors], observables[:, self._others]
+                observables[:, self.of_distractors], observables[:, self.of_others]
             )
 
     def _standardize_trials(
         self, observables: Tensor, parameters: Tensor, conditions: Tensor | None
     ) -> None:
         assert self.trial_sum is not None  # narrows the type; the caller has checked
-        counts = observables[:, self.discrete]
+        counts = observables[:, self.of_discrete]
         if self.discrete:
             set_moments(self.count_mean, self.count_sd, counts)
         y, _, _ = self._standardized(observables.index_select(-1, self.of_draws), parameters)
@@ -330,11 +339,6 @@ class VectorLikelihood(nn.Module):
             return None
         mean, sd = self.trial_sum.given_moments(context)
         return mean * self.count_sd + self.count_mean, sd * self.count_sd
-
-    @property
-    def _others(self) -> tuple[int, ...]:
-        """All components but the distractors."""
-        return (*self.discrete, *self.continuous)
 
     def training_log_prob(
         self,
@@ -422,8 +426,9 @@ class VectorLikelihood(nn.Module):
 
     def _distractors_log_prob(self, observables: Tensor) -> Tensor:
         assert self.distractor_part is not None  # narrows the type; callers have checked
-        given = observables[:, self._others]
-        return self.distractor_part.log_prob(observables[:, self.distractors], given)
+        given = observables.index_select(1, self.of_others)
+        values = observables.index_select(1, self.of_distractors)
+        return self.distractor_part.log_prob(values, given)
 
     def components_log_prob(
         self,
@@ -440,7 +445,7 @@ class VectorLikelihood(nn.Module):
         context = self._context(parameters, conditions, group)
         parts = []
         if self.discrete_part is not None:
-            values = observables[:, columns(self.discrete)]
+            values = observables.index_select(1, self.of_discrete)
             log_prob = self.discrete_part.log_prob(values, context, self._count_law(context))
             possible = self.discrete_part.possible(values)
             parts.append(torch.where(possible, log_prob, -torch.inf))
@@ -474,9 +479,9 @@ class VectorLikelihood(nn.Module):
         """
         drawn = self.sample_informative(parameters, n_obs, conditions, generator)
         if self.distractor_part is not None:
-            given = drawn[..., self._others].flatten(0, 1)
+            given = drawn[..., self.of_others].flatten(0, 1)
             alone = self.distractor_part.sample(given, generator)
-            drawn[..., self.distractors] = alone.reshape(*drawn.shape[:2], -1)
+            drawn[..., self.of_distractors] = alone.reshape(*drawn.shape[:2], -1)
         return drawn
 
     @torch.no_grad()
@@ -506,7 +511,7 @@ class VectorLikelihood(nn.Module):
         drawn = drawn.flatten(0, 1)
         if self.discrete_part is not None:
             values = self.discrete_part.sample(context, generator, self._count_law(context))
-            drawn[:, self.discrete] = values
+            drawn[:, self.of_discrete] = values
             context = self._given(values, context)
         if self.flow is not None:
             y = self.flow.sample(n_draws, context, generator)

@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import index
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
-def columns(positions: Sequence[int]) -> slice | list[int]:
-    """Positions as an index, a slice if they are regular.
 
-    A slice is a view; a list would have to travel to the device first, which a step that is
-    captured as a CUDA graph must not do.
+def columns(values: Float[Tensor, "*rows n"], positions: Sequence[int]) -> Float[Tensor, "*rows k"]:
+    """Some of the last axis, by few positions.
+
+    A list as index would have to travel to the device first, which a step that is captured as a
+    CUDA graph must not do. Regular positions are a slice, which is a view.
 
     Examples
     --------
-    >>> columns([2, 4, 6]), columns([0, 1, 5])
-    (slice(2, 7, 2), [0, 1, 5])
+    >>> values = torch.arange(8.0)
+    >>> columns(values, [2, 4, 6]), columns(values, [0, 1, 5])
+    (tensor([2., 4., 6.]), tensor([0., 1., 5.]))
     """
-    if not positions:
-        return slice(0, 0)
     first, step = positions[0], positions[1] - positions[0] if len(positions) > 1 else 1
     stop = first + step * len(positions)
     if step < 1 or list(positions) != list(range(first, stop, step)):
-        return list(positions)
-    return slice(first, positions[-1] + 1, step)
+        return torch.stack([values[..., i] for i in positions], -1)
+    return values[..., first : positions[-1] + 1 : step]
 
 
 def as_draws(draws: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:

@@ -113,16 +113,15 @@ class DynamicsEnsemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, condition: Float[Tensor, "sets n_in"]) -> Float[Tensor, "sets n_times n_out"]:
-        if not self.training:
-            return torch.stack([law(condition) for law in self.members]).mean(0)
-        # Every so many, since a batch may hold first the prior's sets and then a proposal's.
         n, n_sets = len(self.members), len(condition)
-        filled = torch.cat([condition, condition[: -n_sets % n]])
-        shares = filled.unflatten(0, (-1, n)).transpose(0, 1)
         parts = ("start", "context", "enter", "law", "out")
-        stacked = [side_by_side([getattr(law, part) for law in self.members]) for part in parts]
+        laws = [stacked([getattr(law, part) for law in self.members]) for part in parts]
         first: Any = self.members[0]
-        found = first.follow(shares, *stacked)
+        if not self.training:
+            return first.follow(condition.expand(n, -1, -1), *laws).mean(0)
+        # Every so many, since a batch may hold first the prior's sets and then a proposal's.
+        filled = torch.cat([condition, condition[: -n_sets % n]])
+        found = first.follow(filled.unflatten(0, (-1, n)).transpose(0, 1), *laws)
         return found.transpose(0, 1).flatten(0, 1)[:n_sets]
 
     @torch.no_grad()
@@ -155,7 +154,7 @@ class DynamicsEnsemble(nn.Module):
         return merged
 
 
-def side_by_side(layers: Sequence[Any]) -> Callable[[Tensor], Tensor]:
+def stacked(layers: Sequence[Any]) -> Callable[[Tensor], Tensor]:
     """The same layer of each member, for inputs of shape (members, rows, n)."""
     first: Any = layers[0]
     if isinstance(first, nn.Linear):
@@ -166,9 +165,9 @@ def side_by_side(layers: Sequence[Any]) -> Callable[[Tensor], Tensor]:
         bias = torch.stack(biases)
         return lambda x: torch.baddbmm(bias, x, weight)
     if isinstance(first, DenseNetwork):
-        return side_by_side([layer.layers for layer in layers])
+        return stacked([layer.layers for layer in layers])
     if isinstance(first, nn.Sequential):
-        steps = [side_by_side(each) for each in zip(*layers, strict=True)]
+        steps = [stacked(each) for each in zip(*layers, strict=True)]
 
         def run(x: Tensor) -> Tensor:
             y = x

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -50,10 +51,15 @@ class FlatSummary(nn.Module):
     settings : FlatSummarySettings
     """
 
+    columns: Tensor
+
     def __init__(self, n_features: int, settings: FlatSummarySettings):
         super().__init__()
         self.informative = settings.informative
-        n_features = n_features if self.informative is None else len(self.informative)
+        if self.informative is not None:
+            n_features = len(self.informative)
+            # An index that no list must carry to a GPU.
+            self.register_buffer("columns", torch.tensor(self.informative), persistent=False)
         self.network = None
         if settings.n_summaries:
             self.network = DenseNetwork(n_features, settings.n_summaries, hidden=settings.hidden)
@@ -69,5 +75,5 @@ class FlatSummary(nn.Module):
         """Summarise data sets that all have the same number of observations."""
         flat = features.flatten(1)
         if self.informative is not None:
-            flat = flat[:, self.informative]
+            flat = flat.index_select(1, self.columns)
         return flat if self.network is None else self.network(flat)

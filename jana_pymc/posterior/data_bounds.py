@@ -60,7 +60,7 @@ class DataBound:
         self, observables: Float[Tensor, "sets obs c"], mask: Bool[Tensor, "sets obs"]
     ) -> Float[Tensor, " sets"]:
         """Unconstrained value of the bound, infinite where the data tell nothing."""
-        values = observables[..., columns(self.components)]
+        values = columns(observables, self.components)
         nowhere = math.inf if self.below else -math.inf
         values = torch.where(mask[..., None] & ~values.isnan(), values, nowhere)
         return self._unconstrain(values.amin((1, 2)) if self.below else values.amax((1, 2)))
@@ -72,7 +72,7 @@ class DataBound:
 
         A small share of the mean distance is added, for the extreme observation itself.
         """
-        values = observables[..., columns(self.components)] * (1.0 if self.below else -1.0)
+        values = columns(observables, self.components) * (1.0 if self.below else -1.0)
         known = mask[..., None] & ~values.isnan()
         distance = torch.where(known, values, math.inf)
         distance = torch.where(known, values - distance.amin((1, 2), keepdim=True), 0.0)

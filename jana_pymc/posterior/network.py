@@ -323,16 +323,6 @@ class PosteriorNetwork(nn.Module):
             log_det = log_det + contribution
         return self.flow.log_prob(values, self.seen_by_flow(condition)) + log_det
 
-    @torch.no_grad()
-    def sample(
-        self,
-        n: int,
-        condition: Float[Tensor, "sets s1"],
-        generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "sets n u"]:
-        """Draw n unconstrained parameter vectors for each data set."""
-        return self.draw(self.sample_latent(n, condition, generator), condition)
-
     def sample_latent(
         self,
         n: int,

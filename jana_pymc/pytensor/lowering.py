@@ -67,11 +67,13 @@ def _(
 ) -> TensorVariable:
     n_cells = network.n_cells
     context, own, mean, sd = _context(network, observables, parameters, group, conditions)
-    category = _cell(network, observables)
+    category, possible = _cell(network, observables)
     cell = category if own is None else category + own * n_cells
     cell = position(cell, cell)
     hidden = hidden_layers(network.table_network, context, mean, sd)
-    log_prob: Any = _log_cells(network, hidden).ravel()[cell] if n_cells > 1 else 0.0
+    log_prob: Any = 0.0
+    if n_cells > 1:
+        log_prob = pt.switch(possible, _log_cells(network, hidden).ravel()[cell], -np.inf)
     bins = network.settings.n_bins
     earlier: list[TensorVariable] = []
     for j, (support, column) in enumerate(zip(network.supports, network.continuous, strict=True)):
@@ -180,8 +182,15 @@ def _first_splines(network: AutoregressiveLikelihood, hidden: TensorVariable) ->
     return Splines(hidden, network.settings.n_bins, network.supports[0].walls, layer)
 
 
-def _cell(network: AutoregressiveLikelihood, observables: TensorVariable) -> TensorVariable:
+def _cell(
+    network: AutoregressiveLikelihood, observables: TensorVariable
+) -> tuple[TensorVariable, TensorVariable]:
+    """Number of each observation's joint category, zero where there is none; whether there is."""
     cell = pt.zeros(observables.shape[:1], dtype="int64")
+    possible = pt.ones(observables.shape[:1], dtype="bool")
     for column, n in zip(network.discrete, network.n_categories, strict=True):
-        cell = cell * n + pt.cast(observables[:, column], "int64")
-    return cell
+        x = observables[:, column]
+        exists = pt.eq(x, pt.clip(pt.round(x), 0, n - 1))
+        possible = possible & exists
+        cell = cell * n + pt.cast(pt.switch(exists, x, 0.0), "int64")
+    return cell, possible

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -139,7 +140,8 @@ def run_block(job: Job, parameters: Arrays, seed: np.random.SeedSequence) -> Blo
         If the simulator does not return what was declared by name, or the design does not return
         what was declared at all: that is no failure of a single set.
     """
-    design_seed, simulator_seed, retry_seed = seed.spawn(3)
+    # Of a copy: a task that was lost after it began gets the same streams again.
+    design_seed, simulator_seed, retry_seed = copy.copy(seed).spawn(3)
     n_sets = len(next(iter(parameters.values())))
     result = BlockResult(
         observables={n: np.full((n_sets, *job.shape(n)), np.nan) for n in job.schema.observables},

@@ -184,7 +184,7 @@ class GenerativeModel:
             Number of data sets; may be left out when `parameters` are given.
         source : {"prior", "proposal"}
             Where the parameters are drawn from.
-        parameters : dict of str to array, or array of shape (n_simulations, size), optional
+        parameters : mapping of str to array, DataFrame, or array (n_simulations, size), optional
             Simulate for these instead; the `source` of the simulations is then ``"given"``.
         random_seed : int, Generator or None
             The same seed gives the same simulations, whatever the executor.
@@ -357,10 +357,7 @@ class GenerativeModel:
     def _given(
         self, n_simulations: int | None, parameters: ArrayLike | Mapping[str, ArrayLike]
     ) -> NDArray[np.float64]:
-        if isinstance(parameters, Mapping):
-            theta = self.layout.flatten(parameters)
-        else:
-            theta = np.array(parameters, dtype=np.float64)
+        theta = self.layout.vectors(parameters)
         if theta.ndim != 2 or theta.shape[1] != self.layout.size or not len(theta):
             raise ValueError(
                 f"parameters have shape {theta.shape} when flattened; expected (n_simulations, "

@@ -143,7 +143,7 @@ class ParameterLayout:
                 f"parameters is {type(values).__name__}; expected a mapping with a value for each "
                 f"of {', '.join(self.names)}."
             )
-        check_complete("parameters", self.names, values)
+        check_complete("parameters", self.names, values.keys())
         arrays = {
             name: as_float(f"parameters[{name!r}]", values[name], hint="") for name in self.names
         }
@@ -159,6 +159,28 @@ class ParameterLayout:
             batch = leading
             flat.append(array.reshape((*leading, self.sizes[name])))
         return np.concatenate(flat, axis=-1) if flat else np.empty(0)
+
+    def vectors(self, values: ArrayLike | Mapping[str, ArrayLike]) -> NDArray[np.float64]:
+        """Flat vectors of parameters that may have names.
+
+        Parameters
+        ----------
+        values : mapping of str to array_like, or array_like, shape (..., size)
+            What has names, as a DataFrame of draws and its rows have, is read by these.
+
+        Returns
+        -------
+        ndarray
+            Of an array a copy, whose shape is not checked.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`flatten`.
+        """
+        if hasattr(values, "keys") or hasattr(values, "columns"):
+            return self.flatten(values)  # type: ignore[arg-type]
+        return np.array(values, dtype=np.float64, order="C")
 
     def unflatten(self, values: ArrayLike) -> dict[str, NDArray[np.float64]]:
         """Name the parts of flat vectors; the inverse of :meth:`flatten`.

@@ -135,6 +135,15 @@ the first at position 1: -0.1.
             if not isinstance(self.order, int) or isinstance(self.order, bool) or self.order < 0:
                 raise ValueError(f"order={self.order!r}: expected an integer of at least 0.")
 
+    def __eq__(self, other: object) -> bool:
+        """Whether all was declared alike, in the same order too, which columns follow."""
+        return isinstance(other, DataSchema) and self._declaration == other._declaration
+
+    @property
+    def _declaration(self) -> tuple[Any, ...]:
+        groups = (list(each.items()) for each in (self.observables, self.conditions))
+        return *groups, self.structure, self.n_obs, self.order
+
     @property
     def components(self) -> dict[str, Observable]:
         """The single numbers of one observation, by name: the last axis of a batch."""

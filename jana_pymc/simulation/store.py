@@ -140,7 +140,7 @@ class SimulationStore:
     @property
     def failures(self) -> FailureReport:
         """How many simulations failed, in all chunks."""
-        return reduce(add, (chunk.failures for chunk in self.chunks))
+        return reduce(add, (chunk.failures for chunk in self.chunks), FailureReport(0))
 
     @property
     def region(self) -> NDArray[np.float64]:
@@ -226,7 +226,7 @@ def default_chunk_size(path: Path, n_simulations: int) -> int:
     Returns
     -------
     int
-        That of an existing store; else of the fewest equal chunks of at most `CHUNK_SIZE`, which
+        That of a store with chunks; else of the fewest equal chunks of at most `CHUNK_SIZE`, which
         hold fewer simulations too many than there are chunks.
 
     Raises
@@ -234,8 +234,8 @@ def default_chunk_size(path: Path, n_simulations: int) -> int:
     ImportError, ValueError
         If a store is there that cannot be read.
     """
-    if (path / INDEX).is_file():
-        return int(SimulationStore(path).options["chunk_size"])
+    if (path / INDEX).is_file() and (store := SimulationStore(path)).chunks:
+        return int(store.options["chunk_size"])
     return -(-n_simulations // -(-n_simulations // CHUNK_SIZE))
 
 
@@ -252,7 +252,8 @@ def fill_store(
     path : Path
         A new store, or one that was cut short.
     options : dict
-        What the chunks depend on, JSON-serialisable; those of an existing store must be the same.
+        What the chunks depend on, JSON-serialisable, schema and layout among it; those of an
+        existing store must be the same.
     sizes : list of int
         Simulations to ask for in each chunk.
     simulate : callable
@@ -275,30 +276,14 @@ def fill_store(
         If a chunk that was missing came out otherwise than before; the index describes the new one.
     """
     require_zarr()
-    if (path / INDEX).is_file():
-        existing = SimulationStore(path)
-        if existing.options != options:
-            differing = sorted(k for k in options if existing.options.get(k) != options[k])
-            parts = [f"{k}={existing.options.get(k)!r}, not {options[k]!r}" for k in differing]
-            raise ValueError(
-                f"{str(path)!r} holds a store with other options: {'; '.join(parts)}. Choose "
-                "another folder, or the same options."
-            )
-        chunks = existing.chunks
-    elif path.exists() and not path.is_dir():
-        raise ValueError(f"{str(path)!r} is a file; expected a folder for the store.")
-    elif path.exists() and any(path.iterdir()):
-        raise ValueError(f"{str(path)!r} is not empty and holds no simulation store.")
-    else:
-        path.mkdir(parents=True, exist_ok=True)
-        chunks = []
+    chunks = _chunks_so_far(path, options)
     for number in range(min(len(chunks), len(sizes))):
         if not chunk_file(path, number).exists():
             made = simulate(number, sizes[number])
             made.save(chunk_file(path, number))
             former, chunks[number] = chunks[number], Chunk.of(made)
             if chunks[number] != former:
-                _write_index(path, options, made, chunks)
+                _write_index(path, options, chunks)
                 _warn_of_another(path, number, former, chunks[number])
     for number in range(len(chunks), len(sizes)):
         file = chunk_file(path, number)
@@ -307,8 +292,45 @@ def fill_store(
         made = simulate(number, sizes[number])
         made.save(file)
         chunks = [*chunks, Chunk.of(made)]
-        _write_index(path, options, made, chunks)
+        _write_index(path, options, chunks)
     return SimulationStore(path)
+
+
+def _chunks_so_far(path: Path, options: dict[str, Any]) -> list[Chunk]:
+    """Chunks of a store that goes on; of one that begins none, but it has its index."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{str(path)!r} is a file; expected a folder for the store.")
+    path.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
+    if (path / INDEX).is_file():
+        existing = SimulationStore(path)
+        if existing.chunks:  # else there is nothing that other options would not fit
+            _check_options(existing, options)
+            return existing.chunks
+    elif any(path.iterdir()):
+        raise ValueError(f"{str(path)!r} is not empty and holds no simulation store.")
+    _write_index(path, options, [])
+    return []
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a killed run was writing (`replacing`)."""
+    for pattern in (f".{INDEX}.*.part", ".chunk-*.zarr.*.part", ".chunk-*.zarr.*.old"):
+        for left in path.glob(pattern):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _check_options(store: SimulationStore, options: dict[str, Any]) -> None:
+    """Refuse other options, and another order of what the schema names: columns follow it."""
+    differing = {k for k in options if store.options.get(k) != options[k]}
+    if store.schema != DataSchema.from_dict(options["schema"]):
+        differing.add("schema")
+    if differing or store.options.keys() != options.keys():
+        parts = [f"{k}={store.options.get(k)!r}, not {options[k]!r}" for k in sorted(differing)]
+        raise ValueError(
+            f"{str(store.path)!r} holds a store with other options: {'; '.join(parts)}. Choose "
+            "another folder, or the same options."
+        )
 
 
 def _warn_of_another(path: Path, number: int, former: Chunk, made: Chunk) -> None:
@@ -323,15 +345,13 @@ def _warn_of_another(path: Path, number: int, former: Chunk, made: Chunk) -> Non
         )
 
 
-def _write_index(
-    path: Path, options: dict[str, Any], example: Simulations, chunks: list[Chunk]
-) -> None:
+def _write_index(path: Path, options: dict[str, Any], chunks: list[Chunk]) -> None:
     index = {
         "format": FORMAT,
         "version": VERSION,
         "options": options,
-        "layout": example.layout.to_dict(),
-        "schema": example.schema.to_dict(),
+        "layout": options["layout"],
+        "schema": options["schema"],
         "chunks": [
             {
                 "n_simulations": chunk.n_simulations,
