@@ -31,9 +31,9 @@ from jana_pymc.simulation import GenerativeModel
 from jana_pymc.tasks import TASKS, task
 from jana_pymc.tasks.ddm import ddm
 from jana_pymc.training import StoredSimulations, TrainingSettings, resolve_device, to_batch
+from jana_pymc.training.cores import cores
 from jana_pymc.training.gradients import Gradients, gradients_of
 from jana_pymc.training.step import GraphedStep, TrainingStep
-from jana_pymc.training.threads import cores
 
 ROUNDS = 4
 

@@ -142,10 +142,11 @@ def _some_times(
     """Time points at even distances, from one that the batch itself chooses.
 
     Random numbers would have an order, which two networks that learn side by side do not keep; and
-    a trace has no step to count. The parameters of a batch are random numbers already.
+    a trace has no step to count. The parameters of a batch are random numbers already, and the sum
+    of all their digits is exact, wherever they lie and however wide.
     """
-    digits = (parameters / parameters.std(0, correction=0).clamp_min(1e-6)).sum() * 1e3
-    begin = digits.abs().remainder(n_obs).long()
+    digits = (torch.frexp(parameters.float())[0] * 2**24).long().sum()
+    begin = digits.remainder(1_000_003).remainder(n_obs)  # a prime: digits may end in zeros
     steps = torch.arange(n_chosen, device=parameters.device) * n_obs // n_chosen
     return (begin + steps).remainder(n_obs)
 

@@ -377,8 +377,8 @@ def test_steps_without_an_adjustment_are_refused() -> None:
 def test_an_adjustment_without_a_finite_loss_is_dropped(alone, monkeypatch, loss) -> None:
     measured = loop.validation_loss
 
-    def fails(network, validation, seed):
-        values = measured(network, validation, seed)
+    def fails(network, validation, *options):
+        values = measured(network, validation, *options)
         return values if validation[0].slopes is None else (loss, values[1])
 
     monkeypatch.setattr(loop, "validation_loss", fails)

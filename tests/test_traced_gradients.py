@@ -22,10 +22,10 @@ from jana_pymc.tasks.ddm import ddm
 from jana_pymc.tasks.epidemic import epidemic
 from jana_pymc.training import TrainingSettings
 from jana_pymc.training.batches import to_batch
+from jana_pymc.training.cores import fastest_threads
 from jana_pymc.training.flat import FlatParameters
 from jana_pymc.training.gradients import CompiledGradients, Gradients, TracedGradients
 from jana_pymc.training.gradients import gradients_of as gradients_for
-from jana_pymc.training.threads import fastest_threads
 
 CPU = torch.device("cpu")
 TASKS = ("two_moons", "slcp", "sir", "bernoulli_glm", "bernoulli_glm_raw", "lotka_volterra")

@@ -458,6 +458,31 @@ def test_a_loss_that_still_falls_is_seen(losses: list[float], found: tuple[str, 
     assert history.still_falling() == found
 
 
+FALLS, SETTLES = [3.0, 2.6, 2.2, 1.8, 1.4, 1.0, 0.6, 0.2], [3.0, 1.0, 0.4, 0.3, 0.2, 0.2, 0.2, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("posterior", "likelihood", "later", "found"),
+    [
+        (SETTLES, FALLS, [0.1] * 8, ("likelihood",)),
+        (SETTLES, SETTLES, [0.1] * 8, ()),
+        (FALLS, SETTLES, [0.1, 0.09, 0.08, 0.08, 0.08], ()),  # the later stage has settled
+        (SETTLES, SETTLES, [5.0 * each - 15.0 for each in FALLS], ("posterior",)),
+        (SETTLES, SETTLES, [-4.0, -4.1, -4.11, -4.11], ()),  # a jump between stages is no fall
+    ],
+)
+def test_each_network_is_judged_by_the_stage_in_which_it_last_learned(
+    posterior: list[float], likelihood: list[float], later: list[float], found: tuple[str, ...]
+) -> None:
+    def history(posterior: list[float], likelihood: list[float]) -> TrainingHistory:
+        n = list(range(len(posterior)))
+        return TrainingHistory(n, n, posterior, likelihood, posterior, likelihood)
+
+    pair = history(posterior, likelihood)
+    rehearsed = pair.followed_by(history(later, [np.nan] * len(later)))
+    assert rehearsed.still_falling() == found
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ from jana_pymc.training import (
     loop,
     train,
 )
+from jana_pymc.training.step import TrainingStep
 
 NAN, INF = math.nan, math.inf
 
@@ -68,12 +71,90 @@ class Spoiled:
         return (batch_of(torch.full((64,), NAN)) if step in self.steps else DATA), None
 
 
+def settings_of(n_validations: int, n_steps: int = 40, **settings: Any) -> TrainingSettings:
+    plain = {"execution": "eager", "n_threads": 1, "patience": None}
+    return TrainingSettings(n_steps=n_steps, n_validations=n_validations, **plain | settings)
+
+
 def trained(source: Any, n_validations: int, n_steps: int = 40, **settings: Any) -> tuple:
     network = Levels()
-    plain = {"execution": "eager", "n_threads": 1, "patience": None}
-    options = TrainingSettings(n_steps=n_steps, n_validations=n_validations, **plain | settings)
+    options = settings_of(n_validations, n_steps, **settings)
     history = train(network, source, (DATA, None), options, seed=1, progressbar=False)
     return network, history
+
+
+def trained_on(network: Levels, half: str, source: Any, **options: Any) -> TrainingHistory:
+    """One half alone."""
+    return train(
+        *(network, source, (DATA, None), settings_of(4)),
+        seed=1,
+        halves=(half,),
+        progressbar=False,
+        **options,
+    )
+
+
+def test_a_later_stage_learns_with_dropout_and_what_is_frozen_without() -> None:
+    network = Levels()
+    network.posterior.frozen = nn.Sequential(nn.Linear(1, 1), nn.Dropout()).requires_grad_(False)
+    network.posterior.learns = nn.Sequential(nn.Linear(1, 1), nn.Dropout())
+    modes = []
+
+    class Watched(Spoiled):
+        def batch(self, step: int) -> tuple[Batch, None]:
+            parts = network.likelihood, network.posterior.frozen[1], network.posterior.learns[1]
+            modes.append([part.training for part in parts])
+            return super().batch(step)
+
+    network.eval()  # as a stage before leaves it
+    trained_on(network, "posterior", Watched())
+    assert modes == [[False, False, True]] * 40
+    assert not any(module.training for module in network.modules())
+
+
+@pytest.mark.parametrize("half", ["posterior", "likelihood"])
+def test_only_what_learns_is_validated(half: str) -> None:
+    network = Levels()
+    (other,) = {"posterior", "likelihood"} - {half}
+
+    def asked(*arguments: Any, **options: Any) -> None:
+        raise AssertionError(f"{other} asked")
+
+    setattr(network, f"{other}_loss", asked)
+    history = trained_on(network, half, Spoiled())
+    assert getattr(network, other).level.item() == 0.0
+    assert np.isnan(getattr(history, f"validation_{other}")).all()
+    assert np.isnan(getattr(history, other)).all()
+    losses = getattr(history, f"validation_{half}")
+    spread = DATA.parameters.square().mean() - DATA.parameters.mean() ** 2
+    level = getattr(network, half).level.item()
+    assert min(losses) == pytest.approx((spread + (level - 1.0) ** 2).item(), rel=1e-5)
+
+
+def test_a_network_keeps_its_loss_where_it_does_not_learn() -> None:
+    network = Levels()
+    options = settings_of(4)
+    pair = train(network, Spoiled(), (DATA, None), options, seed=1, progressbar=False)
+    both = pair.followed_by(trained_on(network, "posterior", Spoiled()))
+    for losses in (both.likelihood, both.validation_likelihood):
+        assert losses[4:] == [pair.best_likelihood] * 4
+    assert both.best_posterior < pair.best_posterior
+    assert both.stages == [4]
+    assert pair.followed_by(both).stages == [4, 8]
+
+
+def test_random_numbers_of_other_devices_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    network = Levels()
+    step = TrainingStep(network, copy.deepcopy(network), settings_of(4), seed=1)
+    step.schedule(3)
+    assert not seeds
+    drawn = torch.rand(5)
+    torch.manual_seed(torch.initial_seed())
+    assert torch.equal(drawn, torch.rand(5))
+    step.schedule(3)
+    assert torch.equal(drawn, torch.rand(5))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +173,7 @@ def test_a_validation_that_is_no_number_does_not_hide_the_best_weights(
 ) -> None:
     levels = []
 
-    def validation_loss(network, validation, seed) -> tuple[float, float]:
+    def validation_loss(network, *options) -> tuple[float, float]:
         levels.append([half.level.item() for half in (network.posterior, network.likelihood)])
         return losses[len(levels) - 1], 1.0 - len(levels)
 
@@ -198,6 +279,43 @@ def test_two_rounds_at_most_are_in_memory() -> None:
     drawn = [rounds.batch(step)[0].parameters.unique().tolist() for step in range(8)]
     assert drawn == [[number] for number in (0, 0, 1, 1, 2, 2, 3, 3)]
     assert max(alive) == 2
+
+
+def test_batches_of_rounds_are_whole_whatever_failed() -> None:
+    sizes = {0: (5, 3), 1: (9, 20), 2: (8, 1)}
+
+    def get(number: int) -> tuple[Batch, Batch]:
+        first, second = (batch_of(torch.arange(float(n))) for n in sizes.get(number, (8, 8)))
+        return first, second
+
+    rounds = SimulationRounds(get, batch_size=8, steps_per_round=1, n_obs=(1, 1), seed=1)
+    for number, given in sizes.items():
+        for batch, n in zip(rounds.batch(number), given, strict=True):
+            _, times = batch.parameters.unique(return_counts=True)
+            assert len(batch.parameters) == len(batch.observables) == len(batch.n_obs) == 8
+            assert len(times) == min(n, 8)
+            assert times.max() - times.min() <= 1  # none comes twice before all have come once
+    rounds.close()
+    few = StoredSimulations(batch_of(torch.arange(5.0)), None, batch_size=8, n_obs=None, seed=1)
+    assert sorted(few.batch(3)[0].parameters[:, 0].tolist()) == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+def test_rounds_are_made_by_one_thread_beside_those_of_the_training() -> None:
+    threads, before = [], torch.get_num_threads()
+
+    def get(number: int) -> tuple[Batch, None]:
+        threads.append(torch.get_num_threads())
+        return DATA, None
+
+    torch.set_num_threads(3)
+    try:
+        rounds = SimulationRounds(get, batch_size=4, steps_per_round=1, n_obs=None, seed=1)
+        rounds.batch(0)
+        rounds.close()
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert set(threads) == {1}
 
 
 def test_an_epoch_visits_each_data_set_once_but_for_the_remainder() -> None:

@@ -6,24 +6,28 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 
+import pymc as pm
 import pytest
 import torch
 from conjugate import normal_mean
+from torch import nn
 
 from jana_pymc.architecture import NetworkSettings, build_network
 from jana_pymc.fitting import default_settings, default_training, standardize
 from jana_pymc.fitting.defaults import candidates
 from jana_pymc.flows import FlowSettings
 from jana_pymc.joint import Batch
-from jana_pymc.likelihoods import VectorSettings
-from jana_pymc.networks import SetSummarySettings
+from jana_pymc.likelihoods import Support, VectorLikelihood, VectorSettings
+from jana_pymc.networks import FlatSummary, FlatSummarySettings, SetSummarySettings
 from jana_pymc.posterior import PosteriorSettings
+from jana_pymc.simulation import Categorical, Continuous, Count, GenerativeModel
 from jana_pymc.tasks import task
 from jana_pymc.tasks.ddm import ddm
 from jana_pymc.tasks.epidemic import epidemic
 from jana_pymc.tracing import ValuesAsked
 from jana_pymc.training import StoredSimulations, TrainingSettings
 from jana_pymc.training.batches import to_batch
+from jana_pymc.training.distractors import _Distractors
 from jana_pymc.training.step import STEPS_BEFORE_CAPTURE, GraphedStep, TrainingStep
 
 NETWORK = NetworkSettings(
@@ -155,15 +159,41 @@ class HostAsked(ValuesAsked):
     NAMES = (*ValuesAsked.NAMES, "lift_fresh", "check_errors")
 
 
+def mixed(structure: str) -> GenerativeModel:
+    """Components of each kind in no regular order, some bounded by a parameter."""
+    with pm.Model() as prior:
+        pm.Normal("low")
+
+    def simulator(rng, low, n_obs=()):
+        above = {name: low + rng.exponential(size=n_obs) for name in "xyz"}
+        categories = {name: rng.integers(0, 2, n_obs) for name in "ab"}
+        return {**above, **categories, "k": rng.poisson(2.0, n_obs)}
+
+    bounded = Continuous(lower="low")
+    kinds = {"a": Categorical(2), "x": bounded, "k": Count(), "b": Categorical(2)}
+    n_obs = None if structure == "vector" else 4
+    return GenerativeModel(
+        prior,
+        simulator,
+        observables={**kinds, "y": bounded, "z": bounded},
+        structure=structure,
+        n_obs=n_obs,
+    )
+
+
 @pytest.mark.parametrize(
     "model",
     [
         ddm(n_obs=(5, 8)),
+        *map(mixed, ("vector", "exchangeable", "markovian")),
         *(task(name, "paper").model for name in ("two_moons", "slcp", "sir")),
         *(task(name, "paper").model for name in ("bernoulli_glm", "bernoulli_glm_raw")),
         epidemic(whole=True),
     ],
-    ids=["ddm", "two_moons", "slcp", "sir", "bernoulli_glm", "bernoulli_glm_raw", "epidemic"],
+    ids=[
+        *("ddm", "vector", "exchangeable", "markovian"),
+        *("two_moons", "slcp", "sir", "bernoulli_glm", "bernoulli_glm_raw", "epidemic"),
+    ],
 )
 def test_a_step_never_asks_the_host(model) -> None:
     simulated = model.simulate(40, random_seed=1, progressbar=False)
@@ -183,3 +213,15 @@ def test_a_step_never_asks_the_host(model) -> None:
             with HostAsked() as asked:
                 step(batch, None)
             assert not asked.found
+
+
+def test_columns_in_no_order_never_ask_the_host() -> None:
+    x, ones = torch.randn(5, 1, 6), torch.ones(5, 1)
+    summary = FlatSummary(6, FlatSummarySettings(informative=(4, 0, 1)))
+    settings = replace(NETWORK.likelihood, informative=(1, 4))
+    alone = _Distractors(nn.Identity(), VectorLikelihood([Support()] * 6, 1, settings=settings))
+    with HostAsked() as asked:
+        found = summary(x, x, ones.long(), ones.bool())
+        loss = alone.likelihood_loss(Batch(ones, ones, x, None, ones[:, 0].long()))
+    assert not asked.found and torch.isfinite(loss)
+    assert torch.equal(found, torch.stack([x[:, 0, 4], x[:, 0, 0], x[:, 0, 1]], -1))

@@ -165,7 +165,7 @@ def fit(
         may_be_new=_may_be_new(model, sets[0]),
         seed=seed,
         checkpoint=None if checkpoint is None else Path(checkpoint),
-        data="" if checkpoint is None else fingerprint(sets, sum(map(len, stores))),
+        data="" if checkpoint is None else _data(sets, stores, n_simulations if online else None),
         progressbar=progressbar,
     )
     if given.likelihood is None:
@@ -196,6 +196,14 @@ def fit(
             random_seed=np.random.default_rng((seed, 30)),
         )
     return approximator
+
+
+def _data(
+    sets: Sequence[Simulations], stores: Sequence[SimulationStore], n_online: int | None
+) -> str:
+    """Fingerprint of the simulations and, after a space, how many are made anew for each round."""
+    source = "stored" if n_online is None else f"online {n_online}"
+    return f"{fingerprint(sets, sum(map(len, stores)))} {source}"
 
 
 def _learn(run: TrainingRun, source: BatchSource, network: NetworkSettings) -> TrainingHistory:

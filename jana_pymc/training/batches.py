@@ -68,6 +68,9 @@ class StoredSimulations:
     seed : int
     ordered : bool
         Observations are sequences: the first of them are taken, in their order.
+    whole : bool
+        Fewer data sets than a batch has come again in it until it is whole. Otherwise all of them
+        are the batch.
     """
 
     def __init__(
@@ -79,10 +82,12 @@ class StoredSimulations:
         n_obs: tuple[int, int] | None,
         seed: int,
         ordered: bool = False,
+        whole: bool = False,
     ):
         self.ordered = ordered
         self.sets = (prior_batch, proposal_batch)
-        self.batch_size = min(batch_size, len(prior_batch))
+        self.batch_size = batch_size if whole else min(batch_size, len(prior_batch))
+        self.whole = whole
         self.n_obs = n_obs
         self.seed = seed
         self._orders: dict[int, tuple[int, Tensor]] = {}
@@ -102,11 +107,13 @@ class StoredSimulations:
 
     def _draw(self, which: int, data: Batch, step: int) -> Batch:
         device = data.parameters.device
-        size = min(self.batch_size, len(data))
-        epoch, position = divmod(step, len(data) // size)
+        size = self.batch_size if self.whole else min(self.batch_size, len(data))
+        epoch, position = divmod(step, max(1, len(data) // size))
         if which not in self._orders or self._orders[which][0] != epoch:
             generator = seeded_generator(device, self.seed, 1 + which, epoch)
             order = torch.randperm(len(data), generator=generator, device=device)
+            if len(data) < size:
+                order = order[torch.arange(size, device=device) % len(data)]
             self._orders[which] = (epoch, order)
         rows = self._orders[which][1][position * size : (position + 1) * size]
         if self.n_obs is None:
@@ -133,7 +140,8 @@ class SimulationRounds:
 
     Training proceeds in rounds; while one round's simulations are learned from, the next round's
     are got in the background, and no more than these two are in memory. What a round holds depends
-    on its number only.
+    on its number only. Batches are whole however few data sets a round has, since a captured or
+    traced step takes one size alone. One thread of torch makes them, beside those of the training.
 
     Parameters
     ----------
@@ -161,7 +169,10 @@ class SimulationRounds:
         self.steps_per_round = steps_per_round
         self.n_obs = n_obs
         self.seed = seed
-        self._background: Executor = ThreadPoolExecutor(1, thread_name_prefix="jana-simulations")
+        # The number of threads is a setting of each thread, by default all cores.
+        self._background: Executor = ThreadPoolExecutor(
+            1, "jana-simulations", torch.set_num_threads, (1,)
+        )
         self._coming: dict[int, Future[tuple[Batch, Batch | None]]] = {}
         self._current: tuple[int, StoredSimulations] | None = None
 
@@ -188,6 +199,7 @@ class SimulationRounds:
             n_obs=self.n_obs,
             seed=int(np.random.SeedSequence((self.seed, number)).generate_state(1)[0]),
             ordered=self.ordered,
+            whole=True,
         )
 
 

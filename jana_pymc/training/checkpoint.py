@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,7 @@ class Checkpoint:
             "data": data,
             "history": asdict(self.history),
             "n_threads": self.n_threads,
+            "networks": _architecture(network),
         }
         storage.write(path, tensors, configuration, kind=KIND)
 
@@ -103,20 +106,23 @@ class Checkpoint:
             networks.
         """
         tensors, configuration = storage.read(path, kind=KIND)
-        theirs, ours = configuration["settings"], asdict(settings)
-        changed = [
-            f"{name}={theirs.get(name)!r}, not {value!r}"
-            for name, value in ours.items()
-            if theirs.get(name) != value
-        ]
+        changed = _differences(configuration["settings"], asdict(settings))
         if configuration["seed"] != seed:
             changed.append("another random_seed")
-        if configuration.get("data") != data:
-            changed.append("other simulations (another simulator, prior or n_simulations)")
+        # Older files say nothing of the source, and nothing of the networks.
+        if configuration.get("data") not in (data, data.partition(" ")[0]):
+            changed.append("other simulations (another simulator, prior, n_simulations or online)")
         if changed:
             raise storage.StorageError(
                 f"the checkpoint {str(path)!r} is of a run with {'; '.join(changed)}. Use the "
                 "same, or another checkpoint file."
+            )
+        ours = _architecture(network)
+        others = _differences(configuration.get("networks", ours), ours)
+        if others:
+            raise storage.StorageError(
+                f"the checkpoint {str(path)!r} belongs to networks of another architecture, with "
+                f"{'; '.join(others)}."
             )
         device = next(network.parameters()).device
         groups: dict[str, dict[str, Tensor]] = {
@@ -143,3 +149,22 @@ class Checkpoint:
             best[half][name] = value
         history = TrainingHistory(**configuration["history"])
         return cls(history, best, groups["average"], configuration.get("n_threads"))
+
+
+def _architecture(network: JointNetwork) -> dict[str, Any]:
+    """Settings from which the networks were built, in the form in which a file gives them back."""
+    halves: dict[str, Any] = dict(network.named_children())
+    settings = {k: asdict(half.settings) for k, half in halves.items() if hasattr(half, "settings")}
+    return dict(json.loads(json.dumps(settings, default=float)))  # NumPy's numbers, too
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], within: str = "") -> list[str]:
+    """What differs, in words; of settings within settings, what differs in these."""
+    found = []
+    for name, value in ours.items():
+        other = theirs.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            found += _differences(other, value, f"{within}{name}.")
+        elif other != value:
+            found.append(f"{within}{name}={other!r}, not {value!r}")
+    return found

@@ -67,12 +67,15 @@ def learned_alone(run: TrainingRun) -> Iterator[None]:
 class _Distractors(JointNetwork):
     """The density of a likelihood's distractors in the place of all of it."""
 
+    positions: Tensor
+    others: Tensor
+
     def __init__(self, posterior: PosteriorNetwork, likelihood: VectorLikelihood):
         nn.Module.__init__(self)
         self.posterior = posterior
         self.likelihood = likelihood.distractor_part  # type: ignore[assignment]
-        self.positions = list(likelihood.distractors)
-        self.others = [*likelihood.discrete, *likelihood.continuous]
+        self.register_buffer("positions", likelihood.of_distractors, persistent=False)
+        self.register_buffer("others", likelihood.of_others, persistent=False)
 
     def likelihood_loss(
         self,
@@ -86,5 +89,6 @@ class _Distractors(JointNetwork):
         wider = [batch.observables]
         wider += [] if proposal_batch is None else [proposal_batch.observables]
         rows = torch.cat(wider)[:, :max_obs].flatten(0, 1)
-        log_prob = self.likelihood.log_prob(rows[:, self.positions], rows[:, self.others])
+        values, given = (rows.index_select(1, each) for each in (self.positions, self.others))
+        log_prob = self.likelihood.log_prob(values, given)
         return -log_prob.mean()

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from jana_pymc.joint import Batch, JointNetwork
 from jana_pymc.tracing import traced
 from jana_pymc.training import parallel
+from jana_pymc.training.cores import cores
 from jana_pymc.training.settings import TrainingSettings
-from jana_pymc.training.threads import cores
 
 Pair: TypeAlias = tuple[Batch, Batch | None]
 """Simulations from the prior, and from the proposal if there is one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ class TrainingHistory:
         an observation, in nats; the latter without distractors, which are learned alone.
     validation_posterior, validation_likelihood : list of float
         The same on held-out simulations. One that is no number is worse than any other.
+    stages : list of int
+        With which entry each stage begins that follows the first.
     """
 
     step: list[int] = field(default_factory=list)
@@ -32,6 +35,7 @@ class TrainingHistory:
     likelihood: list[float] = field(default_factory=list)
     validation_posterior: list[float] = field(default_factory=list)
     validation_likelihood: list[float] = field(default_factory=list)
+    stages: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.step)
@@ -51,17 +55,22 @@ class TrainingHistory:
             getattr(self, f"validation_{name}").append(validation[name])
 
     def followed_by(self, later: TrainingHistory) -> TrainingHistory:
-        """The record of both, one after the other."""
-        offsets = {
-            name: (getattr(self, name) or [0])[-1] if name in ("step", "seconds") else 0
-            for name in vars(self)
-        }
-        return TrainingHistory(
-            **{
-                name: [*own, *(value + offsets[name] for value in getattr(later, name))]
-                for name, own in vars(self).items()
-            }
-        )
+        """The record of both, one after the other.
+
+        A network that did not learn in the later one keeps the loss of its best weights.
+        """
+        joined: dict[str, list[Any]] = {}
+        for name, own in vars(self).items():
+            added = getattr(later, name)
+            if name in ("step", "seconds"):
+                added = [value + (own or [0])[-1] for value in added]
+            joined[name] = [*own, *added]
+        joined["stages"] = [*self.stages, len(self), *(len(self) + at for at in later.stages)]
+        for half in ("posterior", "likelihood"):
+            if np.isnan(getattr(later, f"validation_{half}")).all():
+                for name in (half, f"validation_{half}"):
+                    joined[name][len(self) :] = [getattr(self, f"best_{half}")] * len(later)
+        return TrainingHistory(**joined)
 
     @property
     def best_posterior(self) -> float:
@@ -74,19 +83,22 @@ class TrainingHistory:
         return float(np.min(comparable(self.validation_likelihood), initial=np.inf))
 
     def still_falling(self) -> tuple[str, ...]:
-        """Networks whose validation loss was falling when training ended.
+        """Networks whose validation loss was falling when they last learned.
 
         Of the way from its first validation to its best one, a network that has settled covers
-        little in the last quarter; one that was stopped at once covers a quarter or more.
+        little in the last quarter of that stage; one that was stopped at once covers a quarter or
+        more.
         """
         found = []
         for name in ("posterior", "likelihood"):
-            losses = comparable(getattr(self, f"validation_{name}"))
-            losses = np.minimum.accumulate(losses[np.isfinite(losses)])
-            if len(losses) < 4:
+            stages = np.split(comparable(getattr(self, f"validation_{name}")), self.stages)
+            learned = [losses for losses in stages if len(np.unique(losses)) > 1]
+            falls = [np.minimum.accumulate(losses[np.isfinite(losses)]) for losses in learned]
+            if not falls or len(falls[-1]) < 4:
                 continue
-            late = losses[int(0.75 * (len(losses) - 1))] - losses[-1]
-            if late > max(0.2 * (losses[0] - losses[-1]), 0.02):
+            last = falls[-1]
+            late = last[int(0.75 * (len(last) - 1))] - last[-1]
+            if late > max(0.2 * (falls[0][0] - last[-1]), 0.02):
                 found.append(name)
         return tuple(found)
 

@@ -25,11 +25,11 @@ from jana_pymc.joint import JointNetwork
 from jana_pymc.training import parallel
 from jana_pymc.training.batches import BatchSource, seeded_generator
 from jana_pymc.training.checkpoint import Checkpoint
+from jana_pymc.training.cores import cores, fastest_threads
 from jana_pymc.training.gradients import HALVES, Gradients, Pair, gradients_of
 from jana_pymc.training.history import TrainingHistory, comparable
 from jana_pymc.training.settings import TrainingSettings
 from jana_pymc.training.step import GraphedStep, TrainingStep
-from jana_pymc.training.threads import cores, fastest_threads
 
 VALIDATION_CHUNK = 512
 MAX_LEFT_OUT = 20
@@ -76,9 +76,11 @@ def train(
     seed : int
         Batches, dropout and dummy draws are functions of it and of the step.
     halves : sequence of str
-        "posterior", "likelihood" or both: which of them learn. The other stays as it is.
+        "posterior", "likelihood" or both: which of them learn. The other stays as it is, and the
+        history has no number for its losses.
     data : str
-        Fingerprint of the simulations: a checkpoint of others is refused.
+        Fingerprint of the simulations and, after a space, what their source is: a checkpoint of
+        others is refused. Of the source older ones say nothing.
     checkpoint : Path, optional
         Written at each validation. If the file exists, training goes on from there and ends with
         exactly the weights that an uninterrupted run would have.
@@ -94,6 +96,7 @@ def train(
     device = next(network.parameters()).device
     one_gpu = device.type == "cuda" and parallel.n_processes() == 1
     graphed = settings.execution == "graph" and one_gpu
+    _learning_mode(network, halves)
     average = copy.deepcopy(network)
     gradients = gradients_of(network, settings, halves)
     learn = TrainingStep(
@@ -141,11 +144,10 @@ def train(
             if n_learned:  # else the steps that were left out count on
                 learn.left_out.zero_()
                 counted_from = done
-            values = _validate(learn, validation)
+            values = _validate(learn, validation, halves)
             history.append(done, time.perf_counter() - start, values | trained, values)
             _keep_best(state, learn, halves)
-            posterior, likelihood = values.values()
-            bar.update(task, losses=f"posterior {posterior:.3f}  likelihood {likelihood:.4f}")
+            bar.update(task, losses="  ".join(f"{name} {values[name]:.4f}" for name in halves))
             if checkpoint is not None and parallel.rank() == 0:
                 state.average = _copy(average)
                 state.save(checkpoint, network, learn.optimizer, settings, seed, data)
@@ -159,6 +161,17 @@ def train(
             module.flatten_parameters()  # as cuDNN wants them, and they no longer are
     network.eval()
     return history
+
+
+def _learning_mode(network: JointNetwork, halves: Sequence[str]) -> None:
+    """Dropout in what learns; what is frozen in it says what it will say afterwards."""
+    for name in halves:
+        half = getattr(network, name)
+        half.train()
+        for module in half.modules():
+            weights = list(module.parameters())
+            if weights and not any(weight.requires_grad for weight in weights):
+                module.eval()
 
 
 def _begun(learn: TrainingStep, checkpoint: Path | None, data: str) -> Checkpoint:
@@ -190,23 +203,23 @@ def _mean_losses(learn: TrainingStep, halves: Sequence[str], n_steps: int) -> di
     return dict(zip(halves, means.tolist(), strict=True))
 
 
-def _validate(learn: TrainingStep, validation: Pair) -> dict[str, float]:
+def _validate(learn: TrainingStep, validation: Pair, halves: Sequence[str]) -> dict[str, float]:
     """Losses of the averaged network on held-out simulations."""
     for kept, current in zip(learn.average.buffers(), learn.network.buffers(), strict=True):
         kept.copy_(current)
-    values = validation_loss(learn.average, validation, learn.seed)
+    values = validation_loss(learn.average, validation, learn.seed, halves)
     return dict(zip(HALVES, values, strict=True))
 
 
 def _keep_best(state: Checkpoint, learn: TrainingStep, halves: Sequence[str]) -> None:
     """Keep the weights of a network that is at its best, take back one that has lost its way."""
     history = state.history
-    for name in HALVES:
+    for name in halves:
         latest = getattr(history, f"validation_{name}")[-1]
         best = getattr(history, f"best_{name}")
         if latest <= best or best == math.inf:  # where none is finite, the latest is as good as any
             state.best[name] = _copy(getattr(learn.average, name))
-        elif name in halves and _is_astray(history, name):
+        elif _is_astray(history, name):
             for each in (learn.network, learn.average):
                 getattr(each, name).load_state_dict(state.best[name])
 
@@ -229,28 +242,33 @@ def _is_astray(history: TrainingHistory, name: str) -> bool:
 
 
 @torch.no_grad()
-def validation_loss(network: JointNetwork, validation: Pair, seed: int) -> tuple[float, float]:
+def validation_loss(
+    network: JointNetwork, validation: Pair, seed: int, halves: Sequence[str] = HALVES
+) -> tuple[float, float]:
     """Losses of both networks on held-out simulations, in chunks that bound the memory.
 
-    All data sets count alike: as many chunks as there are of those from the prior share out those
-    from the proposal, which may be fewer.
+    That of a network which is none of the halves is no number. All data sets count alike: as many
+    chunks as there are of those from the prior share out those from the proposal, which may be
+    fewer.
     """
     batch, proposal_batch = validation
     n_sets, n_wider = len(batch), 0 if proposal_batch is None else len(proposal_batch)
     device = batch.parameters.device
     network.eval()
-    sums = [0.0, 0.0]
+    sums = [0.0 if name in halves else math.nan for name in HALVES]
     for start in range(0, n_sets, VALIDATION_CHUNK):
         end = min(start + VALIDATION_CHUNK, n_sets)
         part, wider = batch.rows(slice(start, end)), None
         rows = slice(start * n_wider // n_sets, end * n_wider // n_sets)
         if proposal_batch is not None:
             wider = proposal_batch.rows(rows)
-        generator = seeded_generator(device, seed, 9, start)
-        posterior, _ = network.posterior_loss(part)
-        likelihood = network.likelihood_loss(part, wider, generator=generator)
-        sums[0] += float(posterior) * len(part)
-        sums[1] += float(likelihood) * (len(part) + rows.stop - rows.start)
+        if "posterior" in halves:
+            posterior, _ = network.posterior_loss(part)
+            sums[0] += float(posterior) * len(part)
+        if "likelihood" in halves:
+            generator = seeded_generator(device, seed, 9, start)
+            likelihood = network.likelihood_loss(part, wider, generator=generator)
+            sums[1] += float(likelihood) * (len(part) + rows.stop - rows.start)
     network.train()
     return sums[0] / n_sets, sums[1] / (n_sets + n_wider)
 

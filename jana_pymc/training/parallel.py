@@ -88,23 +88,21 @@ def share(batch: Batch) -> Batch:
     return batch.rows(slice(rank() * size, (rank() + 1) * size))
 
 
-def average(tensors: Sequence[Tensor | None]) -> None:
+def average(tensors: Sequence[Tensor]) -> None:
     """Replace tensors by their means over all processes, in one message.
 
     Parameters
     ----------
-    tensors : sequence of Tensor or None
-        The same on all processes in number and shapes. None, a parameter without a gradient, is
-        left out.
+    tensors : sequence of Tensor
+        The same on all processes in number and shapes.
     """
     n = n_processes()
-    present = [t for t in tensors if t is not None]
-    if n == 1 or not present:
+    if n == 1:
         return
-    flat = torch.cat([t.detach().reshape(-1) for t in present])
+    flat = torch.cat([t.detach().reshape(-1) for t in tensors])
     dist.all_reduce(flat)
     flat /= n
-    for tensor, mean in zip(present, flat.split([t.numel() for t in present]), strict=True):
+    for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
         tensor.detach().copy_(mean.view_as(tensor))
 
 

@@ -107,7 +107,11 @@ class TrainingStep:
                 options["lr"].fill_(rate)
             else:
                 options["lr"] = rate
-        torch.manual_seed(seeded_generator(torch.device("cpu"), self.seed, 0, step).initial_seed())
+        seed = seeded_generator(torch.device("cpu"), self.seed, 0, step).initial_seed()
+        torch.default_generator.manual_seed(seed)  # and no other device: theirs are the user's
+        if self.device.type == "cuda":
+            with torch.cuda.device(self.device):
+                torch.cuda.manual_seed(seed)
         decay = 0.0
         if self.settings.weight_average is not None:  # faster early in each phase
             phase = step if self.is_linear else step - first
