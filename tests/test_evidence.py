@@ -7,9 +7,13 @@ import warnings
 
 import numpy as np
 import pytest
-from exact_pair import ExactPair, NormalPosterior, data_sets, log_evidence
+from exact_pair import ExactPair, NormalLikelihood, NormalPosterior, data_sets, log_evidence
+from untrained import reaction_times
 
 import jana_pymc as jana
+from jana_pymc.simulation import DataBatch
+from jana_pymc.workflow.evidence import posterior_probabilities
+from jana_pymc.workflow.reachable import reachable
 
 pytestmark = pytest.mark.arviz
 
@@ -174,6 +178,129 @@ def test_bounds_of_an_observable_may_differ() -> None:
     np.testing.assert_allclose(result.probabilities, 0.5, rtol=1e-6)
     with pytest.raises(IndexError, match="dataset=5: there are 5, counted from zero"):
         result.summary(5)
+
+
+class Bounded(NormalLikelihood):
+    """As if every trained value of some parameter were a lower bound of the observations."""
+
+    def __init__(self, lowest: float):
+        self.lowest = lowest
+
+    def check_reachable(self, observed: np.ndarray) -> None:
+        if np.nanmin(observed) <= self.lowest:
+            raise ValueError("beyond every bound")
+
+
+def bounded(lowest: float) -> ExactPair:
+    pair = ExactPair()
+    pair.likelihood = Bounded(lowest)
+    return pair
+
+
+FAR = {"x": np.array([-50.0, 0.1, 0.2, 0.3, 0.4])}
+
+
+def test_what_no_trained_parameter_explains_is_impossible_and_leaves_others_alone() -> None:
+    options = {"draws": 200, "random_seed": 1}
+    with pytest.warns(UserWarning, match="1 of 3 data sets lie beyond every bound"):
+        result = jana.log_marginal_likelihood(bounded(-20.0), [DATA[0], FAR, DATA[1]], **options)
+    alone = jana.log_marginal_likelihood(bounded(-20.0), DATA[:2], **options)
+    np.testing.assert_array_equal(result.log_ratios[[0, 2]], alone.log_ratios)
+    for name in ("importance", "change_of_variables", "mean", "median"):
+        values = getattr(result, name)
+        assert values[1] == -np.inf
+        np.testing.assert_array_equal(values[[0, 2]], getattr(alone, name))
+    assert result.standard_error[1] == 0.0
+    assert np.isnan(result.pareto_k[1]) and np.isnan(result.spread[1])
+    (ax,) = result.plot().axes
+    assert ax.get_title() == "1 of 3 data sets at −∞"
+    for data in (FAR, [FAR, FAR]):
+        with pytest.raises(ValueError, match="beyond every bound"):
+            jana.log_marginal_likelihood(bounded(-20.0), data)
+
+
+def test_observations_beyond_a_data_sets_own_are_of_no_account() -> None:
+    batch = ExactPair().schema.batch(FAR)
+    batch = DataBatch(batch.observables[:, ::-1], batch.conditions, np.array([4]))
+    result = jana.log_marginal_likelihood(bounded(-20.0), batch, draws=50, random_seed=1)
+    assert np.isfinite(result.importance[0])
+    likelihood = reaction_times()  # its t0 was trained from 0.1 on
+    pair = ExactPair()
+    pair.likelihood = likelihood
+    times = [[0.5, 0.05], [0.5, 0.6], [0.09, 0.5]]
+    data = likelihood.schema.batch([{"rt": t, "response": [0, 1]} for t in times])
+    assert reachable(pair, data).tolist() == [False, True, False]
+    shorter = DataBatch(data.observables, data.conditions, np.ones(3, dtype=int))
+    assert reachable(pair, shorter).tolist() == [True, True, False]
+
+
+def test_a_model_that_cannot_explain_the_data_is_not_the_true_one() -> None:
+    models = {"bounded": bounded(-20.0), "free": ExactPair()}
+    with pytest.warns(UserWarning, match="1 of 1 data sets lie beyond"):
+        result = jana.compare_models(models, FAR, draws=50, random_seed=1)
+    np.testing.assert_array_equal(result.probabilities, [[0.0, 1.0]])
+    assert result.log_bayes_factor("free", "bounded")[0] == np.inf
+    assert result.summary()["log_bayes_factor"].tolist() == [0.0, -np.inf]
+
+
+def test_data_that_no_model_explains_leave_prior_probabilities() -> None:
+    models, prior = {"a": bounded(-20.0), "b": bounded(-20.0)}, {"a": 0.3, "b": 0.7}
+    with (
+        pytest.warns(UserWarning, match="1 of 2 data sets lie beyond"),
+        pytest.warns(UserWarning, match="none of the models explains 1 of 2 data sets"),
+    ):
+        result = jana.compare_models(
+            models, [DATA[0], FAR], prior_probabilities=prior, draws=50, random_seed=1
+        )
+    np.testing.assert_allclose(result.probabilities, [[0.3, 0.7], [0.3, 0.7]])
+    factor, _ = result.log_bayes_factor("a", "b")
+    assert factor[0] == pytest.approx(0.0, abs=1e-6) and np.isnan(factor[1])
+    assert result.summary(1)["log_bayes_factor"].isna().all()
+    assert result.plot().axes
+    # A prior probability of zero is no explanation.
+    values = np.array([[-np.inf, -3.0], [-3.0, -3.0]])
+    np.testing.assert_array_equal(
+        posterior_probabilities(values, np.array([1.0, 0.0])), [[1, 0]] * 2
+    )
+
+
+def test_recovery_goes_on_where_a_model_cannot_explain_anothers_data() -> None:
+    models = {"bounded": bounded(-3.0), "free": ExactPair()}
+    with pytest.warns(UserWarning, match="of 60 data sets lie beyond"):
+        recovery = jana.model_recovery(models, n_simulations=60, draws=50, random_seed=1)
+    beyond = np.isneginf(recovery.comparison.log_marginal_likelihood[:, 0])
+    assert 10 < beyond.sum() < 110
+    np.testing.assert_array_equal(
+        recovery.comparison.probabilities[beyond], [[0, 1]] * beyond.sum()
+    )
+    np.testing.assert_allclose(recovery.comparison.probabilities[~beyond], 0.5, rtol=1e-6)
+    np.testing.assert_allclose(recovery.matrix.sum(1), 1.0)
+    assert recovery.plot().axes
+
+
+def test_models_that_explain_nothing_share_the_data_sets() -> None:
+    nothing = {"a": bounded(np.inf), "b": bounded(np.inf)}
+    with (
+        pytest.warns(UserWarning, match="20 of 20 data sets lie beyond"),
+        pytest.warns(UserWarning, match="none of the models explains 20 of 20"),
+    ):
+        recovery = jana.model_recovery(nothing, n_simulations=20, draws=20, random_seed=1)
+    np.testing.assert_array_equal(recovery.confusion, np.full((2, 2), 0.5))
+    assert recovery.calibration_error == pytest.approx(0.0, abs=1e-12)
+    assert recovery.plot().axes
+
+
+@pytest.mark.parametrize("n_sets", [1, 3])
+def test_data_that_no_draw_explains_are_plotted_as_such(n_sets: int) -> None:
+    unknown = np.full(n_sets, np.inf)
+    result = jana.LogMarginalLikelihood(
+        np.full((n_sets, 50), -np.inf), -unknown, unknown, unknown, np.full(n_sets, 5)
+    )
+    assert (result.summary()[["change_of_variables", "median", "mean"]] == -np.inf).all(axis=None)
+    (ax,) = result.plot().axes
+    assert ax.get_title() == (
+        "impossible at all draws" if n_sets == 1 else "3 of 3 data sets at −∞"
+    )
 
 
 def test_nothing_warns_without_a_reason() -> None:

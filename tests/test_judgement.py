@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from functools import partial
 
@@ -16,6 +17,7 @@ from scipy import stats
 import jana_pymc as jana
 from jana_pymc.inference_data import to_groups
 from jana_pymc.plots import plot_surrogate
+from jana_pymc.refinement import psis
 from jana_pymc.simulation import DataBatch
 from jana_pymc.workflow.mmd import kernel_widths, mmd_test, single_sample_mmd
 
@@ -288,6 +290,23 @@ def test_posterior_calibration_of_an_exact_pair() -> None:
     assert not any(wrong.inside().values())
 
 
+def test_posterior_calibration_joins_observations_not_padding() -> None:
+    wide = exact_data(1, 3)[[0]]
+    wide = DataBatch(wide.observables, wide.conditions, np.array([9]))
+    narrow = DataBatch(wide.observables[:, :9], wide.conditions[:, :9], wide.n_obs)
+    first, second = (posterior_calibration(ExactPair(), data) for data in (wide, narrow))
+    np.testing.assert_array_equal(first.ranks, second.ranks)
+    np.testing.assert_array_equal(first.mean, second.mean)
+
+
+@pytest.mark.parametrize("structure", ["markovian", "vector"])
+def test_posterior_calibration_needs_exchangeable_observations(structure: str) -> None:
+    n_obs = (1, 1) if structure == "vector" else (8, 24)
+    schema = dataclasses.replace(ExactPair().schema, structure=structure, n_obs=n_obs)
+    with pytest.raises(ValueError, match=f"declared '{structure}'.*Take jana_pymc.calibration"):
+        posterior_calibration(ExactPair(schema=schema), exact_data(1, 3)[[0]])
+
+
 def test_posterior_calibration_needs_room(approximator) -> None:
     with pytest.raises(ValueError, match="no room for a replicate"):
         posterior_calibration(approximator, {"x": np.zeros(15)})
@@ -354,13 +373,18 @@ def test_one_impossible_data_set_leaves_the_others_their_draws(approximator, mon
 def test_chains_start_where_the_likelihood_was_trained(approximator, monkeypatch, beyond) -> None:
     """Means beyond the region: amortized draws are of use for the near one, for the other not."""
     analysis = "jana_pymc.workflow.analysis"
-    seen = []
+    seen, resampled = [], []
+    monkeypatch.setattr(
+        f"{analysis}.psis", lambda *a, **o: resampled.append(psis(*a, **o)) or resampled[-1]
+    )
     monkeypatch.setattr(f"{analysis}.nuts", lambda *_, starts, **__: seen.append(starts) or starts)
     monkeypatch.setattr(f"{analysis}.pareto_k_threshold", lambda draws: -np.inf)
     high = approximator.likelihood.region[1, 0]
     data = {"x": high + beyond + np.random.default_rng(2).normal(size=12)}
     jana.analyze(approximator, data, draws=50, random_seed=2, progressbar=False)
-    (starts,) = seen
+    (starts,), (once,) = seen, resampled  # what was weighed is not weighed again
+    if beyond < 1.0:
+        assert np.isin(starts.unconstrained, once.unconstrained).all()
     assert (starts.effective_share[0] > 0.1) == (beyond < 1.0)
     assert starts.unconstrained.shape == (1, 200, 1)
     assert 0.0 < starts.unconstrained.min() < starts.unconstrained.max() <= high

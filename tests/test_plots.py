@@ -36,7 +36,7 @@ from jana_pymc.simulation import (
     Simulations,
 )
 from jana_pymc.training import TrainingHistory
-from jana_pymc.workflow import Calibration
+from jana_pymc.workflow import Calibration, CrossValidation, LeaveFutureOut
 
 
 def calibrated(names=("v", "a"), *, shift=0, joint=False, sets=200, draws=50, seed=0):
@@ -148,6 +148,17 @@ def test_recovery_prints_what_the_summary_says():
     ):
         assert ax.get_title() == name
         assert ax.texts[0].get_text() == f"r = {row['r']:.3f}\nR² = {row['r2']:.3f}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [(CrossValidation, {}), (LeaveFutureOut, {"start": 3, "ahead": 1})]
+)
+def test_the_worst_units_are_at_the_top_of_the_panel(kind, options):
+    terms, pareto_k = np.zeros((2, 3)), np.array([[0.1, np.inf, 0.3], [np.nan, np.inf, 2.5]])
+    result = kind("loo", terms, terms, pareto_k, np.eye(2, 3) == 1, 1000, **options)
+    right = result.plot().axes[1]
+    drawn = [line.get_ydata() for line in right.lines if line.get_linestyle() == "None"]
+    assert sorted(np.concatenate(drawn)) == [0.1, 0.3, 2.5, 2.5, 2.5]
 
 
 def test_history_marks_the_best_validation():

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, DATA, check_result, panels
+from jana_pymc.plots.style import COLOURS, DATA, capped, check_result, panels
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.analysis import Analysis
@@ -39,10 +39,7 @@ def plot_analysis(
     check_result("analysis", analysis, "Analysis")
     figure, given = panels(2, axes, columns=2, size=(4.0, 3.2))
     table, counts = analysis.table, analysis.counts
-    # An infinite k̂, where hardly a draw is possible, belongs at the top of the panel.
-    finite = table["pareto_k"][np.isfinite(table["pareto_k"])]
-    top = max(1.5, float(finite.max()) if len(finite) else 0.0)
-    height = np.minimum(table["pareto_k"], top)
+    height = capped(table["pareto_k"].to_numpy())
     for rung, colour in zip(counts, (DATA, *COLOURS), strict=False):
         chosen = table["rung"] == rung
         given[0].scatter(

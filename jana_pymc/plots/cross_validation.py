@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, REFERENCE, check_result, panels
+from jana_pymc.plots.style import COLOURS, REFERENCE, capped, check_result, panels
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.cross_validation_result import CrossValidation
@@ -41,15 +41,15 @@ def plot_cross_validation(
     figure, (left, right) = panels(2, axes, size=(3.8, 3.4))
     present = ~np.isnan(result.elpd_i)
     terms, in_sample = result.elpd_i[present], result.lpd_i[present]
-    pareto_k, refitted = result.pareto_k[present], result.refitted[present]
+    height, refitted = capped(result.pareto_k[present]), result.refitted[present]
     for chosen, colour, label in (
         (~refitted, COLOURS[0], "pooled draws"),
         (refitted, COLOURS[1], "own draws"),
     ):
         if chosen.any():
             left.plot(in_sample[chosen], (terms - in_sample)[chosen], ".", color=colour, ms=3)
-            shown = chosen & np.isfinite(pareto_k)
-            right.plot(np.flatnonzero(shown), pareto_k[shown], ".", color=colour, ms=3, label=label)
+            shown = chosen & ~np.isnan(height)
+            right.plot(np.flatnonzero(shown), height[shown], ".", color=colour, ms=3, label=label)
     left.axhline(0, color=REFERENCE, linewidth=0.8)
     left.set_xlabel("in-sample log density", fontsize=9)
     left.set_ylabel("cross-validated − in-sample", fontsize=9)

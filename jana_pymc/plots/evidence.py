@@ -41,6 +41,11 @@ def plot_log_marginal_likelihood(
     figure, (ax,) = panels(1, axes, size=(4.6, 3.6))
     if len(result) == 1:
         terms = result.log_ratios[0][np.isfinite(result.log_ratios[0])]
+        ax.set_xlabel("log l + log p − log q at posterior draws", fontsize=9)
+        ax.set_yticks([])
+        if not len(terms):
+            ax.set_title("impossible at all draws", fontsize=9)
+            return figure
         # Of an exact pair all terms are equal, but a histogram needs a width.
         limits = (terms.min() - 0.01, terms.max() + 0.01)
         ax.hist(terms, bins=60, range=limits, color=COLOURS[0], alpha=0.5)
@@ -49,19 +54,18 @@ def plot_log_marginal_likelihood(
             (result.importance[0], COLOURS[1], "importance sampling"),
         ):
             ax.axvline(value, color=colour, label=f"{label}: {value:.2f}")
-        ax.set_xlabel("log l + log p − log q at posterior draws", fontsize=9)
-        ax.set_yticks([])
         ax.legend(frameon=False, fontsize=8)
         return figure
-    error = np.abs(result.interval - result.change_of_variables)
-    difference = result.change_of_variables - result.importance
+    possible = np.isfinite(result.importance)
+    importance, midway = result.importance[possible], result.change_of_variables[possible]
+    error = np.abs(result.interval[:, possible] - midway)
     error = np.where(np.isfinite(error), error, 0.0)
-    good = result.pareto_k <= result.threshold
+    good = result.pareto_k[possible] <= result.threshold
     for chosen, colour, label in ((good, COLOURS[0], "k̂ good"), (~good, COLOURS[1], "k̂ high")):
         if chosen.any():
             ax.errorbar(
-                result.importance[chosen],
-                difference[chosen],
+                importance[chosen],
+                (midway - importance)[chosen],
                 yerr=error[:, chosen],
                 fmt="o",
                 markersize=3,
@@ -72,7 +76,10 @@ def plot_log_marginal_likelihood(
     ax.axhline(0, color=REFERENCE, linewidth=0.8)
     ax.set_xlabel("log marginal likelihood, importance sampling", fontsize=9)
     ax.set_ylabel("change of variables − importance sampling", fontsize=9)
-    ax.legend(frameon=False, fontsize=8)
+    if not possible.all():
+        ax.set_title(f"{int((~possible).sum())} of {len(result)} data sets at −∞", fontsize=9)
+    if possible.any():
+        ax.legend(frameon=False, fontsize=8)
     return figure
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, REFERENCE, check_result, panels
+from jana_pymc.plots.style import COLOURS, REFERENCE, capped, check_result, panels
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.leave_future_out import LeaveFutureOut
@@ -40,11 +40,12 @@ def plot_leave_future_out(
     check_result("result", result, "LeaveFutureOut")
     figure, (left, right) = panels(2, axes, size=(4.2, 3.2))
     prefix = result.start + np.arange(result.elpd_i.shape[1])
+    height = capped(result.pareto_k)
     faint = 1.0 if len(result) == 1 else 0.5
     for i in range(len(result)):
         colour = COLOURS[i % len(COLOURS)]
         left.plot(prefix, result.elpd_i[i], "-", color=colour, alpha=faint, linewidth=1)
-        shown = np.isfinite(result.pareto_k[i])
+        shown = ~np.isnan(height[i])
         for chosen, marker, label in (
             (~result.refitted[i], ".", "shared draws"),
             (result.refitted[i], "x", "draws after a refit"),
@@ -53,9 +54,7 @@ def plot_leave_future_out(
             if at.any():
                 first = label not in right.get_legend_handles_labels()[1]
                 name = label if first else None
-                right.plot(
-                    prefix[at], result.pareto_k[i, at], marker, color=colour, ms=4, label=name
-                )
+                right.plot(prefix[at], height[i, at], marker, color=colour, ms=4, label=name)
     left.set_xlabel("observations known", fontsize=9)
     what = "next" if result.ahead == 1 else f"next {result.ahead}"
     left.set_ylabel(f"log predictive density of the {what}", fontsize=9)

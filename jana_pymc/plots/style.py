@@ -54,6 +54,22 @@ def check_result(name: str, value: Any, kind: str) -> None:
         raise TypeError(f"{name} is {type(value).__name__}; expected {kind}, from {SOURCES[kind]}.")
 
 
+def capped(pareto_k: np.ndarray) -> np.ndarray:
+    """Heights of k̂ in a panel: an infinite one, where hardly a draw is possible, is at the top.
+
+    Parameters
+    ----------
+    pareto_k : ndarray
+
+    Returns
+    -------
+    ndarray
+        Of the same shape, and NaN, hence not drawn, where k̂ is.
+    """
+    finite = pareto_k[np.isfinite(pareto_k)]
+    return np.minimum(pareto_k, max(1.5, finite.max(initial=0.0)))
+
+
 def is_whole(values: np.ndarray) -> bool:
     """Whether all values are whole numbers, as counts and categories are.
 

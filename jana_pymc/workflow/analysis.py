@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,9 +30,11 @@ from jana_pymc.refinement import (
     propose,
     psis,
 )
+from jana_pymc.refinement.resampling import parts
 from jana_pymc.simulation import DataBatch, ParameterLayout, random_generator
 from jana_pymc.trained_region import FEW, share_outside
 from jana_pymc.workflow.misspecification import Misspecification, detect_misspecification
+from jana_pymc.workflow.reachable import reachable
 from jana_pymc.workflow.result import Result
 
 if TYPE_CHECKING:
@@ -225,7 +228,8 @@ class _Ladder:
         self.unconstrained = np.full((n_sets, draws, size), np.nan)
         self.log_q = np.full((n_sets, draws), np.nan)
         self.rung = np.full(n_sets, "none", dtype="<U9")
-        self.share, self.pareto_k, self.r_hat = (np.full(n_sets, np.nan) for _ in range(3))
+        self.share, self.resampled_share = np.full(n_sets, np.nan), np.full(n_sets, np.nan)
+        self.pareto_k, self.r_hat = np.full(n_sets, np.nan), np.full(n_sets, np.nan)
         self.divergences = np.zeros(n_sets, dtype=int)
         self.stranded = np.zeros(n_sets, dtype=bool)
         self.threshold = {
@@ -235,19 +239,20 @@ class _Ladder:
 
     def climb(self, rng: np.random.Generator, progress: Progress) -> None:
         """Take each data set as far up as it needs, those on one rung together."""
-        possible = np.flatnonzero([self._reachable(i) for i in range(len(self.batch))])
-        left = []
-        per_part = max(1, DRAWS_AT_ONCE // self.draws)
-        starts = range(0, len(possible), per_part)
-        for start in progress.track(starts, description="Amortized draws"):
-            left.append(self._amortize(possible[start : start + per_part], rng))
-        uneven = np.concatenate([np.empty(0, dtype=int), *left])
-        heavy = []
-        per_part = max(1, DRAWS_AT_ONCE // (CANDIDATES * self.draws))
-        starts = range(0, len(uneven), per_part)
-        for start in progress.track(starts, description="Importance resampling"):
-            heavy.append(self._resample(uneven[start : start + per_part], rng))
-        self._sample(np.concatenate([np.empty(0, dtype=int), *heavy]), rng)
+
+        def left_by(
+            rung: Callable[..., np.ndarray], index: np.ndarray, candidates: int, description: str
+        ) -> np.ndarray:
+            some = list(parts(len(index), candidates, DRAWS_AT_ONCE))
+            left = [
+                rung(index[part], rng) for part in progress.track(some, description=description)
+            ]
+            return np.concatenate([np.empty(0, dtype=int), *left])
+
+        possible = np.flatnonzero(reachable(self.approximator, self.batch))
+        uneven = left_by(self._amortize, possible, self.draws, "Amortized draws")
+        heavy = left_by(self._resample, uneven, CANDIDATES * self.draws, "Importance resampling")
+        self._sample(heavy, rng)
 
     def constrained(self) -> np.ndarray:
         """Draws on the user's scale."""
@@ -256,14 +261,6 @@ class _Ladder:
         if len(done):
             result[done] = self.approximator.prior.constrain(self.unconstrained[done])
         return result
-
-    def _reachable(self, dataset: int) -> bool:
-        observed = self.batch.observables[dataset, : int(self.batch.n_obs[dataset])]
-        try:
-            self.approximator.likelihood.check_reachable(observed)
-        except ValueError:
-            return False
-        return True
 
     def _amortize(self, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Keep the draws of those with even weights; return the others."""
@@ -281,6 +278,7 @@ class _Ladder:
         refined = psis(self.approximator, self.batch[index], self.draws, random_seed=rng)
         self.unconstrained[index], self.log_q[index] = refined.unconstrained, refined.log_q
         self.pareto_k[index] = refined.pareto_k
+        self.resampled_share[index] = refined.effective_share
         self.rung[index] = "psis"
         return index[refined.pareto_k > self.threshold["psis"]]
 
@@ -318,12 +316,12 @@ class _Ladder:
             Whether there are any.
         """
         batch = self.batch[index]
-        starts = psis(self.approximator, batch, self.draws, random_seed=rng)
         size = self.approximator.prior.n_unconstrained
-        unconstrained = starts.unconstrained.copy()
+        unconstrained = self.unconstrained[index]
         theta = self.approximator.prior.constrain(unconstrained)
         possible = np.isfinite(log_likelihood_in_region(self.approximator, batch, theta))
-        effective = starts.effective_share * CANDIDATES * self.draws * possible.mean(axis=1)
+        share = self.resampled_share[index]
+        effective = share * CANDIDATES * self.draws * possible.mean(axis=1)
         found = np.ones(len(index), dtype=bool)
         for i in range(len(index)):
             usable = unconstrained[i, possible[i]]
@@ -331,7 +329,15 @@ class _Ladder:
                 usable = _prior_starts(self.approximator, batch[[i]], self.draws, rng)
             found[i] = len(usable) > 0
             unconstrained[i] = np.resize(usable, unconstrained[i].shape)  # repeated where too few
-        return replace(starts, unconstrained=unconstrained), found
+        starts = RefinedDraws(
+            unconstrained=unconstrained,
+            log_q=self.log_q[index],
+            method=self.rung[index],
+            pareto_k=self.pareto_k[index],
+            effective_share=share,
+            divergences=self.divergences[index],
+        )
+        return starts, found
 
 
 def _prior_starts(

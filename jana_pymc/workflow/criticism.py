@@ -120,8 +120,7 @@ def criticize(
     check_share("share", share, zero=True)
     check_count("n_simulations", n_simulations, least=2, why="to compare one with the others")
     layout = approximator.layout
-    flat = layout.flatten(parameters) if isinstance(parameters, Mapping) else parameters
-    theta = np.atleast_2d(np.asarray(flat, dtype=float))
+    theta = np.atleast_2d(layout.vectors(parameters))
     if theta.shape != (1, layout.size):
         raise ValueError(
             f"parameters have shape {theta.shape} when flattened; expected one vector of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,12 @@ from jana_pymc.declarations import check_approximator
 from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.plots.evidence import plot_log_marginal_likelihood
 from jana_pymc.refinement import propose
-from jana_pymc.simulation import random_generator
+from jana_pymc.refinement.resampling import parts
+from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.warning import warn
+from jana_pymc.workflow.reachable import reachable
 from jana_pymc.workflow.result import Result
+from jana_pymc.workflow.sources import resized
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -44,7 +48,7 @@ class LogMarginalLikelihood(Result):
     from the pair's own posterior p it exceeds it by :math:`\mathrm{KL}(p \| q)`. Midway between,
     under :math:`\sqrt{p q}`, the two cancel to second order, as in the midpoint rule of
     thermodynamic integration: `change_of_variables` is the mean there. `median` and `mean` are
-    those over draws from q.
+    those over draws from q. All are −inf of data that no draw explains.
 
     Attributes
     ----------
@@ -52,11 +56,13 @@ class LogMarginalLikelihood(Result):
         The right side at draws from q; −inf at draws that the likelihood excludes.
     importance : ndarray, shape (sets,)
         Logarithm of the Pareto-smoothed mean of exp(`log_ratios`). Consistent for the marginal
-        likelihood under the likelihood network, whatever q.
+        likelihood under the likelihood network, whatever q. Of data beyond every bound that the
+        likelihood was trained on it is −inf, without draws.
     standard_error : ndarray, shape (sets,)
-        Monte Carlo error of `importance`.
+        Monte Carlo error of `importance`; zero where it is −inf without draws.
     pareto_k : ndarray, shape (sets,)
-        Above `threshold`, neither `importance` nor its standard error can be relied on.
+        Above `threshold`, neither `importance` nor its standard error can be relied on. NaN
+        without draws.
     n_obs : ndarray of int, shape (sets,)
 
     References
@@ -90,7 +96,7 @@ class LogMarginalLikelihood(Result):
     @property
     def mean(self) -> np.ndarray:
         """Mean over those draws from q that the likelihood does not exclude, shape (sets,)."""
-        return np.nanmean(self._finite, axis=1)
+        return self._over_possible(np.nanmean, otherwise=-np.inf)
 
     @property
     def change_of_variables(self) -> np.ndarray:
@@ -102,21 +108,26 @@ class LogMarginalLikelihood(Result):
         with np.errstate(invalid="ignore", divide="ignore"):  # data that no draw explains
             log_weights = log_weights - logsumexp(log_weights, axis=1, keepdims=True)
         terms = np.where(np.isfinite(self.log_ratios), self.log_ratios, 0.0)
-        return (np.exp(log_weights) * terms).sum(axis=1)
+        mean = (np.exp(log_weights) * terms).sum(axis=1)
+        return np.where(np.isfinite(self.log_ratios).any(axis=1), mean, -np.inf)
 
     @property
     def spread(self) -> np.ndarray:
-        """Standard deviation over draws, shape (sets,): zero for a perfect pair."""
-        return np.nanstd(self._finite, axis=1)
+        """Standard deviation over possible draws, shape (sets,): zero for a perfect pair."""
+        return self._over_possible(np.nanstd, otherwise=np.nan)
 
     @property
     def interval(self) -> np.ndarray:
         """5 % and 95 % quantiles over draws from q, shape (2, sets)."""
         return np.quantile(self.log_ratios, [0.05, 0.95], axis=1, method="nearest")
 
-    @property
-    def _finite(self) -> np.ndarray:
-        return np.where(np.isfinite(self.log_ratios), self.log_ratios, np.nan)
+    def _over_possible(self, statistic: Callable[..., np.ndarray], otherwise: float) -> np.ndarray:
+        """A statistic of the draws that the likelihood does not exclude, if there are any."""
+        possible = np.isfinite(self.log_ratios)
+        some = possible.any(axis=1)
+        result = np.full(len(self), otherwise)
+        result[some] = statistic(np.where(possible, self.log_ratios, np.nan)[some], axis=1)
+        return result
 
     def summary(self) -> pd.DataFrame:
         """One row a data set: both estimates, what they cost in trust, and their difference."""
@@ -170,36 +181,55 @@ def log_marginal_likelihood(
         If `approximator` is no pair, `draws` no integer, or data are no numbers.
     ValueError
         If there are fewer than two draws, the data do not fit the declared observables, or no
-        trained parameter explains them.
+        trained parameter explains any of them.
 
     Warns
     -----
     UserWarning
-        If k̂ is too high, or the two estimates differ by more than half a nat and three standard
-        errors, for some data sets: the amortized posterior is then far from the one that
-        likelihood network and prior imply. If conditions come about in the simulator
-        (``design="simulator"``): where they tell of the parameters beyond what earlier
-        observations do, as a summary of the whole series does, p(x | θ, conditions) p(θ) does
-        not integrate to the probability of the data.
+        If no trained parameter explains some of many data sets. If k̂ is too high, or the two
+        estimates differ by more than half a nat and three standard errors, for some data sets: the
+        amortized posterior is then far from the one that likelihood network and prior imply. If
+        conditions come about in the simulator (``design="simulator"``): where they tell of the
+        parameters beyond what earlier observations do, as a summary of the whole series does,
+        p(x | θ, conditions) p(θ) does not integrate to the probability of the data.
     """
     check_approximator(approximator)
-    check_count("draws", draws, least=2, why="to see how far they agree")
-    rng = random_generator(random_seed)
     batch = approximator.posterior.batch(data)
-    approximator.likelihood.check_reachable(batch.observables)
+    if not reachable(approximator, batch).any():
+        approximator.likelihood.check_reachable(resized(batch, batch.n_obs).observables)
+    return estimated(approximator, batch, draws, random_generator(random_seed))
+
+
+def estimated(
+    approximator: JointApproximator, batch: DataBatch, draws: int, rng: np.random.Generator
+) -> LogMarginalLikelihood:
+    """`log_marginal_likelihood`, also if no trained parameter explains any of the data sets.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    batch : DataBatch
+    draws : int
+    rng : Generator
+
+    Returns
+    -------
+    LogMarginalLikelihood
+    """
+    check_count("draws", draws, least=2, why="to see how far they agree")
     _warn_of_conditions(approximator)
-    size = max(1, DRAWS_AT_ONCE // draws)
-    parts = [
-        propose(approximator, batch[start : start + size], draws, random_seed=rng)
-        for start in range(0, len(batch), size)
-    ]
-    result = LogMarginalLikelihood(
-        log_ratios=np.concatenate([part.log_ratios for part in parts]),
-        importance=np.concatenate([part.weights.log_mean for part in parts]),
-        standard_error=np.concatenate([part.weights.standard_error for part in parts]),
-        pareto_k=np.concatenate([part.weights.pareto_k for part in parts]),
-        n_obs=batch.n_obs,
-    )
+    n_sets = len(batch)
+    log_ratios = np.full((n_sets, draws), -np.inf)
+    importance, standard_error = np.full(n_sets, -np.inf), np.zeros(n_sets)
+    pareto_k = np.full(n_sets, np.nan)
+    possible = np.flatnonzero(reachable(approximator, batch))
+    for part in parts(len(possible), draws, DRAWS_AT_ONCE):
+        index = possible[part]
+        proposed = propose(approximator, batch[index], draws, random_seed=rng)
+        log_ratios[index], importance[index] = proposed.log_ratios, proposed.weights.log_mean
+        standard_error[index] = proposed.weights.standard_error
+        pareto_k[index] = proposed.weights.pareto_k
+    result = LogMarginalLikelihood(log_ratios, importance, standard_error, pareto_k, batch.n_obs)
     _warn(result)
     return result
 
@@ -217,15 +247,17 @@ def posterior_probabilities(
     Returns
     -------
     ndarray, shape (..., models)
+        The prior ones for data that are impossible under all models: they tell them not apart.
 
     Examples
     --------
     >>> posterior_probabilities(np.log([0.2, 0.6]), np.array([0.5, 0.5])).round(2)
     array([0.25, 0.75])
     """
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         joint = log_marginal_likelihood + np.log(prior_probabilities)
-    return np.exp(joint - logsumexp(joint, axis=-1, keepdims=True))
+        total = logsumexp(joint, axis=-1, keepdims=True)
+        return np.where(np.isneginf(total), prior_probabilities, np.exp(joint - total))
 
 
 def _warn_of_conditions(approximator: JointApproximator) -> None:
@@ -239,9 +271,16 @@ def _warn_of_conditions(approximator: JointApproximator) -> None:
 
 
 def _warn(result: LogMarginalLikelihood) -> None:
+    beyond = np.isnan(result.pareto_k)
+    if beyond.any():
+        warn(
+            f"{int(beyond.sum())} of {len(result)} data sets lie beyond every bound that the "
+            "likelihood was trained on: their log marginal likelihood is −inf.",
+        )
     unreliable = result.pareto_k > result.threshold
-    apart = np.abs(result.change_of_variables - result.importance)
-    disagree = ~(apart <= DISAGREEMENT + 3 * result.standard_error)
+    with np.errstate(invalid="ignore"):  # data that no draw explains
+        apart = np.abs(result.change_of_variables - result.importance)
+    disagree = ~beyond & ~(apart <= DISAGREEMENT + 3 * result.standard_error)
     if not (unreliable | disagree).any():
         return
     warn(

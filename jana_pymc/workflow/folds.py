@@ -223,7 +223,7 @@ class Folds:
             return log_likelihood_of(self.approximator, self.batch, 0, parameters)
         known = self.batch.conditions[0, rows] if self.batch.conditions.shape[-1] else None
         observed = self.batch.observables[0, rows]
-        return self.approximator.likelihood.log_prob(observed, parameters, conditions=known)
+        return self.approximator.likelihood.pointwise(observed, parameters, known)
 
     def _densities(
         self, unconstrained: np.ndarray, log_q: np.ndarray

@@ -15,7 +15,8 @@ from jana_pymc.checks import check_count, check_share
 from jana_pymc.declarations import check_approximator
 from jana_pymc.plots.evidence import plot_model_comparison, plot_model_recovery
 from jana_pymc.simulation import DataSchema, Observable, random_generator
-from jana_pymc.workflow.evidence import log_marginal_likelihood, posterior_probabilities
+from jana_pymc.warning import warn
+from jana_pymc.workflow.evidence import estimated, posterior_probabilities
 from jana_pymc.workflow.result import Result
 
 if TYPE_CHECKING:
@@ -45,11 +46,16 @@ class ModelComparison(Result):
 
     @property
     def probabilities(self) -> np.ndarray:
-        """Posterior model probabilities, shape (sets, models)."""
+        """Posterior model probabilities, shape (sets, models).
+
+        Those a priori for data that no model explains.
+        """
         return posterior_probabilities(self.log_marginal_likelihood, self.prior_probabilities)
 
     def log_bayes_factor(self, model: str, against: str) -> tuple[np.ndarray, np.ndarray]:
         """Log Bayes factor and its Monte Carlo standard error, each of shape (sets,).
+
+        It is infinite if one of the two cannot explain the data, and NaN if neither can.
 
         Parameters
         ----------
@@ -65,7 +71,7 @@ class ModelComparison(Result):
             if name not in self.names:
                 raise KeyError(f"no model {name!r}; there are {', '.join(self.names)}.")
         i, j = self.names.index(model), self.names.index(against)
-        value = self.log_marginal_likelihood[:, i] - self.log_marginal_likelihood[:, j]
+        value = _difference(self.log_marginal_likelihood[:, i], self.log_marginal_likelihood[:, j])
         return value, np.hypot(self.standard_error[:, i], self.standard_error[:, j])
 
     def summary(self, dataset: int = 0) -> pd.DataFrame:
@@ -95,7 +101,7 @@ class ModelComparison(Result):
                 "log_marginal_likelihood": values,
                 "standard_error": self.standard_error[dataset],
                 "pareto_k": self.pareto_k[dataset],
-                "log_bayes_factor": values - values.max(),
+                "log_bayes_factor": _difference(values, values.max()),
                 "prior": self.prior_probabilities,
                 "probability": self.probabilities[dataset],
             },
@@ -147,8 +153,13 @@ class ModelRecovery(Result):
 
     @property
     def confusion(self) -> np.ndarray:
-        """How often each model (column) is the most probable for data of each (row)."""
-        chosen = np.eye(self._n)[self.comparison.probabilities.argmax(1)]
+        """How often each model (column) is the most probable for data of each (row).
+
+        Models that are equally probable share the data set.
+        """
+        probabilities = self.comparison.probabilities
+        chosen = probabilities == probabilities.max(1, keepdims=True)
+        chosen = chosen / chosen.sum(1, keepdims=True)
         return np.stack([chosen[self.true_model == i].mean(0) for i in range(self._n)])
 
     @property
@@ -256,17 +267,29 @@ def compare_models(
     ValueError
         If fewer than two models are given, they are of different data, or the prior probabilities
         do not fit.
+
+    Warns
+    -----
+    UserWarning
+        As `log_marginal_likelihood` does; and if none of the models explains some data sets.
     """
     names = _checked_names(approximators)
     prior = _prior_probabilities(names, prior_probabilities)
     rng = random_generator(random_seed)
     results = [
-        log_marginal_likelihood(approximators[name], data, draws=draws, random_seed=rng)
-        for name in names
+        estimated(each, each.posterior.batch(data), draws, rng)
+        for each in (approximators[name] for name in names)
     ]
+    log_marginal_likelihood = np.stack([r.importance for r in results], axis=1)
+    impossible = int(np.isneginf(log_marginal_likelihood[:, prior > 0]).all(axis=1).sum())
+    if impossible:
+        warn(
+            f"none of the models explains {impossible} of {len(log_marginal_likelihood)} data "
+            "sets: their model probabilities stay what they are a priori.",
+        )
     return ModelComparison(
         names=names,
-        log_marginal_likelihood=np.stack([r.importance for r in results], axis=1),
+        log_marginal_likelihood=log_marginal_likelihood,
         standard_error=np.stack([r.standard_error for r in results], axis=1),
         pareto_k=np.stack([r.pareto_k for r in results], axis=1),
         prior_probabilities=prior,
@@ -343,6 +366,12 @@ def model_recovery(
             prior_probabilities=parts[0].prior_probabilities,
         ),
     )
+
+
+def _difference(value: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Of logarithms; NaN of two that are −inf."""
+    with np.errstate(invalid="ignore"):
+        return np.subtract(value, other)
 
 
 def _checked_names(approximators: Any) -> tuple[str, ...]:

@@ -62,7 +62,8 @@ def posterior_calibration(
     TypeError
         If `approximator` is no pair.
     ValueError
-        If the posterior was trained on no larger data sets, or there is no model to simulate.
+        If the data are no exchangeable observations, the posterior was trained on no larger data
+        sets, or there is no model to simulate.
 
     References
     ----------
@@ -74,6 +75,15 @@ def posterior_calibration(
     check_count("draws", draws)
     if n_replicate is not None:
         check_count("n_replicate", n_replicate)
+    structure = approximator.schema.structure
+    if structure != "exchangeable":
+        raise ValueError(
+            f"the data are declared {structure!r}; posterior calibration joins data and replicate "
+            "into one set, which only exchangeable observations allow: a replicate is no more of "
+            "the same sequence or vector. Take jana_pymc.calibration, or declare a whole data set "
+            "as one observation (structure='exchangeable', observables with shapes, n_obs of two "
+            "or more) and train again."
+        )
     observed = approximator.posterior.batch(data)
     if len(observed) != 1:
         raise ValueError(f"there are {len(observed)} data sets; posterior calibration takes one.")
@@ -97,7 +107,7 @@ def posterior_calibration(
         if replicate.observables.shape[1] < size:
             raise ValueError(f"n_replicate={size}; the model simulates at most {largest}.")
     observables, conditions = (
-        np.concatenate([first, second[:, :size]], axis=1)
+        np.concatenate([first[:, :n], second[:, :size]], axis=1)
         for first, second in (
             (repeated.observables, replicate.observables),
             (repeated.conditions, replicate.conditions),

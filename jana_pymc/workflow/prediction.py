@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from jana_pymc.checks import check_count
 from jana_pymc.declarations import check_approximator
 from jana_pymc.plots.prediction import plot_prediction
-from jana_pymc.refinement import log_likelihood_of, propose
+from jana_pymc.refinement import log_likelihood_of, propose, warn_unreliable
 from jana_pymc.simulation import random_generator
 from jana_pymc.workflow.cross_validation_result import Correction, check_correction
 from jana_pymc.workflow.log_averages import standard_error_of, weighted
@@ -89,6 +89,11 @@ def elpd(
         If data do not fit the declared observables, there are not equally many data sets, or
         `correction` is unknown.
 
+    Warns
+    -----
+    UserWarning
+        If k̂ of the weights is too high for some data sets.
+
     References
     ----------
     .. [1] Radev, S. T., et al. (2023). JANA: Jointly amortized neural approximation of complex
@@ -116,4 +121,5 @@ def elpd(
         parameters = approximator.prior.constrain(unconstrained[0])
         pointwise = log_likelihood_of(approximator, new, i, parameters)
         terms[i, : pointwise.shape[1]] = weighted(log_weights[:, None], pointwise, axis=0)
+    warn_unreliable(pareto_k, draws, "Take more draws, or predict from those of NUTS.")
     return Prediction(terms, pareto_k)

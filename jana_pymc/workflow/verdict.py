@@ -18,6 +18,7 @@ from jana_pymc.checks import check_count, check_share
 from jana_pymc.declarations import check_approximator, check_simulations
 from jana_pymc.inference_data import ArviZData, to_groups, to_inference_data
 from jana_pymc.plots.calibration import plot_ranks_ecdf
+from jana_pymc.refinement import log_likelihood_of
 from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.workflow.bands import uniformity_p_value
 from jana_pymc.workflow.calibration import Calibration, ranked
@@ -270,11 +271,8 @@ def _log_likelihood_p_value(
     drawn = approximator.posterior.sample(batch, draws, random_seed=rng)
     ranks = np.empty(len(parameters), dtype=int)
     for i in track(range(len(parameters)), "Log-likelihood ranks", disable=not progressbar):
-        n = int(batch.n_obs[i])
-        known = batch.conditions[i, :n] if batch.conditions.shape[-1] else None
-        values = approximator.likelihood.log_prob(
-            batch.observables[i, :n], np.vstack([parameters[i], drawn[i]]), conditions=known
-        ).sum(axis=-1)
+        theta = np.vstack([parameters[i], drawn[i]])
+        values = log_likelihood_of(approximator, batch, i, theta).sum(axis=-1)
         values = np.where(np.isnan(values), -np.inf, values)
         # Impossible data are ties, which are broken at random.
         ties = int((values[1:] == values[0]).sum())
@@ -307,7 +305,8 @@ def _features_of_data(
     surrogate: DataBatch,
     parameters: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    schema = getattr(approximator, "schema", None)
-    positive = getattr(approximator, "positive", None)
-    first, second = (fixed_summaries(each, schema, positive) for each in (batch, surrogate))
+    first, second = (
+        fixed_summaries(each, approximator.schema, approximator.positive)
+        for each in (batch, surrogate)
+    )
     return data_features(first, second, parameters)
