@@ -397,8 +397,12 @@ def _as_rows(p: TensorVariable, shape: tuple[int, ...], batch: Any) -> TensorVar
 def _common_index(
     layout: ParameterLayout, parameters: Any, scalar: list[bool]
 ) -> TensorVariable | None:
-    """The index if every parameter that varies is ``x[index]`` with one and the same index."""
+    """The index if every parameter that varies is ``x[index]`` with one and the same index.
+
+    None where sources are known to be of differing lengths: they have no common groups.
+    """
     found = None
+    lengths: set[int | None] = set()
     for p, shape, is_scalar in zip(parameters, layout.shapes.values(), scalar, strict=True):
         if is_scalar:
             continue
@@ -409,7 +413,8 @@ def _common_index(
         if found is not None and not _same(found, index):
             return None
         found = index
-    return found
+        lengths.add(taken[0].type.shape[0])
+    return None if len(lengths - {None}) > 1 else found
 
 
 def _same(first: TensorVariable, second: TensorVariable) -> bool:

@@ -288,10 +288,23 @@ def select_dataset(data: ArviZData, dataset: int) -> ArviZData:
     if dataset not in known:
         raise KeyError(f"no data set {dataset}; there are {min(known)} to {max(known)}.")
     groups = {
-        name: group.sel(dataset=dataset, drop=True) if "dataset" in group.dims else group
+        name: _of_dataset(group, dataset) if "dataset" in group.dims else group
         for name, group in groups.items()
     }
     return to_inference_data(_without_padding(groups), data.attrs)
+
+
+def _of_dataset(group: xr.Dataset, dataset: int) -> xr.Dataset:
+    """One data set's part of a group, and of the attributes that say how draws were refined."""
+    # Of an array of one number a file gives back the number.
+    attrs = {
+        name: np.atleast_1d(group.attrs[name])[[dataset]]
+        for name in ("pareto_k", "divergences")
+        if name in group.attrs
+    }
+    if "refined" in group.attrs:
+        attrs["refined"] = group.attrs["refined"].split(",")[dataset]
+    return group.sel(dataset=dataset, drop=True).assign_attrs(attrs)
 
 
 def save_inference_data(data: ArviZData, path: str | Path) -> Path:

@@ -228,6 +228,15 @@ def test_hierarchy_over_groups_matches_torch(rows: np.ndarray) -> None:
     np.testing.assert_allclose(log_prob(point)[0], expected, rtol=1e-6)
 
 
+def test_groups_of_one_parameter_may_outnumber_those_of_another(rows: np.ndarray) -> None:
+    subject = np.arange(N_OBS) % 4
+    v, t0 = np.linspace(0.3, 0.8, 5), np.linspace(0.11, 0.25, 6)
+    value = RT.logp(rows, v=pt.constant(v)[subject], t0=pt.constant(t0)[subject])
+    each = zip(rows, v[subject], t0[subject], strict=True)
+    expected = [RT.log_prob(row[None], np.array([[a, b]]))[0, 0] for row, a, b in each]
+    np.testing.assert_allclose(value.eval(mode=PYTHON), expected, rtol=1e-6)
+
+
 # Samplers
 
 
@@ -325,6 +334,27 @@ def test_start_of_what_cannot_be_drawn_or_is_no_model_is_refused() -> None:
 
 
 # Bad input
+
+
+def test_the_first_of_many_data_sets_that_cannot_be_is_named() -> None:
+    sets = np.ones((3, 4, 2))
+    sets[0, 2:] = np.nan  # padding
+    RT.check_reachable(sets)
+    sets[1:, 1, 0] = LOW, LOW / 2.0
+    with pytest.raises(ValueError, match=r"'rt'\] of data set 1 reaches 0\.1, beyond every t0"):
+        RT.check_reachable(sets)
+    with pytest.raises(ValueError, match=r"'rt'\] reaches 0\.05, beyond every t0"):
+        RT.check_reachable(sets[2:])
+
+
+def test_each_draw_may_have_a_data_set_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jana_pymc.approximators.likelihood.NUMBERS_AT_ONCE", 6)  # two at a time
+    likelihood = untrained({"x": Continuous()}, {"b": (), "s": ()}, {"known": Continuous()})
+    rng = np.random.default_rng(1)
+    x, known, theta = (rng.uniform(LOW, HIGH, shape) for shape in ((5, 3, 1), (5, 3, 1), (5, 2)))
+    found = likelihood.pointwise(x, theta, known)
+    expected = [likelihood.pointwise(x[i], theta[[i]], known[i])[0] for i in range(5)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -618,6 +648,13 @@ def test_lapses_of_counts_lie_in_their_range() -> None:
     assert lapses.log_density == pytest.approx(-np.log(5 * 2.0))
     with pytest.raises(ValueError, match=r"count 'k': expected whole numbers, got \(0.0, 2.5\)"):
         Contaminant.over(DataSchema({"k": Count()}), {"k": (0, 2.5)})
+
+
+def test_a_range_of_lapses_may_be_an_array() -> None:
+    schema = DataSchema({"x": Continuous()})
+    assert Contaminant.over(schema, {"x": np.array([0.0, 10.0])}) == Contaminant.over(
+        schema, {"x": (0.0, 10.0)}
+    )
 
 
 def test_the_share_of_lapses_may_be_unknown_and_explains_impossible_data() -> None:

@@ -11,29 +11,32 @@ from jana_pymc.simulation import runner
 
 
 class Unreliable(ThreadPoolExecutor):
-    """Loses every third task when it first comes; or all of them, always."""
+    """Loses every third task when it first comes, done or not; or all of them, always."""
 
-    def __init__(self, *, always: bool = False):
+    def __init__(self, *, always: bool = False, done: bool = False):
         super().__init__(2)
-        self.always, self.submitted, self.seen = always, 0, set()
+        self.always, self.done, self.submitted, self.seen = always, done, 0, set()
 
     def submit(self, fn, /, *args, **kwargs) -> Future:
         self.submitted += 1
         is_new = id(args[1]) not in self.seen
         self.seen.add(id(args[1]))
         if self.always or (is_new and len(self.seen) % 3 == 2):
+            if self.done:
+                fn(*args, **kwargs)
             future: Future = Future()
             future.set_exception(ConnectionError("the worker has left"))
             return future
         return super().submit(fn, *args, **kwargs)
 
 
-def test_lost_tasks_are_run_again_and_counted(monkeypatch) -> None:
+@pytest.mark.parametrize("done", [False, True])
+def test_lost_tasks_are_run_again_and_counted(monkeypatch, done: bool) -> None:
     monkeypatch.setattr(runner, "_TRIALS_IN_BLOCK", 100)
     model = normal_mean()
     here = model.simulate(200, random_seed=5, progressbar=False)
     with (
-        Unreliable() as executor,
+        Unreliable(done=done) as executor,
         pytest.warns(RuntimeWarning, match=r"\d+ times a worker lost a task"),
     ):
         there = model.simulate(200, random_seed=5, executor=executor, progressbar=False)

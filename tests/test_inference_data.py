@@ -211,6 +211,25 @@ def test_one_of_many_padded_data_sets_equals_it_alone():
         select_dataset(alone, 0)
 
 
+@pytest.mark.parametrize("n_sets", [1, 3])
+def test_what_was_noted_of_each_data_set_is_selected_with_it(tmp_path, n_sets):
+    noted = {
+        "pareto_k": np.array([0.1, 0.8, np.inf])[:n_sets],
+        "refined": ",".join(["psis", "nuts", "psis"][:n_sets]),
+        "divergences": np.array([0, 4, 0])[:n_sets],
+    }
+    lp = np.zeros((n_sets, CHAINS, 5))
+    group = sample_stats_dataset({"lp": lp}).assign_attrs(noted, note="kept")
+    made = to_inference_data({"sample_stats": group})
+    loaded = az.from_netcdf(save_inference_data(made, tmp_path / "results.nc"))
+    last = n_sets - 1
+    for data in (made, loaded):
+        attrs = to_groups(select_dataset(data, last))["sample_stats"].attrs
+        assert attrs["pareto_k"].tolist() == [noted["pareto_k"][last]]
+        assert attrs["divergences"].tolist() == [0]
+        assert attrs["refined"] == "psis" and attrs["note"] == "kept"
+
+
 def test_netcdf_round_trip(tmp_path, analysed):
     path = save_inference_data(analysed[0], tmp_path / "results.nc")
     save_inference_data(analysed[0], path)  # over the old one

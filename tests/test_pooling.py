@@ -66,6 +66,28 @@ def test_draws_follow_the_pool(weight: float) -> None:
     np.testing.assert_allclose(draws.std(1), sd, rtol=0.05)
 
 
+class OfNegativeMeans(NormalLikelihood):
+    """A likelihood under which no mean above zero is possible."""
+
+    def pointwise(self, observed, parameters, conditions=None):
+        values = super().log_prob(observed, parameters)
+        return np.where(parameters > 0.0, -np.inf, values)
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_weight_the_likelihood_takes_no_draw_away() -> None:
+    """Half of the first data set's draws are impossible for it, and all of the second's."""
+    pair = ExactPair()
+    pair.likelihood = OfNegativeMeans()
+    batch = pair.schema.batch([{"x": np.zeros(9)}, {"x": np.full(9, 50.0)}])
+    refined = psis(pair, batch, 200, pool_weight=0.0, random_seed=1)
+    amortized, log_q = pair.posterior.sample_unconstrained(batch, 200, 1)
+    np.testing.assert_array_equal(refined.unconstrained, amortized)
+    np.testing.assert_array_equal(refined.log_q, log_q)
+    assert refined.method.tolist() == ["pooled", "pooled"]
+    assert (refined.pareto_k == 0.0).all() and (refined.effective_share == 1.0).all()
+
+
 def test_a_light_tailed_proposal_is_defended_for_the_pool_too() -> None:
     pair = ExactPair(NormalPosterior(stretch=0.3))
     batch = pair.schema.batch(data_sets(5, 9))

@@ -109,6 +109,12 @@ def test_prediction_of_new_data() -> None:
         jana.elpd(ExactPair(), DATA, new[:1])
 
 
+def test_prediction_by_weights_with_a_heavy_tail_warns() -> None:
+    pair = ExactPair(NormalPosterior(shift=2.0, stretch=0.4))
+    with pytest.warns(UserWarning, match=r"Pareto k is above 0\.67 for 3 of 3 data sets"):
+        jana.elpd(pair, DATA, DATA, draws=1000, random_seed=1)
+
+
 def test_prediction_without_weights_asks_for_no_likelihood_of_the_data() -> None:
     pair, x, new = ExactPair(), data_sets(5)[0], np.array([0.3, -0.2])
     result = jana.elpd(pair, x, {"x": new}, correction="none", draws=50, random_seed=1)

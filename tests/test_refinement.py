@@ -7,10 +7,12 @@ import pymc as pm
 import pytest
 from conjugate import exact_posterior, normal_mean, normal_prior
 from exact_pair import ExactPair, NormalPosterior, data_sets
+from scipy import stats
 
 import jana_pymc as jana
-from jana_pymc.inference_data import to_groups
-from jana_pymc.refinement import nuts, propose, psis, refine
+from jana_pymc.inference_data import select_dataset, to_groups
+from jana_pymc.refinement import nuts, propose, psis, refine, total_log_likelihood
+from jana_pymc.refinement.defence import DEGREES, _log_student_t
 
 pytestmark = [pytest.mark.arviz, pytest.mark.bridge, pytest.mark.trains]
 
@@ -41,6 +43,33 @@ def test_proposals_with_light_tails_are_defended() -> None:
     np.testing.assert_allclose(
         refined.log_q, pair.posterior.log_prob_unconstrained(refined.unconstrained, batch)
     )
+
+
+def test_the_tails_are_student_s() -> None:
+    rng = np.random.default_rng(1)
+    factors = np.tril(rng.normal(size=(2, 3, 3))) + 2.0 * np.eye(3)
+    points = 3.0 * rng.normal(size=(2, 50, 3))
+    for found, each, factor in zip(_log_student_t(points, factors), points, factors, strict=True):
+        law = stats.multivariate_t(np.zeros(3), factor @ factor.T, df=DEGREES)
+        np.testing.assert_allclose(found, law.logpdf(each), rtol=1e-12)
+
+
+def test_data_sets_of_one_size_are_evaluated_together(monkeypatch) -> None:
+    pair = ExactPair()
+    batch = pair.schema.batch(data_sets(9, 5, 9, 9))
+    parameters = np.random.default_rng(1).normal(size=(4, 2, 1))
+    expected = total_log_likelihood(pair, batch, parameters)
+    calls, pointwise = [], pair.likelihood.pointwise
+
+    def counted(observed, *others):
+        calls.append(observed.shape)
+        return pointwise(observed, *others)
+
+    monkeypatch.setattr(pair.likelihood, "pointwise", counted)
+    for draw in (0, 1):
+        found = total_log_likelihood(pair, batch, parameters[:, [draw]])
+        np.testing.assert_allclose(found, expected[:, [draw]], rtol=1e-12)
+    assert calls == [(1, 5, 1), (3, 9, 1)] * 2
 
 
 def test_the_defence_of_one_data_set_leaves_the_others_as_they_are() -> None:
@@ -143,11 +172,15 @@ def test_chains_of_one_draw(approximator) -> None:
 
 def test_sample_refines(approximator) -> None:
     data = data_sets(10, 12)
-    result = to_groups(approximator.sample(data, draws=500, refine="psis", random_seed=1))
+    drawn = approximator.sample(data, draws=500, refine="psis", random_seed=1)
+    result = to_groups(drawn)
     statistics = result["sample_stats"]
     assert set(statistics) == {"lp"}  # no longer draws from q
     assert statistics.attrs["pareto_k"].shape == (2,)
     assert statistics.attrs["refined"] == "psis,psis"
+    alone = to_groups(select_dataset(drawn, 1))["sample_stats"].attrs
+    assert alone["pareto_k"].tolist() == [statistics.attrs["pareto_k"][1]]
+    assert alone["refined"] == "psis" and alone["divergences"].tolist() == [0]
     again = to_groups(approximator.sample(data, draws=500, refine="psis", random_seed=1))
     np.testing.assert_array_equal(result["posterior"]["mu"], again["posterior"]["mu"])
 

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 import pytest
 import torch
@@ -208,6 +209,29 @@ def test_least_squares_finds_the_gradient_of_a_quadratic_function() -> None:
     np.testing.assert_allclose(slope, scores[:1], atol=1e-4)
     np.testing.assert_allclose(np.array(found.bias), (scores * sd).mean(0))
     assert mean == pytest.approx(theta.mean(0))
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_beyond_its_parameters_it_goes_on_as_the_tangent() -> None:
+    rng = np.random.default_rng(5)
+    theta, known = rng.uniform(1.0, 3.0, (400, 3)), rng.normal(size=(400, 2))
+    curvature = np.array([[1.0, 0.5, 0.0], [0.5, -2.0, 0.3], [0.0, 0.3, 0.7]])
+    scores = 0.2 + theta @ curvature + known @ rng.normal(size=(2, 3))
+    correction = fitted("hash", ("a", "b", "c"), theta, known, scores, n_obs=10, degree=2)
+    matrix, k = pt.matrix(), pt.matrix()
+    value = correction.at(matrix, None, k).sum()
+    both = pytensor.function([matrix, k], [value, pt.grad(value, matrix)[0]])
+    # Across an edge, and across a corner.
+    for edge in ([correction.high[0], 2.0, 2.0], [correction.high[0], correction.low[1], 2.0]):
+        outwards = np.sign(np.array(edge) - 2.0)
+        (before, slope), (after, beyond) = (
+            both([edge + step * outwards], known[:1]) for step in (-1e-9, 1e-9)
+        )
+        assert after == pytest.approx(before, abs=1e-7)
+        np.testing.assert_allclose(beyond, slope, atol=1e-7)
+        far, slope_there = both([edge + 5.0 * outwards], known[:1])
+        assert far == pytest.approx(before + 5.0 * slope @ outwards, abs=1e-6)
+        assert slope_there @ outwards == pytest.approx(slope @ outwards, abs=1e-6)
 
 
 def test_few_points_get_a_constant_bias() -> None:

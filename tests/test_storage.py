@@ -24,6 +24,23 @@ def test_round_trip(tmp_path: Path) -> None:
     assert configuration == {"a": [1, None, "x"]}
 
 
+def test_a_new_file_has_the_permissions_of_any_and_an_old_one_keeps_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, path = tmp_path / "other", tmp_path / "file.safetensors"
+    other.touch()
+
+    def refused(mask: int) -> int:
+        raise AssertionError("the mask is the whole process's")
+
+    monkeypatch.setattr(os, "umask", refused)
+    storage.write(path, TENSORS, 1, kind="test")
+    assert path.stat().st_mode == other.stat().st_mode
+    path.chmod(0o640)
+    storage.write(path, TENSORS, 2, kind="test")
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file.safetensors"
     storage.write(path, TENSORS, 1, kind="test")

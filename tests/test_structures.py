@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
@@ -15,7 +16,7 @@ from modes import PYTHON
 from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.traversal import ancestors
 from scipy import stats
-from untrained import untrained
+from untrained import reaction_times, untrained
 
 from jana_pymc import LikelihoodApproximator
 from jana_pymc.approximators import surrogate
@@ -162,6 +163,9 @@ def test_draws_of_a_sequence() -> None:
         WALK("y", **THETA)
     with pytest.raises(TypeError, match="depend on one another"):
         WALK.dist(**THETA, n_obs=3, contamination=0.1)
+    for observed in (WALKS, WALKS[0]):
+        with pm.Model(), pytest.raises(TypeError, match="depend on one another"):
+            WALK("y", **THETA, observed=observed, contamination=0.1, contaminant={"x": (-9.0, 9.0)})
     with pytest.raises(ValueError, match="of equal length"):
         WALK.logp([WALKS[0], {"x": np.zeros((3, 2))}], **THETA)
 
@@ -347,6 +351,18 @@ def test_surrogate_data_have_the_declared_shapes() -> None:
     )
     assert with_dose.dataset["dose"].dims == ("simulation",)
     assert with_dose.dataset["x"].mean() > made.dataset["x"].min()
+
+
+def test_a_data_frame_of_parameters_is_read_by_its_names() -> None:
+    pair = Pair(reaction_times())
+    frame = pd.DataFrame({"t0": [0.2, 0.3], "v": [0.4, 0.8]})
+    theta = frame[["v", "t0"]].to_numpy()
+    for calls in (
+        lambda given: surrogate.simulate(pair, given, 4, random_seed=1).batch().observables,
+        lambda given: pair.likelihood.simulate(given, 4, random_seed=1),
+        lambda given: pair.likelihood.log_prob({"rt": [0.9, 0.5], "response": [1, 0]}, given),
+    ):
+        np.testing.assert_array_equal(calls(frame), calls(theta))
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,16 @@ def test_draws_follow_the_sampler_and_leave_torch_s_generator_alone() -> None:
         pm.draw(without.dist(mu=1.0, log_sd=0.5, size=2))
 
 
+def test_draws_leave_accelerators_alone(monkeypatch) -> None:
+    """Their generators' states are not restored, so they must not be seeded."""
+    seeded = []
+    for name in ("cuda", "mps", "xpu"):
+        for function in ("manual_seed", "manual_seed_all"):
+            monkeypatch.setattr(f"torch.{name}.{function}", seeded.append, raising=False)
+    pm.draw(DOUBLE.dist(mu=1.0, log_sd=0.5, size=3), random_seed=1)
+    assert seeded == []
+
+
 @pytest.mark.parametrize(
     ("sample", "message"),
     [

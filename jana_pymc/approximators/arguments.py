@@ -170,7 +170,9 @@ class Arguments:
         """Refuse data that neither the likelihood nor a lapse can explain."""
         if contamination is None:
             self.check_reachable(observed)
-        elif isinstance(observed, np.ndarray):
+            return
+        self._check_independent()
+        if isinstance(observed, np.ndarray):
             lapses = Contaminant.over(self.schema, contaminant or {})
             observed = np.atleast_2d(observed)
             inside = ((observed >= lapses.low) & (observed <= lapses.high)).all(axis=1)
@@ -191,11 +193,7 @@ class Arguments:
             if contaminant is not None:
                 raise TypeError("contaminant needs contamination, the probability of a lapse.")
             return None, None
-        if is_sequence(self.schema):
-            raise TypeError(
-                "contamination mixes single observations with lapses, but those of a sequence "
-                "depend on one another; leave it out."
-            )
+        self._check_independent()
         batch = self.batch(observed)
         n_obs = batch[-1] if batch else None
         probability = lapse_probability("contamination", contamination, n_obs)
@@ -203,6 +201,14 @@ class Arguments:
         if truncation is not None:
             lapses = lapses.within(truncation.column, truncation.low, truncation.high)
         return probability, lapses
+
+    def _check_independent(self) -> None:
+        """Refuse lapses among observations that depend on one another."""
+        if is_sequence(self.schema):
+            raise TypeError(
+                "contamination mixes single observations with lapses, but those of a sequence "
+                "depend on one another; leave it out."
+            )
 
     def check_dims(self, parameters: Mapping[str, Any], observed: Any) -> None:
         """Refuse a group parameter without its index, whose length only the model knows."""

@@ -60,7 +60,7 @@ class JointApproximator:
     region : ndarray, shape (2, parameters)
         Smallest and largest value of each parameter that the likelihood was trained on.
     positive : sequence of bool
-        For each observable, whether it was positive in all simulations.
+        For each component of an observation, whether it was positive in all simulations.
     history : TrainingHistory
     model : GenerativeModel, optional
         The simulator; None after loading from a file without it.
@@ -262,6 +262,7 @@ class JointApproximator:
         -----
         UserWarning
             If data lie farther out than all that was simulated: draws are then not to be trusted.
+            Not where the pair was trained on more than 10,000 observations a data set.
         """
         _check_groups(groups)
         check_count("draws", draws)
@@ -432,12 +433,11 @@ class JointApproximator:
         statistics : dict of str to ndarray, shape (sets, chains · draws)
         attributes : dict
         """
-        if refine == "none":
-            u, log_q = self.posterior.sample_unconstrained(batch, draws * chains, rng)
-            return u, {"log_q": log_q}, {}
         refined = refined_draws(
             self, batch, draws * chains, method=refine, chains=chains, random_seed=rng
         )
+        if refine == "none":
+            return refined.unconstrained, {"log_q": refined.log_q}, {}
         warn_unreliable(
             refined.pareto_k[np.isin(refined.method, ("psis", "pooled"))],
             CANDIDATES * draws * chains,

@@ -386,8 +386,6 @@ class LikelihoodApproximator:
             If the data do not fit the declared observables and conditions, if there are many
             sequences, or the parameters do not fit.
         """
-        if isinstance(parameters, Mapping):
-            parameters = self.layout.flatten(parameters)
         numbers, given = self._arguments.data(observed, conditions)
         data = np.atleast_2d(numbers)
         if data.ndim != 2:
@@ -405,38 +403,37 @@ class LikelihoodApproximator:
     def pointwise(
         self, observables: np.ndarray, parameters: np.ndarray, conditions: np.ndarray | None = None
     ) -> np.ndarray:
-        """Log densities of the observations of one data set, which is already in arrays.
+        """Log densities of observations, which are already in arrays.
 
         Extrapolated outside the trained region, as in `log_prob`.
 
         Parameters
         ----------
-        observables : ndarray, shape (n_obs, components)
-            As in a `DataBatch`, without padding; nothing but the length of sequences is checked.
+        observables : ndarray, shape (n_obs, components) or (draws, n_obs, components)
+            One data set, or one for each draw. As in a `DataBatch`, without padding; nothing but
+            the length of sequences is checked.
         parameters : ndarray, shape (draws, size)
-        conditions : ndarray, shape (n_obs, conditions), optional
+        conditions : ndarray, shape (n_obs, conditions) or (draws, n_obs, conditions), optional
 
         Returns
         -------
         ndarray, shape (draws, n_obs)
         """
-        self._arguments.check_length(len(observables))
-        rows = torch.tensor(observables)
-        known = None if conditions is None else torch.tensor(conditions)
+        self._arguments.check_length(observables.shape[-2])
         theta = torch.tensor(np.asarray(parameters, dtype=float))
+        rows = torch.tensor(observables).expand(len(theta), -1, -1)
+        given = [rows, theta]
+        if conditions is not None:
+            given.append(torch.tensor(conditions).expand(len(theta), -1, -1))
         network = self.network_on(self.device)
 
-        def evaluate(part: Tensor) -> np.ndarray:
-            n = len(part)
-            values: Tensor = network.log_prob(
-                rows.expand(n, -1, -1).to(self.device),
-                part.to(self.device),
-                None if known is None else known.expand(n, -1, -1).to(self.device),
-            )
+        def evaluate(*part: Tensor) -> np.ndarray:
+            values: Tensor = network.log_prob(*(each.to(self.device) for each in part))
             return values.detach().cpu().numpy()
 
-        parts = theta.split(max(1, NUMBERS_AT_ONCE // max(1, rows.numel())))
-        return np.concatenate(side_by_side(evaluate, [(part,) for part in parts]))
+        size = max(1, NUMBERS_AT_ONCE // max(1, rows.shape[1:].numel()))
+        parts = zip(*(each.split(size) for each in given), strict=True)
+        return np.concatenate(side_by_side(evaluate, list(parts)))
 
     def simulate(
         self,
@@ -608,7 +605,7 @@ class LikelihoodApproximator:
 
     def _vectors(self, parameters: Any, what: str) -> np.ndarray:
         """Parameter vectors as an array, shape (vectors, size); `what` names them in messages."""
-        theta = np.atleast_2d(np.asarray(parameters, dtype=float))
+        theta = np.atleast_2d(self.layout.vectors(parameters))
         if theta.ndim != 2 or theta.shape[1] != self.layout.size:
             raise ValueError(
                 f"parameters have shape {theta.shape}; expected ({what}, {self.layout.size}), for "

@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 N_REFERENCE = 1000
 """Surrogate data sets that say where summaries lie, and as many that say how far they stray."""
 
-MAX_ROWS = 400_000
-"""Observations simulated for it at most."""
+FEWEST = 200
+"""And as many at least: beyond all of them lies one data set in a hundred by chance."""
+
+ENOUGH_ROWS = 400_000
+"""Observations beyond which there are fewer data sets than `N_REFERENCE`."""
+
+MAX_ROWS = 4_000_000
+"""Observations simulated for it at most: longer data sets are not looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +48,13 @@ class Familiar:
     def of(cls, approximator: JointApproximator) -> Familiar | None:
         """Take it from the pair's own data sets: no call of the simulator.
 
-        None without a way to draw known conditions, which belong to a data set.
+        None without a way to draw known conditions, which belong to a data set, and of data sets
+        so long that simulating them would keep the user waiting.
         """
         low, high = approximator.schema.n_obs
-        n_sets = 2 * max(200, min(N_REFERENCE, MAX_ROWS // (2 * high)))
+        n_sets = 2 * max(FEWEST, min(N_REFERENCE, ENOUGH_ROWS // (2 * high)))
+        if n_sets * high > MAX_ROWS:
+            return None
         rng = np.random.default_rng(0)
         conditions = _conditions(approximator, n_sets, rng)
         if conditions is None:

@@ -179,26 +179,33 @@ def check_reachable(
     Raises
     ------
     ValueError
-        If so, naming the observable, its extreme value and the parameter.
+        If so, naming the observable, its extreme value and the parameter; of many data sets the
+        first one's, and its position.
     """
     values = observed.get_value() if hasattr(observed, "get_value") else observed
     components = schema.components
     if not isinstance(values, np.ndarray) or not values.size:
         return
-    values = values.reshape(-1, len(components))
+    n_sets = len(values) if values.ndim == 3 else 1
+    values = values.reshape(n_sets, -1, len(components))
     for column, (name, kind) in enumerate(components.items()):
         for end, bound, extreme in (
-            (0, getattr(kind, "lower", None), np.nanmin(values[:, column])),
-            (1, getattr(kind, "upper", None), np.nanmax(values[:, column])),
+            (0, getattr(kind, "lower", None), np.nanmin),
+            (1, getattr(kind, "upper", None), np.nanmax),
         ):
             if not isinstance(bound, str):
                 continue
             edge = region[end, layout.component_names.index(bound)]
-            if (extreme - edge) * (1 - 2 * end) <= 0.0:
+            reached = extreme(values[..., column], axis=1)
+            beyond = np.flatnonzero((reached - edge) * (1 - 2 * end) <= 0.0)
+            if beyond.size:
+                first = int(beyond[0])
+                which = f" of data set {first}" if n_sets > 1 else ""
                 raise ValueError(
-                    f"observables[{name!r}] reaches {extreme:.4g}, beyond every {bound} that "
-                    f"the likelihood was trained on (from {edge:.4g}): the density would be "
-                    "zero everywhere. Remove such observations, or train on a wider proposal."
+                    f"observables[{name!r}]{which} reaches {reached[first]:.4g}, beyond every "
+                    f"{bound} that the likelihood was trained on (from {edge:.4g}): the density "
+                    "would be zero everywhere. Remove such observations, or train on a wider "
+                    "proposal."
                 )
 
 

@@ -83,16 +83,15 @@ def data_summaries(
 
 
 def fixed_summaries(
-    batch: DataBatch, schema: DataSchema | None, positive: Sequence[bool] | None = None
+    batch: DataBatch, schema: DataSchema, positive: Sequence[bool]
 ) -> NDArray[np.float64]:
     """Quantiles, moments and frequencies of each data set.
 
     Parameters
     ----------
     batch : DataBatch
-    schema : DataSchema or None
-        None: all components are continuous.
-    positive : sequence of bool, optional
+    schema : DataSchema
+    positive : sequence of bool
         Components of which the logarithm is taken.
 
     Returns
@@ -100,9 +99,7 @@ def fixed_summaries(
     ndarray, shape (sets, summaries)
     """
     observables = torch.as_tensor(batch.observables)
-    n_components = observables.shape[-1]
-    kinds = [None] * n_components if schema is None else list(schema.components.values())
-    positive = [False] * n_components if positive is None else positive
+    kinds = list(schema.components.values())
     mask = torch.arange(observables.shape[1]) < torch.as_tensor(batch.n_obs)[:, None]
     cell = torch.zeros(observables.shape[:2], dtype=torch.long)
     values = [observables[..., :0]]

@@ -39,8 +39,7 @@ def simulate(
     """See `JointApproximator.simulate`."""
     rng = random_generator(random_seed)
     layout, schema = approximator.layout, approximator.schema
-    flat = layout.flatten(parameters) if isinstance(parameters, Mapping) else parameters
-    theta = np.asarray(flat, dtype=float)
+    theta = layout.vectors(parameters)
     if theta.ndim == 0 or theta.ndim > 2 or theta.shape[-1] != layout.size:
         raise ValueError(
             f"parameters have shape {theta.shape} when flattened; expected (sets, "

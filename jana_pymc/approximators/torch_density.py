@@ -127,7 +127,8 @@ class TorchDensity(nn.Module):
         seed = int(torch.randint(2**62, (), generator=generator))
         theta = parameters.repeat_interleave(n_obs, 0).to(self._dtype)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(seed)
+            # Not `torch.manual_seed`: it seeds accelerators too, whose states stay so.
+            torch.default_generator.manual_seed(seed)
             drawn = self._sample(theta)
         expected = (len(theta), *self.event_shape)
         if not isinstance(drawn, Tensor) or drawn.shape != expected:
@@ -163,7 +164,7 @@ def from_torch(
         Of one observation: () or (components,).
     sample : callable, optional
         ``sample(theta)`` gives one draw a row, for predictive draws; it may use torch's global
-        generator, whose state is restored.
+        generator of the CPU, whose state is restored.
     region : mapping of str to (low, high), optional
         Outside it the density is zero; by default nowhere.
     dtype : torch.dtype

@@ -58,7 +58,8 @@ class Contaminant:
                     )
                 end, n = (0.0, kind.n_categories - 1.0), kind.n_categories
             else:
-                end = _finite_range(name, ranges.get(name) or _declared_range(kind))
+                given = ranges.get(name)
+                end = _finite_range(name, _declared_range(kind) if given is None else given)
                 n = 0
             if isinstance(kind, Count):
                 if min(end) < 0 or any(each != math.floor(each) for each in end):

@@ -34,7 +34,8 @@ class ScoreCorrection:
     .. math:: c(\theta) = \beta^T z + \tfrac{1}{2} z^T B z + z^T C k,
               \quad z = (\theta - \mu) / \sigma
 
-    for standardised parameters z and known conditions k; beyond, B and C act on z at the edge.
+    for standardised parameters z and known conditions k; beyond, it goes on as a straight line,
+    with the value and the slope that it has at the nearest of these parameters.
 
     Made by `LikelihoodApproximator.score_correction`, and passed as ``correction=``.
 
@@ -133,15 +134,16 @@ class ScoreCorrection:
         """
         mean, sd = np.array(self.mean), np.array(self.sd)
         z = (parameters - mean) / sd
-        inner = (pt.clip(parameters, np.array(self.low), np.array(self.high)) - mean) / sd
         value = (z * np.array(self.slope)).sum(axis=1)
         if np.any(self.curvature):
-            value = value + 0.5 * ((inner @ np.array(self.curvature)) * inner).sum(axis=1)
+            inner = (pt.clip(parameters, np.array(self.low), np.array(self.high)) - mean) / sd
+            # ½ innerᵀ B inner + (z − inner)ᵀ B inner: beyond the edge, the tangent at the edge.
+            value = value + ((z - 0.5 * inner) * (inner @ np.array(self.curvature))).sum(axis=1)
         each = value[0] if group is None else value[group]
         if conditions is None or not np.any(self.crossing):
             return each
         k = (conditions - np.array(self.condition_mean)) / np.array(self.condition_sd)
-        crossing = inner @ np.array(self.crossing)
+        crossing = z @ np.array(self.crossing)
         return each + ((crossing if group is None else crossing[group]) * k).sum(axis=1)
 
 

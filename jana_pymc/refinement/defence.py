@@ -74,9 +74,9 @@ def defend(
 def _log_student_t(deviation: np.ndarray, factor: np.ndarray) -> np.ndarray:
     """Log density of `DEGREES` of freedom, of deviations (sets, n, dim) and Cholesky factors."""
     dim = deviation.shape[-1]
-    solved = np.linalg.solve(factor[:, None], deviation[..., None])[..., 0]
+    solved = np.linalg.solve(factor, deviation.swapaxes(1, 2))
     log_det = np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(-1)[:, None]
     constant = (
         gammaln((DEGREES + dim) / 2) - gammaln(DEGREES / 2) - dim / 2 * np.log(DEGREES * np.pi)
     )
-    return constant - log_det - (DEGREES + dim) / 2 * np.log1p((solved**2).sum(-1) / DEGREES)
+    return constant - log_det - (DEGREES + dim) / 2 * np.log1p((solved**2).sum(1) / DEGREES)

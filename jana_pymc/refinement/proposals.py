@@ -64,7 +64,7 @@ def propose(
         All in memory at once: `sets` times `draws` should not exceed a few hundred thousand.
     draws : int
     pool_weight : float
-        See `psis`.
+        See `psis`; above 0.
     random_seed : int or Generator, optional
 
     Returns
@@ -119,8 +119,24 @@ def total_log_likelihood(
     -------
     ndarray, shape (sets, draws)
     """
+    if parameters.shape[1] == 1:
+        return _log_likelihood_of_each(approximator, batch, parameters[:, 0])[:, None]
     each = [log_likelihood_of(approximator, batch, i, row) for i, row in enumerate(parameters)]
     return np.stack([pointwise.sum(axis=-1) for pointwise in each])
+
+
+def _log_likelihood_of_each(
+    approximator: JointApproximator, batch: DataBatch, parameters: np.ndarray
+) -> np.ndarray:
+    """Of one parameter vector for each data set, shape (sets,): all of a size are one call."""
+    totals = np.empty(len(batch))
+    for n in np.unique(batch.n_obs):
+        chosen = batch.n_obs == n
+        known = batch.conditions[chosen, :n] if batch.conditions.shape[-1] else None
+        observed = batch.observables[chosen, :n]
+        pointwise = approximator.likelihood.pointwise(observed, parameters[chosen], known)
+        totals[chosen] = pointwise.sum(axis=-1)
+    return totals
 
 
 def log_likelihood_in_region(

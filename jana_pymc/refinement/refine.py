@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.refinement.hamiltonian import nuts
 from jana_pymc.refinement.refined import RefinedDraws
-from jana_pymc.refinement.resampling import CANDIDATES, psis
+from jana_pymc.refinement.resampling import CANDIDATES, amortized, psis
 from jana_pymc.simulation import DataBatch, random_generator
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Refinement = Literal["none", "pooled", "psis", "nuts", "auto"]
 
-REFINEMENTS: tuple[Refinement, ...] = ("none", "pooled", "psis", "nuts", "auto")
+REFINEMENTS: tuple[Refinement, ...] = get_args(Refinement)
 
 
 def refine(
@@ -53,7 +53,7 @@ def refine(
         raise ValueError(f"refine={method!r} is unknown; choose from {list(REFINEMENTS)}.")
     rng = random_generator(random_seed)
     if method == "none":
-        return _amortized(approximator, batch, draws, rng)
+        return amortized(approximator, batch, draws, rng)
     weight = _pool_weight(approximator) if method == "pooled" else 1.0
     resampled = psis(approximator, batch, draws, pool_weight=weight, random_seed=rng)
     if method in ("psis", "pooled"):
@@ -76,18 +76,3 @@ def _pool_weight(approximator: JointApproximator) -> float:
             "with some hundred simulations that it was not trained on."
         )
     return approximator.pool_weight
-
-
-def _amortized(
-    approximator: JointApproximator, batch: DataBatch, draws: int, rng: np.random.Generator
-) -> RefinedDraws:
-    unconstrained, log_q = approximator.posterior.sample_unconstrained(batch, draws, rng)
-    unknown = np.full(len(batch), np.nan)
-    return RefinedDraws(
-        unconstrained,
-        log_q,
-        np.full(len(batch), "none"),
-        unknown,
-        unknown,
-        np.zeros(len(batch), dtype=int),
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +39,8 @@ def psis(
     unconstrained space, Pareto-smoothed, resample four times as many amortized draws as are kept.
     With α = 1 the result follows the posterior that likelihood network and prior imply, as far as
     k̂ allows; with a smaller one, the pool of that and the amortized posterior
-    (`learn_pool_weight`). Where k̂ is too high, the proposal gets heavier tails first (`defend`).
+    (`learn_pool_weight`), which α = 0 leaves as it is. Where k̂ is too high, the proposal gets
+    heavier tails first (`defend`).
 
     Parameters
     ----------
@@ -55,6 +57,14 @@ def psis(
     RefinedDraws
     """
     rng = random_generator(random_seed)
+    if pool_weight == 0.0:  # whatever the likelihood says: zero times −inf would be no number
+        sets = len(batch)
+        return replace(
+            amortized(approximator, batch, draws, rng),
+            method=np.full(sets, "pooled"),
+            pareto_k=np.zeros(sets),
+            effective_share=np.ones(sets),
+        )
     refined = []
     for part in parts(len(batch), CANDIDATES * draws, DRAWS_AT_ONCE):
         proposed = propose(
@@ -71,6 +81,22 @@ def psis(
         order = np.argsort(light, kind="stable")  # in which both are: those without defence first
         refined.append(both[np.argsort(order)])
     return concatenate(refined)
+
+
+def amortized(
+    approximator: JointApproximator, batch: DataBatch, draws: int, rng: np.random.Generator
+) -> RefinedDraws:
+    """So many draws of the amortized posterior, as they are."""
+    unconstrained, log_q = approximator.posterior.sample_unconstrained(batch, draws, rng)
+    unknown = np.full(len(batch), np.nan)
+    return RefinedDraws(
+        unconstrained,
+        log_q,
+        np.full(len(batch), "none"),
+        unknown,
+        unknown,
+        np.zeros(len(batch), dtype=int),
+    )
 
 
 def _resampled(proposed: Proposed, draws: int, rng: np.random.Generator) -> RefinedDraws:
