@@ -36,7 +36,7 @@ from pymc.model.transform.conditioning import remove_value_transforms
 
 import jana_pymc as jana
 from jana_pymc.importance import pareto_smooth
-from jana_pymc.inference_data import to_groups, to_inference_data
+from jana_pymc.inference_data import posterior_of
 from jana_pymc.tasks.ddm import ddm, simulator
 from jana_pymc.tasks.wiener import wiener_logp
 
@@ -56,6 +56,8 @@ def simulate(n_participants: int, n_trials: int, random_seed: int) -> dict[str, 
 
 def train(path: Path) -> jana.JointApproximator:
     """A likelihood of twice the default's width, learned slowly and averaged: nearly unbiased."""
+    # A folder that cannot be made is found out before the training.
+    path.parent.mkdir(parents=True, exist_ok=True)
     model = ddm()
     simulations = [
         model.simulate(400_000, source=source, random_seed=11 + i)
@@ -175,7 +177,7 @@ def sample(
         )
         total = time.perf_counter() - before
     sampling = float(trace.posterior.attrs.get("sampling_time", np.nan))
-    ess = az.ess(trace, var_names=list(POPULATION))
+    ess = az.ess(population(trace))
     smallest = min(float(np.asarray(ess[name])) for name in POPULATION)
     times = {"sampling": sampling, "total": total, "ess per second": smallest / sampling}
     return trace, times
@@ -183,15 +185,14 @@ def sample(
 
 def population(*traces: Any) -> xr.Dataset:
     """Draws of the population's parameters, chains of several runs side by side."""
-    parts = [to_groups(trace)["posterior"][list(POPULATION)] for trace in traces]
+    parts = [posterior_of(trace)[list(POPULATION)] for trace in traces]
     joined = xr.concat(parts, "chain")
     return joined.assign_coords(chain=np.arange(joined.sizes["chain"]))
 
 
 def distances(first: xr.Dataset, second: xr.Dataset) -> dict[str, dict[str, float]]:
     """Difference of posterior means in Monte-Carlo standard errors, and in posterior sds."""
-    both = to_inference_data({"posterior": first}), to_inference_data({"posterior": second})
-    errors = [to_dataset(az.mcse(each)) for each in both]
+    errors = az.mcse(first), az.mcse(second)
     apart = first.mean(("chain", "draw")) - second.mean(("chain", "draw"))
     sd = second.std(("chain", "draw"))
     return {
@@ -220,12 +221,12 @@ def moved(
         plain = remove_value_transforms(model)
         densities.append(plain.compile_logp())
         names = [variable.name for variable in plain.free_RVs]
-    posterior = to_groups(trace)["posterior"].stack(sample=("chain", "draw"))
+    posterior = posterior_of(trace).stack(sample=("chain", "draw"))
     columns = {name: posterior[name].transpose("sample", ...).to_numpy() for name in names}
     points = [{n: c[i] for n, c in columns.items()} for i in range(posterior.sizes["sample"])]
     log_ratios = np.array([densities[0](point) - densities[1](point) for point in points])
     weights = pareto_smooth(log_ratios)
-    errors = to_dataset(az.mcse(to_inference_data({"posterior": population(trace)})))
+    errors = az.mcse(population(trace))
     share = np.exp(weights.log_weights)
     result = {}
     for name in POPULATION:
@@ -236,11 +237,6 @@ def moved(
             "sd": float(apart / draws.std()),
         }
     return result, float(weights.pareto_k), float(weights.effective_draws)
-
-
-def to_dataset(result: Any) -> Any:
-    """ArviZ 1.x returns a tree where 0.x returns a dataset."""
-    return to_groups(result)["posterior"] if hasattr(result, "children") else result
 
 
 def show(what: str, by_parameter: dict[str, dict[str, float]]) -> None:
@@ -262,6 +258,8 @@ def main() -> None:
     parser.add_argument("--random-seed", type=int, default=1)
     parser.add_argument("--output", type=Path, help="JSON file of the results")
     arguments = parser.parse_args()
+    if arguments.output is not None:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
     path = arguments.approximator
     approximator = jana.load(path, ddm()) if path.exists() else train(path)
     likelihood = approximator.likelihood
@@ -270,7 +268,7 @@ def main() -> None:
     try:
         import hssm  # noqa: F401, PLC0415
     except ImportError:
-        print("HSSM is not installed: left out.")
+        print("HSSM is not installed: left out. It is for Python 3.11: pip install hssm==0.3.0")
     else:
         kinds += [] if arguments.weights_only else ["HSSM"]
 

@@ -66,6 +66,8 @@ def trained(path: Path | None) -> jana.JointApproximator:
     model = ddm()
     if path is not None and path.exists():
         return jana.load(path, model)
+    if path is not None:  # a folder that cannot be made is found out before the training
+        path.parent.mkdir(parents=True, exist_ok=True)
     approximator = jana.fit(
         model,
         n_simulations=50_000,
@@ -75,6 +77,11 @@ def trained(path: Path | None) -> jana.JointApproximator:
     if path is not None:
         approximator.save(path)
     return approximator
+
+
+def accused(faults: Counter[str]) -> float:
+    """Share of verdicts that blame a network; one that is undecided blames none."""
+    return sum(faults[name] for name in ("posterior", "likelihood", "both")) / faults.total()
 
 
 def main() -> None:
@@ -95,7 +102,7 @@ def main() -> None:
         "likelihood of another a": (with_likelihood(approximator, "a", 0.15), "likelihood"),
         "as trained": (approximator, "neither"),
     }
-    options = {"n_simulations": 400, "draws": 99, "progressbar": False}
+    options = {"n_simulations": 400, "draws": 99, "error_rate": 0.01, "progressbar": False}
     for name, (pair, right) in pairs.items():
         faults = Counter(
             jana.verdict(pair, random_seed=seed, **options).fault for seed in range(arguments.tries)
@@ -109,8 +116,7 @@ def main() -> None:
         jana.verdict(ExactPair(), random_seed=seed, **options).fault
         for seed in range(arguments.exact_tries)
     )
-    alarms = 1 - exact["neither"] / arguments.exact_tries
-    print(f"exact pairs: {alarms:.1%} accused (target ≤ 5 %), {dict(exact)}", flush=True)
+    print(f"exact pairs: {accused(exact):.1%} accused (target ≤ 1 %), {dict(exact)}", flush=True)
 
     rng = np.random.default_rng(1)
     right = approximator.model.simulate(arguments.sets, random_seed=rng, progressbar=False).batch()
@@ -118,7 +124,6 @@ def main() -> None:
     contaminated = right.observables.copy()
     contaminated[guesses, 0] = rng.uniform(0.05, 0.25, guesses.sum())
     contaminated[guesses, 1] = rng.integers(2, size=guesses.sum())
-    contaminated[np.isnan(right.observables)] = np.nan
     wrong = type(right)(contaminated, right.conditions, right.n_obs)
     for name, batch, target in (
         ("level", right, "5 % ± 2 %"),

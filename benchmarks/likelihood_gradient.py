@@ -78,7 +78,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
-    parser.add_argument("--output", type=Path, default=Path("likelihood_gradient.json"))
+    parser.add_argument("--output", type=Path, default=Path("output/likelihood_gradient.json"))
     return parser.parse_args()
 
 

@@ -237,6 +237,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.json:  # a folder that cannot be made is found out before the training
+        options.json.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     results = {}
     for name in options.only:

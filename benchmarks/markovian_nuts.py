@@ -11,7 +11,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +21,24 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import torch
-from markovian_accuracy import PROCESSES, judge, train
+from markovian_accuracy import N_OBS, PROCESSES, judge, train
 from scipy import stats
 
+from jana_pymc import LikelihoodApproximator
+from jana_pymc.inference_data import posterior_of
 from jana_pymc.likelihoods import MarkovianLikelihood, MarkovianSettings, Support
 from jana_pymc.pytensor import LogDensity, lower
+from jana_pymc.simulation import Continuous, DataSchema, ParameterLayout
 
 GRID = 120
 
 
 @dataclass(frozen=True)
-class Frozen:
-    """A trained network that compares by its name."""
-
-    content_hash: str
-    network: MarkovianLikelihood
-    region: np.ndarray = field(
-        default_factory=lambda: np.array([[-np.inf] * 2, [np.inf] * 2]), compare=False
-    )
-
-    def __hash__(self) -> int:
-        return hash(self.content_hash)
-
-
-@dataclass(frozen=True)
 class Case:
-    """A process, its prior in PyMC and on a grid, and the network for it."""
+    """A process, its parameters, their prior in PyMC and on a grid, and the network for it."""
 
     process: str
+    names: tuple[str, str]
     settings: MarkovianSettings
     prior: Callable[[], list[Any]]
     log_prior: Callable[[np.ndarray], np.ndarray]
@@ -66,6 +56,7 @@ def local_level_prior() -> list[Any]:
 CASES = {
     "AR(1), lowering": Case(
         "AR(1)",
+        ("phi", "sigma"),
         MarkovianSettings(order=1, memory=0),
         autoregression_prior,
         lambda theta: stats.lognorm.logpdf(theta[:, 1], 0.5),
@@ -73,6 +64,7 @@ CASES = {
     ),
     "local level, Op": Case(
         "local level",
+        ("walk", "noise"),
         MarkovianSettings(order=1, memory=64),
         local_level_prior,
         lambda theta: stats.lognorm.logpdf(theta, 0.5, scale=np.exp(-0.7)).sum(1),
@@ -97,17 +89,25 @@ def exact_moments(case: Case, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, sd
 
 
-def log_density(case: Case, frozen: Frozen, x: np.ndarray, theta: Any) -> Any:
+def likelihood_of(case: Case, network: MarkovianLikelihood) -> LikelihoodApproximator:
+    """The network as PyTensor takes it, with a density for all parameters."""
+    layout = ParameterLayout(case.names, dict.fromkeys(case.names, ()))
+    schema = DataSchema({"x": Continuous()}, structure="markovian", n_obs=N_OBS)
+    everywhere = np.array([[-np.inf] * 2, [np.inf] * 2])
+    return LikelihoodApproximator(network, layout, schema, everywhere)
+
+
+def log_density(case: Case, likelihood: LikelihoodApproximator, x: np.ndarray, theta: Any) -> Any:
     rows = pt.constant(x[:, None])
     if case.settings.memory == 0:
-        return lower(frozen.network, rows, theta, None, None)
-    return LogDensity(frozen)(rows[None], np.zeros((1, len(x), 0)), None, theta)
+        return lower(likelihood.network, rows, theta, None, None)
+    return LogDensity(likelihood)(rows[None], np.zeros((1, len(x), 0)), None, theta)
 
 
-def milliseconds(case: Case, frozen: Frozen, x: np.ndarray) -> float:
+def milliseconds(case: Case, likelihood: LikelihoodApproximator, x: np.ndarray) -> float:
     """Of value and gradient, best of several rounds."""
     theta = pt.dmatrix("theta")
-    value = log_density(case, frozen, x, pt.specify_shape(theta, (1, 2))).sum()
+    value = log_density(case, likelihood, x, pt.specify_shape(theta, (1, 2))).sum()
     run = pytensor.function([theta], [value, pytensor.grad(value, theta)], trust_input=True)
     point = case.ends.mean(0, keepdims=True) * 0.5
     rounds = []
@@ -119,11 +119,13 @@ def milliseconds(case: Case, frozen: Frozen, x: np.ndarray) -> float:
     return 1e3 * min(rounds)
 
 
-def sample(case: Case, frozen: Frozen, x: np.ndarray, draws: int, seed: int) -> Any:
+def sample(
+    case: Case, likelihood: LikelihoodApproximator, x: np.ndarray, draws: int, seed: int
+) -> Any:
     with pm.Model():
         parameters = case.prior()
         theta = pt.stack(parameters)[None]
-        pm.Potential("x", log_density(case, frozen, x, theta).sum())
+        pm.Potential("x", log_density(case, likelihood, x, theta).sum())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return pm.sample(
@@ -140,6 +142,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.json:  # a folder that cannot be made is found out before the training
+        options.json.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     results: dict[str, Any] = {}
     for name in options.only:
@@ -154,30 +158,25 @@ def main() -> None:
             n_steps=options.steps,
             seed=1,
         )
-        frozen = Frozen(name, network.requires_grad_(False))
+        likelihood = likelihood_of(case, network)
         accuracy = judge(network, process, 2000, 1001)
         print(name, accuracy, flush=True)
         _, sequences = process.draw(np.random.default_rng(7), options.sets)
         rows = []
         for i, x in enumerate(sequences):
             start = time.perf_counter()
-            idata = sample(case, frozen, x, options.draws, i)
+            idata = sample(case, likelihood, x, options.draws, i)
             seconds = time.perf_counter() - start
-            ess = az.ess(
-                idata["posterior"].to_dataset()
-                if hasattr(idata["posterior"], "to_dataset")
-                else idata
-            )
+            posterior = posterior_of(idata)
+            ess = az.ess(posterior)
             mean, sd = exact_moments(case, x)
-            posterior = idata["posterior"]
-            names = list(posterior.data_vars)
-            drawn = np.stack([posterior[v].to_numpy().ravel() for v in names], -1)
+            drawn = np.stack([posterior[v].to_numpy().ravel() for v in case.names], -1)
             rows.append(
                 {
                     "error_in_sd": ((drawn.mean(0) - mean) / sd).round(4).tolist(),
                     "sd_ratio": (drawn.std(0) / sd).round(4).tolist(),
                     "monte_carlo_error_in_sd": (
-                        drawn.std(0) / np.sqrt([float(ess[v]) for v in names]) / sd
+                        drawn.std(0) / np.sqrt([float(ess[v]) for v in case.names]) / sd
                     )
                     .round(4)
                     .tolist(),
@@ -188,7 +187,7 @@ def main() -> None:
             print(name, rows[-1], flush=True)
         results[name] = {
             "accuracy": accuracy,
-            "milliseconds": milliseconds(case, frozen, sequences[0]),
+            "milliseconds": milliseconds(case, likelihood, sequences[0]),
             "sets": rows,
         }
         print(name, f"value and gradient {results[name]['milliseconds']:.3f} ms", flush=True)

@@ -1,7 +1,8 @@
 """Simulations beyond memory: the rate of streaming, and the peak of memory.
 
 Diffusion-model trials are simulated to disk; then training steps with batches streamed in shuffled
-chunks are timed against steps with the same batches from memory, in one process, in turns.
+chunks are timed against steps with batches from memory, in one process, in turns. In memory are the
+first three chunks: batches of the same size, whatever the store holds.
 
     python benchmarks/simulations_on_disk.py --folder simulations --trials 10_000_000
 """

@@ -38,6 +38,12 @@ from jana_pymc.training.step import GraphedStep, TrainingStep
 ROUNDS = 4
 
 
+def defaults(model: GenerativeModel) -> TrainingSettings:
+    """The training that the dimensions of the data imply."""
+    settings = default_settings(model.schema, model.prior.n_unconstrained)
+    return default_training(settings, model.prior.n_unconstrained, model.schema)
+
+
 def steppers(
     model: GenerativeModel, training: TrainingSettings, executions: list[str]
 ) -> dict[str, tuple[Gradients, Callable[[int], None], int]]:
@@ -108,35 +114,64 @@ def first_time(seconds: list[float], losses: list[float], goal: float) -> str:
     return f"{reached[0]:.0f} s" if reached else "not reached"
 
 
+def loss_at(density: float, reached: float, loss: float, n_obs: float = 1.0) -> float:
+    """The validation loss with which a mean log density of data sets went together.
+
+    Losses are of unconstrained parameters or of single observations: from log densities of data
+    sets they differ by a constant, or by the number of observations.
+
+    Parameters
+    ----------
+    density : float
+        Whose loss is wanted.
+    reached, loss : float
+        Log density and loss of the same network.
+    n_obs : float
+        Mean number of observations behind one log density for each behind one loss.
+    """
+    return loss + (reached - density) / n_obs
+
+
+def mean_log_likelihood(pair: jana.JointApproximator, test: jana.Simulations) -> float:
+    """Of data sets as the posterior sees them: each of as many observations as it is said to have.
+
+    More are simulated where the number varies.
+    """
+    batch = test.batch()
+    conditions = batch.conditions if batch.conditions.shape[-1] else [None] * len(test)
+    values = [
+        pair.likelihood.log_prob(x[:n], theta[None], None if known is None else known[:n]).sum()
+        for x, theta, known, n in zip(
+            batch.observables, test.parameters, conditions, batch.n_obs, strict=True
+        )
+    ]
+    return float(np.mean(values))
+
+
 def whole_training(model: GenerativeModel, arguments: argparse.Namespace) -> None:
     """Train as `fit` does, and print how long it took to what."""
     made = model.simulate(arguments.n_simulations, random_seed=1, progressbar=False)
     test = model.simulate(1_000, random_seed=2, progressbar=False)
-    settings = default_settings(model.schema, model.prior.n_unconstrained)
-    training = default_training(settings, model.prior.n_unconstrained, model.schema)
-    training = replace(training, n_steps=arguments.n_steps or training.n_steps)
+    training = None
+    if arguments.n_steps is not None:
+        # By the data's dimensions alone, without the search for distractors and repeated draws.
+        training = replace(defaults(model), n_steps=arguments.n_steps)
     start = time.perf_counter()
     pair = jana.fit(model, simulations=made, training=training, random_seed=1, progressbar=False)
     seconds = time.perf_counter() - start
     batch = test.batch()
     posterior = pair.posterior.log_prob(test.parameters[:, None], batch).mean()
-    conditions = batch.conditions if batch.conditions.shape[-1] else [None] * len(test)
-    likelihood = np.mean(
-        [
-            pair.likelihood.log_prob(x, theta[None], known).sum()
-            for x, theta, known in zip(batch.observables, test.parameters, conditions, strict=True)
-        ]
-    )
+    likelihood = mean_log_likelihood(pair, test)
     history = pair.history
-    # Validation losses are of unconstrained parameters: they differ by a constant.
-    print(f"{len(made)} simulations, {training.n_steps} steps: {seconds:.1f} s")
+    print(f"{len(made)} simulations, {history.step[-1]} steps of all stages: {seconds:.1f} s")
     print(f"mean log densities of 1,000 new data sets: q {posterior:.3f}, l {likelihood:.3f}")
     if arguments.posterior is not None:
-        goal = history.best_posterior + posterior - arguments.posterior
+        goal = loss_at(arguments.posterior, posterior, history.best_posterior)
         when = first_time(history.seconds, history.validation_posterior, goal)
         print(f"log q {arguments.posterior} after {when}")
     if arguments.likelihood is not None:
-        goal = history.best_likelihood + likelihood - arguments.likelihood
+        n_obs = batch.n_obs.mean()
+        goal = loss_at(arguments.likelihood, likelihood, history.best_likelihood, n_obs)
         when = first_time(history.seconds, history.validation_likelihood, goal)
         print(f"log l {arguments.likelihood} after {when}")
 
@@ -155,8 +190,7 @@ def main() -> None:
     parser.add_argument("--likelihood", type=float, help="mean log l to be timed")
     arguments = parser.parse_args()
     model = ddm() if arguments.task == "ddm" else task(arguments.task, "benchmark").model
-    settings = default_settings(model.schema, model.prior.n_unconstrained)
-    training = default_training(settings, model.prior.n_unconstrained, model.schema)
+    training = defaults(model)
     executions = ["eager", "graph", *(["compile"] if arguments.compile else [])]
     rates = steps_per_second(steppers(model, training, executions), arguments.steps)
     eager = next(rate for name, rate in rates.items() if name.startswith("eager"))

@@ -19,9 +19,10 @@ from pathlib import Path
 import arviz as az
 import numpy as np
 import pymc as pm
-from ddm_real_data import analyse_groups, read_trials
-from ddm_scores import score
-from ddm_stopwatch import Stopwatch
+from common import Stopwatch
+from ddm_data import PARAMETERS, Trials, read_trials
+from ddm_real_data import analyse_groups
+from ddm_scores import read_references, score
 from rich.console import Console
 from rich.table import Table
 
@@ -43,9 +44,7 @@ BUDGETS = {
 }
 TRUTH = {"v": 1.2, "a": 1.5, "t0": 0.35, "w": 0.45}
 N_TRIALS = 100
-PARAMETERS = ("v", "a", "t0", "w")
 console = Console()
-Trials = dict[str, np.ndarray]
 
 
 def train(
@@ -54,6 +53,10 @@ def train(
     """Train on simulations, or load what an earlier run has trained."""
     if arguments.approximator is not None and arguments.approximator.exists():
         return jana.load(arguments.approximator, model, device=arguments.device)
+    path = arguments.approximator or arguments.output / "ddm.safetensors"
+    # A folder that cannot be made is found out before the training.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = arguments.output / "checkpoint.safetensors"
     budget = BUDGETS[arguments.budget]
     show = not arguments.no_progress
     with watch("simulation"):
@@ -73,11 +76,11 @@ def train(
             training=jana.TrainingSettings(n_steps=budget["n_steps"], patience=None),
             device=arguments.device,
             random_seed=arguments.random_seed,
-            checkpoint=arguments.output / "checkpoint.safetensors",
+            checkpoint=checkpoint,
             progressbar=show,
         )
-    (arguments.output / "checkpoint.safetensors").unlink()
-    approximator.save(arguments.approximator or arguments.output / "ddm.safetensors")
+    approximator.save(path)
+    checkpoint.unlink()
     plot_history(approximator.history).savefig(arguments.output / "training.png", dpi=150)
     return approximator
 
@@ -168,7 +171,7 @@ def calibrate(
     console.print(table)
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -202,11 +205,11 @@ def parse_arguments() -> argparse.Namespace:
         "--response", default="response", help="column of responses: 1 upper, else lower"
     )
     real.add_argument("--group", help="column of participants")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(argv)
     arguments.output.mkdir(parents=True, exist_ok=True)
     watch = Stopwatch()
     if arguments.csv is not None:
@@ -215,9 +218,10 @@ def main() -> None:
         approximator = train(ddm(n_obs=(min(sizes), max(sizes))), arguments, watch)
         analyse_groups(approximator, trials, arguments, watch, console)
     else:
+        references = None if arguments.datasets is None else read_references(arguments)
         approximator = train(ddm(n_obs=(80, 120)), arguments, watch)
-        if arguments.datasets is not None:
-            scores = score(approximator, arguments, watch)
+        if references is not None:
+            scores = score(approximator, references, arguments, watch)
             scores["seconds"] = watch.seconds
             (arguments.output / "scores.json").write_text(json.dumps(scores, indent=2))
             console.print_json(data=scores)

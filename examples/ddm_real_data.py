@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import arviz as az
 import numpy as np
-import pandas as pd
 import pymc as pm
-from ddm_stopwatch import Stopwatch
+from common import Stopwatch
+from ddm_data import PARAMETERS, Trials
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -18,31 +17,8 @@ import jana_pymc as jana
 from jana_pymc.inference_data import ArviZData
 from jana_pymc.plots import plot_posterior_pairs, plot_posterior_predictive
 
-PARAMETERS = ("v", "a", "t0", "w")
-Trials = dict[str, np.ndarray]
 EDGE = 0.02
-"""Share of the trained range next to its ends in which draws are said to lean on the edge."""
-
-
-def read_trials(path: Path, rt: str, response: str, group: str | None) -> dict[str, Trials]:
-    """Read one trial a row; trials of one group (all of them without a group) are one data set."""
-    table = pd.read_csv(path)
-    missing = [c for c in (rt, response, group) if c is not None and c not in table]
-    if missing:
-        raise SystemExit(f"{path} has no column {missing}; its columns are {list(table)}.")
-    kept = table.dropna(subset=[rt, response])
-    if len(kept) < len(table):
-        print(
-            f"{len(table) - len(kept)} of {len(table)} trials have no time or response: left out."
-        )
-    groups = kept.groupby(group) if group is not None else [("all", kept)]
-    return {
-        str(name): {
-            "rt": part[rt].to_numpy(float),
-            "response": (part[response].to_numpy(float) > 0).astype(int),
-        }
-        for name, part in groups
-    }
+"""Share of the prior's range next to its ends in which draws are said to lean on the edge."""
 
 
 def analyse_groups(
@@ -79,6 +55,7 @@ def analyse_groups(
     console.print(f"largest r-hat {summary['r_hat'].max():.3f}, {divergences} divergences")
     lapse = np.asarray(hierarchical["posterior"]["lapse"])
     console.print(f"share of lapses {lapse.mean():.3f} ± {lapse.std():.3f}")
+    approximator.likelihood.check_region(hierarchical)
     for line in doubts(approximator, hierarchical, trials):
         console.print(f"[yellow]{line}[/yellow]")
 
@@ -183,7 +160,7 @@ def _population(
 def doubts(
     approximator: jana.JointApproximator, result: ArviZData, trials: dict[str, Trials]
 ) -> list[str]:
-    """What the reader should know before believing: a prior or trained region too narrow."""
+    """What the reader should know before believing: sizes not trained on, a prior too narrow."""
     lines = []
     low, high = approximator.schema.n_obs
     sizes = [len(t["rt"]) for t in trials.values()]
@@ -192,21 +169,17 @@ def doubts(
             f"groups have {min(sizes)} to {max(sizes)} trials, the posterior network was trained "
             f"on {low} to {high}: the amortized posteriors extrapolate."
         )
-    fixed_prior = approximator.prior.constrain(np.array([[-50.0], [50.0]]) * np.ones((1, 4)))
-    for i, parameter in enumerate(PARAMETERS):
+    ends = approximator.prior.constrain(np.array([[-50.0], [50.0]]) * np.ones((1, 4)))
+    for parameter, (bottom, top) in zip(PARAMETERS, ends.T, strict=True):
         draws = np.asarray(result["posterior"][parameter])
-        for what, (bottom, top) in (
-            ("the region the likelihood was trained on", approximator.region[:, i]),
-            ("the prior of the amortized posterior", fixed_prior[:, i]),
-        ):
-            width = EDGE * (top - bottom)
-            share = np.mean((draws < bottom + width) | (draws > top - width), axis=(0, 1))
-            leaning = [g for g, s in zip(trials, share, strict=True) if s > 0.01]
-            if leaning:
-                lines.append(
-                    f"{parameter} of {', '.join(leaning)} leans on the edge of {what} "
-                    f"[{bottom:.2f}, {top:.2f}]: widen it and train anew."
-                )
+        width = EDGE * (top - bottom)
+        share = np.mean((draws < bottom + width) | (draws > top - width), axis=(0, 1))
+        leaning = [g for g, s in zip(trials, share, strict=True) if s > 0.01]
+        if leaning:
+            lines.append(
+                f"{parameter} of {', '.join(leaning)} leans on the edge of the prior of the "
+                f"amortized posterior [{bottom:.2f}, {top:.2f}]: widen it and train anew."
+            )
     return lines
 
 

@@ -6,14 +6,13 @@ import argparse
 
 import numpy as np
 from ddm import sample_nuts
+from ddm_data import PARAMETERS, Trials
 from scipy import stats
 from scipy.special import logsumexp
 
 import jana_pymc as jana
 from jana_pymc.tasks.ddm import log_likelihood, prior
 
-PARAMETERS = ("v", "a", "t0", "w")
-Trials = dict[str, np.ndarray]
 PRIOR = jana.PyMCPrior(prior())
 
 

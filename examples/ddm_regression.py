@@ -17,7 +17,7 @@ import arviz as az
 import matplotlib.pyplot as plt
 import numpy as np
 import pymc as pm
-from ddm_likelihood import add_arguments, sampling, trained_ddm
+from common import add_arguments, sampling, trained_ddm
 
 import jana_pymc as jana
 from jana_pymc.tasks.ddm import simulator

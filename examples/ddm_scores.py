@@ -3,22 +3,56 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pymc as pm
-from ddm_stopwatch import Stopwatch
+from common import Stopwatch
+from ddm_data import PARAMETERS, Trials, read_datasets, read_exact
 
 import jana_pymc as jana
 from jana_pymc.tasks.ddm import log_likelihood, prior
 
-PARAMETERS = ("v", "a", "t0", "w")
+
+@dataclass(frozen=True)
+class References:
+    """Data sets, their true parameters, and exact posteriors of some of them, if there are any."""
+
+    trials: list[Trials]
+    theta: np.ndarray
+    exact: dict[str, np.ndarray] | None
+
+
+def read_references(arguments: argparse.Namespace) -> References:
+    """All that scoring needs, so that what is missing is found out before the training."""
+    if arguments.exact is None:
+        return References(*read_datasets(arguments.datasets), None)
+    if "nutpie" in arguments.samplers:
+        import_nutpie()
+    exact = read_exact(arguments.exact, arguments.limit)
+    return References(*read_datasets(arguments.datasets), exact)
+
+
+def import_nutpie() -> ModuleType:
+    """The sampler, which is an extra."""
+    try:
+        import nutpie  # noqa: PLC0415
+    except ImportError as error:
+        raise SystemExit(
+            f"--samplers nutpie needs the extra `nutpie`: pip install '.[nutpie]' ({error})"
+        ) from error
+    return nutpie
 
 
 def score(
-    approximator: jana.JointApproximator, arguments: argparse.Namespace, watch: Stopwatch
+    approximator: jana.JointApproximator,
+    references: References,
+    arguments: argparse.Namespace,
+    watch: Stopwatch,
 ) -> dict[str, Any]:
-    """Errors of both networks on the data sets of a file, in nats.
+    """Errors of both networks on the data sets, in nats.
 
     Returns
     -------
@@ -29,13 +63,7 @@ def score(
         log q(θ* | x). With exact posteriors also ``amortized`` and each of the samplers: the median
         distance of means in exact standard deviations and the median ratio of standard deviations.
     """
-    with np.load(arguments.datasets) as file:
-        theta = file["theta"].astype(float)
-        signed, n_trials = file["signed_rt"].astype(float), file["n_trials"]
-    trials = [
-        {"rt": np.abs(s[:n]), "response": (s[:n] > 0).astype(int)}
-        for s, n in zip(signed, n_trials, strict=True)
-    ]
+    trials, theta = references.trials, references.theta
     with watch("scoring the likelihood"):
         neural = np.array(
             [
@@ -57,26 +85,24 @@ def score(
         "n_datasets": len(theta),
         "likelihood_error_sd": error.std(ddof=1),
         "likelihood_error_mean": error.mean(),
-        "kl_per_trial": -error.sum() / n_trials.sum(),
+        "kl_per_trial": -error.sum() / sum(len(t["rt"]) for t in trials),
         "posterior_log_prob": log_q.mean(),
     }
-    if arguments.exact is not None:
-        scores |= _compare_posteriors(approximator, trials, arguments, watch)
+    if references.exact is not None:
+        scores |= _compare_posteriors(approximator, trials, references.exact, arguments, watch)
     return scores
 
 
 def _compare_posteriors(
     approximator: jana.JointApproximator,
-    trials: list[dict[str, np.ndarray]],
+    trials: list[Trials],
+    exact: dict[str, np.ndarray],
     arguments: argparse.Namespace,
     watch: Stopwatch,
 ) -> dict[str, Any]:
     """Amortized posterior and MCMC with the neural likelihood against exact moments."""
-    with np.load(arguments.exact) as file:
-        rows = file["dataset"][: arguments.limit]
-        mean = file["posterior_mean"][: arguments.limit]
-        sd = file["posterior_sd"][: arguments.limit]
-    chosen = [trials[row] for row in rows]
+    mean, sd = exact["posterior_mean"], exact["posterior_sd"]
+    chosen = [trials[row] for row in exact["dataset"]]
     with watch("amortized posteriors"):
         batch = approximator.schema.batch(chosen)
         amortized = approximator.posterior.sample(batch, 4000, random_seed=1)
@@ -101,7 +127,7 @@ def _compare_posteriors(
 
 def _pymc(
     approximator: jana.JointApproximator,
-    trials: dict[str, np.ndarray],
+    trials: Trials,
     step: Any,
     random_seed: int,
 ) -> np.ndarray:
@@ -124,11 +150,10 @@ def _pymc(
 
 
 def _nutpie(
-    approximator: jana.JointApproximator, trials: list[dict[str, np.ndarray]], random_seed: int
+    approximator: jana.JointApproximator, trials: list[Trials], random_seed: int
 ) -> np.ndarray:
     """Draws of all data sets by one compiled model, shape (data sets, draws, 4)."""
-    import nutpie  # noqa: PLC0415
-
+    nutpie = import_nutpie()
     rows = [np.stack([t["rt"], t["response"]], -1).astype(float) for t in trials]
     with prior() as model:
         theta = {name: model[name] for name in PARAMETERS}

@@ -28,14 +28,6 @@ LIKELIHOODS = {
         TrajectorySettings(hidden=(256,) * 6, order=0, **DECLARED),
         TrajectorySettings(hidden=(1024,) * 8, law_hidden=(64, 64), order=0, **DECLARED),
     ),
-    "windows": (
-        MarkovianSettings(
-            order=7, memory=0, clock=True, conditional=ConditionalSettings(hidden=(128, 128))
-        ),
-        MarkovianSettings(
-            order=7, memory=0, clock=True, conditional=ConditionalSettings(hidden=(512, 512))
-        ),
-    ),
     "recurrent": (
         MarkovianSettings(order=7, memory=64, clock=True),
         MarkovianSettings(
@@ -60,10 +52,9 @@ that runs through time misses more in that time (a gated recurrent one 3.2, one 
 2.9, convolutions over days behind the dense layers 2.2), and so do increments that are summed up
 (1.7).
 
-``windows`` is given the week before each day, and ``recurrent`` the memory of a recurrent network
-besides, which is the paper's likelihood but for the transform of a single day. All they know goes
-through every day anew: they missed 2.00 and 2.15 when a network for each day, of two layers, missed
-1.35.
+``recurrent`` is given the memory of a recurrent network, and is the paper's likelihood but for the
+transform of a single day. All it knows goes through every day anew: it missed 2.15 when a network
+for each day, of two layers, missed 1.35.
 """
 
 

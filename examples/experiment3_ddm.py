@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import Stopwatch
 from ddm import train
-from ddm_references import PARAMETERS, bridge_sampling, nuts_draws
-from ddm_stopwatch import Stopwatch
+from ddm_data import PARAMETERS, Trials, read_datasets, read_exact
+from ddm_references import bridge_sampling, nuts_draws
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -29,22 +30,6 @@ from jana_pymc.plots.style import COLOURS, REFERENCE, panels
 from jana_pymc.tasks.ddm import ddm
 
 console = Console()
-Trials = dict[str, np.ndarray]
-
-
-def read(arguments: argparse.Namespace) -> tuple[list[Trials], np.ndarray, dict[str, np.ndarray]]:
-    """Data sets with exact answers, their true parameters, and these answers."""
-    with np.load(arguments.exact) as file:
-        exact = {name: values[: arguments.limit] for name, values in file.items()}
-    with np.load(arguments.datasets) as file:
-        rows = exact["dataset"]
-        theta = file["theta"][rows].astype(float)
-        signed, n_trials = file["signed_rt"][rows].astype(float), file["n_trials"][rows]
-    trials = [
-        {"rt": np.abs(s[:n]), "response": (s[:n] > 0).astype(int)}
-        for s, n in zip(signed, n_trials, strict=True)
-    ]
-    return trials, theta, exact
 
 
 def compare(
@@ -241,7 +226,8 @@ def main() -> None:
     arguments = parse_arguments()
     arguments.output.mkdir(parents=True, exist_ok=True)
     watch = Stopwatch()
-    trials, theta, exact = read(arguments)
+    exact = read_exact(arguments.exact, arguments.limit)
+    trials, theta = read_datasets(arguments.datasets, exact["dataset"])
     approximator = train(ddm(n_obs=(80, 120)), arguments, watch)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)

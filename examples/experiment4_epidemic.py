@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ddm_stopwatch import Stopwatch
+from common import Stopwatch
 from epidemic_networks import LIKELIHOODS, POSTERIORS, network
 from epidemic_options import DEFAULTS, networks_of, resolve, settings_of, write_record
 from epidemic_scores import (
@@ -277,10 +277,8 @@ def tell_apart(
     return {"misspecification": shares, "misspecification_sets": n}
 
 
-def analyse(
-    approximator: jana.JointApproximator, arguments: argparse.Namespace, watch: Stopwatch
-) -> dict[str, Any]:
-    """Posterior, prediction and misspecification of reports from a file."""
+def read_reports(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Reports of a file, of as many days as the networks know, each of shape (days,)."""
     reports = load_reports(
         arguments.csv,
         columns=dict(zip(OBSERVABLES, arguments.columns, strict=True)),
@@ -296,6 +294,16 @@ def analyse(
             f"{arguments.csv} has {length} days; the networks know epidemics of {DAYS}. Choose as "
             "many with --start and --end."
         )
+    return reports
+
+
+def analyse(
+    approximator: jana.JointApproximator,
+    reports: dict[str, np.ndarray],
+    arguments: argparse.Namespace,
+    watch: Stopwatch,
+) -> dict[str, Any]:
+    """Posterior, prediction and misspecification of reports from a file."""
     data = {name: np.rint(values) for name, values in reports.items()}
     if arguments.original_conditioning:
         data = standardized_reports(reports)
@@ -458,10 +466,11 @@ def main(argv: list[str] | None = None) -> None:
     model = epidemic(
         DAYS, original=arguments.original, whole=not conditioned, standardized=conditioned
     )
+    reports = None if arguments.csv is None else read_reports(arguments)
     approximator = train(model, arguments, watch)
     scores: dict[str, Any] = {}
-    if arguments.csv is not None:
-        scores |= analyse(approximator, arguments, watch)
+    if reports is not None:
+        scores |= analyse(approximator, reports, arguments, watch)
     for stage in (hold_out, compare_runs, calibrate, tell_apart):
         scores |= stage(approximator, arguments, watch)
         scores["seconds"] = watch.seconds

@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pymc as pm
-from ddm_likelihood import add_arguments, sampling, trained_ddm
+from common import add_arguments, sampling, trained_ddm
 
 import jana_pymc as jana
 from jana_pymc.tasks.ddm import simulator
@@ -153,13 +153,13 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
 
-    approximator = trained_ddm(arguments)
-    likelihood = approximator.likelihood
     if arguments.csv is not None:
         trials = real_trials(arguments)
     else:
         size = (4, 60) if arguments.quick else (14, 280)
         trials = simulated_trials(*size, arguments.random_seed)
+    approximator = trained_ddm(arguments)
+    likelihood = approximator.likelihood
     model = hierarchical(likelihood, trials)
     result = sample(model, arguments)
     if arguments.correct:

@@ -17,7 +17,7 @@ import arviz as az
 import matplotlib.pyplot as plt
 import numpy as np
 import pymc as pm
-from ddm_likelihood import add_arguments, sampling, train, trained_ddm
+from common import add_arguments, sampling, train, trained_ddm
 
 import jana_pymc as jana
 from jana_pymc.plots import plot_posterior_predictive

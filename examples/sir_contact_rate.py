@@ -18,7 +18,7 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import numpy as np
 import pymc as pm
-from ddm_likelihood import add_arguments, sampling
+from common import add_arguments, read_or_train, sampling
 from rich.console import Console
 from rich.table import Table
 
@@ -35,23 +35,25 @@ console = Console()
 def trained(arguments: argparse.Namespace) -> jana.JointApproximator:
     """The pair for single outbreaks, from a file if there is one."""
     model = sir("benchmark").model
-    path = arguments.approximator
-    if path is not None and path.exists():
-        return jana.load(path, model)
+
+    def train() -> jana.JointApproximator:
+        return jana.fit(
+            model,
+            n_simulations=2_000 if arguments.quick else 10_000,
+            training=training(model, quick=arguments.quick),
+            random_seed=arguments.random_seed,
+            progressbar=not arguments.no_progress,
+        )
+
+    return read_or_train(arguments.approximator, model, train)
+
+
+def training(model: jana.GenerativeModel, *, quick: bool) -> jana.TrainingSettings:
+    """The default, but what the posterior learns last is left out: it only starts the chains."""
     size = model.prior.n_unconstrained
-    training = default_training(default_settings(model.schema, size), size)
-    if arguments.quick:
-        training = replace(training, n_steps=400, linear_steps=100)
-    approximator = jana.fit(
-        model,
-        n_simulations=2_000 if arguments.quick else 10_000,
-        training=training,
-        random_seed=arguments.random_seed,
-        progressbar=not arguments.no_progress,
-    )
-    if path is not None:
-        approximator.save(path)
-    return approximator
+    settings = default_training(default_settings(model.schema, size), size, model.schema)
+    settings = replace(settings, rehearsal_steps=0, adjustment_steps=0)
+    return replace(settings, n_steps=400, linear_steps=100) if quick else settings
 
 
 def outbreaks(n_cities: int, random_seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -179,7 +181,7 @@ def report(result: jana.inference_data.ArviZData, contact: np.ndarray) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_arguments(parser, "output/sir_contact_rate")
+    add_arguments(parser, "output/sir_contact_rate", "pair for single outbreaks")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def _abc_smc(
     draws: int,
     seed: int,
 ) -> Iterator[tuple[int, np.ndarray, float]]:
-    """Each budget's is the last population that was complete within it."""
+    """Each budget's is the last population that was complete within it, and when that was."""
     import pyabc  # noqa: PLC0415
 
     rng = np.random.default_rng(seed)
@@ -116,7 +117,7 @@ def _abc_smc(
         return {"x": simulate(rng, theta)[0]}
 
     np.random.seed(seed)  # noqa: NPY002 - pyABC draws from NumPy's global generator
-    start = time.perf_counter()
+    start = datetime.now()  # as pyABC notes when a population ends
     width = HIGH - LOW
     prior = pyabc.Distribution(
         theta1=pyabc.RV("uniform", LOW, width), theta2=pyabc.RV("uniform", LOW, width)
@@ -131,11 +132,12 @@ def _abc_smc(
     with tempfile.TemporaryDirectory() as folder:
         smc.new(f"sqlite:///{Path(folder) / 'abc.db'}", {"x": observed})
         history = smc.run(max_total_nr_simulations=max(budgets))
-        seconds = time.perf_counter() - start
         populations = history.get_all_populations()
         spent = populations.samples.cumsum()
         for budget in budgets:
-            last = int(populations.t[spent <= budget].max())
+            within = populations[spent <= budget]
+            last = int(within.t.max())
+            seconds = (within.population_end_time.max() - start).total_seconds()
             theta, weights = history.get_distribution(m=0, t=last)
             chosen = rng.choice(len(theta), draws, p=weights / weights.sum())
             yield budget, theta[["theta1", "theta2"]].to_numpy()[chosen], seconds

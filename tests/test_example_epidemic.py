@@ -166,3 +166,15 @@ def test_a_checkpoint_of_other_options_ends_the_run_with_a_message(
     given = example.parse_arguments(["--output", str(tmp_path), "--n-steps", "8"])
     with pytest.raises(SystemExit, match=r"^the checkpoint is of .* n_steps=7, not 8"):
         example.train(epidemic(81), given, example.Stopwatch())
+
+
+def test_reports_are_read_before_the_training(
+    scores: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = import_module("experiment4_epidemic")
+    monkeypatch.setattr(example, "train", lambda *_: pytest.fail("it was trained first"))
+    table = tmp_path / "reports.csv"
+    rows = [f"2020-03-0{day},3,2,1" for day in range(1, 6)]
+    table.write_text("\n".join(["date,cases,recoveries,deaths", *rows]))
+    with pytest.raises(SystemExit, match=r"reports\.csv has 5 days"):
+        example.main(["--output", str(tmp_path), "--csv", str(table)])

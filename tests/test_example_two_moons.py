@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
+from datetime import datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
+import numpy as np
+import pandas as pd
 import pytest
+from scripts import script
 
 import jana_pymc as jana
 
@@ -79,3 +85,32 @@ def test_peers_are_run_again_for_budgets_that_their_file_lacks(
         found = example.peer("SNL", budgets, 1, path)
         assert {str(budget) for budget in budgets} <= set(found)
     assert asked == [[10_000], [2_000, 10_000], [2_000, 6_000, 10_000]]
+
+
+def test_abc_takes_the_time_of_the_population_that_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    peers = script("examples/two_moons_peers.py", monkeypatch)
+    ends, begin = (1.0, 10.0, 30.0, 100.0), datetime.now()
+    populations = pd.DataFrame(
+        {
+            "t": [-1, 0, 1, 2],
+            "samples": [200, 300, 1_000, 4_000],
+            "population_end_time": [begin + timedelta(seconds=end) for end in ends],
+        }
+    )
+
+    class History:
+        def get_all_populations(self) -> pd.DataFrame:
+            return populations
+
+        def get_distribution(self, m: int, t: int) -> tuple[pd.DataFrame, np.ndarray]:
+            return pd.DataFrame({"theta1": [t], "theta2": [t]}), np.ones(1)
+
+    pyabc = MagicMock()
+    pyabc.ABCSMC.return_value.run.return_value = History()
+    monkeypatch.setitem(sys.modules, "pyabc", pyabc)
+    budgets = [500, 2_000, 10_000]
+    found = list(peers.posterior_draws("ABC-SMC", None, np.zeros(2), budgets, 5, 1))
+    assert [int(theta[0, 0]) for _, theta, _ in found] == [0, 1, 2]
+    np.testing.assert_allclose([seconds for *_, seconds in found], ends[1:], atol=1.0)

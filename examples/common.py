@@ -1,23 +1,59 @@
-"""A trained diffusion model for the examples that put its likelihood into other models."""
+"""What several examples share: wall times, the command line, trained networks, sampling."""
 
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jana_pymc as jana
 from jana_pymc.tasks.ddm import ddm
 
 
-def add_arguments(parser: argparse.ArgumentParser, output: str) -> None:
-    """What these examples have in common."""
+class Stopwatch:
+    """``with watch("stage"): ...`` adds an entry to ``watch.seconds``."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, stage: str) -> Stopwatch:
+        self.stage = stage
+        return self
+
+    def __enter__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self.stage] = time.perf_counter() - self.start
+
+
+def add_arguments(
+    parser: argparse.ArgumentParser, output: str, model: str = "diffusion model"
+) -> None:
+    """What the smaller examples have in common."""
     parser.add_argument("--quick", action="store_true", help="little of everything, to look around")
     parser.add_argument("--output", type=Path, default=Path(output), help="folder for results")
     parser.add_argument("--random-seed", type=int, default=1)
     parser.add_argument(
-        "--approximator", type=Path, help="trained diffusion model: read if it exists, else written"
+        "--approximator", type=Path, help=f"trained {model}: read if it exists, else written"
     )
     parser.add_argument("--no-progress", action="store_true", help="no progress bars")
+
+
+def read_or_train(
+    path: Path | None, model: jana.GenerativeModel, train: Callable[[], jana.JointApproximator]
+) -> jana.JointApproximator:
+    """The pair of a file, or if there is none a trained one, which is written to it."""
+    if path is None:
+        return train()
+    if path.exists():
+        return jana.load(path, model)
+    # A folder that cannot be made is found out before the training.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    approximator = train()
+    approximator.save(path)
+    return approximator
 
 
 def train(model: jana.GenerativeModel, arguments: argparse.Namespace) -> jana.JointApproximator:
@@ -34,13 +70,7 @@ def train(model: jana.GenerativeModel, arguments: argparse.Namespace) -> jana.Jo
 def trained_ddm(arguments: argparse.Namespace) -> jana.JointApproximator:
     """The diffusion model, from a file if there is one."""
     model = ddm(n_obs=(80, 120))
-    path = arguments.approximator
-    if path is not None and path.exists():
-        return jana.load(path, model)
-    approximator = train(model, arguments)
-    if path is not None:
-        approximator.save(path)
-    return approximator
+    return read_or_train(arguments.approximator, model, lambda: train(model, arguments))
 
 
 def sampling(arguments: argparse.Namespace) -> dict[str, object]:
