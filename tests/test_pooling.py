@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from conjugate import normal_mean
 from exact_pair import ExactPair, NormalLikelihood, NormalPosterior, data_sets
 from scipy import stats
 
 import jana_pymc as jana
+from jana_pymc.architecture import build_network
+from jana_pymc.fitting import standardize
+from jana_pymc.inference_data import to_groups
 from jana_pymc.refinement import pooling, psis, refine
 from jana_pymc.refinement.pooling import FEWEST_SETS, MOST_SETS, WEIGHTS, pool_scores
+from jana_pymc.training import TrainingHistory
+from jana_pymc.training.batches import to_batch
 
 pytestmark = pytest.mark.arviz
 SHIFT, STRETCH = 0.5, 1.3
@@ -127,3 +136,46 @@ def test_what_is_missing_is_said() -> None:
     pair.pool_weight = None
     with pytest.raises(ValueError, match="before pool weights were learned"):
         refine(pair, pair.schema.batch(data_sets(5)), 100, method="pooled")
+
+
+def networks(pool_weight: float | None) -> jana.JointApproximator:
+    """A pair that says it was trained."""
+    settings = jana.NetworkSettings(
+        jana.PosteriorSettings(
+            jana.SetSummarySettings(n_summaries=4, n_quantiles=4, hidden=(8,)),
+            jana.FlowSettings(n_layers=1, hidden=(8,), n_bins=4),
+        ),
+        jana.AutoregressiveSettings(hidden=(8,), n_bins=4),
+    )
+    model = normal_mean()
+    network = build_network(model.schema, model.prior, (False,), settings, 1).eval()
+    simulations = model.simulate(100, random_seed=1, progressbar=False)
+    standardize(network, [to_batch(simulations, model.prior, torch.device("cpu"))])
+    return jana.JointApproximator(
+        network,
+        settings=settings,
+        prior=model.prior,
+        schema=model.schema,
+        region=np.array([[-9.0], [9.0]]),
+        positive=(False,),
+        history=TrainingHistory([1], [0.0], [0.0], [0.0], [0.0], [0.0]),
+        model=model,
+        pool_weight=pool_weight,
+    )
+
+
+def test_a_file_keeps_the_weight_of_the_pool(tmp_path: Path) -> None:
+    made = networks(0.35)
+    loaded = jana.load(made.save(tmp_path / "pair.safetensors"), made.model, device="cpu")
+    assert loaded.pool_weight == 0.35
+    data = made.simulate({"mu": 1.0}, 8, random_seed=3).batch()
+    options = {"draws": 100, "chains": 2, "groups": ("posterior", "log_likelihood")}
+    drawn = []
+    for pair, method in ((made, "pooled"), (loaded, "pooled"), (loaded, "psis")):
+        groups = to_groups(pair.sample(data, refine=method, random_seed=1, **options))
+        assert groups["sample_stats"].attrs["refined"] == method
+        drawn.append(groups["posterior"]["mu"].to_numpy())
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[1] != drawn[2]).any()
+    made.pool_weight = None
+    assert jana.load(made.save(tmp_path / "older.safetensors"), made.model).pool_weight is None

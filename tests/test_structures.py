@@ -344,13 +344,15 @@ def test_surrogate_data_have_the_declared_shapes() -> None:
     assert made.dataset["x"].dims == ("simulation", "x_dim_0", "x_dim_1")
     assert made.dataset["n"].dims == ("simulation",)
     assert made.batch().observables.shape == (3, 1, 5)
-    made = surrogate.simulate(Pair(WALK), theta, n_obs=7, random_seed=1)
-    assert made.dataset["x"].dims == ("simulation", "obs", "x_dim_0")
+    dose = np.array([1.0, 1.0, -0.5])
     with_dose = surrogate.simulate(
-        Pair(vector(conditions=True)), theta, conditions={"dose": np.ones(3)}, random_seed=1
+        Pair(vector(conditions=True)), theta, conditions={"dose": dose}, random_seed=1
     )
     assert with_dose.dataset["dose"].dims == ("simulation",)
-    assert with_dose.dataset["x"].mean() > made.dataset["x"].min()
+    np.testing.assert_array_equal(with_dose.dataset["n"], made.dataset["n"])
+    np.testing.assert_allclose(with_dose.dataset["x"], made.dataset["x"] + dose[:, None, None])
+    made = surrogate.simulate(Pair(WALK), theta, n_obs=7, random_seed=1)
+    assert made.dataset["x"].dims == ("simulation", "obs", "x_dim_0")
 
 
 def test_a_data_frame_of_parameters_is_read_by_its_names() -> None:

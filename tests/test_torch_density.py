@@ -66,6 +66,58 @@ def test_value_and_gradient_are_the_density_s() -> None:
         np.testing.assert_allclose(slope.eval(given, mode=PYTHON), exact, rtol=1e-10)
 
 
+def test_a_region_ends_the_density_in_pymc_alone() -> None:
+    """Arrays have the user's own density everywhere."""
+    bounded = jana.from_torch(
+        normal_log_prob, parameter_names=NAMES, region={"mu": (-1.0, 1.0)}, dtype=torch.float64
+    )
+    theta = np.array([[0.5, 0.2], [1.5, 0.2], [-3.0, 9.0]])
+    expected = stats.norm.logpdf(X, theta[:, :1], np.exp(theta[:, 1:]))
+    for values in (bounded.log_prob(X, theta), bounded.pointwise(X[:, None], theta)):
+        np.testing.assert_allclose(values, expected, rtol=1e-12)
+    mu, log_sd = pt.dscalars("mu", "log_sd")
+    value = bounded.logp(X, mu=mu, log_sd=log_sd)
+    seen = [value.eval({mu: a, log_sd: b}, mode=PYTHON) for a, b in theta]
+    np.testing.assert_allclose(seen[0], expected[0], rtol=1e-12)
+    np.testing.assert_array_equal(seen[1:], np.full((2, 7), -np.inf))
+
+
+def test_a_correction_is_of_the_network_s_density_and_not_of_lapses() -> None:
+    curvature = np.array([[0.2, 0.1], [0.1, -0.3]])
+    mean, sd, slope = np.array([0.1, -0.2]), np.array([0.5, 0.25]), np.array([3.0, -1.0])
+    correction = jana.ScoreCorrection(
+        likelihood=DOUBLE.content_hash,
+        names=NAMES,
+        mean=tuple(mean),
+        sd=tuple(sd),
+        low=(-1.0, -1.0),
+        high=(1.0, 1.0),
+        slope=tuple(slope),
+        curvature=tuple(map(tuple, curvature)),
+        crossing=((), ()),
+        condition_mean=(),
+        condition_sd=(),
+        bias=(0.0, 0.0),
+        information=((1.0, 0.0), (0.0, 1.0)),
+        n_observations=1_000,
+    )
+    theta, x = np.array([0.3, -0.1]), np.append(X, [3.5, 5.0])  # the last one is no lapse
+    z = (theta - mean) / sd
+    c = slope @ z + 0.5 * z @ curvature @ z
+    lapses = np.array([0.0, 0.05, 0.2, 0.2, 0.5, 0.9, 1.0, 0.2, 0.2])
+    value = DOUBLE.logp(
+        x,
+        **dict(zip(NAMES, theta, strict=True)),
+        correction=correction,
+        contamination=lapses,
+        contaminant={"x": (-4.0, 4.0)},
+    )
+    network = stats.norm.pdf(x, theta[0], np.exp(theta[1])) * np.exp(-c)
+    expected = (1.0 - lapses) * network + lapses * stats.uniform.pdf(x, -4.0, 8.0)
+    assert abs(c) > 0.5
+    np.testing.assert_allclose(value.eval(mode=PYTHON), np.log(expected), rtol=1e-12)
+
+
 def test_single_precision_is_accepted() -> None:
     single = jana.from_torch(normal_log_prob, parameter_names=NAMES)
     value = single.logp(X, mu=0.3, log_sd=-0.2).eval(mode=PYTHON)

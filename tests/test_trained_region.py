@@ -5,12 +5,15 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pytensor.tensor as pt
 import pytest
 import xarray as xr
 from closed_forms import LAYOUT, REGION, vector
+from modes import PYTHON
 from scipy import stats
 from untrained import HIGH, LOW, reaction_times, untrained
 
+from jana_pymc import LikelihoodApproximator
 from jana_pymc.inference_data import to_inference_data
 from jana_pymc.refinement import prior_support
 from jana_pymc.simulation import Continuous, PyMCPrior
@@ -155,3 +158,23 @@ def test_draws_clearly_outside_are_counted_for_each_data_set() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_extrapolated(region, draws[:2])
+
+
+@pytest.mark.parametrize("backend", ["lowering", "op"])
+def test_arrays_have_the_network_s_density_where_pymc_has_none(backend: str) -> None:
+    """As it would be if the region ended farther out."""
+    wide = LikelihoodApproximator(RT.network, RT.layout, RT.schema, 9.0 * np.sign(RT.region - 0.5))
+    rows = np.array([[0.9, 0.0], [2.0, 1.0], [1.4, 0.0]])
+    theta = np.array([[0.5, 0.3], [HIGH + 0.4, 0.3], [LOW - 0.4, 0.3], [0.5, LOW - 0.05]])
+    v, t0 = pt.dscalars("v", "t0")
+    inside, everywhere = (
+        [density.eval({v: each[0], t0: each[1]}, mode=PYTHON) for each in theta]
+        for density in (
+            likelihood.logp(rows, v=v, t0=t0, backend=backend) for likelihood in (RT, wide)
+        )
+    )
+    np.testing.assert_array_equal(inside[0], everywhere[0])
+    np.testing.assert_array_equal(inside[1:], np.full((3, 3), -np.inf))
+    assert np.isfinite(everywhere).all()
+    for values in (RT.log_prob(rows, theta), RT.pointwise(rows, theta)):
+        np.testing.assert_allclose(values, everywhere, rtol=1e-6)

@@ -132,6 +132,38 @@ def test_what_shapes_do_not_depend_on_is_left_out() -> None:
             assert (value[:, :1] == 0.0).all()
 
 
+def test_without_a_gradient_only_decay_moves_the_weights() -> None:
+    """By 1 − rate · decay, those of several axes that are no linear parts; others stay."""
+    settings = TrainingSettings(n_steps=10, optimizer="adamw", weight_decay=0.3)
+    model = normal_mean()
+    network = build_network(model.schema, model.prior, (False,), NETWORK, 1)
+    for value in network.parameters():
+        value.data.fill_(1.0)
+    step = TrainingStep(
+        network, copy.deepcopy(network), settings, lambda *pair: torch.zeros(2), seed=1
+    )
+    step.schedule(0)
+    step(torch.empty(0), None)  # type: ignore[arg-type]
+    linear = {
+        id(value)
+        for module in network.modules()
+        if hasattr(module, "linear_parameters")
+        for value in module.linear_parameters()
+    }
+    assert linear
+    rates = {"posterior": 3e-3, "likelihood": 1e-2}
+    seen = set()
+    for name, rate in rates.items():
+        halves = getattr(network, name), getattr(step.average, name)
+        for value, average in zip(*(half.parameters() for half in halves), strict=True):
+            decays = value.ndim > 1 and id(value) not in linear
+            expected = 1.0 - 0.5 * rate * 0.3 if decays else 1.0  # the first of two of warm-up
+            torch.testing.assert_close(value, torch.full_like(value, expected), rtol=1e-6, atol=0)
+            torch.testing.assert_close(average, value, rtol=0, atol=0)
+            seen.add((name, decays))
+    assert len(seen) == 4
+
+
 def test_what_cannot_be_captured_is_trained_eagerly() -> None:
     with torch.random.fork_rng():
         with pytest.warns(UserWarning, match="cannot be captured"):

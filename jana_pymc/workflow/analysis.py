@@ -399,11 +399,11 @@ def _split_r_hat(draws: np.ndarray) -> np.ndarray:
 
 
 def _reason(row: Any, ladder: _Ladder, outside: float) -> str:
-    if row.rung == "none":
-        return "impossible under every parameter that the likelihood was trained on"
     threshold = ladder.threshold["psis"]
     comparison = "at most" if row.pareto_k <= threshold else "above"
     reason = f"k = {row.pareto_k:.2f}, {comparison} {threshold:.2f}"
+    if row.rung == "none":
+        reason = "impossible under every parameter that the likelihood was trained on"
     if row.rung == "amortized":
         reason = f"weights are even, {row.effective_share:.0%} effective"
     if ladder.stranded[row.Index]:

@@ -1,4 +1,4 @@
-"""Cross-validation where a left-out observation alone bounds a parameter, against exact values."""
+"""Folds against exact values: of several observations, and of one that alone bounds a parameter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pymc as pm
 import pytest
-from exact_pair import ExactPair
+from exact_pair import ExactPair, data_sets
+from exact_pair import log_predictive as normal_predictive
 from scipy import stats
 from scipy.special import expit, logit
 
@@ -16,6 +17,44 @@ from jana_pymc.posterior.data_bounds import DataBound, DataBounds
 from jana_pymc.simulation import Continuous, DataBatch, DataSchema, PyMCPrior
 
 SCHEMA = DataSchema({"x": Continuous()}, n_obs=(2, 100))
+FAR = 50.0
+"""So far from the prior's mean that each further copy of it shows in the predictive density."""
+
+
+@pytest.mark.parametrize("correction", ["psis", "none"])
+@pytest.mark.parametrize("k", [5, 3])
+def test_of_equal_observations_only_the_sizes_of_folds_matter(k: int, correction: str) -> None:
+    x = {"x": np.full(10, FAR)}
+    result = jana.kfold(ExactPair(), x, k, correction=correction, random_seed=1)
+    left_out = np.array([2] * 10 if k == 5 else [4] * 4 + [3] * 6)
+    expected = [normal_predictive(x["x"][:1], x["x"][n:]) for n in left_out]
+    # One copy more or fewer among the rest is a fifth of a nat.
+    np.testing.assert_allclose(np.sort(result.elpd_i[0]), np.sort(expected), atol=0.07)
+    assert (result.kind, result.elpd_i.shape) == ("kfold", (1, 10))
+
+
+def test_folds_are_drawn_by_the_seed_and_anew_for_each_data_set() -> None:
+    x = {"x": np.full(10, FAR)}
+    results = [jana.kfold(ExactPair(), [x, x], 3, random_seed=seed).elpd_i for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(results[0], results[1])
+    larger = [terms < np.median(terms) - 0.1 for each in results[1:] for terms in each]
+    assert len({tuple(each) for each in larger}) == 4
+
+
+@pytest.mark.parametrize("correction", ["psis", "none"])
+def test_groups_of_several_data_sets_are_their_own(correction: str) -> None:
+    data = data_sets(8, 10, 12)
+    labels = [list("babacccb"), np.arange(10) % 2, [7, 7, 7, 3, 3, 9, 9, 9, 9, 5, 5, 5]]
+    result = jana.leave_one_group_out(
+        ExactPair(), data, labels, correction=correction, draws=4_000, random_seed=1
+    )
+    assert result.elpd_i.shape == (3, 4)
+    for terms, each, given in zip(result.elpd_i, data, map(np.array, labels), strict=True):
+        groups = np.unique(given)
+        expected = [normal_predictive(each["x"][given == g], each["x"][given != g]) for g in groups]
+        np.testing.assert_allclose(terms[: len(groups)], expected, atol=0.15)
+        assert np.isnan(terms[len(groups) :]).all()
+    np.testing.assert_array_equal(result.summary()["units"], [3, 2, 4])
 
 
 class DelayedLikelihood:
