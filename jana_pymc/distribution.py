@@ -24,7 +24,14 @@ from jana_pymc.pytensor import (
     taken_rows,
 )
 from jana_pymc.pytensor.exchanged import checked_data, checked_group, checked_probability
-from jana_pymc.simulation import Categorical, Continuous, DataSchema, ParameterLayout
+from jana_pymc.simulation import (
+    Categorical,
+    Continuous,
+    DataSchema,
+    ParameterLayout,
+    split_components,
+)
+from jana_pymc.simulation.validation import check_values
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import LikelihoodApproximator
@@ -92,7 +99,13 @@ class NeuralLikelihoodRV(RandomVariable):
         return (n_obs if n_obs.type.ndim == 0 else n_obs.ravel()[0], n_components)
 
     def rng_fn(self, rng: np.random.Generator, *arguments: Any) -> np.ndarray:
-        """Simulate by the network; many observations of equal parameters share its work."""
+        """Simulate by the network; many observations of equal parameters share its work.
+
+        Raises
+        ------
+        ValueError
+            If a condition is missing, infinite or not of its declared kind.
+        """
         *inputs, size = arguments
         approximator = self.approximator
         schema = approximator.schema
@@ -120,6 +133,7 @@ class NeuralLikelihoodRV(RandomVariable):
         if known is not None:
             own = known.shape[known.ndim - 1 - sequence :]
             known = np.array(np.broadcast_to(known, (*batch, *own)))
+            _check_conditions(schema, known)
             known = known.reshape(n_rows, n_obs, -1)
 
         def simulate(chosen: slice | np.ndarray) -> np.ndarray:
@@ -138,6 +152,18 @@ class NeuralLikelihoodRV(RandomVariable):
             lapse = rng.uniform(size=batch) < probability
             drawn[lapse] = self.contaminant.draw(rng, int(lapse.sum()))
         return drawn
+
+
+def _check_conditions(schema: DataSchema, known: np.ndarray) -> None:
+    """Refuse what is no condition, which `pymc.set_data` may have brought, before it is drawn for.
+
+    A log density refuses it in its graph (`checked_data`).
+    """
+    rows = known.reshape(1, -1, known.shape[-1])
+    present = np.ones(rows.shape[:2], dtype=bool)
+    for name, values in split_components(rows, schema.conditions).items():
+        kind = schema.conditions[name]
+        check_values(f"conditions[{name!r}]", kind, values, present, many=False)
 
 
 class NeuralLikelihood(Distribution):

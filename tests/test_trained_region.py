@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
+import pymc as pm
 import pytensor.tensor as pt
 import pytest
 import xarray as xr
@@ -14,9 +16,10 @@ from scipy import stats
 from untrained import HIGH, LOW, reaction_times, untrained
 
 from jana_pymc import LikelihoodApproximator
+from jana_pymc.approximators import PosteriorApproximator, surrogate
 from jana_pymc.inference_data import to_inference_data
 from jana_pymc.refinement import prior_support
-from jana_pymc.simulation import Continuous, PyMCPrior
+from jana_pymc.simulation import Categorical, Continuous, PyMCPrior
 from jana_pymc.trained_region import (
     leaning,
     share_outside,
@@ -137,6 +140,34 @@ def test_conditions_far_outside_are_said() -> None:
     approximator.logp(x, v=0.5, conditions={"dose": [0.0, 1.0, 3.0]})
 
 
+def test_conditions_far_outside_are_said_of_posteriors_and_of_surrogates() -> None:
+    likelihood = untrained({"x": Continuous()}, {"v": ()}, {"dose": Continuous()})
+    schema = likelihood.schema
+    network = SimpleNamespace(check_length=lambda n_obs: None)
+    posterior = SimpleNamespace(schema=schema, network=network, _likelihood=likelihood.network)
+    pair = SimpleNamespace(likelihood=likelihood, schema=schema, layout=likelihood.layout)
+    sets = [{"x": np.zeros(n), "dose": np.full(n, far)} for n, far in ((2, 3.0), (3, 100.0))]
+    calls = [
+        lambda data: PosteriorApproximator.batch(posterior, data),
+        lambda data: surrogate.simulate(pair, {"v": 0.5}, conditions={"dose": data[-1]["dose"]}),
+    ]
+    for call in calls:
+        with pytest.warns(UserWarning, match="condition 'dose' reaches 100"):
+            call(sets)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            call(sets[:1])
+
+
+def test_surrogates_are_as_many_as_their_conditions() -> None:
+    likelihood = untrained({"x": Continuous()}, {"v": ()}, {"dose": Continuous()})
+    pair = SimpleNamespace(
+        likelihood=likelihood, schema=likelihood.schema, layout=likelihood.layout
+    )
+    made = surrogate.simulate(pair, {"v": 0.5}, conditions={"dose": np.zeros(37)})
+    assert made.batch().n_obs.tolist() == [37]
+
+
 def test_named_parameters_are_flattened() -> None:
     row = np.array([[1.0, 0.0]])
     named = RT.log_prob(row, {"t0": np.array([0.3, 0.2]), "v": np.array([0.5, 0.1])})
@@ -178,3 +209,23 @@ def test_arrays_have_the_network_s_density_where_pymc_has_none(backend: str) -> 
     assert np.isfinite(everywhere).all()
     for values in (RT.log_prob(rows, theta), RT.pointwise(rows, theta)):
         np.testing.assert_allclose(values, everywhere, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dose", "kind", "message"),
+    [
+        ([0.0, np.nan], [0.0, 1.0], r"conditions\['dose'\] has 1 value missing"),
+        ([0.0, 1.0], [0.0, 7.0], r"conditions\['kind'\] has 1 value outside its support"),
+    ],
+)
+def test_what_is_no_condition_is_not_drawn_for(dose, kind, message: str) -> None:
+    given = {"dose": Continuous(), "kind": Categorical(3)}
+    likelihood = untrained({"x": Continuous()}, {"v": ()}, given)
+    with pm.Model() as model:
+        known = {"dose": pm.Data("dose", [0.0, 1.0]), "kind": pm.Data("kind", [0.0, 2.0])}
+        likelihood("x", v=0.5, conditions=known, observed=np.zeros(2))
+    pm.draw(model["x"], mode=PYTHON)
+    with model:
+        pm.set_data({"dose": dose, "kind": kind})
+    with pytest.raises(ValueError, match=message):
+        pm.draw(model["x"], mode=PYTHON)

@@ -17,10 +17,6 @@ from jana_pymc.approximators.parameters import probability as lapse_probability
 from jana_pymc.distribution import is_sequence
 from jana_pymc.pytensor import Contaminant, ScoreCorrection, Truncation
 from jana_pymc.simulation import DataSchema, ParameterLayout
-from jana_pymc.warning import warn
-
-FAR = 8.0
-"""Standard deviations of the simulated conditions beyond which a condition is unheard of."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ class Arguments:
         if conditions is None:
             raise TypeError(f"the likelihood needs the conditions {', '.join(kinds)}.")
         values = observed_data.as_array(self.schema, conditions, conditions=True)
-        self._warn_of_far(values)
+        observed_data.warn_of_far_conditions(self.network, self.schema, values)
         return pt.as_tensor_variable(values)
 
     def length_without_data(self, conditions: TensorVariable | None) -> TensorVariable | None:
@@ -114,25 +110,6 @@ class Arguments:
                 "conditions; outside a model, .dist(n_obs=...) takes it."
             )
         return None
-
-    def _warn_of_far(self, conditions: Any) -> None:
-        """Say which conditions are farther out than any that were simulated, if known."""
-        names = list(self.schema.condition_components)
-        if not isinstance(conditions, np.ndarray) or not hasattr(self.network, "condition_mean"):
-            return
-        mean, sd = self.network.condition_mean.numpy(), self.network.condition_sd.numpy()
-        if len(mean) != len(names):  # a network of whole sequences
-            return
-        flat = conditions.reshape(-1, len(names))
-        distance = np.abs(flat - mean) / sd
-        for i, name in enumerate(names):
-            worst = distance[:, i].argmax()
-            if distance[worst, i] > FAR:
-                warn(
-                    f"the condition {name!r} reaches {flat[worst, i]:.4g}, but was "
-                    f"{mean[i]:.4g} ± {sd[i]:.4g} in training: the likelihood "
-                    "extrapolates there.",
-                )
 
     def truncation(self, window: Any, observed: Any = None) -> Truncation | None:
         """Refuse a window that is not known exactly, and data outside."""

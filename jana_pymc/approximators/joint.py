@@ -153,7 +153,8 @@ class JointApproximator:
         parameters : mapping of str to array, or array of shape (sets, size) or (size,)
             One vector of parameters for each data set.
         n_obs : int or array of int, shape (sets,), optional
-            Observations in each data set; by default the largest number trained on.
+            Observations in each data set; by default as many as conditions are given for, or the
+            largest number trained on.
         conditions : mapping of str to array, optional
             The known conditions, each (n_obs,) or (sets, n_obs), if the model has any.
         random_seed : int or Generator, optional

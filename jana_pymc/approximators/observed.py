@@ -24,6 +24,10 @@ from jana_pymc.simulation import (
 from jana_pymc.simulation.names import check_complete, names_of
 from jana_pymc.simulation.schema import is_many
 from jana_pymc.simulation.validation import as_float
+from jana_pymc.warning import warn
+
+FAR = 8.0
+"""Standard deviations of the simulated conditions beyond which a condition is unheard of."""
 
 DATA_DIMS = {"exchangeable": (2,), "vector": (1, 2), "markovian": (2, 3)}
 """Dimensions that data may have, the last being the components.
@@ -207,6 +211,38 @@ def check_reachable(
                     "would be zero everywhere. Remove such observations, or train on a wider "
                     "proposal."
                 )
+
+
+def warn_of_far_conditions(network: Any, schema: DataSchema, conditions: Any) -> None:
+    """Say which conditions are farther out than any that were simulated, if known.
+
+    Parameters
+    ----------
+    network : LikelihoodNetwork
+        That knows their mean and standard deviation.
+    schema : DataSchema
+    conditions : ndarray, shape (..., conditions), or symbolic data, of which nothing is said
+
+    Warns
+    -----
+    UserWarning
+    """
+    names = list(schema.condition_components)
+    if not isinstance(conditions, np.ndarray) or not hasattr(network, "condition_mean"):
+        return
+    mean, sd = (each.cpu().numpy() for each in (network.condition_mean, network.condition_sd))
+    if not conditions.size or len(mean) != len(names):  # a network of whole sequences
+        return
+    flat = conditions.reshape(-1, len(names))
+    distance = np.abs(flat - mean) / sd
+    for i, name in enumerate(names):
+        worst = distance[:, i].argmax()
+        if distance[worst, i] > FAR:
+            warn(
+                f"the condition {name!r} reaches {flat[worst, i]:.4g}, but was {mean[i]:.4g} ± "
+                f"{sd[i]:.4g} in training: the networks extrapolate there; train on a "
+                "wider design.",
+            )
 
 
 def _by_name(

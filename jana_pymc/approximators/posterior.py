@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from jana_pymc.approximators.observed import warn_of_far_conditions
 from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.posterior import LatentSlopes, PosteriorNetwork
 from jana_pymc.simulation import DataBatch, DataSchema, PyMCPrior, random_generator
@@ -31,7 +32,8 @@ class PosteriorApproximator:
         Carries draws between the unconstrained space, in which the flow works, and the user's.
     schema : DataSchema
     likelihood : LikelihoodNetwork, optional
-        Of which an adjusted posterior is told the slopes; without it, it is as before that.
+        Of which an adjusted posterior is told the slopes; without it, it is as before that. It
+        also knows which conditions were simulated.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class PosteriorApproximator:
         schema: DataSchema,
         likelihood: LikelihoodNetwork | None = None,
     ):
-        self.network = network
+        self.network, self._likelihood = network, likelihood
         self._slopes = None
         if network.settings.adjustment is not None and likelihood is not None:
             n_points = network.settings.adjustment.n_points
@@ -78,7 +80,8 @@ class PosteriorApproximator:
         Warns
         -----
         UserWarning
-            If a data set has a number of observations outside the declared range.
+            If a data set has a number of observations outside the declared range, or conditions
+            farther out than any that were simulated.
         """
         batch = self.schema.batch(data, check_n_obs=False)
         if batch is not data:
@@ -86,6 +89,8 @@ class PosteriorApproximator:
             for n_obs in np.unique(batch.n_obs):
                 self.network.check_length(int(n_obs))
             self.schema.warn_of_sizes(batch.n_obs)
+            present = np.arange(batch.conditions.shape[1]) < batch.n_obs[:, None]
+            warn_of_far_conditions(self._likelihood, self.schema, batch.conditions[present])
         return batch
 
     def sample(

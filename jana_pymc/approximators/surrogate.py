@@ -59,9 +59,13 @@ def simulate(
         )
     if conditions is not None and not schema.conditions:
         raise TypeError("conditions do not fit: the likelihood was trained without any.")
-    known, sizes = None, _sizes(n_obs, len(theta), schema)
-    if conditions is not None:
-        known = _conditions(conditions, schema, sizes)
+    known = None if conditions is None else _joined(conditions, schema)
+    if n_obs is None and known is not None and known.ndim > 1 and schema.structure != "vector":
+        n_obs = known.shape[-2]
+    sizes = _sizes(n_obs, len(theta), schema)
+    if known is not None:
+        known = _conditions(known, schema, sizes)
+        observed_data.warn_of_far_conditions(approximator.likelihood.network, schema, known)
     observables = approximator.likelihood.simulate(
         theta, int(sizes.max()), conditions=known, random_seed=rng
     )
@@ -131,11 +135,10 @@ def _sizes(n_obs: int | ArrayLike | None, n_sets: int, schema: DataSchema) -> ND
 
 
 def _conditions(
-    conditions: Any, schema: DataSchema, sizes: NDArray[np.int64]
+    values: NDArray[np.float64], schema: DataSchema, sizes: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Known conditions of all data sets, shape (n_sets, n_obs, components), checked."""
     n_sets, n_obs, size = len(sizes), int(sizes.max()), len(schema.condition_components)
-    values = _joined(conditions, schema)
     if schema.structure == "vector" and values.shape in ((size,), (n_sets, size)):
         values = values[..., None, :]
     if values.shape not in ((n_obs, size), (n_sets, n_obs, size)):

@@ -78,7 +78,7 @@ def loo(
         network was trained on.
     """
     check_approximator(approximator)
-    batch = approximator.schema.batch(data)
+    batch = approximator.posterior.batch(data)
     folds = [np.arange(n) for n in batch.n_obs]
     return _cross_validate(approximator, batch, folds, "loo", correction, draws, random_seed)
 
@@ -123,7 +123,7 @@ def kfold(
     """
     check_approximator(approximator)
     rng = random_generator(random_seed)
-    batch = approximator.schema.batch(data)
+    batch = approximator.posterior.batch(data)
     check_count("k", k, least=2)
     if k > batch.n_obs.min():
         raise ValueError(
@@ -176,7 +176,7 @@ def leave_one_group_out(
         As for `loo`.
     """
     check_approximator(approximator)
-    batch = approximator.schema.batch(data)
+    batch = approximator.posterior.batch(data)
     many = isinstance(data, DataBatch) or is_many(data) or len(batch) > 1
     labels = _labels(groups, many)
     if [len(each) for each in labels] != batch.n_obs.tolist():
@@ -234,7 +234,7 @@ def loo_approximate_posterior(
        importance sampling. Statistics and Computing, 31(2), 16.
     """
     check_approximator(approximator)
-    batch = approximator.schema.batch(data)
+    batch = approximator.posterior.batch(data)
     folds = [np.arange(n) for n in batch.n_obs]
     kind = "loo_approximate_posterior"
     return _cross_validate(

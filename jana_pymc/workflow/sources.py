@@ -32,8 +32,8 @@ def simulated(
     check_count("n_simulations", n_simulations)
     if approximator.model is None:
         raise ValueError(
-            "the approximator has no model to simulate from: pass simulations=, made by the "
-            "GenerativeModel that it was trained on."
+            "the approximator has no model to simulate from: load it with the GenerativeModel "
+            "that it was trained on (jana_pymc.load(path, model)), or pass simulations= made by it."
         )
     return approximator.model.simulate(
         n_simulations, parameters=parameters, random_seed=random_seed, progressbar=progressbar
