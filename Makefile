@@ -1,7 +1,7 @@
 # Sets up its own environments with nothing but python3 (3.11 or newer) and make, then runs there.
 
 PYTHON ?= python3
-# Worker processes of the test run.
+# Worker processes of the test run; one that has done its share takes over some of another's.
 JOBS ?= 2
 PYTEST_OPTIONS ?=
 
@@ -34,10 +34,10 @@ demo: $(ENV)/.package
 	$(BIN)/python examples/ddm.py
 
 test: $(ENV)/.test
-	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_OPTIONS)
 
 test-second-stack: $(SECOND)/.test
-	$(SECOND)/bin/python -m pytest -n $(JOBS) -m "bridge or arviz" $(PYTEST_OPTIONS)
+	$(SECOND)/bin/python -m pytest -n $(JOBS) --dist worksteal -m "bridge or arviz" $(PYTEST_OPTIONS)
 
 check: lint types doctest test
 

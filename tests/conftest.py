@@ -12,7 +12,7 @@ import pytensor
 import pytest
 import torch
 from annotations import unchecked
-from modes import PYTHON
+from modes import COMPILED, PYTHON
 from threadpoolctl import threadpool_limits
 
 # Annotations are checked at every call in the modules that work on tensors; the hook must be there
@@ -60,6 +60,13 @@ def reference() -> Path:
 def interpreted() -> Iterator[None]:
     """PyTensor without compiler and rewrites, which take longer than a few evaluations."""
     with pytensor.config.change_flags(cxx="", mode=PYTHON):
+        yield
+
+
+@pytest.fixture
+def compiled() -> Iterator[None]:
+    """PyTensor as for users, but for the rewrite that takes half of the time."""
+    with pytensor.config.change_flags(mode=COMPILED):
         yield
 
 

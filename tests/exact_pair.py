@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pymc as pm
-from conjugate import N_OBS, normal_mean
+from conjugate import N_OBS, compiled_prior, normal_mean
 from scipy import stats
 
 from jana_pymc.inference_data import parameter_dataset, to_inference_data
-from jana_pymc.simulation import Continuous, DataBatch, DataSchema, GenerativeModel, PyMCPrior
+from jana_pymc.simulation import Continuous, DataBatch, DataSchema
 
 SCHEMA = DataSchema({"x": Continuous()}, n_obs=N_OBS)
 
@@ -70,16 +70,11 @@ class ExactPair:
     posterior: NormalPosterior = field(default_factory=NormalPosterior)
 
     def __post_init__(self) -> None:
-        with pm.Model() as prior:
-            pm.Normal("mu", 0.0, self.posterior.prior_sd)
-        self.prior = PyMCPrior(prior)
+        self.prior = compiled_prior(self.posterior.prior_sd)
         self.layout = self.prior.layout
         self.schema = SCHEMA
         self.likelihood = NormalLikelihood()
-        simulator = normal_mean().simulator
-        self.model = GenerativeModel(
-            prior, simulator, observables={"x": Continuous()}, n_obs=N_OBS, vectorized=True
-        )
+        self.model = normal_mean(self.prior)
 
     def sample(self, data: object, *, draws: int, chains: int, random_seed: object, **_: object):
         batch = self.schema.batch(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,7 @@ NETWORK = NetworkSettings(
 )
 
 
+@cache
 def location() -> jana.GenerativeModel:
     """x_i ~ Normal(θ, 0.05²), θ ~ Normal(0, 1), two of each, between 2 and 9 observations."""
     with pm.Model() as prior:
@@ -373,13 +375,12 @@ def test_steps_without_an_adjustment_are_refused() -> None:
         )
 
 
-@pytest.mark.parametrize("loss", [np.nan, np.inf])
-def test_an_adjustment_without_a_finite_loss_is_dropped(alone, monkeypatch, loss) -> None:
+def test_an_adjustment_without_a_finite_loss_is_dropped(alone, monkeypatch) -> None:
     measured = loop.validation_loss
 
     def fails(network, validation, *options):
         values = measured(network, validation, *options)
-        return values if validation[0].slopes is None else (loss, values[1])
+        return values if validation[0].slopes is None else (np.nan, values[1])
 
     monkeypatch.setattr(loop, "validation_loss", fails)
     assert same(fitted(20).network, alone.network)

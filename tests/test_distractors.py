@@ -1,6 +1,7 @@
 """Distractors are learned alone, and the pair without them."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ TRAINING = jana.TrainingSettings(
 )
 
 
+@cache
 def model() -> jana.GenerativeModel:
     """Components 1 and 4 are θ with noise; the others depend on each other alone."""
     with pm.Model() as prior:

@@ -60,7 +60,7 @@ def test_conditions_that_come_about_in_the_simulator_warn() -> None:
     pair.schema = dataclasses.replace(pair.schema, conditions=dose)
     pair.posterior.batch = pair.schema.batch
     pair.model = jana.GenerativeModel(
-        pair.prior.model,
+        pair.prior,
         lambda rng, mu, n_obs: {"x": np.zeros(n_obs), "dose": np.zeros(n_obs)},
         observables={"x": jana.Continuous()},
         conditions=dose,

@@ -80,7 +80,7 @@ def test_inverse_undoes_forward(dim: int, transform: str) -> None:
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_density_integrates_to_one(transform: str, degrees_of_freedom: float | None) -> None:
     flow = perturbed_flow(2, transform=transform, degrees_of_freedom=degrees_of_freedom)
-    axis = torch.linspace(-15, 15, 401, dtype=torch.float64)
+    axis = torch.linspace(-9, 9, 241, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
     condition = torch.tensor([0.3, -1.0, 0.5], dtype=torch.float64).expand(len(grid), -1)
     with torch.no_grad():

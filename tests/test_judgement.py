@@ -10,7 +10,7 @@ import arviz as az
 import numpy as np
 import pymc as pm
 import pytest
-from conjugate import exact_posterior, normal_mean, normal_prior
+from conjugate import SMALL, exact_posterior, normal_mean, normal_prior
 from normal_means import ExactModel, ExactPair, ExactPosterior
 from scipy import stats
 
@@ -22,19 +22,6 @@ from jana_pymc.simulation import DataBatch
 from jana_pymc.workflow.mmd import kernel_widths, mmd_test, single_sample_mmd
 
 pytestmark = [pytest.mark.arviz, pytest.mark.trains]
-
-SMALL = jana.NetworkSettings(
-    jana.PosteriorSettings(
-        jana.SetSummarySettings(
-            n_summaries=4,
-            n_quantiles=4,
-            hidden=(32,),
-            deep_set=jana.DeepSetSettings(hidden=(8,), n_extremes=2),
-        ),
-        jana.FlowSettings(n_layers=2, hidden=(32,), n_bins=4),
-    ),
-    jana.AutoregressiveSettings(hidden=(16,), n_bins=6),
-)
 
 
 @pytest.fixture(scope="module")
@@ -391,6 +378,7 @@ def test_chains_start_where_the_likelihood_was_trained(approximator, monkeypatch
 
 
 @pytest.mark.bridge
+@pytest.mark.usefixtures("compiled")
 def test_the_last_rung_follows_the_exact_posterior(approximator, monkeypatch) -> None:
     """With a threshold that no weights meet, everything ends at NUTS."""
     monkeypatch.setattr("jana_pymc.workflow.analysis.pareto_k_threshold", lambda draws: -np.inf)

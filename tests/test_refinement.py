@@ -13,8 +13,14 @@ import jana_pymc as jana
 from jana_pymc.inference_data import select_dataset, to_groups
 from jana_pymc.refinement import nuts, propose, psis, refine, total_log_likelihood
 from jana_pymc.refinement.defence import DEGREES, _log_student_t
+from jana_pymc.simulation import PyMCPrior
 
-pytestmark = [pytest.mark.arviz, pytest.mark.bridge, pytest.mark.trains]
+pytestmark = [
+    pytest.mark.arviz,
+    pytest.mark.bridge,
+    pytest.mark.trains,
+    pytest.mark.usefixtures("compiled"),
+]
 
 
 def test_importance_resampling_mends_a_wrong_posterior() -> None:
@@ -147,6 +153,7 @@ def test_chains_start_in_the_trained_region_and_leave_data_beyond_it_alone(monke
 
 def test_a_prior_that_has_been_observed_since_is_refused() -> None:
     pair = ExactPair()
+    pair.prior = PyMCPrior(normal_prior())  # one of its own
     with pair.prior.model as model:
         pm.Normal("y", model["mu"], 1.0, observed=[1.0])
     with pytest.raises(ValueError, match="observed in the prior"):
@@ -165,9 +172,12 @@ def approximator() -> jana.JointApproximator:
     )
 
 
-def test_chains_of_one_draw(approximator) -> None:
+def test_chains_of_one_draw_leave_the_prior_alone(approximator) -> None:
+    before = list(approximator.prior.model.named_vars)
     drawn = approximator.sample(data_sets(10), draws=1, chains=1, refine="nuts", random_seed=1)
     assert np.isfinite(to_groups(drawn)["posterior"]["mu"]).all()
+    assert list(approximator.prior.model.named_vars) == before
+    assert normal_prior().named_vars.keys() == approximator.prior.model.named_vars.keys()
 
 
 def test_sample_refines(approximator) -> None:
@@ -214,10 +224,3 @@ def test_nuts_and_importance_resampling_agree(approximator) -> None:
 def test_unknown_refinement_is_named(approximator) -> None:
     with pytest.raises(ValueError, match="refine='mcmc'"):
         approximator.sample(data_sets(8)[0], refine="mcmc")
-
-
-def test_prior_is_left_alone(approximator) -> None:
-    before = list(approximator.prior.model.named_vars)
-    approximator.sample(data_sets(8)[0], draws=20, chains=2, refine="nuts", groups=("posterior",))
-    assert list(approximator.prior.model.named_vars) == before
-    assert normal_prior().named_vars.keys() == approximator.prior.model.named_vars.keys()

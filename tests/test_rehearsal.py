@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ NETWORK = NetworkSettings(
 )
 
 
+@cache
 def linear() -> jana.GenerativeModel:
     """y ~ Normal(θ, 0.3²), θ ~ Normal(0, 1), four of each."""
     with pm.Model() as prior:
@@ -65,9 +67,9 @@ def test_what_is_soon_made_is_rehearsed() -> None:
         assert (training.rehearsal_steps > 0) == rehearsed
 
 
-def settings(rehearsal_steps: int, n_steps: int = 300) -> jana.TrainingSettings:
+def settings(rehearsal_steps: int) -> jana.TrainingSettings:
     return jana.TrainingSettings(
-        n_steps=n_steps,
+        n_steps=300,
         n_threads=1,
         batch_size=64,
         linear_steps=100,
@@ -194,7 +196,7 @@ def test_conditions_of_the_simulator_keep_their_parameters(monkeypatch, design) 
     jana.fit(
         model,
         n_simulations=200,
-        training=settings(10, n_steps=101),
+        training=jana.TrainingSettings(n_steps=1, n_threads=1, batch_size=200, rehearsal_steps=10),
         random_seed=1,
         progressbar=False,
     )

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pymc as pm
 import pytest
-from conjugate import exact_posterior, normal_mean, normal_prior
+from conjugate import SMALL, exact_posterior, normal_mean, normal_prior
 
 import jana_pymc as jana
 from jana_pymc.simulation.store import INDEX, chunk_file
@@ -278,19 +278,20 @@ def test_fit_streams_and_resumes(tmp_path) -> None:
         return jana.fit(
             model,
             simulations=store,
+            network=SMALL,
             training=settings,
             random_seed=1,
             progressbar=False,
             **options,
         )
 
-    approximator = train(1_500, checkpoint=tmp_path / "checkpoint")
+    approximator = train(800, checkpoint=tmp_path / "checkpoint")
     mean, sd = exact_posterior(data["x"])
     draws = approximator.sample(data, draws=2_000, random_seed=1)["posterior"]["mu"].values
     assert draws.mean() == pytest.approx(mean, abs=0.3 * sd)
     assert draws.std() == pytest.approx(sd, rel=0.2)
     np.testing.assert_array_equal(approximator.region, store.region)
-    resumed = train(1_500, checkpoint=tmp_path / "checkpoint")
+    resumed = train(800, checkpoint=tmp_path / "checkpoint")
     assert resumed.history.posterior == approximator.history.posterior
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import time
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +22,9 @@ from jana_pymc.tasks.epidemic.timing import InterventionTimes
 N, T, LAG = 83e6, 81, 20
 
 
-@cache
 def the_prior() -> PyMCPrior:
-    return PyMCPrior(task.prior())
+    """That of the models, which is compiled once."""
+    return task.epidemic().prior
 
 
 def draws(n: int, seed: int = 0) -> dict[str, np.ndarray]:

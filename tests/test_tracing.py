@@ -8,13 +8,13 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from conjugate import normal_mean
+from conjugate import SMALL, normal_mean
 from torch import nn
 
 from jana_pymc.approximators import PosteriorApproximator
 from jana_pymc.approximators.posterior import ROWS_AT_ONCE
 from jana_pymc.architecture import build_network
-from jana_pymc.fitting import default_settings
+from jana_pymc.simulation import GenerativeModel
 from jana_pymc.tracing import CALLS_BEFORE_TRACING, MOST_TRACES, Repeated
 
 
@@ -103,10 +103,14 @@ def test_a_shape_in_use_stays_traced_while_others_come_and_go() -> None:
         assert module.calls == before
 
 
+def untrained_posterior(model: GenerativeModel) -> PosteriorApproximator:
+    network = build_network(model.schema, model.prior, (False,), SMALL)
+    return PosteriorApproximator(network.posterior, model.prior, model.schema)
+
+
 def test_amortized_draws_do_not_depend_on_how_often_one_asks() -> None:
     model = normal_mean()
-    network = build_network(model.schema, model.prior, (False,), default_settings(model.schema, 1))
-    posterior = PosteriorApproximator(network.posterior, model.prior, model.schema)
+    posterior = untrained_posterior(model)
     batch = model.simulate(3, random_seed=1, progressbar=False).batch()
     first = posterior.sample(batch, 7, random_seed=2)
     density = posterior.log_prob(first, batch)
@@ -119,8 +123,7 @@ def test_amortized_draws_do_not_depend_on_how_often_one_asks() -> None:
 
 def test_parts_make_no_difference(monkeypatch) -> None:
     model = normal_mean()
-    network = build_network(model.schema, model.prior, (False,), default_settings(model.schema, 1))
-    posterior = PosteriorApproximator(network.posterior, model.prior, model.schema)
+    posterior = untrained_posterior(model)
     batch = model.simulate(3, random_seed=1, progressbar=False).batch()
     whole = posterior.sample(batch, 11, random_seed=2)
     density = posterior.log_prob(whole, batch)

@@ -116,10 +116,9 @@ def truncated_slope():
     }
     assert set(replace.values()) == set(ends)
     logp = graph_replace(logp, replace)
-    # A rewrite that is of no use here takes most of the time.
-    mode = SIMPLIFIED.excluding("local_greedy_distributor")
+    outputs = [logp, pt.grad(logp, theta)]
     with pytensor.config.change_flags(cxx=""):
-        return pytensor.function([theta, data, *ends], [logp, pt.grad(logp, theta)], mode=mode)
+        return pytensor.function([theta, data, *ends], outputs, mode=SIMPLIFIED)
 
 
 def test_the_window_of_the_slope_is_the_one_declared(truncated_slope) -> None:
