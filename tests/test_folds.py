@@ -154,3 +154,12 @@ def test_where_all_draws_are_given_the_whole_sequence_its_past_is_said_to_be_out
     with pytest.warns(UserWarning, match="k̂"):
         result = jana.leave_future_out(pair, {"x": x}, start=2, random_seed=1)
     assert np.isposinf(result.pareto_k[0]).tolist() == [True, True, False, False, False, False]
+
+
+def test_beyond_the_support_of_a_parameter_no_observation_bounds_it(pair) -> None:
+    x = np.array([1.3, 1.1, 1.9, 1.05, 1.6])
+    for result in (
+        jana.loo_approximate_posterior(pair, {"x": x}, random_seed=1),
+        jana.leave_future_out(pair, {"x": x}, start=2, random_seed=1),
+    ):
+        assert not result.refitted.any() and (result.pareto_k < 0.7).all()

@@ -46,7 +46,8 @@ def loo(
     All folds of a data set pass through the posterior network as one batch. With
     ``correction="psis"`` their draws are pooled, and each fold weights the whole pool by likelihood
     of its data × prior / density of the fold the draw came from: the result is that of the
-    posterior which likelihood network and prior imply. With ``correction="none"`` it is the
+    posterior which likelihood network and prior imply. Folds whose k̂ is high, or whose observations
+    alone bound a parameter, have draws of their own. With ``correction="none"`` it is the
     posterior network's own (Eq. 12), its error included.
 
     Parameters
@@ -200,8 +201,9 @@ def loo_approximate_posterior(
     """PSIS leave-one-out from draws given all data, corrected for their being amortized.
 
     The correction is that of [1]_. Cheaper than `loo`: one posterior a data set. Folds whose k̂ is
-    high are refitted: their own amortized posterior takes over. Where that does not suffice, the
-    draws are moved to the fold's posterior by matching moments [2]_.
+    high, or whose observation alone bounds a parameter, are refitted: draws of their own amortized
+    posterior join in. Where that does not suffice, the draws are moved to the fold's posterior by
+    matching moments [2]_.
 
     Parameters
     ----------

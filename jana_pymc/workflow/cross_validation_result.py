@@ -35,10 +35,12 @@ class CrossValidation(Result):
     lpd_i : ndarray, shape (sets, units)
         The same given all data: in-sample, hence too high.
     pareto_k : ndarray, shape (sets, units)
-        Of the weights that correct the draws of the unit's fold; NaN if not corrected.
+        Of the weights that correct the draws of the unit's fold; NaN if not corrected. Infinite
+        where no draw can lie beyond a bound of a parameter that the fold alone sets.
     refitted : ndarray of bool, shape (sets, units)
-        Whether the unit's fold was given draws of its own: because k̂ asked for it or, of sequences
-        without correction, since every prefix has them.
+        Whether the unit's fold was given draws of its own: because k̂ asked for it, because it alone
+        bounds a parameter (as the smallest reaction time does t0), or, of sequences without
+        correction, since every prefix has them.
     draws : int
         On which each term rests.
     """

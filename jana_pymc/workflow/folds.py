@@ -29,6 +29,8 @@ WEIGHTS_AT_ONCE = 2_000_000
 def room_left(approximator: JointApproximator, batch: DataBatch) -> list[np.ndarray]:
     """How far up each observation of one data set lets a parameter go, which the smallest bounds.
 
+    Beyond the end of the parameter's own support none bounds it.
+
     Returns
     -------
     list of ndarray, shape (obs,)
@@ -36,11 +38,12 @@ def room_left(approximator: JointApproximator, batch: DataBatch) -> list[np.ndar
     """
     bounds = approximator.posterior.network.bounds
     observed = batch.observables[0, : batch.n_obs[0]]
-    sides = [
-        observed[:, list(bound.components)] * (1.0 if bound.below else -1.0)
-        for bound in ([] if bounds is None else bounds.bounds)
-    ]
-    return [np.where(np.isnan(side), np.inf, side).min(axis=1) for side in sides]
+    rooms = []
+    for bound in [] if bounds is None else bounds.bounds:
+        values = observed[:, list(bound.components)]
+        side, end = (values, bound.upper) if bound.below else (-values, -bound.lower)
+        rooms.append(np.where(np.isnan(side), np.inf, side).min(axis=1).clip(max=end))
+    return rooms
 
 
 class Folds:
