@@ -13,10 +13,13 @@ import jana_pymc as jana
 from jana_pymc.likelihoods import CountRange, SoftFlowLikelihood, Support
 from jana_pymc.likelihoods.soft_flow import _log_noise_at_integers
 
+# Wider peaks than by default are soon learned, and still far apart.
 SMALL = jana.SoftFlowSettings(
+    noise=(0.05, 0.3),
+    evaluation_noise=0.3,
     flow=jana.FlowSettings(
         n_layers=2, transform="autoregressive", hidden=(64,), conditioner_hidden=32, n_bins=16
-    )
+    ),
 )
 UPPER = 2
 
@@ -47,6 +50,7 @@ def binomial() -> SoftFlowLikelihood:
             loss = -network.training_log_prob(x[rows][:, None], theta[rows], None, generator).mean()
             optimizer.zero_grad()
             loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()
     return network.double().eval()
@@ -59,7 +63,7 @@ def test_probabilities_are_near_the_exact_ones(binomial: SoftFlowLikelihood) -> 
     found = binomial.log_prob(x.expand(3, -1, -1), theta).detach()
     exact = stats.binom.pmf(counts.numpy(), UPPER, theta.numpy()) * stats.norm.pdf(0.3)
     # An approximation: the height of a narrow peak stands for its mass.
-    np.testing.assert_allclose(found.exp(), exact, atol=0.1)
+    np.testing.assert_allclose(found.exp(), exact, atol=0.06)
     np.testing.assert_allclose(found.exp().sum(1).numpy() / exact.sum(1), 1.0, atol=0.2)
     assert torch.equal(found, binomial.log_prob(x.expand(3, -1, -1), theta).detach())
     rows = binomial.log_prob_rows(x, theta, torch.full((UPPER + 1,), 1))
