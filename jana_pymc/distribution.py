@@ -23,7 +23,12 @@ from jana_pymc.pytensor import (
     lower,
     taken_rows,
 )
-from jana_pymc.pytensor.exchanged import checked_data, checked_group, checked_probability
+from jana_pymc.pytensor.exchanged import (
+    checked_data,
+    checked_group,
+    checked_probability,
+    checked_together,
+)
 from jana_pymc.simulation import (
     Categorical,
     Continuous,
@@ -104,7 +109,8 @@ class NeuralLikelihoodRV(RandomVariable):
         Raises
         ------
         ValueError
-            If a condition is missing, infinite or not of its declared kind.
+            If a condition is missing, infinite or not of its declared kind, or those of a sequence
+            are not as many as its observations.
         """
         *inputs, size = arguments
         approximator = self.approximator
@@ -132,6 +138,11 @@ class NeuralLikelihoodRV(RandomVariable):
         rows = np.array(np.broadcast_to(flat, (*batch, flat.shape[-1]))).reshape(n_rows, -1)
         if known is not None:
             own = known.shape[known.ndim - 1 - sequence :]
+            if sequence and own[0] != n_obs:
+                raise ValueError(
+                    f"conditions are given for {own[0]} observations, but the sequences have "
+                    f"{n_obs}; exchange both together in pymc.set_data."
+                )
             known = np.array(np.broadcast_to(known, (*batch, *own)))
             _check_conditions(schema, known)
             known = known.reshape(n_rows, n_obs, -1)
@@ -271,13 +282,15 @@ def log_density(
     event = 2 if is_sequence(schema) else 1
     n_batch = value.ndim - event
     batch = tuple(value.shape)[:n_batch]
+    if conditions is not None:
+        conditions = checked_together(conditions, value, event)
+        n_lead = conditions.ndim - event
+        # As the random variable does, whose inputs all have the axes of the batch.
+        if n_batch != 1 or all(conditions.type.broadcastable[:n_lead]):
+            own = tuple(conditions.shape)[n_lead:]
+            conditions = pt.broadcast_to(conditions, (*batch, *own)).reshape((-1, *own))
     if n_batch != 1:
         value = value.reshape((-1, *tuple(value.shape)[n_batch:]))
-        if conditions is not None:
-            own = tuple(conditions.shape)[conditions.ndim - event :]
-            conditions = pt.broadcast_to(conditions, (*batch, *own)).reshape((-1, *own))
-    elif conditions is not None and conditions.ndim == event:  # the same for all sequences
-        conditions = pt.broadcast_to(conditions, (*batch, *tuple(conditions.shape)))
     exists, events = _possible(schema, value)
     if conditions is not None:
         conditions = checked_data(schema.conditions, conditions, "conditions")

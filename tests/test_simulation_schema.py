@@ -311,6 +311,101 @@ def test_a_list_of_arrays_is_a_list_of_data_sets(structure):
         schema.batch(np.zeros((2, 2, 2)))
 
 
+def rows(sizes: tuple[int, ...], structure: str) -> DataSchema:
+    kinds = {"k": Count(), "x": Continuous(shape=sizes)}
+    n_obs = {} if structure == "vector" else {"n_obs": (2, 9)}
+    return DataSchema(kinds, {"dose": Continuous()}, structure=structure, **n_obs)
+
+
+@pytest.mark.parametrize("sizes", [(), (3,), (2, 2)])
+@pytest.mark.parametrize("structure", ["vector", "markovian"])
+def test_an_axis_in_front_is_that_of_data_sets(structure, sizes):
+    schema, own = rows(sizes, structure), (4,) if structure == "markovian" else ()
+    rng = np.random.default_rng(1)
+    columns = {
+        "k": rng.poisson(2.0, (3, *own)),
+        "x": rng.normal(size=(3, *own, *sizes)),
+        "dose": rng.normal(size=(3, *own)),
+    }
+    sets = [{name: values[i] for name, values in columns.items()} for i in range(3)]
+    together, expected = schema.batch(columns), schema.batch(sets)
+    np.testing.assert_array_equal(together.observables, expected.observables)
+    np.testing.assert_array_equal(together.conditions, expected.conditions)
+    np.testing.assert_array_equal(together.n_obs, expected.n_obs)
+    one = schema.batch({name: values[:1] for name, values in columns.items()})
+    np.testing.assert_array_equal(one.observables, schema.batch(sets[0]).observables)
+    shared = schema.batch(columns | {"dose": columns["dose"][1]})
+    np.testing.assert_array_equal(shared.observables, expected.observables)
+    np.testing.assert_array_equal(shared.conditions, expected.conditions[[1, 1, 1]])
+    apart = DataSchema(schema.observables, structure=structure, n_obs=schema.n_obs)
+    array = expected.observables.reshape(3, *own, -1)
+    np.testing.assert_array_equal(apart.batch(array).observables, expected.observables)
+
+
+def test_a_data_frame_has_a_vector_in_each_row():
+    schema = rows((), "vector")
+    frame = pd.DataFrame({"dose": [0.1, 0.2, 0.3], "k": [0, 4, 1], "x": [1.5, 2.5, -1.0]})
+    batch = schema.batch(frame)
+    assert batch.observables.tolist() == [[[0.0, 1.5]], [[4.0, 2.5]], [[1.0, -1.0]]]
+    assert batch.conditions.tolist() == [[[0.1]], [[0.2]], [[0.3]]]
+    for one in (frame[1:2], frame.iloc[1]):
+        assert schema.batch(one).observables.tolist() == [[[4.0, 2.5]]]
+        assert schema.batch(one).conditions.tolist() == [[[0.2]]]
+    listed = schema.batch([row for _, row in frame.iterrows()])
+    np.testing.assert_array_equal(listed.observables, batch.observables)
+    with pytest.raises(TypeError, match="got Series"):
+        schema.batch(frame["x"])
+
+
+@pytest.mark.parametrize(
+    ("structure", "changes", "match"),
+    [
+        ("vector", {"k": 1}, r"x has shape \(5, 3\), with an axis of data sets, but k .*\(\), wi"),
+        ("vector", {"k": [1, 2]}, "same number of data sets, but k has 2, x has 5, dose has 5"),
+        ("vector", {"dose": np.zeros(4)}, "but k has 5, x has 5, dose has 4"),
+        ("vector", {"x": np.zeros(3)}, r"k has shape \(5,\), .* but x has shape \(3,\), without"),
+        (
+            "vector",
+            {"x": np.zeros((5, 2))},
+            r"'x'\] has shape \(5, 2\); .*\(3,\), many need \(sets, 3",
+        ),
+        (
+            "vector",
+            {"k": np.zeros((5, 1))},
+            r"'k'\] has shape \(5, 1\); .*\(\), many need \(sets,\)",
+        ),
+        (
+            "vector",
+            {"k": [0, 1, 2, 3, -1]},
+            r"'k'\] has 1 value .*first at data set 4, position 0: -1",
+        ),
+        ("vector", {"k": [], "x": np.zeros((0, 3)), "dose": 1.0}, "no data set"),
+        (
+            "markovian",
+            {"k": np.zeros((5, 3))},
+            "number of values, but k has 3, x has 4, dose has 4",
+        ),
+        ("markovian", {"k": np.zeros(4)}, r"but k has shape \(4,\), without"),
+        ("markovian", {"k": np.zeros((5, 4, 1))}, r"\(n_obs,\), many need \(sets, n_obs\)"),
+    ],
+)
+def test_axes_of_data_sets_that_do_not_fit(structure, changes, match):
+    own = (4,) if structure == "markovian" else ()
+    good = {"k": np.ones((5, *own)), "x": np.ones((5, *own, 3)), "dose": np.ones((5, *own))}
+    schema = rows((3,), structure)
+    assert len(schema.batch(good)) == 5
+    with pytest.raises(ValueError, match=match):
+        schema.batch(good | changes)
+
+
+def test_a_column_is_no_sequence_of_single_observations():
+    schema = DataSchema({"x": Continuous()}, structure="markovian", n_obs=(2, 9))
+    with pytest.raises(ValueError, match=r"shape \(6, 1\), .* 6 sequences of one observation, but"):
+        schema.batch({"x": np.zeros((6, 1))})
+    short = DataSchema({"x": Continuous()}, structure="markovian", n_obs=(1, 9))
+    assert len(short.batch({"x": np.zeros((6, 1))})) == 6
+
+
 def many(**changes) -> xr.Dataset:
     variables = {
         "rt": (("simulation", "obs"), np.full((2, 4), 0.7)),

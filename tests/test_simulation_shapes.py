@@ -157,8 +157,8 @@ def test_files_and_data_sets_come_back(make, tmp_path):
     ("changes", "match"),
     [
         ({"x": np.ones(4)}, r"observables\['x'\] has shape \(4,\); .* needs shape \(2, 2\)"),
-        ({"x": np.ones((3, 2, 2))}, r"needs shape \(2, 2\), and many go into a list"),
-        ({"n": [1]}, r"observables\['n'\] has shape \(1,\); .* needs shape \(\)"),
+        ({"x": np.ones((3, 2, 2))}, r"x has shape \(3, 2, 2\), with an axis .* n has shape \(\), "),
+        ({"n": [1]}, r"n has shape \(1,\), with an axis of data sets, but x has shape \(2, 2\), "),
         ({"x": [[1.0, 1.0], [-2.0, 1.0]]}, r"position 0, component \[1, 0\]: -2"),
         ({"x": [[1.0, np.nan], [2.0, 1.0]]}, r"missing .* component \[0, 1\]"),
         ({"n": 1.5}, r"integers 0 to 9.*1\.5"),

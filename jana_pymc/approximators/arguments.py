@@ -12,7 +12,7 @@ import pytensor.tensor as pt
 from pytensor.tensor.variable import TensorVariable
 
 from jana_pymc.approximators import observed as observed_data
-from jana_pymc.approximators.parameters import ordered_parameters
+from jana_pymc.approximators.parameters import check_together, ordered_parameters
 from jana_pymc.approximators.parameters import probability as lapse_probability
 from jana_pymc.distribution import is_sequence
 from jana_pymc.pytensor import Contaminant, ScoreCorrection, Truncation
@@ -48,11 +48,24 @@ class Arguments:
         shape = observed.shape if isinstance(observed, np.ndarray) else observed.type.shape
         return tuple(shape[: len(shape) - observed_data.EVENT_DIMS[self.schema.structure]])
 
-    def parameters(self, given: Mapping[str, Any], observed: Any = None) -> list[TensorVariable]:
-        """Tensors in the order of the layout, see `ordered_parameters`."""
-        each = "observation" if self.schema.structure == "exchangeable" else "data set"
+    def parameters(
+        self, given: Mapping[str, Any], observed: Any = None, conditions: Any = None
+    ) -> list[TensorVariable]:
+        """Tensors in the order of the layout, see `ordered_parameters`.
+
+        Without data they and the conditions say together how many there will be.
+        """
         batch = self.batch(observed)
-        return ordered_parameters(self.layout, self.region, given, batch, each)
+        values = ordered_parameters(self.layout, self.region, given, batch, self._each)
+        if observed is None:
+            known = None if conditions is None else self.batch(conditions)
+            check_together(self.layout, values, known, self._each)
+        return values
+
+    @property
+    def _each(self) -> str:
+        """What has a log density of its own."""
+        return "observation" if self.schema.structure == "exchangeable" else "data set"
 
     def data(self, observed: Any, conditions: Any) -> tuple[Any, TensorVariable | None]:
         """Observables and conditions, which may come together or apart, as arrays."""
@@ -62,13 +75,20 @@ class Arguments:
         if len(shape) > 1:
             self.check_length(shape[-2])
         known = self.conditions(conditions)
-        ours, theirs = ((None,) if v is None else _static_shape(v)[:-1] for v in (data, known))
-        for n_obs, n_known in zip(reversed(ours), reversed(theirs), strict=False):
-            if None not in (n_obs, n_known) and n_obs != n_known:
-                raise ValueError(
-                    f"conditions are given for {n_known} observations, but the data have {n_obs}."
-                )
+        if known is not None:
+            self._check_numbers(shape[:-1], known.type.shape[:-1])
         return data, known
+
+    def _check_numbers(self, ours: tuple[int | None, ...], theirs: tuple[int | None, ...]) -> None:
+        """Refuse conditions of other data sets, or observations, than there are."""
+        axes = ["observations"] * (self.schema.structure != "vector")
+        axes += ["data sets"] * (self.schema.structure != "exchangeable")
+        padded = [1] * (len(theirs) - len(ours)) + list(ours)  # of one data set alone
+        for what, n, n_known in zip(axes, reversed(padded), reversed(theirs), strict=False):
+            if None not in (n, n_known) and n != n_known:
+                raise ValueError(
+                    f"conditions are given for {n_known} {what}, but the data have {n}."
+                )
 
     def check_length(self, n_obs: int | None) -> None:
         """Refuse sequences that are longer, or where it matters shorter, than those trained on."""

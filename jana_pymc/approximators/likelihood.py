@@ -27,6 +27,7 @@ from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.missing_values import MissingValues
 from jana_pymc.pytensor import ScoreCorrection, failure
 from jana_pymc.simulation import DataSchema, GenerativeModel, ParameterLayout, random_generator
+from jana_pymc.simulation.schema import DATA_DIMS
 from jana_pymc.threads import one_thread, side_by_side
 from jana_pymc.trained_region import Leaning, leaning_posterior, warn_of_leaning
 from jana_pymc.training import resolve_device
@@ -167,13 +168,16 @@ class LikelihoodApproximator:
         name : str
         observed : mapping, DataFrame, Dataset, array (n_obs, components), or pm.Data of that shape
             Or a mapping of `pm.Data`, each ``(n_obs, *shape)``. If it holds the declared conditions
-            too, they are taken from it. Continuous values that are NaN or masked are imputed: they
-            become the free variable ``{name}_unobserved``, and the Jacobian of its map to the real
-            line may be a Potential ``{name}_missing``, of which PyMC warns in predictions, though
-            they do not depend on it. Vectors: (components,) or
-            (sets, components), or a list of data sets; sequences: (n_obs, components) or
-            (sets, n_obs, components), or a list of data sets of one length.
+            too, they are taken from it. Vectors: (components,) or (sets, components), a mapping of
+            ``(*shape)`` or ``(sets, *shape)``, or a DataFrame with a vector in each row. Sequences:
+            (n_obs, components) or (sets, n_obs, components), or a mapping of ``(n_obs, *shape)`` or
+            ``(sets, n_obs, *shape)``. Many of either, if of one length, may also be a list of data
+            sets, or a Dataset with the dimension ``simulation``. Continuous values that are NaN or
+            masked are imputed: they become the free variable ``{name}_unobserved``, and the
+            Jacobian of its map to the real line may be a Potential ``{name}_missing``, of which
+            PyMC warns in predictions, though they do not depend on it.
         conditions : the same, with the declared conditions, optional
+            Those of one vector or sequence are those of all.
         dims : str or tuple, optional
             Dimensions of the observations, and of data sets. That of the components is added,
             ``{name}_component``.
@@ -227,7 +231,7 @@ class LikelihoodApproximator:
             checked.check_explained(observed, contamination, contaminant)
             n_obs = observed.shape[-2] if is_sequence(self.schema) else None
         checked.check_dims(parameters, observed)
-        values = checked.parameters(parameters, observed)
+        values = checked.parameters(parameters, observed, known)
         window = checked.truncation(truncation, observed)
         checked.correction(correction, self.content_hash, truncation)
         dims = self._with_components(name, dims, observed)
@@ -304,11 +308,19 @@ class LikelihoodApproximator:
             n_obs = self.schema.n_obs[1] if known is None else known.shape[-2]
         elif n_obs is not None and not isinstance(n_obs, Variable):
             n_obs = check_count("n_obs", n_obs)
+            n_known = (
+                known.type.shape[-2] if is_sequence(self.schema) and known is not None else None
+            )
+            if n_known not in (None, n_obs):
+                raise ValueError(
+                    f"n_obs={n_obs}, but conditions are given for {n_known} observations; leave "
+                    "n_obs out, or give conditions for as many."
+                )
         window = checked.truncation(truncation)
         return NeuralLikelihood.dist(
             self,
             backend,
-            checked.parameters(parameters),
+            checked.parameters(parameters, conditions=known),
             known,
             *checked.contamination(contamination, contaminant, window),
             window,
@@ -334,7 +346,7 @@ class LikelihoodApproximator:
         Parameters
         ----------
         observed : mapping, DataFrame, Dataset, array or tensor
-            Without missing values.
+            As for calling the approximator, without missing values.
         conditions, contamination, contaminant, truncation, correction, backend, **parameters
             As for calling the approximator.
 
@@ -370,10 +382,11 @@ class LikelihoodApproximator:
         Parameters
         ----------
         observed : mapping, DataFrame, Dataset, or array (n_obs, components)
-            One data set; of vectors, one or many.
+            One data set; of vectors, one or many, as for calling the approximator.
         parameters : mapping of str to array, shape ``(draws, *shape)``, or ndarray, (draws, size)
             An array is flattened in the order of the layout.
         conditions : mapping or array (n_obs, conditions), optional
+            Those of one vector are those of all.
 
         Returns
         -------
@@ -394,6 +407,8 @@ class LikelihoodApproximator:
         known = None if given is None else np.atleast_2d(given.data)
         if self.schema.structure != "vector":
             return self.pointwise(data, theta, known)
+        if known is not None:  # those of one vector are those of all
+            known = np.broadcast_to(known, (len(data), known.shape[-1]))
         columns = [
             self.pointwise(data[i : i + 1], theta, None if known is None else known[i : i + 1])
             for i in range(len(data))
@@ -595,7 +610,7 @@ class LikelihoodApproximator:
         if not isinstance(dims, (str, list, tuple)):
             raise TypeError(f"dims={dims!r}: expected the name of a dimension, or a tuple.")
         dims = (dims,) if isinstance(dims, str) else tuple(dims)
-        n_dims = observed_data.DATA_DIMS[self.schema.structure]
+        n_dims = DATA_DIMS[self.schema.structure]
         wanted = n_dims if observed is None else (observed.ndim,)
         if len(dims) + 1 in wanted:
             components = f"{name}_component"

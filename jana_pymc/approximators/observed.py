@@ -14,7 +14,6 @@ from pytensor.tensor.variable import TensorConstant, TensorVariable
 
 from jana_pymc.simulation import (
     Continuous,
-    DataBatch,
     DataSchema,
     Observable,
     ParameterLayout,
@@ -22,26 +21,24 @@ from jana_pymc.simulation import (
     split_components,
 )
 from jana_pymc.simulation.names import check_complete, names_of
-from jana_pymc.simulation.schema import is_many
-from jana_pymc.simulation.validation import as_float
+from jana_pymc.simulation.schema import DATA_DIMS, is_many
+from jana_pymc.simulation.validation import as_float, read_many
 from jana_pymc.warning import warn
 
 FAR = 8.0
 """Standard deviations of the simulated conditions beyond which a condition is unheard of."""
-
-DATA_DIMS = {"exchangeable": (2,), "vector": (1, 2), "markovian": (2, 3)}
-"""Dimensions that data may have, the last being the components.
-
-Exchangeable: (n_obs, components). A vector: (components,), or (sets, components) for many data
-sets. A sequence: (n_obs, components), or (sets, n_obs, components).
-"""
 
 EVENT_DIMS = {"exchangeable": 1, "vector": 1, "markovian": 2}
 """Last dimensions of the data that one log density belongs to."""
 
 
 def split_conditions(schema: DataSchema, observed: Any, conditions: Any) -> tuple[Any, Any]:
-    """Take the conditions out of data that hold them beside the observables."""
+    """Take the conditions out of data that hold them beside the observables.
+
+    Data sets that an xarray Dataset holds along ``simulation`` become a list.
+    """
+    if "simulation" in getattr(observed, "dims", ()):
+        observed = _listed(schema, observed)
     if schema.conditions and conditions is None and _is_many(observed):
         pairs = [split_conditions(schema, each, None) for each in observed]
         if pairs and all(known is not None for _, known in pairs):
@@ -62,6 +59,17 @@ def split_conditions(schema: DataSchema, observed: Any, conditions: Any) -> tupl
     return rest, {name: observed[name] for name in schema.conditions}
 
 
+def _listed(schema: DataSchema, data: Any) -> list[dict[str, np.ndarray]]:
+    """The data sets of a Dataset one by one, without conditions if it does not hold them."""
+    declared = {"observables": schema.observables}
+    if all(name in data.data_vars for name in schema.conditions):
+        declared["conditions"] = schema.conditions
+    columns, n_obs = read_many(data, declared, structure=schema.structure)
+    if schema.structure == "vector":
+        return [{name: v[i, 0] for name, v in columns.items()} for i in range(len(n_obs))]
+    return [{name: v[i, :n] for name, v in columns.items()} for i, n in enumerate(n_obs)]
+
+
 def as_array(schema: DataSchema, data: Any, *, conditions: bool = False) -> Any:
     """Observables, or conditions, as the array that PyMC sees (`DATA_DIMS`).
 
@@ -69,8 +77,9 @@ def as_array(schema: DataSchema, data: Any, *, conditions: bool = False) -> Any:
     ----------
     schema : DataSchema
     data : mapping, DataFrame, Dataset, array, tensor, mapping of tensors, or sequence of mappings
-        Arrays and tensors have the components last; a single one may be left out. A sequence of
-        data sets is for vectors and for sequences of equal length.
+        Arrays and tensors have the components last; a single one may be left out. Many data sets,
+        in a sequence or by an axis in front of each array, are for vectors and for sequences of
+        equal length.
     conditions : bool
         Which of the two they are.
 
@@ -97,23 +106,22 @@ def as_array(schema: DataSchema, data: Any, *, conditions: bool = False) -> Any:
         data = _by_name(schema, as_float(label, data), kinds)
     elif named is not None and "simulation" not in getattr(data, "dims", ()):
         check_columns(named, kinds, conditions)
-    batch = _batch(schema, data, conditions)
-    many = _is_many(data)
+    values, n_obs, many = schema.read_alone("conditions" if conditions else "observables", data)
     if schema.structure == "vector":
-        return batch.observables[:, 0] if many else batch.observables[0, 0]
+        values = values[:, 0]
     if not many:
-        return batch.observables[0]
+        return values[0]
     if schema.structure == "exchangeable":
         raise ValueError(
-            f"{len(batch)} data sets; a likelihood takes the observations of one. Add one for each "
-            "data set, or join their observations and index the parameters by observation."
+            f"{len(values)} data sets; a likelihood takes the observations of one. Add one for "
+            "each data set, or join their observations and index the parameters by observation."
         )
-    if len(set(batch.n_obs)) > 1:
+    if len(set(n_obs)) > 1:
         raise ValueError(
-            f"the sequences have {batch.n_obs.min()} to {batch.n_obs.max()} observations; those of "
-            "one likelihood must be of equal length. Add one likelihood for each length."
+            f"the sequences have {n_obs.min()} to {n_obs.max()} observations; those of one "
+            "likelihood must be of equal length. Add one likelihood for each length."
         )
-    return batch.observables
+    return values
 
 
 def fill_missing(schema: DataSchema, data: Any) -> tuple[Any, np.ndarray | None]:
@@ -228,7 +236,18 @@ def warn_of_far_conditions(network: Any, schema: DataSchema, conditions: Any) ->
     UserWarning
     """
     names = list(schema.condition_components)
-    if not isinstance(conditions, np.ndarray) or not hasattr(network, "condition_mean"):
+    if not isinstance(conditions, np.ndarray):
+        return
+    constant = getattr(network, "constant_conditions", {})
+    for name, value in constant.items():
+        column = conditions.reshape(-1, len(names))[:, names.index(name)]
+        other = column[~np.isclose(column, value, rtol=1e-6, atol=0.0)]  # of single precision
+        if other.size:
+            warn(
+                f"the condition {name!r} reaches {other[0]:.6g}, but was {value:.6g} throughout "
+                "training: the networks know nothing of what it does; train on a wider design.",
+            )
+    if not hasattr(network, "condition_mean"):
         return
     mean, sd = (each.cpu().numpy() for each in (network.condition_mean, network.condition_sd))
     if not conditions.size or len(mean) != len(names):  # a network of whole sequences
@@ -237,7 +256,7 @@ def warn_of_far_conditions(network: Any, schema: DataSchema, conditions: Any) ->
     distance = np.abs(flat - mean) / sd
     for i, name in enumerate(names):
         worst = distance[:, i].argmax()
-        if distance[worst, i] > FAR:
+        if distance[worst, i] > FAR and name not in constant:
             warn(
                 f"the condition {name!r} reaches {flat[worst, i]:.4g}, but was {mean[i]:.4g} ± "
                 f"{sd[i]:.4g} in training: the networks extrapolate there; train on a "
@@ -301,19 +320,30 @@ def _join_columns(
                 f"{name!r} has {tensors[name].ndim} dimensions; expected ({', '.join(sizes)}"
                 f"{',' * (len(sizes) == 1)})."
             )
+    first = max(leading, key=leading.__getitem__)
+    for name, n_lead in leading.items():
+        if n_lead < leading[first] and not conditions:
+            raise ValueError(
+                f"{first!r} has {tensors[first].ndim} dimensions, with an axis of data sets, but "
+                f"{name!r} has {tensors[name].ndim}, without; give it to all observables, or for "
+                "one data set to none."
+            )
     today = {name: _value_today(columns[name]) for name in kinds}
-    if all(value is not None for value in today.values()) and set(leading.values()) == {dims[0]}:
-        _batch(schema, today, conditions)
-    first = next(iter(kinds))
+    if all(value is not None for value in today.values()):
+        schema.read_alone("conditions" if conditions else "observables", today)
+    all_lead = tuple(tensors[first].shape)[: leading[first]]
     parts = []
     for name, n_lead in leading.items():
-        lead = tuple(tensors[name].shape[i] for i in range(n_lead))
+        own = tuple(tensors[name].shape)
         column = pt.cast(tensors[name], "float64")
-        if name != first and n_lead and leading[first]:
+        if name != first and n_lead:
             # `pymc.set_data` exchanges one column at a time.
             message = f"{name!r} and {first!r} have different numbers of values."
-            column = Assert(message)(column, pt.eq(lead[0], tensors[first].shape[0]))
-        parts.append(column.reshape((*lead, int(np.prod(kinds[name].shape)))))
+            pairs = zip(own[:n_lead], all_lead[-n_lead:], strict=True)
+            column = Assert(message)(column, *(pt.eq(n, m) for n, m in pairs))
+        if n_lead < len(all_lead):  # a condition of all data sets
+            column = pt.broadcast_to(column, (*all_lead, *own[n_lead:]))
+        parts.append(column.reshape((*all_lead, int(np.prod(kinds[name].shape)))))
     return pt.concatenate(parts, axis=-1)
 
 
@@ -402,15 +432,3 @@ def check_columns(named: Iterable[Any], kinds: Mapping[str, Any], conditions: bo
     """Refuse observables, or conditions, that are missing or unknown."""
     what = "the conditions" if conditions else "the data"
     check_complete(what, kinds, named, verbs=("lack", "have"))
-
-
-def _batch(schema: DataSchema, data: Any, conditions: bool) -> DataBatch:
-    """Check the observables, or the conditions, as if they were all the data."""
-    kinds = schema.conditions if conditions else schema.observables
-    alone = DataSchema(kinds, structure=schema.structure, n_obs=schema.n_obs)
-    try:
-        return alone.batch(data, check_n_obs=False)
-    except ValueError as error:
-        if not conditions:
-            raise
-        raise ValueError(str(error).replace("observables[", "conditions[")) from None

@@ -52,6 +52,45 @@ def ordered_parameters(
     return values
 
 
+def check_together(
+    layout: ParameterLayout,
+    values: Iterable[TensorVariable],
+    conditions: tuple[int | None, ...] | None,
+    each: str = "observation",
+) -> None:
+    """Refuse parameters and conditions that are for different numbers of observations or data sets.
+
+    Parameters
+    ----------
+    layout : ParameterLayout
+    values : iterable of TensorVariable
+        In its order.
+    conditions : tuple of int or None, optional
+        Sizes, where they are known, along which the conditions differ; None without conditions.
+    each : str
+        What parameters and conditions may differ for.
+
+    Raises
+    ------
+    ValueError
+        If two of them are.
+    """
+    sizes = {} if conditions is None else {"the conditions": conditions}
+    for (name, shape), value in zip(layout.shapes.items(), values, strict=True):
+        sizes[f"parameter {name!r}"] = value.type.shape[: value.ndim - len(shape)]
+    found: dict[int, tuple[str, int]] = {}
+    for what, batch in sizes.items():
+        for axis, n in enumerate(reversed(batch)):
+            if n in (None, 1):
+                continue
+            other, m = found.setdefault(axis, (what, n))
+            if n != m:
+                raise ValueError(
+                    f"{what} has {n} values, for which there would be {m} {each}s by {other}; "
+                    f"expected one for each {each}, or one for all."
+                )
+
+
 def check_given(what: str, expected: Collection[str], given: Iterable[Any]) -> None:
     """Ask for all expected arguments and no others.
 

@@ -49,6 +49,36 @@ def checked_data(
     return values
 
 
+def checked_together(
+    conditions: TensorVariable, observables: TensorVariable, n_event: int
+) -> TensorVariable:
+    """Fail at conditions and observables of different numbers: one was exchanged without the other.
+
+    Of the last ``n_event`` dimensions one log density depends. Conditions of one data set, or with
+    an axis before that is known to be of length one, are those of all.
+    """
+    message = (
+        "conditions and observables have different numbers of observations or data sets; exchange "
+        "both together in pymc.set_data."
+    )
+    equal: list[TensorVariable] = []
+    sizes: list[TensorVariable | None] = [None] * conditions.ndim
+    for axis in range(-min(conditions.ndim, observables.ndim), -1):
+        n_known, n = conditions.type.shape[axis], observables.type.shape[axis]
+        if axis < -n_event and n_known == 1:
+            continue
+        if n_known is None or n is None:
+            sizes[axis] = observables.shape[axis]
+            equal.append(pt.eq(conditions.shape[axis], sizes[axis]))
+        elif n_known != n:
+            raise ValueError(message)
+    if not equal:
+        return conditions
+    # As shapes are inferred beforehand, PyTensor would fail there if it were not told that they are
+    # those of the observables.
+    return pt.specify_shape(Assert(message)(conditions, *equal), sizes)
+
+
 def _exists(kind: Observable, column: TensorVariable) -> TensorVariable:
     """Whether each value is a category, or a count, of those that are declared."""
     last = kind.n_categories - 1 if isinstance(kind, Categorical) else getattr(kind, "upper", None)

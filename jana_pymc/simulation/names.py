@@ -61,7 +61,7 @@ def unnamed_dims(name: str, ndim: int) -> tuple[str, ...]:
 
 
 def names_of(data: Any) -> list[Any] | None:
-    """Names of the variables of a mapping, DataFrame or Dataset.
+    """Names of the variables of a mapping, DataFrame or Dataset, or of the values of a Series.
 
     Parameters
     ----------
@@ -70,11 +70,13 @@ def names_of(data: Any) -> list[Any] | None:
     Returns
     -------
     list or None
-        None of anything else.
+        None of anything else, such as a Series whose values are numbered.
     """
     for attribute in ("data_vars", "columns"):  # an xarray Dataset, a DataFrame
         if hasattr(data, attribute):
             return list(getattr(data, attribute))
+    if getattr(getattr(data, "index", None), "inferred_type", None) == "string":
+        return list(data.index)  # a Series, as a row of a DataFrame is
     return list(data) if isinstance(data, Mapping) else None
 
 

@@ -24,6 +24,13 @@ from jana_pymc.warning import warn
 
 STRUCTURES = ("exchangeable", "markovian", "vector")
 
+DATA_DIMS = {"exchangeable": (2,), "vector": (1, 2), "markovian": (2, 3)}
+"""Dimensions that an array of data may have, the last being the components.
+
+Exchangeable: (n_obs, components). A vector: (components,), or (sets, components) for many data
+sets. A sequence: (n_obs, components), or (sets, n_obs, components).
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class DataBatch:
@@ -187,15 +194,16 @@ the first at position 1: -0.1.
                 f"{prefix}data are an ndarray, which has no room for the conditions "
                 f"{', '.join(self.conditions)}; give a mapping or a DataFrame."
             )
-        size, is_vector = len(self.components), self.structure == "vector"
-        if not is_vector and size == 1 and values.ndim == 1:
+        size, dims = len(self.components), DATA_DIMS[self.structure]
+        if dims[0] == 2 and size == 1 and values.ndim == 1:
             values = values[:, None]
-        if values.ndim != (1 if is_vector else 2) or values.shape[-1] != size:
-            expected = f"({size},)" if is_vector else f"(n_obs, {size})"
-            advice = "" if prefix else " Give many data sets as a list."
+        if values.ndim not in (dims[:1] if prefix else dims) or values.shape[-1] != size:
+            expected = f"(n_obs, {size})" if dims[0] == 2 else f"({size},)"
+            array = f", or an array with the axis of data sets before {expected}"
+            advice = f" Give many data sets as a list{array if len(dims) > 1 else ''}."
             raise ValueError(
                 f"{prefix}an array of one data set has shape {expected}, for "
-                f"{', '.join(self.components)}; got {values.shape}.{advice}"
+                f"{', '.join(self.components)}; got {values.shape}.{'' if prefix else advice}"
             )
         return split_components(values, self.observables)
 
@@ -206,11 +214,13 @@ the first at position 1: -0.1.
         ----------
         data : mapping, DataFrame, Dataset, sequence of these, ndarray, or DataBatch
             One data set: one array of shape ``(n_obs, *shape)`` for each observable and condition;
-            of its shape alone for a vector. An array is one data set without conditions,
-            (n_obs, components) with the components in the order in which they were declared;
-            (components,) for a vector. Many: a sequence of data sets, or an xarray Dataset with a
-            dimension ``simulation`` and, if their sizes differ, a variable ``n_obs``. A DataBatch
-            is returned as it is.
+            of its shape alone for a vector, for which a Series, a row of a DataFrame, will do. An
+            array is one data set without conditions, (n_obs, components) with the components in the
+            order in which they were declared; (components,) for a vector. Many: a sequence of data
+            sets, or an xarray Dataset with a dimension ``simulation`` and, if their sizes differ, a
+            variable ``n_obs``. Many vectors, and sequences of one length, may also have an axis
+            ``sets`` in front of each array, so that a DataFrame has a vector in each row;
+            conditions without that axis are those of all.
         check_n_obs : bool
             Warn if a data set is smaller or larger than those declared.
 
@@ -235,25 +245,61 @@ the first at position 1: -0.1.
             return data
         if isinstance(data, np.ndarray):
             data = self._named(data)
-        many = is_many(data)
-        if many and isinstance(data, Sequence):
+        elif is_many(data) and isinstance(data, Sequence):
             data = [
                 self._named(each, f"data set {i}: ") if isinstance(each, np.ndarray) else each
                 for i, each in enumerate(data)
             ]
         declared = {"observables": self.observables, "conditions": self.conditions}
-        read = read_many if many else read_one
-        columns, n_obs = read(data, declared, vector=self.structure == "vector")
+        arrays, n_obs, _ = self._read(data, declared)
+        if check_n_obs:
+            self.warn_of_sizes(n_obs)
+        return DataBatch(arrays["observables"], arrays["conditions"], n_obs)
+
+    def read_alone(
+        self, group: str, data: Any
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], bool]:
+        """Read the observables, or the conditions, as if they were all the data.
+
+        Parameters
+        ----------
+        group : {"observables", "conditions"}
+        data : mapping, DataFrame, Dataset, or sequence of these
+            As for `batch`.
+
+        Returns
+        -------
+        values : ndarray, shape (sets, obs, components)
+        n_obs : ndarray of int, shape (sets,)
+        many : bool
+            Whether the data were given as many data sets, if only one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `batch`.
+        """
+        arrays, n_obs, many = self._read(data, {group: getattr(self, group)})
+        return arrays[group], n_obs, many
+
+    def _read(
+        self, data: Any, declared: Mapping[str, Mapping[str, Observable]]
+    ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64], bool]:
+        """Validated arrays (sets, obs, components) of each group, sizes, and whether many."""
+        if many := is_many(data):
+            columns, n_obs = read_many(data, declared, structure=self.structure)
+        else:
+            columns, n_obs, many = read_one(
+                data, declared, structure=self.structure, least=self.n_obs[0]
+            )
         present = np.arange(max(n_obs)) < n_obs[:, None]
-        arrays = []
+        arrays = {}
         for group, kinds in declared.items():
             for name, kind in kinds.items():
                 check_values(f"{group}[{name!r}]", kind, columns[name], present, many=many)
             flat = [columns[name].reshape(*present.shape, -1) for name in kinds]
-            arrays.append(np.concatenate([np.empty((*present.shape, 0)), *flat], axis=-1))
-        if check_n_obs:
-            self.warn_of_sizes(n_obs)
-        return DataBatch(arrays[0], arrays[1], n_obs)
+            arrays[group] = np.concatenate([np.empty((*present.shape, 0)), *flat], axis=-1)
+        return arrays, n_obs, many
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-serialisable form.
@@ -322,7 +368,8 @@ def is_many(data: Any) -> bool:
     Returns
     -------
     bool
-        True of a sequence, and of a Dataset with the dimension ``simulation``.
+        True of a sequence, and of a Dataset with the dimension ``simulation``. Of arrays with an
+        axis of data sets only their declaration tells.
     """
     if "simulation" in getattr(data, "dims", ()):
         return True

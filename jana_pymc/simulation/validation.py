@@ -19,42 +19,56 @@ Columns: TypeAlias = dict[str, NDArray[np.float64]]
 
 
 def read_one(
-    data: Any, declared: Declared, *, vector: bool = False
-) -> tuple[Columns, NDArray[np.int64]]:
-    """Read one data set as a batch of one.
+    data: Any, declared: Declared, *, structure: str = "exchangeable", least: int = 1
+) -> tuple[Columns, NDArray[np.int64], bool]:
+    """Read one data set as a batch of one; of vectors and sequences, many of one size too.
+
+    Many have an axis in front of those of one data set. Conditions without it are those of all.
 
     Parameters
     ----------
     data : mapping, DataFrame or Dataset
     declared : mapping
-        The observables and the conditions, by group and name.
-    vector : bool
-        Whether a data set is one value of each, without an axis of observations.
+        The observables and the conditions, by group and name, or one of the two.
+    structure : str
+        As of `DataSchema`; a vector is one value of each, without an axis of observations.
+    least : int
+        Observations that a data set was declared to have at least.
 
     Returns
     -------
-    columns : dict of str to ndarray, shape (1, obs, *shape)
-    n_obs : ndarray of int, shape (1,)
+    columns : dict of str to ndarray, shape (sets, obs, *shape)
+    n_obs : ndarray of int, shape (sets,)
+    many : bool
+        Whether the axis of data sets was there, if only of length one.
 
     Raises
     ------
     TypeError, ValueError
         If names, shapes or types do not fit.
     """
-    columns = _columns(data, declared, "", vector)
-    n_obs = np.array([_common_length(columns, "")])
-    return {name: values[None] for name, values in columns.items()}, n_obs
+    columns, alone = _columns(data, declared, "", structure, structure != "exchangeable")
+    many = len(alone) < len(columns)
+    if many:
+        _spread(columns, alone)
+    n_sets, n_obs = len(next(iter(columns.values()))), _common_length(columns, "")
+    if structure == "markovian" and n_sets > 1 and n_obs == 1 < least:
+        raise ValueError(
+            f"the data have shape ({n_sets}, 1), which is that of {n_sets} sequences of one "
+            f"observation, but at least {least} were declared; one sequence needs shape (n_obs,)."
+        )
+    return columns, np.full(n_sets, n_obs), many
 
 
 def read_many(
-    data: Any, declared: Declared, *, vector: bool = False
+    data: Any, declared: Declared, *, structure: str = "exchangeable"
 ) -> tuple[Columns, NDArray[np.int64]]:
     """Read a sequence of data sets, or a Dataset with the dimension ``simulation``.
 
     Parameters
     ----------
     data : sequence of mapping, DataFrame or Dataset; or Dataset
-    declared, vector
+    declared, structure
         As for :func:`read_one`.
 
     Returns
@@ -69,18 +83,20 @@ def read_many(
         If names, shapes or types do not fit; the message says in which data set.
     """
     if "simulation" in getattr(data, "dims", ()):
-        return _read_dataset(data, declared, vector)
+        return _read_dataset(data, declared, structure == "vector")
     if not len(data):
         raise ValueError("the sequence of data sets is empty.")
-    rows = [_columns(each, declared, f"data set {i}: ", vector) for i, each in enumerate(data)]
+    rows = [
+        _columns(each, declared, f"data set {i}: ", structure)[0] for i, each in enumerate(data)
+    ]
     n_obs = np.array([_common_length(row, f"data set {i}: ") for i, row in enumerate(rows)])
     columns = {
-        name: np.full((len(rows), max(n_obs), *values.shape[1:]), np.nan)
+        name: np.full((len(rows), max(n_obs), *values.shape[2:]), np.nan)
         for name, values in rows[0].items()
     }
     for i, row in enumerate(rows):
         for name, values in row.items():
-            columns[name][i, : len(values)] = values
+            columns[name][i, : values.shape[1]] = values[0]
     return columns, n_obs
 
 
@@ -132,7 +148,13 @@ def check_values(
         )
 
 
-def _columns(data: Any, declared: Declared, prefix: str, vector: bool) -> Columns:
+def _columns(
+    data: Any, declared: Declared, prefix: str, structure: str, several: bool = False
+) -> tuple[Columns, list[str]]:
+    """Arrays (sets, obs, *shape), and names of those that came without an axis of data sets.
+
+    All come without it, and have one data set, unless they may hold ``several``.
+    """
     available = names_of(data)
     if available is None:
         raise TypeError(
@@ -141,21 +163,53 @@ def _columns(data: Any, declared: Declared, prefix: str, vector: bool) -> Column
         )
     expected = {name: group for group, kinds in declared.items() for name in kinds}
     check_complete(f"{prefix}the data", expected, available, verbs=("lack", "have"))
-    columns = {}
+    own: tuple[str, ...] = () if structure == "vector" else ("n_obs",)
+    columns: Columns = {}
+    alone: list[str] = []
+    given = {}
     for name, group in expected.items():
         label = f"{prefix}{group}[{name!r}]"
         values = as_float(label, data[name])
-        shape = declared[group][name].shape
-        fits = values.shape == shape if vector else values.ndim and values.shape[1:] == shape
-        if not fits:
-            sizes = [str(size) for size in shape] if vector else ["n_obs", *map(str, shape)]
-            needed = f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
-            raise ValueError(
-                f"{label} has shape {values.shape}; one data set needs shape {needed}, and many "
-                "go into a list of data sets."
+        shape, given[name] = declared[group][name].shape, values.shape
+        if not several or values.ndim <= len(own) + len(shape):
+            values = values[None]
+            alone.append(name)
+        if values.ndim != 1 + len(own) + len(shape) or values.shape[1 + len(own) :] != shape:
+            many = (
+                f"many need {_written('sets', *own, *shape)} or" if several else "and many go into"
             )
-        columns[name] = values[None] if vector else values
-    return columns
+            raise ValueError(
+                f"{label} has shape {given[name]}; one data set needs shape "
+                f"{_written(*own, *shape)}, {many} a list of data sets."
+            )
+        columns[name] = values if own else values[:, None]
+    having = next((name for name in expected if name not in alone), None)
+    lacking = next((name for name in alone if name in declared.get("observables", ())), None)
+    if having and lacking:
+        raise ValueError(
+            f"{having} has shape {given[having]}, with an axis of data sets, but {lacking} has "
+            f"shape {given[lacking]}, without; give it to all observables, or for one data set to "
+            "none."
+        )
+    return columns, alone
+
+
+def _written(*sizes: str | int) -> str:
+    """A shape of which some sizes have but a name."""
+    return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(map(str, sizes))})"
+
+
+def _spread(columns: Columns, alone: list[str]) -> None:
+    """Give conditions of all data sets, the names ``alone``, to each; in place."""
+    sizes = {name: len(values) for name, values in columns.items() if name not in alone}
+    if len(set(sizes.values())) > 1:
+        counts = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+        raise ValueError(f"all variables need the same number of data sets, but {counts}.")
+    n_sets = next(iter(sizes.values()))
+    if not n_sets:
+        raise ValueError("the data hold no data set; at least one is needed.")
+    for name in alone:
+        columns[name] = np.repeat(columns[name], n_sets, axis=0)
 
 
 def as_float(
@@ -199,7 +253,7 @@ def as_float(
 
 
 def _common_length(columns: Columns, prefix: str) -> int:
-    lengths = {name: len(values) for name, values in columns.items()}
+    lengths = {name: values.shape[1] for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         raise ValueError(f"{prefix}all variables need the same number of values, but {counts}.")
@@ -213,15 +267,16 @@ def _read_dataset(data: Any, declared: Declared, vector: bool) -> tuple[Columns,
     """Read a Dataset of many; its variables without the observations' dimension are let be."""
     if vector:
         return _read_vectors(data, declared)
-    first, kind = next(iter(declared["observables"].items()))
+    (first, kind), group = next(
+        (item, g) for g, kinds in declared.items() for item in kinds.items()
+    )
     if first not in data.data_vars:
         raise ValueError(f"the data lack {first}; they hold {', '.join(map(str, data.data_vars))}.")
     own = [dim for dim in data[first].dims if dim != "simulation"]
     if len(own) != 1 + len(kind.shape) or len(data[first].dims) != 1 + len(own):
         more = "".join(f", '{first}_dim_{i}'" for i in range(len(kind.shape)))
         raise ValueError(
-            f"observables[{first!r}] has dims {data[first].dims}; expected ('simulation', 'obs'"
-            f"{more})."
+            f"{group}[{first!r}] has dims {data[first].dims}; expected ('simulation', 'obs'{more})."
         )
     of_observations = [n for n in data.data_vars if own[0] in data[n].dims]
     ordered = data[of_observations].transpose("simulation", own[0], ..., missing_dims="ignore")
