@@ -78,10 +78,13 @@ class ExactAutoregression:
     posterior: ExactPosterior = field(default_factory=ExactPosterior)
     n_obs: tuple[int, int] = (4, 200)
 
+    familiar = None  # nothing tells how far out its data may lie
+
     def __post_init__(self) -> None:
         with pm.Model() as prior:
             pm.Normal("phi", 0.0, PRIOR_SD)
         self.prior = PyMCPrior(prior)
         self.layout = self.prior.layout
         self.schema = DataSchema({"x": Continuous()}, structure="markovian", n_obs=self.n_obs)
+        self.posterior.batch = lambda data, **options: self.schema.batch(data, **options)
         self.likelihood = ExactLikelihood()

@@ -33,6 +33,10 @@ class NormalLikelihood:
 
     pointwise = log_prob
 
+    def simulate(self, parameters, n_obs, *, conditions=None, random_seed=None):
+        noise = np.random.default_rng(random_seed).normal(size=(len(parameters), n_obs, 1))
+        return parameters[:, None] + noise
+
 
 @dataclass
 class NormalPosterior:
@@ -62,12 +66,18 @@ class NormalPosterior:
         mean, sd = self.moments(batch)
         return stats.norm.logpdf(u[..., 0], mean[:, None], sd[:, None])
 
+    def summarize(self, batch: DataBatch) -> np.ndarray:
+        return np.stack(self.moments(batch), axis=-1)
+
 
 @dataclass
 class ExactPair:
     """What the workflow asks of a `JointApproximator`."""
 
     posterior: NormalPosterior = field(default_factory=NormalPosterior)
+
+    familiar = None  # nothing tells how far out its data may lie
+    positive = (False,)
 
     def __post_init__(self) -> None:
         self.prior = compiled_prior(self.posterior.prior_sd)

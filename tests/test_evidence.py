@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -202,8 +203,16 @@ FAR = {"x": np.array([-50.0, 0.1, 0.2, 0.3, 0.4])}
 
 def test_what_no_trained_parameter_explains_is_impossible_and_leaves_others_alone() -> None:
     options = {"draws": 200, "random_seed": 1}
-    with pytest.warns(UserWarning, match="1 of 3 data sets lie beyond every bound"):
-        result = jana.log_marginal_likelihood(bounded(-20.0), [DATA[0], FAR, DATA[1]], **options)
+    pair = bounded(-20.0)
+    pair.familiar = SimpleNamespace(
+        outside=lambda _, batch: np.array([False, True, True]), distances=np.zeros((200, 2))
+    )
+    with (
+        pytest.warns(UserWarning, match="1 of 3 data sets lie beyond every bound"),
+        pytest.warns(UserWarning, match=r"1 of 3 data sets \(first: 2\) lie farther"),
+    ):
+        result = jana.log_marginal_likelihood(pair, [DATA[0], FAR, DATA[1]], **options)
+    assert result.summary()["outlier"].tolist() == [False, False, True]  # −inf is no extrapolation
     alone = jana.log_marginal_likelihood(bounded(-20.0), DATA[:2], **options)
     np.testing.assert_array_equal(result.log_ratios[[0, 2]], alone.log_ratios)
     for name in ("importance", "change_of_variables", "mean", "median"):
@@ -294,7 +303,12 @@ def test_models_that_explain_nothing_share_the_data_sets() -> None:
 def test_data_that_no_draw_explains_are_plotted_as_such(n_sets: int) -> None:
     unknown = np.full(n_sets, np.inf)
     result = jana.LogMarginalLikelihood(
-        np.full((n_sets, 50), -np.inf), -unknown, unknown, unknown, np.full(n_sets, 5)
+        np.full((n_sets, 50), -np.inf),
+        -unknown,
+        unknown,
+        unknown,
+        np.full(n_sets, 5),
+        np.zeros(n_sets, dtype=bool),
     )
     assert (result.summary()[["change_of_variables", "median", "mean"]] == -np.inf).all(axis=None)
     (ax,) = result.plot().axes

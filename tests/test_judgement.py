@@ -195,6 +195,13 @@ def test_vectors_under_known_conditions_are_compared_with_their_like(shape) -> N
         sample({"x": 0.5, "d": 1.5, "e": np.zeros(shape)})
     with pytest.warns(UserWarning, match="the data lie farther from the simulations"):
         sample({"x": 500.0, "d": 1.5, "e": np.zeros(shape)})
+    known = {"x": 0.5, "d": 1.5, "e": np.zeros(shape)}
+    for data, new in ((known, {**known, "d": 400.0}), ({**known, "d": 400.0}, known)):
+        with (
+            pytest.warns(UserWarning, match="the condition 'd' reaches 400"),
+            pytest.warns(UserWarning, match="the data lie farther from the simulations"),
+        ):
+            jana.elpd(pair, data, new, correction="none", draws=10, random_seed=1)
 
 
 def test_surrogates_are_simulations(approximator) -> None:

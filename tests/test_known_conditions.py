@@ -28,13 +28,7 @@ NETWORK = SimpleNamespace(bounds=None, takes_one_length=False)
 WRONG = {"wide": {"shift": 0.5, "stretch": 1.3}, "narrow": {"stretch": 0.4}}
 
 
-class SimulatingLikelihood(NormalLikelihood):
-    def simulate(self, parameters, n_obs, *, conditions=None, random_seed=None):
-        noise = np.random.default_rng(random_seed).normal(size=(len(parameters), n_obs, 1))
-        return parameters[:, None] + noise
-
-
-class KnownLikelihood(SimulatingLikelihood):
+class KnownLikelihood(NormalLikelihood):
     def log_prob(self, observed, parameters, conditions=None):
         if isinstance(observed, dict):
             observed, conditions = observed["x"][:, None], conditions["offset"][:, None]
@@ -57,7 +51,7 @@ class KnownPosterior(NormalPosterior):
 def exact(known: bool, **wrong: float) -> ExactPair:
     """The pair, with or without conditions; its posterior shifted or stretched."""
     pair = ExactPair((KnownPosterior if known else NormalPosterior)(**wrong))
-    pair.likelihood = KnownLikelihood() if known else SimulatingLikelihood()
+    pair.likelihood = KnownLikelihood() if known else NormalLikelihood()
     pair.schema = KNOWN if known else SCHEMA
     pair.posterior.network = NETWORK
     return pair
@@ -160,7 +154,7 @@ def joint(pair: ExactPair) -> jana.JointApproximator:
     """A `JointApproximator` with these halves in the place of networks."""
     made = object.__new__(jana.JointApproximator)
     halves = {"posterior": pair.posterior, "likelihood": pair.likelihood}
-    vars(made).update(halves, prior=pair.prior, schema=pair.schema, _familiar=None)
+    vars(made).update(halves, prior=pair.prior, schema=pair.schema, familiar=None)
     return made
 
 

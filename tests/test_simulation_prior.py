@@ -390,12 +390,16 @@ def test_priors_that_cannot_be():
     with pm.Model() as potential:
         mu = pm.Normal("mu")
         pm.Potential("soft", -(mu**2))
+    with pm.Model() as empty:
+        pm.Normal("some", shape=2)
+        pm.Normal("none", shape=(2, 0))
     for model, match in (
         (observed, "observed variables y"),
         (discrete, "discrete parameters k"),
         (potential, "potentials soft"),
         (improper, "prior of anything, positive is flat"),
         (pm.Model(), "no free random variables"),
+        (empty, r"'none' has the shape \(2, 0\), and no values"),
     ):
         with pytest.raises(ValueError, match=match):
             PyMCPrior(model)

@@ -17,6 +17,7 @@ from untrained import HIGH, LOW, reaction_times, untrained
 
 from jana_pymc import LikelihoodApproximator
 from jana_pymc.approximators import PosteriorApproximator, surrogate
+from jana_pymc.approximators.observed import warn_of_far_conditions
 from jana_pymc.inference_data import to_inference_data
 from jana_pymc.refinement import prior_support
 from jana_pymc.simulation import Categorical, Continuous, PyMCPrior
@@ -157,6 +158,40 @@ def test_conditions_far_outside_are_said_of_posteriors_and_of_surrogates() -> No
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             call(sets[:1])
+
+
+def test_data_that_the_likelihood_alone_sees_may_be_of_any_length() -> None:
+    likelihood = untrained({"x": Continuous()}, {"v": ()}, {"dose": Continuous()})
+
+    def refuse(n_obs: int) -> None:
+        raise ValueError(f"{n_obs} observations")
+
+    posterior = SimpleNamespace(
+        schema=likelihood.schema,
+        network=SimpleNamespace(check_length=refuse),
+        _likelihood=likelihood.network,
+    )
+    data = {"x": np.zeros(999), "dose": np.full(999, 100.0)}
+    with pytest.raises(ValueError, match="999 observations"):
+        PosteriorApproximator.batch(posterior, data)
+    with pytest.warns(UserWarning, match="condition 'dose' reaches 100"):
+        batch = PosteriorApproximator.batch(posterior, data, check_n_obs=False)
+    assert batch.n_obs.tolist() == [999]
+
+
+def test_a_condition_that_never_varied_has_one_value() -> None:
+    likelihood = untrained({"x": Continuous()}, {"v": ()}, {"a": Continuous(), "b": Continuous()})
+    likelihood.network.constant_conditions = {"b": 0.3}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for same in (0.3, float(np.float32(0.3))):
+            conditions = np.array([[0.0, same], [3.0, 0.3]])
+            warn_of_far_conditions(likelihood.network, likelihood.schema, conditions)
+    for other in (0.30001, -0.3, 100.0):
+        conditions[0, 1] = other
+        with pytest.warns(UserWarning, match=rf"'b' reaches {other:g}, but was 0\.3 thr") as caught:
+            warn_of_far_conditions(likelihood.network, likelihood.schema, conditions)
+        assert len(caught) == 1
 
 
 def test_surrogates_are_as_many_as_their_conditions() -> None:

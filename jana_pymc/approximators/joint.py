@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from jana_pymc import inference_data, storage
 from jana_pymc.approximators import surrogate
 from jana_pymc.approximators.likelihood import LikelihoodApproximator
-from jana_pymc.approximators.novelty import Familiar, warn_if_unfamiliar
+from jana_pymc.approximators.novelty import Familiar, outliers, warn_of_outliers
 from jana_pymc.approximators.posterior import PosteriorApproximator
 from jana_pymc.architecture import NetworkSettings, build_network
 from jana_pymc.checks import check_count
@@ -67,6 +67,9 @@ class JointApproximator:
     pool_weight : float, optional
         What `learn_pool_weight` found after training, for ``refine="pooled"``; None in files that
         are older than it.
+    constant_conditions : mapping of str to float, optional
+        Components of conditions that had one value in all simulations, and that value: in data any
+        other one is warned of. The likelihood network is told.
 
     Attributes
     ----------
@@ -98,6 +101,7 @@ class JointApproximator:
         history: TrainingHistory,
         model: GenerativeModel | None = None,
         pool_weight: float | None = None,
+        constant_conditions: Mapping[str, float] | None = None,
     ):
         if not len(history):
             raise ValueError(
@@ -120,6 +124,9 @@ class JointApproximator:
         self.history = history
         self.model = model
         self.pool_weight = pool_weight
+        self.constant_conditions = dict(constant_conditions or {})
+        told: Any = network.likelihood
+        told.constant_conditions = self.constant_conditions
         self.posterior = PosteriorApproximator(network.posterior, prior, schema, network.likelihood)
         self.likelihood = LikelihoodApproximator(network.likelihood, prior.layout, schema, region)
 
@@ -135,7 +142,11 @@ class JointApproximator:
         return self.prior.layout
 
     @cached_property
-    def _familiar(self) -> Familiar | None:
+    def familiar(self) -> Familiar | None:
+        """How far out the pair's own data sets lie, made when data are first compared with them.
+
+        None where they would be too long, or their known conditions have no design.
+        """
         return Familiar.of(self)
 
     def simulate(
@@ -262,8 +273,9 @@ class JointApproximator:
         Warns
         -----
         UserWarning
-            If data lie farther out than all that was simulated: draws are then not to be trusted.
-            Not where the pair was trained on more than 10,000 observations a data set.
+            If data lie farther out than all that was simulated: neither draws nor log-likelihoods
+            are then to be trusted. Not where the pair was trained on more than 10,000 observations
+            a data set, nor where conditions have no design to draw them from.
         """
         _check_groups(groups)
         check_count("draws", draws)
@@ -272,8 +284,7 @@ class JointApproximator:
         rng = random_generator(random_seed)
         batch = self.posterior.batch(data)
         self.likelihood.check_reachable(batch.observables)
-        if self._familiar is not None:
-            warn_if_unfamiliar(self, self._familiar, batch)
+        warn_of_outliers(self, outliers(self, batch))
         single = len(batch) == 1 and not is_many(data)
         u, statistics, attributes = self._drawn(batch, draws, chains, refine, rng)
         parameters = self.prior.constrain(u)
@@ -413,6 +424,7 @@ class JointApproximator:
             "positive": list(self.positive),
             "history": asdict(self.history),
             "pool_weight": self.pool_weight,
+            "constant_conditions": self.constant_conditions,
             "prior_fingerprint": _fingerprint(self.prior),
         }
         storage.write(file, self.network.state_dict(), configuration, kind=KIND)
@@ -542,6 +554,7 @@ def load(
         history=TrainingHistory(**configuration["history"]),
         model=model,
         pool_weight=configuration.get("pool_weight"),
+        constant_conditions=configuration.get("constant_conditions"),
     )
 
 

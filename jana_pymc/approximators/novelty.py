@@ -1,4 +1,4 @@
-"""A cheap look, before the posterior is trusted, at whether data resemble what was simulated."""
+"""A cheap look, before networks are trusted, at whether data resemble what was simulated."""
 
 from __future__ import annotations
 
@@ -101,19 +101,44 @@ def summary_distances(
     return np.stack([spaces[kind].distance(summaries[kind]) for kind in KINDS], axis=-1)
 
 
-def warn_if_unfamiliar(
-    approximator: JointApproximator, familiar: Familiar, batch: DataBatch
+def outliers(approximator: JointApproximator, batch: DataBatch) -> NDArray[np.bool_]:
+    """Which data sets lie farther out than every simulated one, shape (sets,).
+
+    None of them where it is not known how far out those lie (`Familiar.of`).
+    """
+    familiar = approximator.familiar
+    if familiar is None:
+        return np.zeros(len(batch), dtype=bool)
+    return familiar.outside(approximator, batch)
+
+
+def warn_of_outliers(
+    approximator: JointApproximator, outlier: NDArray[np.bool_], model: str | None = None
 ) -> None:
-    """Warn of data sets on which the amortized posterior has to extrapolate."""
-    outside = familiar.outside(approximator, batch)
-    if not outside.any():
+    """Warn of data sets on which the networks have to extrapolate.
+
+    Importance weights compare posterior and likelihood network with each other: neither k̂ nor a
+    standard error sees that both err.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    outlier : ndarray of bool, shape (sets,)
+        As `outliers` finds them.
+    model : str, optional
+        What the pair is called, where it is one of several.
+    """
+    familiar = approximator.familiar
+    if familiar is None or not outlier.any():
         return
-    count, n_sets, n_null = int(outside.sum()), len(outside), len(familiar.distances)
-    first = int(np.argmax(outside))
+    count, n_sets, n_null = int(outlier.sum()), len(outlier), len(familiar.distances)
+    first = int(np.argmax(outlier))
     which = "the data lie" if n_sets == 1 else f"{count} of {n_sets} data sets (first: {first}) lie"
+    of = "" if model is None else f" of {model!r}"
     warn(
-        f"{which} farther from the simulations than any of {n_null} simulated data sets: the "
-        "amortized posterior extrapolates there. See jana_pymc.detect_misspecification.",
+        f"{which} farther from the simulations{of} than any of {n_null} simulated data sets: "
+        "the networks extrapolate there, which no k̂ and no standard error tells. See "
+        "jana_pymc.detect_misspecification.",
     )
 
 

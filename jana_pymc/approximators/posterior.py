@@ -59,12 +59,14 @@ class PosteriorApproximator:
         names = (", ".join(group) for group in (self.prior.layout.names, self.schema.observables))
         return f"PosteriorApproximator({' | '.join(names)})"
 
-    def batch(self, data: Any) -> DataBatch:
+    def batch(self, data: Any, *, check_n_obs: bool = True) -> DataBatch:
         """Read data sets as `DataSchema.batch` does, of lengths that the network takes.
 
         Parameters
         ----------
         data : mapping, DataFrame, Dataset, ndarray, DataBatch, or sequence of data sets
+        check_n_obs : bool
+            Whether the network is to take them; False for data that only the likelihood sees.
 
         Returns
         -------
@@ -85,10 +87,11 @@ class PosteriorApproximator:
         """
         batch = self.schema.batch(data, check_n_obs=False)
         if batch is not data:
-            # What is refused need not be warned of first.
-            for n_obs in np.unique(batch.n_obs):
-                self.network.check_length(int(n_obs))
-            self.schema.warn_of_sizes(batch.n_obs)
+            if check_n_obs:
+                # What is refused need not be warned of first.
+                for n_obs in np.unique(batch.n_obs):
+                    self.network.check_length(int(n_obs))
+                self.schema.warn_of_sizes(batch.n_obs)
             present = np.arange(batch.conditions.shape[1]) < batch.n_obs[:, None]
             warn_of_far_conditions(self._likelihood, self.schema, batch.conditions[present])
         return batch

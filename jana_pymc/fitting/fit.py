@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -58,6 +58,9 @@ from jana_pymc.training import (
 )
 from jana_pymc.warning import warn
 
+FEW_VALUES = 20
+"""Of what is continuous, so few different values in many simulations are no chance."""
+
 
 def fit(
     model: GenerativeModel,
@@ -91,8 +94,8 @@ def fit(
         or made first is for validation and scales.
     network : NetworkSettings, optional
         By default what structure and dimensions of the data imply (`default_settings`), also in the
-        place of one network whose settings are left out; where these leave two likelihoods,
-        simulations choose after a short training of both.
+        place of one network whose settings are left out; where these leave several likelihoods,
+        simulations choose after a short training of each.
     training : TrainingSettings, optional
         By default what the networks need (`default_training`).
     executor : concurrent.futures.Executor, optional
@@ -141,6 +144,8 @@ def fit(
     torch_device = resolve_device(device)
     stores, in_memory = stores_and_first_chunks(model, simulations)
     sets = simulations_in_memory(model, in_memory, n_simulations, executor, seed, progressbar)
+    constant = constant_conditions(sets)
+    _warn_of_few_values(sets[0], constant)
     given = network or NetworkSettings()
     is_whole = given.posterior is not None and given.likelihood is not None
     with _doing("looking for distractors and draws", progressbar and not is_whole):
@@ -188,6 +193,7 @@ def fit(
         positive=positive,
         history=history,
         model=model,
+        constant_conditions=constant,
     )
     with _doing("weighing the networks against each other", progressbar):
         approximator.pool_weight = learn_pool_weight(
@@ -274,6 +280,31 @@ def _warn_of_half_training(training: TrainingSettings, n_simulations: int) -> No
         )
 
 
+def _warn_of_few_values(simulations: Simulations, constant: Mapping[str, float]) -> None:
+    """Where a continuous component has a few values only, its density has no limit; and what a
+    condition does that has one value, nobody can learn."""
+    observables = simulations[:1_000].batch().observables
+    kinds = simulations.schema.components.items()
+    for i, (name, kind) in enumerate(kinds):
+        if isinstance(kind, Continuous):
+            values = np.unique(observables[..., i])
+            values = values[np.isfinite(values)]
+            if len(values) <= FEW_VALUES < len(observables):
+                found = f"{values[0]:g}" + (f" to {values[-1]:g}" if len(values) > 1 else "")
+                warn(
+                    f"{name} is declared Continuous but has {len(values)} different value"
+                    f"{'s' * (len(values) > 1)} in {len(observables)} simulations ({found}): a "
+                    "density there is as high as the network can make it, and means nothing. "
+                    "Declare a Count or a Categorical, or leave out what never varies."
+                )
+    for name, value in constant.items():
+        warn(
+            f"the condition {name!r} has 1 value in all simulations ({value:g}): what it does "
+            "cannot be learned, and with another value in data the networks extrapolate. Vary it "
+            "in the design, or leave it out."
+        )
+
+
 def _n_validation(training: TrainingSettings, n_simulations: int) -> int:
     """How many simulations are held out."""
     n_validation = max(1, round(training.validation_fraction * n_simulations))
@@ -316,6 +347,27 @@ def _may_be_new(model: GenerativeModel, simulations: Simulations) -> bool:
     known conditions come from it, which belong to the parameters that they were made with."""
     made_by_simulator = bool(model.schema.conditions) and model.design is None
     return not simulations.failures.counts and not made_by_simulator
+
+
+def constant_conditions(simulations: Sequence[Simulations]) -> dict[str, float]:
+    """Components of conditions that have one value in all simulations, but for rounding.
+
+    Parameters
+    ----------
+    simulations : sequence of Simulations
+
+    Returns
+    -------
+    dict of str to float
+        The value of each.
+    """
+    names = list(simulations[0].schema.condition_components)
+    if not names:
+        return {}
+    values = np.concatenate([s.batch().conditions.reshape(-1, len(names)) for s in simulations])
+    low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+    constant = np.isclose(low, high, rtol=1e-6, atol=0.0)
+    return {name: float(low[i]) for i, name in enumerate(names) if constant[i]}
 
 
 def trained_region(simulations: Sequence[AnySimulations]) -> np.ndarray:

@@ -31,6 +31,8 @@ class LikelihoodNetwork(Protocol):
         ``sample_informative``, which take what `log_prob` and `sample` take, and leave them out.
     ``condition_mean``, ``condition_sd`` : Tensor, shape (conditions,)
         Where the conditions of the simulations lay.
+    ``constant_conditions`` : dict of str to float, empty
+        Components of conditions that had one value in all simulations; a trained pair sets it.
     ``observables_are_declared`` : bool, True
         Whether the network knows its observables one by one.
     ``linear_parameters()`` : list of Parameter

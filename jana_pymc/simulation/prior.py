@@ -54,7 +54,8 @@ class PyMCPrior:
     TypeError
         If `model` is not a PyMC model.
     ValueError
-        If it has no free random variable, a discrete one, observed variables or potentials.
+        If it has no free random variable, a discrete one, one of no values, observed variables or
+        potentials.
 
     Examples
     --------
@@ -73,6 +74,7 @@ class PyMCPrior:
         self.model = model
         self._graph = PriorGraph.of(model)
         self.layout = _layout(model, self._graph)
+        _check_sizes(self.layout)
         self.n_unconstrained = sum(int(np.prod(shape)) for shape in self._graph.value_shapes)
         self._functions: dict[str, Callable[..., Any]] = {}
 
@@ -355,6 +357,15 @@ def _check_model(model: Any) -> None:
         )
     if not model.free_RVs:
         raise ValueError("the prior has no free random variables, hence no parameters.")
+
+
+def _check_sizes(layout: ParameterLayout) -> None:
+    for name, shape in layout.shapes.items():
+        if 0 in shape:
+            raise ValueError(
+                f"the parameter {name!r} has the shape {shape}, and no values; give every "
+                "dimension a length of 1 or more, or leave the parameter out."
+            )
 
 
 def _layout(model: pm.Model, graph: PriorGraph) -> ParameterLayout:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from jana_pymc.approximators.novelty import outliers, warn_of_outliers
 from jana_pymc.checks import check_count
 from jana_pymc.declarations import check_approximator
 from jana_pymc.simulation import DataBatch, random_generator
@@ -75,8 +76,9 @@ def loo(
     Warns
     -----
     UserWarning
-        If k̂ remains high after a refit, or uncorrected folds are smaller than what the posterior
-        network was trained on.
+        If data lie farther out than all that was simulated, which no k̂ sees: as
+        `log_marginal_likelihood` does. If k̂ remains high after a refit, or uncorrected folds are
+        smaller than what the posterior network was trained on.
     """
     check_approximator(approximator)
     batch = approximator.posterior.batch(data)
@@ -226,7 +228,7 @@ def loo_approximate_posterior(
     Warns
     -----
     UserWarning
-        If k̂ remains high.
+        If data lie farther out than all that was simulated, or k̂ remains high.
 
     References
     ----------
@@ -317,6 +319,7 @@ def _cross_validate(
     check_count("draws", draws)
     approximator.likelihood.check_reachable(batch.observables)
     _check_folds(approximator, batch, folds, correction)
+    warn_of_outliers(approximator, outliers(approximator, batch))
     rng = random_generator(random_seed)
     results = []
     for i, fold in enumerate(folds):

@@ -12,6 +12,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.special import logsumexp
 
+from jana_pymc.approximators.novelty import outliers, warn_of_outliers
 from jana_pymc.checks import check_count
 from jana_pymc.declarations import check_approximator
 from jana_pymc.importance import pareto_k_threshold
@@ -64,6 +65,10 @@ class LogMarginalLikelihood(Result):
         Above `threshold`, neither `importance` nor its standard error can be relied on. NaN
         without draws.
     n_obs : ndarray of int, shape (sets,)
+    outlier : ndarray of bool, shape (sets,)
+        Whether a data set lies farther from the simulations than all simulated ones. Both networks
+        extrapolate there, of which k̂, `standard_error` and `spread` know nothing. False where it
+        is not looked at, see `log_marginal_likelihood`.
 
     References
     ----------
@@ -76,6 +81,7 @@ class LogMarginalLikelihood(Result):
     standard_error: np.ndarray
     pareto_k: np.ndarray
     n_obs: np.ndarray
+    outlier: np.ndarray
 
     def __len__(self) -> int:
         return len(self.n_obs)
@@ -141,6 +147,7 @@ class LogMarginalLikelihood(Result):
                 "importance": self.importance,
                 "standard_error": self.standard_error,
                 "pareto_k": self.pareto_k,
+                "outlier": self.outlier,
             }
         ).rename_axis("dataset")
 
@@ -161,6 +168,11 @@ def log_marginal_likelihood(
     random_seed: int | np.random.Generator | None = None,
 ) -> LogMarginalLikelihood:
     """Marginal likelihood of one data set or many, by change of variables and by importance.
+
+    How far the two agree, k̂ and the standard error say how well posterior and likelihood network
+    belong together, not whether the likelihood network holds for the data: farther out than all
+    simulations it extrapolates, and its marginal likelihood may be nats off with a small standard
+    error and a small k̂. That is warned of, and `detect_misspecification` looks closer.
 
     Parameters
     ----------
@@ -186,6 +198,8 @@ def log_marginal_likelihood(
     Warns
     -----
     UserWarning
+        If data lie farther out than all that was simulated; not where the pair was trained on more
+        than 10,000 observations a data set, nor where conditions have no design to draw them from.
         If no trained parameter explains some of many data sets. If k̂ is too high, or the two
         estimates differ by more than half a nat and three standard errors, for some data sets: the
         amortized posterior is then far from the one that likelihood network and prior imply. If
@@ -197,13 +211,17 @@ def log_marginal_likelihood(
     batch = approximator.posterior.batch(data)
     if not reachable(approximator, batch).any():
         approximator.likelihood.check_reachable(resized(batch, batch.n_obs).observables)
-    return estimated(approximator, batch, draws, random_generator(random_seed))
+    result = estimated(approximator, batch, draws, random_generator(random_seed))
+    warn_of_outliers(approximator, result.outlier)
+    return result
 
 
 def estimated(
     approximator: JointApproximator, batch: DataBatch, draws: int, rng: np.random.Generator
 ) -> LogMarginalLikelihood:
     """`log_marginal_likelihood`, also if no trained parameter explains any of the data sets.
+
+    Outliers are marked, but not warned of: among the simulations of other models most may be.
 
     Parameters
     ----------
@@ -222,14 +240,22 @@ def estimated(
     log_ratios = np.full((n_sets, draws), -np.inf)
     importance, standard_error = np.full(n_sets, -np.inf), np.zeros(n_sets)
     pareto_k = np.full(n_sets, np.nan)
-    possible = np.flatnonzero(reachable(approximator, batch))
+    is_possible = reachable(approximator, batch)
+    possible = np.flatnonzero(is_possible)
     for part in parts(len(possible), draws, DRAWS_AT_ONCE):
         index = possible[part]
         proposed = propose(approximator, batch[index], draws, random_seed=rng)
         log_ratios[index], importance[index] = proposed.log_ratios, proposed.weights.log_mean
         standard_error[index] = proposed.weights.standard_error
         pareto_k[index] = proposed.weights.pareto_k
-    result = LogMarginalLikelihood(log_ratios, importance, standard_error, pareto_k, batch.n_obs)
+    result = LogMarginalLikelihood(
+        log_ratios,
+        importance,
+        standard_error,
+        pareto_k,
+        batch.n_obs,
+        outliers(approximator, batch) & is_possible,
+    )
     _warn(result)
     return result
 

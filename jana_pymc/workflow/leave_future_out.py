@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from jana_pymc.approximators.novelty import outliers, warn_of_outliers
 from jana_pymc.checks import check_count
 from jana_pymc.declarations import check_approximator
 from jana_pymc.importance import pareto_k_threshold, pareto_smooth
@@ -116,8 +117,9 @@ def leave_future_out(
     Warns
     -----
     UserWarning
-        If k̂ stays high, or without correction if prefixes are shorter than what the posterior
-        network was trained on.
+        If data lie farther out than all that was simulated, which no k̂ sees: as
+        `log_marginal_likelihood` does; or conditions do. If k̂ stays high, or without correction if
+        prefixes are shorter than what the posterior network was trained on.
 
     References
     ----------
@@ -130,9 +132,10 @@ def leave_future_out(
     check_count("start", start)
     check_count("ahead", ahead)
     check_count("draws", draws)
-    batch = approximator.schema.batch(data)
+    batch = approximator.posterior.batch(data)
     approximator.likelihood.check_reachable(batch.observables)
     _check_lengths(approximator, batch, start, ahead, correction)
+    warn_of_outliers(approximator, outliers(approximator, batch))
     rng = random_generator(random_seed)
     results = []
     for i in range(len(batch)):

@@ -11,12 +11,17 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
+from jana_pymc.approximators.novelty import warn_of_outliers
 from jana_pymc.checks import check_count, check_share
 from jana_pymc.declarations import check_approximator
 from jana_pymc.plots.evidence import plot_model_comparison, plot_model_recovery
-from jana_pymc.simulation import DataSchema, Observable, random_generator
+from jana_pymc.simulation import DataBatch, DataSchema, Observable, random_generator
 from jana_pymc.warning import warn
-from jana_pymc.workflow.evidence import estimated, posterior_probabilities
+from jana_pymc.workflow.evidence import (
+    LogMarginalLikelihood,
+    estimated,
+    posterior_probabilities,
+)
 from jana_pymc.workflow.result import Result
 
 if TYPE_CHECKING:
@@ -32,6 +37,9 @@ class ModelComparison(Result):
     names : tuple of str
     log_marginal_likelihood, standard_error, pareto_k : ndarray, shape (sets, models)
         By importance sampling, see `LogMarginalLikelihood`.
+    outlier : ndarray of bool, shape (sets, models)
+        Whether a data set lies farther from a model's simulations than all of these, so that its
+        marginal likelihood is an extrapolation.
     prior_probabilities : ndarray, shape (models,)
     """
 
@@ -39,6 +47,7 @@ class ModelComparison(Result):
     log_marginal_likelihood: np.ndarray
     standard_error: np.ndarray
     pareto_k: np.ndarray
+    outlier: np.ndarray
     prior_probabilities: np.ndarray
 
     def __len__(self) -> int:
@@ -85,8 +94,9 @@ class ModelComparison(Result):
         Returns
         -------
         DataFrame
-            ``log_marginal_likelihood``, its ``standard_error`` and ``pareto_k``,
-            ``log_bayes_factor`` against the best model, ``prior`` and posterior ``probability``.
+            ``log_marginal_likelihood``, its ``standard_error`` and ``pareto_k``, whether the data
+            are an ``outlier`` of the model, ``log_bayes_factor`` against the best model, ``prior``
+            and posterior ``probability``.
 
         Raises
         ------
@@ -101,6 +111,7 @@ class ModelComparison(Result):
                 "log_marginal_likelihood": values,
                 "standard_error": self.standard_error[dataset],
                 "pareto_k": self.pareto_k[dataset],
+                "outlier": self.outlier[dataset],
                 "log_bayes_factor": _difference(values, values.max()),
                 "prior": self.prior_probabilities,
                 "probability": self.probabilities[dataset],
@@ -117,6 +128,7 @@ class ModelComparison(Result):
                 "log_marginal_likelihood": (both, self.log_marginal_likelihood),
                 "standard_error": (both, self.standard_error),
                 "pareto_k": (both, self.pareto_k),
+                "outlier": (both, self.outlier),
                 "probability": (both, self.probabilities),
                 "prior_probability": ("model", self.prior_probabilities),
             },
@@ -245,6 +257,11 @@ def compare_models(
 
     Predictive accuracy stands beside it: ``az.compare`` of `loo`'s results for the same models.
 
+    That data lie far from the simulations of some of the models is the normal case here. The
+    likelihood network of such a model extrapolates, and its marginal likelihood may be nats off,
+    which neither k̂ nor the standard error covers: a Bayes factor of a few nats says little then.
+    Each such model is warned of, and `ModelComparison.outlier` tells the data sets.
+
     Parameters
     ----------
     approximators : mapping of str to JointApproximator
@@ -271,16 +288,28 @@ def compare_models(
     Warns
     -----
     UserWarning
-        As `log_marginal_likelihood` does; and if none of the models explains some data sets.
+        As `log_marginal_likelihood` does, of each model; and if none of the models explains some
+        data sets.
     """
     names = _checked_names(approximators)
     prior = _prior_probabilities(names, prior_probabilities)
     rng = random_generator(random_seed)
-    results = [
-        estimated(each, each.posterior.batch(data), draws, rng)
-        for each in (approximators[name] for name in names)
-    ]
-    log_marginal_likelihood = np.stack([r.importance for r in results], axis=1)
+    results = {
+        name: estimated(each, each.posterior.batch(data), draws, rng)
+        for name, each in approximators.items()
+    }
+    for name, result in results.items():
+        warn_of_outliers(approximators[name], result.outlier, name)
+    return _compared(results, prior)
+
+
+def _compared(results: Mapping[str, LogMarginalLikelihood], prior: np.ndarray) -> ModelComparison:
+    """Estimates of all models side by side, with a warning of data sets that none explains."""
+
+    def stacked(field: str) -> np.ndarray:
+        return np.stack([getattr(result, field) for result in results.values()], axis=1)
+
+    log_marginal_likelihood = stacked("importance")
     impossible = int(np.isneginf(log_marginal_likelihood[:, prior > 0]).all(axis=1).sum())
     if impossible:
         warn(
@@ -288,10 +317,11 @@ def compare_models(
             "sets: their model probabilities stay what they are a priori.",
         )
     return ModelComparison(
-        names=names,
+        names=tuple(results),
         log_marginal_likelihood=log_marginal_likelihood,
-        standard_error=np.stack([r.standard_error for r in results], axis=1),
-        pareto_k=np.stack([r.pareto_k for r in results], axis=1),
+        standard_error=stacked("standard_error"),
+        pareto_k=stacked("pareto_k"),
+        outlier=stacked("outlier"),
         prior_probabilities=prior,
     )
 
@@ -306,6 +336,9 @@ def model_recovery(
     progressbar: bool = False,
 ) -> ModelRecovery:
     """Simulate from each model, compare all of them on the data, and see what is found.
+
+    The simulations of one model may lie far from those of another, which is marked
+    (`ModelComparison.outlier`), not warned of.
 
     Parameters
     ----------
@@ -337,18 +370,15 @@ def model_recovery(
             f"{', '.join(without)} has no simulator: load it with its GenerativeModel rather than "
             "with the prior alone."
         )
+    prior = _prior_probabilities(names, prior_probabilities)
     rng = random_generator(random_seed)
     parts, true_model = [], []
     for i, name in enumerate(names):
         model: Any = approximators[name].model
         simulations = model.simulate(n_simulations, random_seed=rng, progressbar=progressbar)
-        comparison = compare_models(
-            approximators,
-            simulations.batch(),
-            prior_probabilities=prior_probabilities,
-            draws=draws,
-            random_seed=rng,
-        )
+        batch: DataBatch = simulations.batch()
+        results = {name: estimated(each, batch, draws, rng) for name, each in approximators.items()}
+        comparison = _compared(results, prior)
         parts.append(comparison)
         true_model.append(np.full(len(comparison), i))
 
@@ -363,7 +393,8 @@ def model_recovery(
             log_marginal_likelihood=joined("log_marginal_likelihood"),
             standard_error=joined("standard_error"),
             pareto_k=joined("pareto_k"),
-            prior_probabilities=parts[0].prior_probabilities,
+            outlier=joined("outlier"),
+            prior_probabilities=prior,
         ),
     )
 

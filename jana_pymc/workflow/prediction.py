@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from jana_pymc.approximators.novelty import outliers, warn_of_outliers
 from jana_pymc.checks import check_count
 from jana_pymc.declarations import check_approximator
 from jana_pymc.plots.prediction import plot_prediction
 from jana_pymc.refinement import log_likelihood_of, propose, warn_unreliable
-from jana_pymc.simulation import random_generator
+from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.workflow.cross_validation_result import Correction, check_correction
 from jana_pymc.workflow.log_averages import standard_error_of, weighted
 from jana_pymc.workflow.result import Result
+from jana_pymc.workflow.sources import resized
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -92,7 +94,9 @@ def elpd(
     Warns
     -----
     UserWarning
-        If k̂ of the weights is too high for some data sets.
+        If data, alone or with the new ones, lie farther out than all that was simulated, which no
+        k̂ sees: as `log_marginal_likelihood` does; or conditions of either do. If k̂ of the weights
+        is too high for some data sets.
 
     References
     ----------
@@ -104,9 +108,10 @@ def elpd(
     check_count("draws", draws)
     rng = random_generator(random_seed)
     batch = approximator.posterior.batch(data)
-    new = approximator.schema.batch(new_data, check_n_obs=False)
+    new = approximator.posterior.batch(new_data, check_n_obs=False)
     if len(batch) != len(new):
         raise ValueError(f"{len(batch)} data sets were given, but new_data has {len(new)}.")
+    warn_of_outliers(approximator, _outliers(approximator, batch, new))
     terms = np.full(new.observables.shape[:2], np.nan)
     pareto_k = np.full(len(batch), np.nan)
     for i in range(len(batch)):
@@ -123,3 +128,36 @@ def elpd(
         terms[i, : pointwise.shape[1]] = weighted(log_weights[:, None], pointwise, axis=0)
     warn_unreliable(pareto_k, draws, "Take more draws, or predict from those of NUTS.")
     return Prediction(terms, pareto_k)
+
+
+def _outliers(approximator: JointApproximator, data: DataBatch, new: DataBatch) -> np.ndarray:
+    """Which data sets lie far out, alone or with their new data, shape (sets,).
+
+    New sequences and vectors are looked at alone, if they are of a length that was trained on.
+    """
+    found = outliers(approximator, data)
+    low, high = approximator.schema.n_obs
+    if approximator.schema.structure == "exchangeable":
+        return found | outliers(approximator, _joined(new, data, high))
+    usual = np.flatnonzero((new.n_obs >= low) & (new.n_obs <= high))
+    if len(usual):
+        found[usual] |= outliers(approximator, resized(new[usual], new.n_obs[usual]))
+    return found
+
+
+def _joined(first: DataBatch, second: DataBatch, most: int) -> DataBatch:
+    """Observations of both, those of the first before the others, and so many at most."""
+    n_obs = np.minimum(first.n_obs + second.n_obs, most)
+
+    def rows(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        joined = np.full((len(n_obs), n_obs.max(), ours.shape[-1]), np.nan)
+        for i, size in enumerate(n_obs):
+            both = np.concatenate([ours[i, : first.n_obs[i]], theirs[i, : second.n_obs[i]]])
+            joined[i, :size] = both[:size]
+        return joined
+
+    return DataBatch(
+        rows(first.observables, second.observables),
+        rows(first.conditions, second.conditions),
+        n_obs,
+    )
