@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import jana_pymc as jana
 from jana_pymc.architecture import NetworkSettings, build_network
 from jana_pymc.fitting import default_settings, default_training
 from jana_pymc.fitting.defaults import TRIALS, candidates
+from jana_pymc.fitting.fit import constant_conditions
 from jana_pymc.likelihoods import (
     AutoregressiveSettings,
     MarkovianSettings,
@@ -138,16 +140,17 @@ def test_sequences_of_differing_length_get_a_memory(tmp_path) -> None:
         assert np.isfinite(idata["log_likelihood"]["y"].to_numpy()).all()
 
 
-def test_vectors_that_may_be_sums_of_trials_have_two_candidates() -> None:
+def test_vectors_that_may_be_sums_of_trials_have_three_candidates() -> None:
     statistics = {"n": jana.Count(100), "x": jana.Continuous(shape=9)}
 
     def n_trials(schema: DataSchema, n_parameters: int = 10) -> list[int]:
         network = default_settings(schema, n_parameters)
         found = candidates(network, schema, n_parameters)
         assert found[0] is network
+        assert [each.likelihood.n_layers for each in found] == [None, None, 0][: len(found)]
         return [each.likelihood.n_trials for each in found]
 
-    assert n_trials(DataSchema(statistics, structure="vector")) == [0, TRIALS]
+    assert n_trials(DataSchema(statistics, structure="vector")) == [0, TRIALS, TRIALS]
     assert n_trials(DataSchema(statistics, structure="vector"), 5) == [0]
     for others, conditions in (
         ({"k": jana.Categorical(2)}, {}),
@@ -160,6 +163,19 @@ def test_vectors_that_may_be_sums_of_trials_have_two_candidates() -> None:
     for name in statistics:
         assert n_trials(DataSchema({name: statistics[name]}, structure="vector")) == [0]
     assert n_trials(DataSchema(statistics, n_obs=(2, 4))) == [0]
+
+
+def test_draws_within_a_vector_have_a_candidate_with_less_freedom_of_shape() -> None:
+    schema = DataSchema({"x": jana.Continuous(shape=6)}, structure="vector")
+    network = default_settings(schema, 3, draws=((0, 1), (2, 3), (4, 5)))
+    first, second = candidates(network, schema, 3)
+    assert first is network
+    layers = [each.likelihood.layers(2, 1) for each in (first, second)]
+    assert layers == [3, 1]
+    assert second.likelihood.conditioner_hidden < first.likelihood.conditioner_hidden
+    assert second.likelihood.draws == first.likelihood.draws
+    assert second.posterior is first.posterior
+    assert len(candidates(default_settings(schema, 3), schema, 3)) == 1
 
 
 def test_structure_and_dimensions_choose_the_networks() -> None:
@@ -248,3 +264,69 @@ def test_older_autoregressive_flows_reverse_their_components() -> None:
     assert jana.NetworkSettings.from_dict(values).posterior.flow.linear == "rotation"
     del values["posterior"]["flow"]["n_waves"]
     assert jana.NetworkSettings.from_dict(values).posterior.flow.linear == "reversal"
+
+
+def test_what_is_continuous_but_has_few_values_is_warned_of() -> None:
+    def simulator(rng: np.random.Generator, mu: np.ndarray) -> dict[str, np.ndarray]:
+        noise = rng.standard_normal(mu.shape[:-1])
+        kinds = rng.integers(1, 4, mu.shape[:-1])
+        return {"x": mu[..., 0] + noise, "n": kinds, "c": np.full(mu.shape[:-1], 2.5)}
+
+    model = jana.GenerativeModel(
+        prior(),
+        simulator,
+        observables={name: jana.Continuous() for name in ("x", "n", "c")},
+        structure="vector",
+        vectorized=True,
+    )
+    with pytest.warns(UserWarning, match="is declared Continuous") as caught:
+        fit(model, ANY)
+    found = [str(each.message) for each in caught if "different value" in str(each.message)]
+    assert len(found) == 2
+    assert found[0].startswith("n is declared Continuous but has 3 different values in 400")
+    assert found[1].startswith("c is declared Continuous but has 1 different value in 400")
+    assert "(2.5)" in found[1]
+
+
+def test_a_condition_that_never_varies_is_warned_of_and_remembered(tmp_path) -> None:
+    model = jana.GenerativeModel(
+        prior(),
+        lambda rng, mu, u, v: {"x": mu[0] + u + v + rng.standard_normal()},
+        observables={"x": jana.Continuous()},
+        conditions={"u": jana.Continuous(), "v": jana.Continuous()},
+        design=lambda rng: {"u": 1.0, "v": rng.integers(2)},
+        structure="vector",
+    )
+    with pytest.warns(UserWarning, match=r"condition 'u' has 1 value .*\(1\)") as caught:
+        pair = fit(model, ANY)
+    assert len(caught) == 1
+    pair.save(tmp_path / "pair.safetensors")
+    loaded = jana.load(tmp_path / "pair.safetensors", model)
+    data = {"x": 0.5, "u": 1.0, "v": 0.0}
+    calls = (
+        loaded.posterior.batch,
+        lambda data: loaded.likelihood.log_prob(data, np.zeros((1, 2))),
+        lambda data: loaded.simulate(np.zeros(2), conditions={n: data[n] for n in ("u", "v")}),
+    )
+    for call in calls:
+        call(data)
+        with pytest.warns(UserWarning, match="condition 'u' reaches 2, but was 1 throughout train"):
+            call({**data, "u": 2.0})
+
+
+def test_conditions_are_constant_but_for_rounding_and_padding() -> None:
+    schema = DataSchema(
+        {"x": jana.Continuous()},
+        {name: jana.Continuous() for name in ("constant", "zero", "rounded", "varied")},
+        n_obs=(1, 2),
+    )
+    values = np.array([[[2.0, 0.0, 0.3, 1.0]] * 2, [[2.0, 0.0, np.float32(0.3), 1.001]] * 2])
+    values[0, 1] = np.nan
+    sets = [
+        SimpleNamespace(schema=schema, batch=lambda v=v: SimpleNamespace(conditions=v[None]))
+        for v in values
+    ]
+    found = constant_conditions(sets)
+    assert list(found) == ["constant", "zero", "rounded"]
+    np.testing.assert_allclose(list(found.values()), [2.0, 0.0, 0.3], rtol=1e-6)
+    assert list(constant_conditions(sets[:1])) == list(schema.conditions)

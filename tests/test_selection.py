@@ -166,6 +166,6 @@ def test_only_a_likelihood_that_is_left_out_is_chosen(
     if half == "likelihood":
         assert not asked
     else:
-        assert [each.likelihood.n_trials for each in asked[0]] == [0, TRIALS]
+        assert [each.likelihood.n_trials for each in asked[0]] == [0, TRIALS, TRIALS]
         assert all(each.posterior == given for each in asked[0])
         assert pair.settings.likelihood.n_trials == TRIALS

@@ -377,9 +377,11 @@ def test_what_is_no_sum_of_trials_is_refused() -> None:
     drawn = replace(settings, draws=((0, 1), (2, 3)))
     with pytest.raises(ValueError, match="n_trials=8 must be"):
         VectorLikelihood([Support()] * 4, 2, settings=drawn)
-    for name, value in (("n_trials", -1), ("n_layers", 0)):
-        with pytest.raises(ValueError, match=f"{name}={value}: expected"):
-            VectorSettings(**{name: value})
+    for name in ("n_trials", "n_layers"):
+        with pytest.raises(ValueError, match=f"{name}=-1: expected"):
+            VectorSettings(**{name: -1})
+    with pytest.raises(ValueError, match="n_layers=0: without a layer the parameters"):
+        VectorSettings(n_layers=0)
 
 
 @pytest.mark.parametrize("rows", [9, 4_000])

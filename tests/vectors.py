@@ -26,6 +26,7 @@ CASES = {
         {},
         {"n_trials": 9},
     ),
+    "normal sums": ([CountRange(6), *REAL[:2]], {}, {"n_trials": 9, "n_layers": 0}),
     "sums without counts": (REAL, {"n_conditions": 1}, {"n_trials": 9}),
     "sequence": (REAL[:2] * 3, {"n_steps": 3}, {}),
     "an angle": ([CountRange(4), Support()], {}, {"angles": (0,)}),

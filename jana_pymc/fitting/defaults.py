@@ -264,14 +264,21 @@ def candidates(
     Returns
     -------
     tuple of NetworkSettings
-        The given one, and where a vector may be a sum of trials another.
+        The given one; where a vector consists of draws of one law, another with less freedom of
+        shape; where it may be a sum of trials, two more: with laws of any shape, and with normal
+        ones.
     """
+    _, likelihood = network.both()
+    if not isinstance(likelihood, VectorSettings):
+        return (network,)
+    if likelihood.draws is not None:
+        plain = replace(likelihood, n_layers=1, conditioner_hidden=16)
+        return network, replace(network, likelihood=plain)
     if n_parameters <= FEW_PARAMETERS or not _may_be_summed(schema):
         return (network,)
-    _, likelihood = network.both()
-    assert isinstance(likelihood, VectorSettings)  # narrows the type: such vectors have no other
     summed = replace(likelihood, n_trials=TRIALS, conditioner_hidden=8)
-    return network, replace(network, likelihood=summed)
+    normal = replace(summed, n_layers=0)
+    return network, *(replace(network, likelihood=each) for each in (summed, normal))
 
 
 def informative(simulations: Simulations) -> tuple[int, ...] | None:

@@ -37,7 +37,8 @@ class VectorSettings:
     ----------
     n_layers : int or None
         Autoregressive layers of the flow; None takes 3 for up to three continuous components, 2
-        for up to five and 1 for more, and 1 for sequences, whose layer must follow time.
+        for up to five and 1 for more, and 1 for sequences, whose layer must follow time. 0 is for
+        sums of trials, and leaves their law normal.
     hidden : tuple of int
         Hidden layers of the network that standardises the components.
     residual : bool
@@ -92,9 +93,14 @@ class VectorSettings:
             ("n_trials", 0),
         ):
             check_count(name, getattr(self, name), least=least)
-        for name, least in (("n_layers", 1), ("order", 0)):
+        for name in ("n_layers", "order"):
             if getattr(self, name) is not None:
-                check_count(name, getattr(self, name), least=least, other="None")
+                check_count(name, getattr(self, name), least=0, other="None")
+        if self.n_layers == 0 and not self.n_trials:
+            raise ValueError(
+                "n_layers=0: without a layer the parameters would have no influence; expected 1 or "
+                "more, or None, unless n_trials says that components are sums of trials."
+            )
         object.__setattr__(self, "hidden", check_sizes("hidden", self.hidden))
         object.__setattr__(self, "angles", parameter_positions("angles", self.angles))
         if self.informative is not None:
