@@ -165,9 +165,12 @@ def test_vectors_that_may_be_sums_of_trials_have_three_candidates() -> None:
     assert n_trials(DataSchema(statistics, n_obs=(2, 4))) == [0]
 
 
-def test_draws_within_a_vector_have_a_candidate_with_less_freedom_of_shape() -> None:
-    schema = DataSchema({"x": jana.Continuous(shape=6)}, structure="vector")
-    network = default_settings(schema, 3, draws=((0, 1), (2, 3), (4, 5)))
+@pytest.mark.parametrize("within", [True, False])
+def test_draws_of_one_law_have_a_candidate_with_less_freedom_of_shape(within: bool) -> None:
+    vector = DataSchema({"x": jana.Continuous(shape=6)}, structure="vector")
+    points = DataSchema({"x": jana.Continuous(shape=2)}, n_obs=3)
+    schema = vector if within else points
+    network = default_settings(schema, 3, draws=((0, 1), (2, 3), (4, 5)) if within else None)
     first, second = candidates(network, schema, 3)
     assert first is network
     layers = [each.likelihood.layers(2, 1) for each in (first, second)]
@@ -175,7 +178,11 @@ def test_draws_within_a_vector_have_a_candidate_with_less_freedom_of_shape() -> 
     assert second.likelihood.conditioner_hidden < first.likelihood.conditioner_hidden
     assert second.likelihood.draws == first.likelihood.draws
     assert second.posterior is first.posterior
-    assert len(candidates(default_settings(schema, 3), schema, 3)) == 1
+    assert len(candidates(default_settings(vector, 3), vector, 3)) == 1
+    times = DataSchema({"rt": jana.Continuous(), "choice": jana.Categorical(2)})
+    spikes = DataSchema({"k": jana.Categorical(2)}, {"u": jana.Continuous()})
+    for other in (times, spikes):
+        assert len(candidates(default_settings(other, 3), other, 3)) == 1
 
 
 def test_structure_and_dimensions_choose_the_networks() -> None:

@@ -143,6 +143,12 @@ def default_settings(
     )
 
 
+def _has_points(schema: DataSchema) -> bool:
+    """Whether data sets consist of draws with continuous components."""
+    has_continuous = any(isinstance(kind, Continuous) for kind in schema.components.values())
+    return schema.structure == "exchangeable" and has_continuous
+
+
 def _may_be_summed(schema: DataSchema) -> bool:
     """Whether a vector has counts up to a largest one, unbounded components, and nothing else."""
     few = len(schema.components) <= MANY_COMPONENTS
@@ -264,14 +270,14 @@ def candidates(
     Returns
     -------
     tuple of NetworkSettings
-        The given one; where a vector consists of draws of one law, another with less freedom of
-        shape; where it may be a sum of trials, two more: with laws of any shape, and with normal
-        ones.
+        The given one; where data sets consist of draws of one continuous law, another with less
+        freedom of shape; where a vector may be a sum of trials, two more: with laws of any shape,
+        and with normal ones.
     """
     _, likelihood = network.both()
     if not isinstance(likelihood, VectorSettings):
         return (network,)
-    if likelihood.draws is not None:
+    if likelihood.draws is not None or _has_points(schema):
         plain = replace(likelihood, n_layers=1, conditioner_hidden=16)
         return network, replace(network, likelihood=plain)
     if n_parameters <= FEW_PARAMETERS or not _may_be_summed(schema):
