@@ -17,6 +17,7 @@ from jana_pymc.fitting.defaults import TRIALS, candidates, default_settings, def
 from jana_pymc.fitting.fit import standardize
 from jana_pymc.fitting.selection import likeliest
 from jana_pymc.joint import JointNetwork
+from jana_pymc.likelihoods import Support, VectorLikelihood, VectorSettings
 from jana_pymc.training import StoredSimulations, TrainingError, TrainingRun, TrainingSettings
 from jana_pymc.training.batches import to_batch
 from jana_pymc.training.step import TrainingStep
@@ -116,8 +117,35 @@ def test_what_cannot_be_trained_is_not_chosen(ends, expected: int) -> None:
             assert options["halves"] == ("likelihood",)
             return SimpleNamespace(best_likelihood=loss)
 
-    assert likeliest(settings[:1], lambda _: None, Run()) is settings[0]  # without any training
-    assert likeliest(settings, lambda _: None, Run()) is settings[expected]
+    def build(_: NetworkSettings) -> SimpleNamespace:
+        return SimpleNamespace(likelihood=None)
+
+    assert likeliest(settings[:1], build, Run()) is settings[0]  # without any training
+    assert likeliest(settings, build, Run()) is settings[expected]
+
+
+def test_distractors_have_no_say() -> None:
+    """They are most of the loss, and the same for all candidates."""
+    vector = [Support()] * 5
+    built = [
+        VectorLikelihood(vector, 2, settings=VectorSettings(hidden=(4,), draws=((0, 1), (2, 3))))
+        for _ in range(2)
+    ]
+    seen = []
+
+    class Run:
+        settings = TrainingSettings()
+        simulated = None
+
+        def train(self, *args, network, **options):
+            seen.append(network.likelihood.distractor_part)
+            return SimpleNamespace(best_likelihood=1.0)
+
+    assert all(each.distractor_part is not None for each in built)
+    ready = iter(built)
+    settings = [NetworkSettings(), NetworkSettings()]
+    likeliest(settings, lambda _: SimpleNamespace(likelihood=next(ready)), Run())
+    assert seen == [None, None]
 
 
 def test_fit_takes_what_was_chosen_and_stores_it(monkeypatch, tmp_path) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from jana_pymc.architecture import NetworkSettings
 from jana_pymc.joint import JointNetwork
+from jana_pymc.likelihoods import VectorLikelihood
 from jana_pymc.training import TrainingError, TrainingRun, of_first_process
 
 N_STEPS, LINEAR_STEPS, N_VALIDATIONS = 1_500, 200, 10
@@ -22,6 +23,8 @@ def likeliest(
     run: TrainingRun,
 ) -> NetworkSettings:
     """The candidate whose likelihood network has the least loss on held-out simulations.
+
+    Distractors, which are learned alone whichever is chosen, are left out.
 
     Parameters
     ----------
@@ -49,12 +52,15 @@ def likeliest(
     )
     losses = []
     for number, settings in enumerate(candidates):
+        network = build(settings)
+        if isinstance(network.likelihood, VectorLikelihood):
+            network.likelihood.distractor_part = None
         try:
             history = run.train(
                 run.simulated,
                 doing="choosing a likelihood",
                 stage=f"candidate-{number}",
-                network=build(settings),
+                network=network,
                 settings=brief,
                 halves=("likelihood",),
             )
