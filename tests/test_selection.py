@@ -124,6 +124,22 @@ def test_what_cannot_be_trained_is_not_chosen(ends, expected: int) -> None:
     assert likeliest(settings, build, Run()) is settings[expected]
 
 
+def test_what_cannot_be_built_is_not_chosen() -> None:
+    settings = [NetworkSettings(), NetworkSettings()]
+
+    def build(which: NetworkSettings) -> SimpleNamespace:
+        if which is settings[0]:
+            raise torch.linalg.LinAlgError("singular")
+        return SimpleNamespace(likelihood=None)
+
+    run = SimpleNamespace(
+        settings=TrainingSettings(),
+        simulated=None,
+        train=lambda *_, **__: SimpleNamespace(best_likelihood=1.0),
+    )
+    assert likeliest(settings, build, run) is settings[1]
+
+
 def test_distractors_have_no_say() -> None:
     """They are most of the loss, and the same for all candidates."""
     vector = [Support()] * 5

@@ -52,10 +52,10 @@ def likeliest(
     )
     losses = []
     for number, settings in enumerate(candidates):
-        network = build(settings)
-        if isinstance(network.likelihood, VectorLikelihood):
-            network.likelihood.distractor_part = None
         try:
+            network = build(settings)
+            if isinstance(network.likelihood, VectorLikelihood):
+                network.likelihood.distractor_part = None
             history = run.train(
                 run.simulated,
                 doing="choosing a likelihood",
