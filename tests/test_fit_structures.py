@@ -13,7 +13,7 @@ import jana_pymc as jana
 from jana_pymc.architecture import NetworkSettings, build_network
 from jana_pymc.fitting import default_settings, default_training
 from jana_pymc.fitting.defaults import TRIALS, candidates
-from jana_pymc.fitting.fit import constant_conditions
+from jana_pymc.fitting.ranges import constant_conditions
 from jana_pymc.likelihoods import (
     AutoregressiveSettings,
     MarkovianSettings,

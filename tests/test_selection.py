@@ -1,4 +1,4 @@
-"""Simulations choose between likelihood networks: sums of trials are known by their moments."""
+"""Simulations choose between likelihood networks: the least free of those that explain them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import torch
 import jana_pymc as jana
 from jana_pymc.architecture import NetworkSettings, build_network
 from jana_pymc.fitting.defaults import TRIALS, candidates, default_settings, default_training
-from jana_pymc.fitting.fit import standardize
-from jana_pymc.fitting.selection import likeliest
-from jana_pymc.joint import JointNetwork
+from jana_pymc.fitting.preparation import standardize
+from jana_pymc.fitting.selection import select_likelihood
+from jana_pymc.joint import Batch, JointNetwork
 from jana_pymc.likelihoods import Support, VectorLikelihood, VectorSettings
 from jana_pymc.training import StoredSimulations, TrainingError, TrainingRun, TrainingSettings
 from jana_pymc.training.batches import to_batch
@@ -87,11 +87,51 @@ def test_sums_of_trials_are_told_from_others(
         progressbar=False,
     )
     both = candidates(default, schema, size)
-    chosen = likeliest(both, build, run)
+    chosen = select_likelihood(both, build, run)
     assert chosen.likelihood.n_trials == expected
     # Resumed, both trainings are found to have ended.
     monkeypatch.setattr(TrainingStep, "__call__", None)
-    assert likeliest(both, build, run) is chosen
+    assert select_likelihood(both, build, run) is chosen
+
+
+SETS = 64
+NOISE = np.random.default_rng(1).normal(size=SETS)
+
+
+def sets(n: int, n_parameters: int, n_components: int) -> Batch:
+    parameters = torch.zeros(n, n_parameters)
+    data = torch.zeros(n, 1, n_components)
+    return Batch(parameters, parameters, data, None, torch.ones(n, dtype=torch.long))
+
+
+class FakeLikelihood:
+    """Losses that are known; an exception in the place of them ends its training."""
+
+    def __init__(self, losses: np.ndarray | float | Exception):
+        self.losses = losses
+
+    def log_prob(self, observables, parameters, conditions) -> torch.Tensor:
+        values = torch.as_tensor(self.losses, dtype=torch.float64)
+        return -values.expand(SETS)[:, None]
+
+
+class FakeRun:
+    settings = TrainingSettings()
+    simulated = None
+    held_out = sets(SETS, 1, 1), None
+
+    def train(self, *args, network, halves, **options):
+        assert halves == ("likelihood",)
+        losses = getattr(network.likelihood, "losses", None)
+        if isinstance(losses, Exception):
+            raise losses
+
+
+def select(ends: tuple, settings: list[NetworkSettings]) -> NetworkSettings:
+    ready = iter(ends)
+    return select_likelihood(
+        settings, lambda _: SimpleNamespace(likelihood=FakeLikelihood(next(ready))), FakeRun()
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,27 +141,26 @@ def test_sums_of_trials_are_told_from_others(
         ((float("nan"), 2.0, 1.0), 2),
         ((2.0, torch.linalg.LinAlgError("singular"), float("nan")), 0),
         ((float("nan"), TrainingError("no longer finite"), float("inf")), 0),
+        ((1.0, 1.0, 1.1), 1),  # the least free of equals
     ],
 )
 def test_what_cannot_be_trained_is_not_chosen(ends, expected: int) -> None:
-    settings, losses = [NetworkSettings() for _ in ends], iter(ends)
+    settings = [NetworkSettings() for _ in ends]
+    assert select(ends, settings[:1]) is settings[0]  # without any training
+    assert select(ends, settings) is settings[expected]
 
-    class Run:
-        settings = TrainingSettings()
-        simulated = None
 
-        def train(self, *args, **options):
-            loss = next(losses)
-            if isinstance(loss, Exception):
-                raise loss
-            assert options["halves"] == ("likelihood",)
-            return SimpleNamespace(best_likelihood=loss)
-
-    def build(_: NetworkSettings) -> SimpleNamespace:
-        return SimpleNamespace(likelihood=None)
-
-    assert likeliest(settings[:1], build, Run()) is settings[0]  # without any training
-    assert likeliest(settings, build, Run()) is settings[expected]
+@pytest.mark.parametrize(
+    ("excess", "expected"),
+    [(0.9, 1), (1.1, 0), (-0.9, 1), (-3.0, 1)],
+)
+def test_freedom_must_gain_more_than_a_standard_error(excess: float, expected: int) -> None:
+    """Of the difference: what all data sets share, however much it varies, does not count."""
+    difference = (NOISE - NOISE.mean()) / NOISE.std(ddof=1)
+    difference += excess / np.sqrt(SETS)  # a mean in units of its standard error
+    shared = 100.0 * np.random.default_rng(2).normal(size=SETS)
+    settings = [NetworkSettings(), NetworkSettings()]
+    assert select((shared, shared + difference), settings) is settings[expected]
 
 
 def test_what_cannot_be_built_is_not_chosen() -> None:
@@ -130,14 +169,9 @@ def test_what_cannot_be_built_is_not_chosen() -> None:
     def build(which: NetworkSettings) -> SimpleNamespace:
         if which is settings[0]:
             raise torch.linalg.LinAlgError("singular")
-        return SimpleNamespace(likelihood=None)
+        return SimpleNamespace(likelihood=FakeLikelihood(1.0))
 
-    run = SimpleNamespace(
-        settings=TrainingSettings(),
-        simulated=None,
-        train=lambda *_, **__: SimpleNamespace(best_likelihood=1.0),
-    )
-    assert likeliest(settings, build, run) is settings[1]
+    assert select_likelihood(settings, build, FakeRun()) is settings[1]
 
 
 def test_distractors_have_no_say() -> None:
@@ -149,24 +183,22 @@ def test_distractors_have_no_say() -> None:
     ]
     seen = []
 
-    class Run:
-        settings = TrainingSettings()
-        simulated = None
+    class Run(FakeRun):
+        held_out = sets(3, 2, 5), None
 
         def train(self, *args, network, **options):
             seen.append(network.likelihood.distractor_part)
-            return SimpleNamespace(best_likelihood=1.0)
 
     assert all(each.distractor_part is not None for each in built)
     ready = iter(built)
     settings = [NetworkSettings(), NetworkSettings()]
-    likeliest(settings, lambda _: SimpleNamespace(likelihood=next(ready)), Run())
+    select_likelihood(settings, lambda _: SimpleNamespace(likelihood=next(ready)), Run())
     assert seen == [None, None]
 
 
 def test_fit_takes_what_was_chosen_and_stores_it(monkeypatch, tmp_path) -> None:
     fitting = importlib.import_module("jana_pymc.fitting.fit")  # the name is the function's, too
-    monkeypatch.setattr(fitting, "likeliest", lambda candidates, *_, **__: candidates[-1])
+    monkeypatch.setattr(fitting, "select_likelihood", lambda candidates, *_, **__: candidates[-1])
     generative = model(regression)
     training = jana.TrainingSettings(n_steps=30, batch_size=64, n_validations=2, linear_steps=10)
     approximator = jana.fit(
@@ -197,7 +229,7 @@ def test_only_a_likelihood_that_is_left_out_is_chosen(
         asked.append(settings)
         return settings[-1]
 
-    monkeypatch.setattr(importlib.import_module("jana_pymc.fitting.fit"), "likeliest", last)
+    monkeypatch.setattr(importlib.import_module("jana_pymc.fitting.fit"), "select_likelihood", last)
     pair = jana.fit(
         model(regression),
         n_simulations=60,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,14 +11,13 @@ import numpy as np
 import pymc as pm
 from numpy.typing import ArrayLike
 
-from jana_pymc import inference_data, storage
-from jana_pymc.approximators import surrogate
+from jana_pymc import inference_data
+from jana_pymc.approximators import stored, surrogate
 from jana_pymc.approximators.likelihood import LikelihoodApproximator
 from jana_pymc.approximators.novelty import Familiar, outliers, warn_of_outliers
 from jana_pymc.approximators.posterior import PosteriorApproximator
-from jana_pymc.architecture import NetworkSettings, build_network
+from jana_pymc.architecture import NetworkSettings
 from jana_pymc.checks import check_count
-from jana_pymc.declarations import check_declared, declared
 from jana_pymc.joint import JointNetwork
 from jana_pymc.pytensor import ScoreCorrection
 from jana_pymc.refinement import CANDIDATES, Refinement, log_likelihood_of, warn_unreliable
@@ -36,10 +33,9 @@ from jana_pymc.simulation import (
 )
 from jana_pymc.simulation.schema import is_many
 from jana_pymc.trained_region import warn_of_extrapolated, warn_of_outside
-from jana_pymc.training import TrainingHistory, resolve_device
+from jana_pymc.training import TrainingHistory
 from jana_pymc.warning import warn
 
-KIND = "approximator"
 GROUPS = ("posterior", "log_likelihood", "posterior_predictive", "prior", "observed_data")
 NOT_OBSERVED = ("chain", "draw", "dataset", "obs")
 """Dimensions of the log-likelihood, whose names its variable cannot have."""
@@ -414,21 +410,7 @@ class JointApproximator:
         FileNotFoundError, IsADirectoryError
             If the folder does not exist, or the path is one.
         """
-        file = _as_path(path)
-        configuration = {
-            "settings": self.settings.to_dict(),
-            "schema": self.schema.to_dict(),
-            "layout": self.layout.to_dict(),
-            "n_unconstrained": self.prior.n_unconstrained,
-            "region": np.asarray(self.region).tolist(),
-            "positive": list(self.positive),
-            "history": asdict(self.history),
-            "pool_weight": self.pool_weight,
-            "constant_conditions": self.constant_conditions,
-            "prior_fingerprint": _fingerprint(self.prior),
-        }
-        storage.write(file, self.network.state_dict(), configuration, kind=KIND)
-        return file
+        return stored.write(self, path)
 
     def _drawn(
         self,
@@ -519,52 +501,7 @@ def load(
         If the prior is not the one that the pair was trained with, or the GenerativeModel declares
         other data.
     """
-    tensors, configuration = storage.read(_as_path(path), kind=KIND)
-    model = prior if isinstance(prior, GenerativeModel) else None
-    if isinstance(prior, GenerativeModel):
-        prior = prior.prior
-    prior = prior if isinstance(prior, PyMCPrior) else PyMCPrior(prior)
-    _check_prior(prior, configuration)
-    schema = DataSchema.from_dict(configuration["schema"])
-    if model is not None:
-        check_declared(
-            declared(model.layout, model.schema),
-            declared(prior.layout, schema),
-            "the model's",
-            "those of the pair in the file",
-            "load it with the GenerativeModel that it was trained on, or with the prior alone",
-        )
-    settings = NetworkSettings.from_dict(configuration["settings"])
-    network = build_network(schema, prior, configuration["positive"], settings)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise storage.StorageError(
-            f"{str(path)!r} does not hold the weights that its configuration describes. It is "
-            "damaged, or of an earlier version, whose networks had other inputs: train the pair "
-            f"again. {error}"
-        ) from error
-    return JointApproximator(
-        network.to(resolve_device(device)).eval(),
-        settings=settings,
-        prior=prior,
-        schema=schema,
-        region=np.asarray(configuration["region"]),
-        positive=configuration["positive"],
-        history=TrainingHistory(**configuration["history"]),
-        model=model,
-        pool_weight=configuration.get("pool_weight"),
-        constant_conditions=configuration.get("constant_conditions"),
-    )
-
-
-def _as_path(path: Any) -> Path:
-    try:
-        return Path(path)
-    except TypeError as error:
-        raise TypeError(
-            f"path is {type(path).__name__}; expected the name of a file, a str or Path."
-        ) from error
+    return JointApproximator(**stored.read(path, prior, device))
 
 
 def _check_groups(groups: Any) -> None:
@@ -592,25 +529,3 @@ def _check_observed_name(name: Any, layout: ParameterLayout) -> None:
     taken = "a parameter" if name in layout.names else "a dimension"
     if name in (*layout.names, *NOT_OBSERVED):
         raise ValueError(f"observed_name={name!r} is the name of {taken}; choose another.")
-
-
-def _fingerprint(prior: PyMCPrior) -> list[float]:
-    """Densities and transforms of a prior at fixed points, by which it is known again."""
-    points = np.array([[-1.0], [0.0], [1.0]]) * np.ones((1, prior.n_unconstrained))
-    return [*prior.fingerprint(), *prior.constrain(points).ravel().tolist()]
-
-
-def _check_prior(prior: PyMCPrior, configuration: dict[str, Any]) -> None:
-    ours, theirs = prior.layout.to_dict(), configuration["layout"]
-    if json.loads(json.dumps(ours)) != theirs:
-        raise ValueError(
-            "the prior's parameters, their order, shapes, dims or coords differ from those of the "
-            f"prior the pair was trained with: {ours}, but the file was trained with {theirs}."
-        )
-    expected = np.asarray(configuration["prior_fingerprint"])
-    actual = np.asarray(_fingerprint(prior))
-    if expected.shape != actual.shape or not np.allclose(expected, actual, rtol=1e-6, atol=1e-8):
-        raise ValueError(
-            "the prior's density differs from that of the prior the pair was trained with; an "
-            "amortized posterior is tied to its prior. Pass the same model, or train anew."
-        )

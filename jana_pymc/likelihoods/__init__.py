@@ -12,7 +12,8 @@ from jana_pymc.likelihoods.soft_flow import SoftFlowLikelihood, SoftFlowSettings
 from jana_pymc.likelihoods.support import Bound, Support
 from jana_pymc.likelihoods.time_point import ConditionalSettings
 from jana_pymc.likelihoods.trajectory import TrajectoryLikelihood, TrajectorySettings
-from jana_pymc.likelihoods.vector import VectorLikelihood, VectorSettings
+from jana_pymc.likelihoods.vector import VectorLikelihood
+from jana_pymc.likelihoods.vector_settings import VectorSettings
 
 __all__ = [
     "AutoregressiveLikelihood",
