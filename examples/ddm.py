@@ -5,7 +5,7 @@ posterior, by NUTS on the neural likelihood and by NUTS on the closed form, comp
 ArviZ, and checks the calibration of the posterior and of the pair.
 
     python examples/ddm.py                          # five minutes on two cores
-    python examples/ddm.py --budget full            # longer training, at most half an hour
+    python examples/ddm.py --budget full            # longer training, about half an hour
     python examples/ddm.py --datasets FILE.npz      # score the networks on other data sets
     python examples/ddm.py --csv FILE.csv --rt rt --response response --group participant
 """

@@ -7,8 +7,8 @@ posterior finds implausible, and whether data from another process are told apar
 
     python examples/experiment4_epidemic.py --output look --quick        # a look, on two cores
     python examples/experiment4_epidemic.py --output epidemic            # full size, for a GPU
-    python examples/experiment4_epidemic.py --output minutes --batch-size 512 --workers 15 \
-        --simulations-per-round 128000 --n-steps 11000                   # five minutes of an H200
+    python examples/experiment4_epidemic.py --output minutes --batch-size 512 --workers 4 \
+        --simulations-per-round 64000 --n-steps 11015                    # five minutes of an H200
     python examples/experiment4_epidemic.py --output paper --posterior towers \
         --likelihood recurrent                                           # the paper's networks
     python examples/experiment4_epidemic.py --output repeated --original-conditioning

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 
 from jana_pymc.checks import check_kind
-from jana_pymc.flows.flow import FlowSettings
+from jana_pymc.flows.flow import NOT_FOR, FlowSettings
 from jana_pymc.joint import JointNetwork
 from jana_pymc.likelihoods import (
     AutoregressiveLikelihood,
     AutoregressiveSettings,
-    Bound,
     ConditionalSettings,
     CountRange,
     LikelihoodNetwork,
@@ -177,7 +176,8 @@ def _part(name: str, values: Mapping[str, Any]) -> Any:
 def _flow_settings(values: Mapping[str, Any]) -> FlowSettings:
     if values["transform"] == "autoregressive" and "n_waves" not in values:
         values = {**values, "linear": "reversal"}  # files of before there was a choice
-    return FlowSettings(**values)
+    ignored = NOT_FOR[values["transform"]]  # in files of before these were refused
+    return FlowSettings(**{name: value for name, value in values.items() if name not in ignored})
 
 
 def build_network(
@@ -272,7 +272,7 @@ def _build_likelihood(
     schema: DataSchema, layout: ParameterLayout, settings: LikelihoodSettings
 ) -> LikelihoodNetwork:
     components = [
-        Support(_bound(kind.lower, layout), _bound(kind.upper, layout))
+        Support.declared(kind.lower, kind.upper, layout.component_names)
         if isinstance(kind, Continuous)
         else _discrete(kind)
         for kind in schema.components.values()
@@ -331,11 +331,3 @@ def _check_order(schema: DataSchema, settings: LikelihoodSettings) -> None:
             f"observations than the model declares with order={declared}; give the settings "
             f"order={declared}."
         )
-
-
-def _bound(bound: float | str | None, layout: ParameterLayout) -> Bound | None:
-    if bound is None:
-        return None
-    if isinstance(bound, str):
-        return Bound(column=layout.component_names.index(bound))
-    return Bound(value=float(bound))

@@ -229,6 +229,35 @@ def check_kind(name: str, value: Any, kinds: Sequence[type]) -> None:
         raise TypeError(f"{name}={value!r}: expected {expected}.")
 
 
+def check_switch(name: str, value: Any) -> bool:
+    """Ask for True or False, and nothing that is only taken for one of them.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the message.
+    value : object
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+
+    Examples
+    --------
+    >>> check_switch("means", "no")
+    Traceback (most recent call last):
+    TypeError: means='no': expected True or False.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}={value!r}: expected True or False.")
+    return bool(value)
+
+
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Ask for one of a few words.
 

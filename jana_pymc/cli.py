@@ -123,7 +123,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "(benchmark with --reference, else paper)",
     )
     task.add_argument(
-        "--quick", action="store_true", help="small budgets, to see that it runs; numbers mean nil"
+        "--quick",
+        action="store_true",
+        help="small budgets, to see that it runs; the numbers mean nothing",
     )
     task.add_argument("--jobs", type=int, default=2, help="processes for scoring (2)")
     task.add_argument("--device", default="auto", help="where the networks train (auto)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pytensor
@@ -13,6 +13,7 @@ from pytensor.graph.basic import Constant
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.variable import TensorVariable
 
+from jana_pymc.checks import check_choice
 from jana_pymc.pytensor import (
     Contaminant,
     LogDensity,
@@ -197,7 +198,7 @@ class NeuralLikelihood(Distribution):
         **kwargs: Any,
     ) -> TensorVariable:
         """Build the variable from parameters in the layout's order (`ordered_parameters`)."""
-        _check(backend)
+        check_choice("backend", backend, get_args(Backend))
         given = [*parameters, *(v for v in (conditions, probability) if v is not None)]
         values = [pt.cast(v, "float64") for v in given]
         if is_sequence(approximator.schema):
@@ -257,11 +258,6 @@ def _neural_support_point(
     return rv
 
 
-def _check(backend: str) -> None:
-    if backend not in ("auto", "lowering", "op"):
-        raise ValueError(f"backend={backend!r} is not 'auto', 'lowering' or 'op'.")
-
-
 def log_density(
     approximator: LikelihoodApproximator,
     backend: Backend,
@@ -277,7 +273,7 @@ def log_density(
 
     An event is a row of components; of a sequence, a matrix of shape (n_obs, components).
     """
-    _check(backend)
+    check_choice("backend", backend, get_args(Backend))
     schema = approximator.schema
     event = 2 if is_sequence(schema) else 1
     n_batch = value.ndim - event

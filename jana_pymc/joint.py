@@ -77,7 +77,7 @@ class JointNetwork(nn.Module):
         self.likelihood = likelihood
 
     def posterior_loss(
-        self, batch: Batch, *, generator: torch.Generator | None = None, with_mmd: bool = False
+        self, batch: Batch, *, with_mmd: bool = False
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """The terms in which the posterior network takes part.
 
@@ -94,9 +94,7 @@ class JointNetwork(nn.Module):
         posterior = -self.posterior.log_prob(batch.unconstrained, condition).mean()
         mmd = posterior.new_zeros(())
         if with_mmd:
-            target = torch.randn(
-                summary.shape, generator=generator, dtype=summary.dtype, device=summary.device
-            )
+            target = torch.randn(summary.shape, dtype=summary.dtype, device=summary.device)
             mmd = squared_mmd(summary, target)
         return posterior, mmd
 
@@ -117,7 +115,9 @@ class JointNetwork(nn.Module):
         proposal_batch : Batch, optional
             Simulations from a wider proposal, from which the likelihood learns too.
         max_obs : int, optional
-            Use only the first so many observations of a data set.
+            How much of a data set is used. Of exchangeable observations the first so many; of
+            sequences so many times at even distances, where the likelihood tells their density
+            alone (``log_prob_at``), and else all, since every observation needs its past.
         generator : torch.Generator, optional
             For likelihoods with randomness in their loss.
         """

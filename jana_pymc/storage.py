@@ -21,24 +21,27 @@ class StorageError(ValueError):
     """A file is not what it should be."""
 
 
-def check_target(path: Path) -> None:
+def check_target(path: Path, argument: str = "") -> None:
     """Refuse to write where no file can be.
 
     Parameters
     ----------
     path : Path
+    argument : str
+        By which it was given, for the message.
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError
         If the folder does not exist, or the path is one.
     """
+    what = f"{argument and argument + '='}{str(path)!r}"
     if not path.parent.is_dir():
         raise FileNotFoundError(
-            f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}; make it."
+            f"cannot write {what}: there is no folder {str(path.parent)!r}; make it."
         )
     if path.is_dir():
-        raise IsADirectoryError(f"cannot write {str(path)!r}: it is a folder; name a file in it.")
+        raise IsADirectoryError(f"cannot write {what}: it is a folder; name a file in it.")
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], configuration: Any, *, kind: str) -> None:

@@ -17,15 +17,25 @@ SCHEMA = DataSchema({"x": Continuous()}, n_obs=N_OBS)
 
 
 class NormalLikelihood:
-    """x_i ~ N(mu, 1), with what the workflow asks of a `LikelihoodApproximator`."""
+    """x_i ~ N(mu, 1), with what the workflow asks of a `LikelihoodApproximator`.
+
+    Of data that reach as far down as `lowest` it says that no trained parameter explains them.
+    """
 
     region = np.array([[-np.inf], [np.inf]])
+
+    def __init__(self, lowest: float = -np.inf):
+        self.lowest = lowest
 
     def __call__(self, name: str, *, mu: object, observed: object, conditions: object = None):
         return pm.Normal(name, mu, 1.0, observed=observed[:, 0])
 
+    def reachable(self, observables: np.ndarray) -> np.ndarray:
+        return np.nanmin(observables, axis=(1, 2)) > self.lowest
+
     def check_reachable(self, observed: np.ndarray) -> None:
-        pass
+        if np.nanmin(observed) <= self.lowest:
+            raise ValueError("beyond every bound")
 
     def log_prob(self, observed: object, parameters: np.ndarray, conditions: object = None):
         x = observed["x"] if isinstance(observed, dict) else observed[..., 0]

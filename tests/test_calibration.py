@@ -169,11 +169,27 @@ def test_randomized_pit_of_discrete_ranks_is_uniform():
 
 @pytest.mark.parametrize(
     ("ranks", "message"),
-    [([0, 1, 11], "1 values outside 0, …, 10"), ([0.5, 1.0], "must be integers"), (3, "scalar")],
+    [
+        ([0, 1, 11], "1 values outside 0, …, 10"),
+        ([0.5, 1.0], "must be integers"),
+        (3, "ranks is a scalar"),
+        (np.empty(0, int), "ranks is empty"),
+    ],
 )
 def test_ranks_are_checked(ranks, message):
     with pytest.raises((ValueError, TypeError), match=message):
         uniformity_p_value(ranks, 10)
+
+
+def test_what_a_band_is_asked_for_is_checked():
+    with pytest.raises(ValueError, match="draws=0: expected at least 1"):
+        uniformity_p_value([0, 0], 0)
+    with pytest.raises(ValueError, match="n_ranks=0: expected at least 1"):
+        ecdf_band(0, 10)
+    with pytest.raises(TypeError, match=r"draws=2.5: expected an integer"):
+        ecdf_band(10, 2.5)
+    with pytest.raises(ValueError, match=r"probability=1.0: expected a number above 0 and below 1"):
+        ecdf_band(10, 10, 1.0)
 
 
 @pytest.mark.parametrize("joint", [False, True])

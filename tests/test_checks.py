@@ -18,6 +18,7 @@ from jana_pymc.checks import (
     check_positions,
     check_share,
     check_sizes,
+    check_switch,
 )
 
 pytestmark = pytest.mark.arviz
@@ -141,6 +142,14 @@ def test_numbers_out_of_range(value: float) -> None:
         check_number("rate", value)
     with pytest.raises(ValueError, match=f"rate={value}: expected 0 or more"):
         check_number("rate", value, zero=True)
+
+
+def test_switches_are_true_or_false() -> None:
+    assert check_switch("means", True) is check_switch("means", np.True_) is True
+    assert check_switch("means", np.False_) is False
+    for value in (1, 0.0, "no", None, np.array(True)):
+        with pytest.raises(TypeError, match=r"means=.*: expected True or False"):
+            check_switch("means", value)
 
 
 @pytest.mark.parametrize("value", ["c", 1, None, np.array(["a"])])

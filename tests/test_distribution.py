@@ -345,6 +345,7 @@ def test_the_first_of_many_data_sets_that_cannot_be_is_named() -> None:
         RT.check_reachable(sets)
     with pytest.raises(ValueError, match=r"'rt'\] reaches 0\.05, beyond every t0"):
         RT.check_reachable(sets[2:])
+    assert RT.reachable(sets).tolist() == [True, False, False]
 
 
 def test_each_draw_may_have_a_data_set_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

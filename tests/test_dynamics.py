@@ -97,7 +97,7 @@ def test_an_ensemble_is_the_mean_of_its_laws() -> None:
     torch.testing.assert_close(ensemble(condition(5)), (each[0] + each[1] + each[2]) / 3)
 
 
-@pytest.mark.parametrize("n_sets", [0, 2, 7, 9])
+@pytest.mark.parametrize("n_sets", [0, 1, 2, 7, 9])
 def test_in_training_each_law_sees_its_share(n_sets: int) -> None:
     ensemble = random_ensemble(3).train()
     c = condition(n_sets)

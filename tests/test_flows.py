@@ -141,14 +141,16 @@ def test_spline_is_increasing_with_matching_tails() -> None:
     raw = torch.randn(1, n_spline_parameters(8), generator=generator, dtype=torch.float64)
     table = SplineTable(raw, 8)
     x = torch.linspace(-12, 12, 2001, dtype=torch.float64)
-    fields = table.lookup_grouped(x, torch.zeros(len(x), dtype=torch.long))
-    z, log_derivative = spline_forward(x, fields)
+    z, log_derivative = table.forward(x)
     assert (z.diff() > 0).all()
     slopes = z.diff() / x.diff()
     middle = 0.5 * (log_derivative.exp()[1:] + log_derivative.exp()[:-1])
     torch.testing.assert_close(slopes, middle, rtol=0.02, atol=0.02)
-    back, _ = spline_inverse(z, fields)
+    back, negative = table.inverse(z)
     torch.testing.assert_close(back, x, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(negative, -log_derivative)
+    grouped = table.lookup_grouped(x, torch.zeros(len(x), dtype=torch.long))
+    assert torch.equal(spline_forward(x, grouped)[0], z)
 
 
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
@@ -213,6 +215,9 @@ def test_linear_transforms() -> None:
         ({"hidden": (16, 0)}, r"hidden\[1\]=0"),
         ({"conditioner_hidden": -3}, "conditioner_hidden=-3"),
         ({"n_waves": 3}, "n_waves=3 is not for transform='spline'"),
+        ({"conditioner_hidden": 32}, "conditioner_hidden=32 is not for transform='spline'"),
+        ({"transform": "interleaved", "conditioner_layers": 3}, "conditioner_layers=3 is not for"),
+        ({"transform": "affine", "n_bins": 16}, "n_bins=16 is not for transform='affine'"),
         ({"transform": "autoregressive", "n_waves": 1000}, "at most"),
         ({"transform": "autoregressive", "dropout": 0.5}, "dropout=0.5 is not for"),
         ({"transform": "autoregressive", "activation": "relu"}, "activation='relu' is not for"),
@@ -238,5 +243,7 @@ def test_a_shared_condition_is_as_good_as_many_equal_ones(transform, dim) -> Non
     shared = torch.randn(4, 1, 2, dtype=torch.float64)
     expected = flow.log_prob(x, shared.repeat(1, 5, 1))
     torch.testing.assert_close(flow.log_prob(x, shared), expected)
-    drawn, log_prob = flow.sample_with_log_prob(5, shared[:, 0], torch.Generator().manual_seed(1))
+    z = flow.latent.sample((4, 5), torch.Generator().manual_seed(1), shared)
+    drawn, log_prob = flow.push(z, shared[:, 0])
+    assert torch.equal(flow.sample(5, shared[:, 0], torch.Generator().manual_seed(1)), drawn)
     torch.testing.assert_close(flow.log_prob(drawn, shared), log_prob, rtol=1e-6, atol=1e-6)

@@ -105,7 +105,8 @@ def test_flow_on_a_mixture_integrates_to_one() -> None:
     with torch.no_grad():
         density = flow.log_prob(grid, torch.zeros(len(grid), 1, dtype=torch.float64)).exp()
     assert density.sum().item() * 0.08**2 == pytest.approx(1.0, abs=1e-3)
-    draws, log_prob = flow.sample_with_log_prob(50, torch.zeros(1, 1, dtype=torch.float64))
+    z = flow.latent.sample((1, 50), torch.Generator().manual_seed(2), grid)
+    draws, log_prob = flow.push(z, torch.zeros(1, 1, dtype=torch.float64))
     torch.testing.assert_close(
         flow.log_prob(draws, torch.zeros(1, 50, 1, dtype=torch.float64)), log_prob
     )
@@ -126,6 +127,13 @@ def test_bad_latents_are_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         FlowSettings(**settings)
+
+
+def test_components_of_a_mixture_are_counted(unchecked_annotations: None) -> None:
+    with pytest.raises(ValueError, match="n_components=1: expected at least 2 of a mixture"):
+        GaussianMixtureLatent(2, 1)
+    with pytest.raises(TypeError, match=r"n_components=2.5: expected an integer"):
+        GaussianMixtureLatent(2, 2.5)
 
 
 def test_mixture_of_one_is_refused() -> None:

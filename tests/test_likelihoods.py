@@ -28,6 +28,7 @@ from jana_pymc.likelihoods import (
     VectorLikelihood,
     VectorSettings,
 )
+from jana_pymc.likelihoods.elementary_laws import draw_category, log_normal
 
 SETTINGS = AutoregressiveSettings(hidden=(16,), n_bins=6)
 
@@ -346,3 +347,32 @@ def test_every_likelihood_keeps_the_contract(name: str) -> None:
         torch.testing.assert_close(*informative)
         drawn = network.sample_informative(theta, 3, generator=seeded())
         assert (drawn[..., distractors] == 0.0).all()
+
+
+def test_standard_normal_density_is_that_of_the_field() -> None:
+    z = torch.linspace(-6.0, 6.0, 13, dtype=torch.float64)
+    torch.testing.assert_close(log_normal(z), torch.tensor(stats.norm.logpdf(z)))
+
+
+def test_drawn_categories_have_their_probabilities() -> None:
+    p = torch.tensor([0.2, 0.0, 0.7, 0.1], dtype=torch.float64)
+    uniform = torch.rand((200_000, 4), generator=seeded(), dtype=torch.float64)
+    drawn = draw_category(p.log().expand(200_000, -1), uniform)
+    shares = drawn.bincount(minlength=4) / 200_000
+    assert shares[1] == 0.0
+    torch.testing.assert_close(shares.double(), p, rtol=0.0, atol=0.005)  # five standard errors
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        AutoregressiveLikelihood([Support()], 2, 3),
+        MarkovianLikelihood([Support()], 2, 3),
+        SoftFlowLikelihood([Support(), 2], 2, 3),
+        VectorLikelihood([Support(), Support()], 2, 3),
+    ],
+    ids=lambda network: type(network).__name__,
+)
+def test_conditions_that_are_missing_are_asked_for(network: LikelihoodNetwork) -> None:
+    with pytest.raises(ValueError, match=r"needs 3 known conditions .* give conditions"):
+        network.sample(PARAMETERS.float(), 2)

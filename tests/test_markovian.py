@@ -244,3 +244,11 @@ def test_learns_an_autoregression(memory: int) -> None:
     with torch.no_grad():
         divergence = float((exact - network.log_prob(x, phi)).mean())
     assert -0.002 < divergence < 0.02
+
+
+def test_a_constant_component_has_scale_one_in_single_precision() -> None:
+    network = MarkovianLikelihood((Support(), Support()), 2, 0, SETTINGS["order 1"])
+    x = torch.randn(1000, N_OBS, 2, generator=generator(0))
+    x[..., 0] = 1000.1  # of which the mean is rounded, and the deviation from that is not zero
+    network.standardize(x, draw_parameters(1000).float())
+    assert network.density.sd.tolist() == [1.0, pytest.approx(1.0, rel=0.1)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -11,9 +11,13 @@ import pytest
 
 from jana_pymc import flows, likelihoods, networks
 from jana_pymc.architecture import NetworkSettings
-from jana_pymc.posterior import PosteriorSettings
+from jana_pymc.networks import DeepSetSettings
+from jana_pymc.posterior import AdjustmentSettings, PosteriorSettings
 
 SETTINGS = [
+    PosteriorSettings,
+    AdjustmentSettings,
+] + [
     getattr(package, name)
     for package in (flows, likelihoods, networks)
     for name in package.__all__
@@ -24,16 +28,27 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "float": (-1.0, np.nan, True, "much", None),
     "word": ("swish", 3, True),
     "numbers": (5, "many", (2.5,), (True,), (-1,), ("a",)),
+    "settings": (None, "default", {"hidden": (16,)}, DeepSetSettings),
 }
+SWITCHES = [
+    (PosteriorSettings, "data_bounds"),
+    (PosteriorSettings, "normal_scores"),
+    (networks.SetSummarySettings, "means"),
+    (likelihoods.MarkovianSettings, "clock"),
+    (flows.FlowSettings, "residual"),
+    (flows.FlowSettings, "learned_latent"),
+]
 
 
 def kind(annotation: Any) -> str | None:
-    """What is to be checked of a field; None for settings within settings, switches and draws."""
+    """What is to be checked of a field; None for switches and draws."""
     options = [a for a in get_args(annotation) if a is not type(None)]
     if get_origin(annotation) is not Literal and type(None) in get_args(annotation):
         (annotation,) = options
     if get_origin(annotation) is Literal:
         return "word"
+    if is_dataclass(annotation) or any(map(is_dataclass, options)):
+        return "settings"
     if annotation in (int, float):
         return annotation.__name__
     return "numbers" if annotation in (Sequence[int], Sequence[float]) else None
@@ -49,10 +64,8 @@ CASES = [
 
 
 def test_all_settings_are_here() -> None:
-    assert len(SETTINGS) == 15
-    assert {settings for settings, _, _ in CASES} == {
-        settings for settings in SETTINGS if settings is not likelihoods.SignedCouplingSettings
-    }
+    assert len(SETTINGS) == 17
+    assert {settings for settings, _, _ in CASES} == set(SETTINGS)
 
 
 @pytest.mark.parametrize(("settings", "name", "value"), CASES)
@@ -63,6 +76,23 @@ def test_what_is_no_setting_is_named(
     needed = {"transform": "autoregressive"} if name == "n_waves" else {}
     with pytest.raises((TypeError, ValueError), match=rf"^{name}(\[\d\])?=.*(expected|is not)"):
         settings(**{name: value, **needed})
+
+
+@pytest.mark.parametrize(("settings", "name"), SWITCHES)
+@pytest.mark.parametrize("value", ["no", 1, None])
+def test_what_is_no_switch_is_named(
+    settings: type, name: str, value: object, unchecked_annotations: None
+) -> None:
+    with pytest.raises(TypeError, match=f"^{name}={value!r}: expected True or False"):
+        settings(**{name: value})
+
+
+def test_files_may_hold_what_a_flow_has_always_ignored() -> None:
+    flow = flows.FlowSettings(transform="affine")
+    likelihood = likelihoods.AutoregressiveSettings()
+    values = NetworkSettings(PosteriorSettings(flow=flow), likelihood).to_dict()
+    values["posterior"]["flow"] |= {"n_bins": 16, "conditioner_hidden": 32}
+    assert NetworkSettings.from_dict(values).posterior == PosteriorSettings(flow=flow)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)

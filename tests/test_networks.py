@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
 from jana_pymc.networks import (
     DeepSet,
@@ -13,9 +16,12 @@ from jana_pymc.networks import (
     SetSummarySettings,
     TimeSeriesSettings,
 )
+from jana_pymc.networks.clamps import atan_clamp, tanh_clamp
 from jana_pymc.networks.moments import set_moments
+from jana_pymc.networks.order_statistics import values_and_cells
 from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings
 
+Clamp = Callable[[Tensor, float], Tensor]
 SETTINGS = (
     DeepSetSettings(),
     DeepSetSettings(n_equivariant=2, n_extremes=0, activation="relu", hidden=(16, 16)),
@@ -93,3 +99,24 @@ def test_moments_tell_constants_from_small_units() -> None:
     set_moments(mean, sd, values)
     assert sd[0] == pytest.approx(1e-9, rel=0.1)
     assert sd[1] == 1.0 and mean[1] == pytest.approx(3.3)
+
+
+@pytest.mark.parametrize("clamp", [atan_clamp, tanh_clamp])
+def test_clamps_are_increasing_bounded_and_the_identity_near_zero(clamp: Clamp) -> None:
+    x = torch.arange(-20.0, 20.5, 0.5, dtype=torch.float64, requires_grad=True)
+    y = clamp(x, 3.0)
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    assert (slope > 0).all() and (y.abs() < 3.0).all()
+    assert y[40] == 0.0 and slope[40] == pytest.approx(1.0)
+    torch.testing.assert_close(y, -y.flip(0))
+
+
+def test_order_statistics_are_taken_of_values_within_joint_categories() -> None:
+    x = torch.tensor([[0.5, 0.0], [-2.0, 4.0]])
+    first, second = torch.tensor([[0.0, 1.0], [1.0, 1.0]]), torch.tensor([[2.0, 0.0], [1.0, 2.0]])
+    categories, positive = [2, None, 3, None], [False, True, False, False]
+    values, cell = values_and_cells([first, x, second, x], categories, positive)
+    assert cell.tolist() == [[2, 3], [4, 5]]
+    assert torch.equal(values[..., 1], x)
+    torch.testing.assert_close(values[..., 0], x.clamp_min(1e-9).log())
+    assert values_and_cells([first], [2], [False])[0].shape == (2, 2, 0)

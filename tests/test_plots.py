@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -155,10 +156,13 @@ def test_recovery_prints_what_the_summary_says():
 )
 def test_the_worst_units_are_at_the_top_of_the_panel(kind, options):
     terms, pareto_k = np.zeros((2, 3)), np.array([[0.1, np.inf, 0.3], [np.nan, np.inf, 2.5]])
-    result = kind("loo", terms, terms, pareto_k, np.eye(2, 3) == 1, 1000, **options)
+    draws = np.array([1000, 100])
+    result = kind("loo", terms, terms, pareto_k, np.eye(2, 3) == 1, draws, **options)
     right = result.plot().axes[1]
     drawn = [line.get_ydata() for line in right.lines if line.get_linestyle() == "None"]
     assert sorted(np.concatenate(drawn)) == [0.1, 0.3, 2.5, 2.5, 2.5]
+    limits = [line.get_ydata()[0] for line in right.lines if line.get_linestyle() == "--"]
+    assert limits == pytest.approx([0.5, 2 / 3])
 
 
 def test_history_marks_the_best_validation():
@@ -184,6 +188,36 @@ def test_pairs_name_components_by_their_coordinates():
     assert [ax.get_xlabel() for ax in axes[-1]] == ["mu", "v[s1]", "v[s2]"]
     assert [ax.get_ylabel() for ax in axes[1:, 0]] == ["v[s1]", "v[s2]"]
     assert axes[1, 0].get_ylim() != axes[0, 0].get_ylim()
+
+
+class OfColumns(Mapping):
+    """A mapping that is no dict, as of a file that is open."""
+
+    def __init__(self, columns):
+        self.columns = columns
+
+    def __getitem__(self, name):
+        return self.columns[name]
+
+    def __iter__(self):
+        return iter(self.columns)
+
+    def __len__(self):
+        return len(self.columns)
+
+
+@pytest.mark.parametrize("kind", [dict, OfColumns])
+def test_one_set_of_draws_needs_no_label(kind):
+    figure = plot_posterior_pairs(kind(scalars(0)))
+    labelled = plot_posterior_pairs(kind({"draws": kind(scalars(0))}))
+    for own, other in zip(figure.axes, labelled.axes, strict=True):
+        assert own.get_xlabel() == other.get_xlabel()
+        assert len(own.lines) == len(other.lines)
+        for line, same in zip(own.lines, other.lines, strict=True):
+            np.testing.assert_array_equal(line.get_xydata(), same.get_xydata())
+    dataset = xr.Dataset({name: ("draw", values) for name, values in scalars(1).items()})
+    two = plot_posterior_pairs(kind({"a": kind(scalars(0)), "b": dataset}))
+    assert [text.get_text() for text in two.legends[0].get_texts()] == ["a", "b"]
 
 
 def test_pair_contours_hold_half_and_nine_tenths_of_the_draws():
@@ -348,6 +382,12 @@ def test_truths_of_components_that_are_not_drawn_are_allowed():
 def test_pairs_check_names():
     with pytest.raises(ValueError, match=r"'b'\] lacks a"):
         plot_posterior_pairs({"a": scalars(0), "b": {"v": np.zeros(3)}})
+    with pytest.raises(ValueError, match="draws is empty; expected a mapping"):
+        plot_posterior_pairs({})
+    with pytest.raises(TypeError, match=r"draws\['draws'\]\['v'\] has dtype <U7; expected real"):
+        plot_posterior_pairs({"v": "file.nc"})
+    with pytest.raises(TypeError, match="data is int; expected InferenceData or DataTree"):
+        plot_posterior_pairs({"a": scalars(0), "b": 3})
     with pytest.raises(ValueError, match="has no variable w"):
         plot_posterior_pairs({"a": scalars(0)}, var_names=["w"])
     with pytest.raises(ValueError, match="choose some with var_names="):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from types import SimpleNamespace
 
@@ -11,7 +12,9 @@ import pytest
 from exact_pair import ExactPair, NormalPosterior, data_sets, log_predictive
 
 import jana_pymc as jana
+from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.simulation import DataSchema
+from jana_pymc.workflow.cross_validation_result import warn_of_high_k
 
 pytestmark = pytest.mark.arviz
 
@@ -238,6 +241,26 @@ def test_labels_may_be_strings() -> None:
     numbers = jana.leave_one_group_out(ExactPair(), x, [0, 0, 1, 1, 2, 2], **options)
     strings = jana.leave_one_group_out(ExactPair(), x, list("aabbcc"), **options)
     np.testing.assert_array_equal(numbers.elpd_i, strings.elpd_i)
+
+
+def test_what_is_pooled_is_judged_by_its_own_number() -> None:
+    """Of 100 draws for 6, 10 and 15 folds each fold makes as many."""
+    rests_on = {
+        "pooled": jana.loo(ExactPair(), DATA, draws=100, random_seed=1),
+        "each": jana.loo(ExactPair(), DATA, correction="none", draws=100, random_seed=1),
+        "all": jana.loo_approximate_posterior(ExactPair(), DATA, draws=100, random_seed=1),
+    }
+    assert rests_on["pooled"].draws.tolist() == [102, 100, 105]
+    assert rests_on["each"].draws.tolist() == rests_on["all"].draws.tolist() == [100] * 3
+    result = rests_on["pooled"]
+    expected = [pareto_k_threshold(n) for n in (102, 100, 105)]
+    np.testing.assert_array_equal(result.threshold, expected)
+    between = np.full((3, 2), 0.501)  # too high of 100 draws alone
+    high = dataclasses.replace(result, pareto_k=between)
+    assert high.high_k.tolist() == [[False] * 2, [True] * 2, [False] * 2]
+    with pytest.warns(UserWarning, match=r"above 0\.50 for 2 units of 1 of 3 data sets"):
+        warn_of_high_k(high)
+    assert result.to_elpd_data(2).n_samples == 105
 
 
 def test_results_convert_and_plot() -> None:

@@ -138,6 +138,9 @@ def test_a_rehearsal_that_fails_does_no_harm(alone, monkeypatch) -> None:
     with pytest.warns(UserWarning, match=r"rehearsal of the posterior failed.*no finite data"):
         failed = fitted(200)
     assert same(failed.network, alone.network)
+    assert not any(module.training for module in failed.network.modules())
+    weights = failed.network.parameters()
+    assert all(each.untyped_storage().nbytes() == each.nbytes for each in weights)
     assert failed.history.step == alone.history.step
 
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from jana_pymc.architecture import NetworkSettings
-from jana_pymc.fitting.defaults import default_settings, draws, informative
+from jana_pymc.fitting.defaults import default_settings
 from jana_pymc.fitting.replicates import replicated_draws
+from jana_pymc.fitting.search import find_draws, find_informative
 from jana_pymc.likelihoods import CountRange, Support, VectorLikelihood, VectorSettings
 from jana_pymc.networks import FlatSummarySettings, SetSummarySettings
 from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings
@@ -143,7 +144,7 @@ def test_constant_components_are_left_aside() -> None:
         vectorized=True,
     )
     simulations = model.simulate(3_000, random_seed=1, progressbar=False)
-    assert draws(simulations) == ((1,), (3,), (5,), (7,))
+    assert find_draws(simulations) == ((1,), (3,), (5,), (7,))
 
 
 @pytest.mark.usefixtures("few_steps")
@@ -161,9 +162,9 @@ def test_points_are_found_among_distractors(definition: str) -> None:
     own = np.arange(8)
     if definition == "benchmark":
         own = np.argsort(distractor_mixture().order)[:8]
-    found = informative(simulations)
+    found = find_informative(simulations)
     assert found == tuple(sorted(own))
-    pairs = draws(simulations, found)
+    pairs = find_draws(simulations, found)
     assert pairs is not None
     assert {frozenset(pair) for pair in pairs} == {frozenset(p) for p in own.reshape(4, 2).tolist()}
     settings = default_settings(model.schema, 5, found, pairs)

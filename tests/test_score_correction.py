@@ -15,6 +15,7 @@ import xarray as xr
 from untrained import untrained
 
 import jana_pymc as jana
+from jana_pymc.approximators.score_bias import simulate
 from jana_pymc.inference_data import to_inference_data
 from jana_pymc.plots import plot_score_correction
 from jana_pymc.pytensor.score_correction import fitted
@@ -94,6 +95,24 @@ def moments(grid, log_density):
     weights /= weights.sum()
     mean = weights @ grid
     return mean, np.sqrt(weights @ (grid - mean) ** 2)
+
+
+def test_simulators_of_the_correction_compute_with_whole_numbers_of_conditions() -> None:
+    with pm.Model() as prior:
+        pm.Normal("mu")
+    model = jana.GenerativeModel(
+        prior,
+        lambda rng, mu, n, n_obs: {"x": 3 * n},
+        observables={"x": jana.Continuous()},
+        conditions={"n": jana.Count(upper=100)},
+        design=lambda rng, n_obs: {"n": rng.integers(0, 101, n_obs)},
+        n_obs=2,
+    )
+    known = np.array([[0.0], [50.0], [100.0]])
+    seed = np.random.SeedSequence(1)
+    made, given = simulate(model, np.zeros((3, 1)), known, seed, progressbar=False)
+    np.testing.assert_array_equal(given, known)
+    np.testing.assert_array_equal(made.batch().observables, 3.0 * known[:, None] + np.zeros((2, 1)))
 
 
 @pytest.mark.usefixtures("interpreted")

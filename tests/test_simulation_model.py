@@ -143,6 +143,32 @@ def test_conditions_reach_the_simulator_and_the_dataset():
         assert simulations.batch().conditions.shape == (200, 10, 2)
 
 
+@pytest.mark.parametrize("structure", ["exchangeable", "vector"])
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_a_simulator_computes_with_conditions_without_overflow(vectorized, structure):
+    """Stored in single bytes, in which 3 · 100 is 44 and 200 does not exist."""
+
+    def simulator(rng, mu, low, n, arm, n_obs=None):
+        assert n.dtype == arm.dtype == np.int64
+        return {"x": 3 * n + 200 * arm}
+
+    sizes = {} if structure == "vector" else {"n_obs": 10}
+    own = (10,) if structure == "exchangeable" else ()
+    model = GenerativeModel(
+        PRIOR,
+        simulator,
+        observables={"x": Continuous()},
+        conditions={"n": Count(upper=100), "arm": Categorical(2)},
+        design=lambda rng, n_obs=None: {"n": np.full(own, 100), "arm": np.ones(own, np.int8)},
+        structure=structure,
+        vectorized=vectorized,
+        **sizes,
+    )
+    data = model.simulate(20, random_seed=1, progressbar=False).dataset
+    assert (data["x"] == 500.0).all()
+    assert data["n"].dtype == data["arm"].dtype == np.int8
+
+
 @pytest.mark.parametrize("vectorized", [False, True])
 def test_conditions_may_come_from_the_simulator(vectorized):
     """As in a staircase, where the next dose depends on what was answered before."""
@@ -627,7 +653,7 @@ def test_wrong_arguments_of_simulate():
     for wrong in (0, -3, 2.5, None):
         with pytest.raises((TypeError, ValueError), match=f"n_simulations={wrong}: expected"):
             model.simulate(wrong)
-    with pytest.raises(ValueError, match="'posterior'"):
+    with pytest.raises(ValueError, match="source='posterior' is not 'prior' or 'proposal'"):
         model.simulate(3, source="posterior")
     with pytest.raises(TypeError, match="random_seed"):
         model.simulate(3, random_seed="one")

@@ -310,8 +310,10 @@ def test_a_generator_moves_on():
 
 def test_no_draws():
     assert prior_of(scalars).draw(0, 1).shape == (0, 4)
-    with pytest.raises(ValueError, match="n must be >= 0"):
+    with pytest.raises(ValueError, match="n=-1: expected at least 0"):
         prior_of(scalars).draw(-1)
+    with pytest.raises(TypeError, match=r"n=2.5: expected an integer"):
+        prior_of(scalars).draw(2.5)
 
 
 def test_a_hundred_thousand_draws_take_no_time():

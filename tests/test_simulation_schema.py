@@ -66,8 +66,8 @@ def test_categories_are_integers_from_zero():
         (lambda: Continuous(lower="a", upper="a"), ValueError, "lower < upper"),
         (lambda: Continuous(lower=np.nan), ValueError, "no bound"),
         (lambda: Continuous(upper=[1.0]), TypeError, "upper"),
-        (lambda: Categorical(1), ValueError, ">= 2"),
-        (lambda: Categorical(2.0), TypeError, "integer"),
+        (lambda: Categorical(1), ValueError, "n_categories=1: expected at least 2"),
+        (lambda: Categorical(2.0), TypeError, "n_categories=2.0: expected an integer"),
         (lambda: observable_from_dict({"kind": "ordinal"}), ValueError, "'ordinal'"),
     ],
 )
@@ -460,6 +460,15 @@ def test_schema_survives_json():
     assert DataSchema({"x": Continuous()}, n_obs=5).n_obs == (5, 5)
 
 
+def test_integers_of_numpy_are_integers():
+    plain = DataSchema({"x": Continuous()}, structure="markovian", n_obs=(2, 4), order=1)
+    numpy = DataSchema(
+        {"x": Continuous()}, structure="markovian", n_obs=np.array([2, 4]), order=np.int64(1)
+    )
+    assert numpy == plain
+    assert json.dumps(numpy.to_dict()) == json.dumps(plain.to_dict())
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
@@ -471,12 +480,19 @@ def test_schema_survives_json():
         ({"conditions": {"dataset": Continuous()}}, ValueError, "cannot be named 'dataset'"),
         ({"conditions": {"x": Continuous()}}, ValueError, "x: declared"),
         ({"conditions": {"c": Continuous(lower="t0")}}, ValueError, "'t0'"),
-        ({"structure": "tree"}, ValueError, "'tree'.*'exchangeable', 'markovian', 'vector'"),
+        ({"structure": "tree"}, ValueError, "'tree' is not 'exchangeable', .* or 'vector'"),
         ({"structure": "vector", "n_obs": 3}, ValueError, "leave n_obs out"),
-        ({"n_obs": (5, 2)}, ValueError, "smallest"),
-        ({"n_obs": 0}, ValueError, "1 <="),
-        ({"n_obs": 2.5}, TypeError, "integer"),
-        ({"n_obs": (1, 2, 3)}, TypeError, "pair"),
+        ({"n_obs": (5, 2)}, ValueError, r"n_obs=\(5, 2\): expected the smallest first"),
+        ({"n_obs": 0}, ValueError, "n_obs=0: expected at least 1"),
+        ({"n_obs": (0, 2)}, ValueError, r"n_obs\[0\]=0: expected at least 1"),
+        ({"n_obs": 2.5}, TypeError, "n_obs=2.5: expected an integer, or a pair"),
+        ({"n_obs": "12"}, TypeError, "n_obs='12': expected an integer, or a pair"),
+        ({"n_obs": (1, 2.5)}, TypeError, r"n_obs\[1\]=2.5: expected an integer"),
+        ({"n_obs": (1, 2, 3)}, TypeError, r"n_obs=\(1, 2, 3\): expected an integer, or a pair"),
+        ({"order": 1}, ValueError, "order=1 belongs to structure='markovian'"),
+        ({"structure": "markovian", "order": -1}, ValueError, "order=-1: expected at least 0"),
+        ({"structure": "markovian", "order": "1"}, TypeError, "order='1': expected an integer"),
+        ({"structure": "markovian", "order": True}, TypeError, "order=True: expected an integer"),
     ],
 )
 def test_wrong_schemas(arguments, error, match):

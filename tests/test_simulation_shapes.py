@@ -234,12 +234,13 @@ def test_count_is_declared_and_survives_json():
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
-        (lambda: Count(2.5), TypeError, "integer or None"),
-        (lambda: Count(0), ValueError, r"1 to 2\*\*53"),
-        (lambda: Count(2**53 + 1), ValueError, r"1 to 2\*\*53"),
-        (lambda: Continuous(shape=1.5), TypeError, "shape"),
-        (lambda: Continuous(shape=(2, 0)), ValueError, "positive"),
-        (lambda: Categorical(2, shape=(True,)), TypeError, "shape"),
+        (lambda: Count(2.5), TypeError, "upper=2.5: expected an integer, or None"),
+        (lambda: Count(0), ValueError, "upper=0: expected at least 1, or None"),
+        (lambda: Count(2**53 + 1), ValueError, r"upper=9007199254740993: expected at most 2\*\*53"),
+        (lambda: Continuous(shape=1.5), TypeError, "shape=1.5: expected an integer, or a tuple"),
+        (lambda: Continuous(shape=0), ValueError, "shape=0: expected at least 1, or a tuple"),
+        (lambda: Continuous(shape=(2, 0)), ValueError, r"shape\[1\]=0: expected at least 1"),
+        (lambda: Categorical(2, shape=(True,)), TypeError, r"shape\[0\]=True: expected an integer"),
     ],
 )
 def test_wrong_declarations(make, error, match):

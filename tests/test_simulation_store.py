@@ -160,6 +160,8 @@ def test_other_options_and_foreign_folders_are_refused(whole, tmp_path) -> None:
         jana.SimulationStore(tmp_path)
     with pytest.raises(TypeError, match="random_seed=None: expected an integer"):
         model.simulate_to(tmp_path / "new", 10, random_seed=None)
+    with pytest.raises(ValueError, match="random_seed=-1: expected at least 0"):
+        model.simulate_to(tmp_path / "new", 10, random_seed=-1)
     with pytest.raises(TypeError, match="n_simulations=True: expected an integer"):
         model.simulate_to(tmp_path / "new", True, random_seed=1)
     with pytest.raises(ValueError, match="is a file; expected a folder"):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from jana_pymc.networks import (
     AttentionSettings,
     DenseNetwork,
+    SetSummarySettings,
     SetTransformer,
     SetTransformerSettings,
     TimeSeriesNetwork,
@@ -21,6 +22,7 @@ from jana_pymc.networks import (
     TimeSeriesTransformerSettings,
 )
 from jana_pymc.networks.attention import MultiHeadAttention
+from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings
 
 N_IN, N_OBS, N_OUT = 3, 10, 5
 SMALL = AttentionSettings(width=12, n_heads=2, key_size=4, hidden=(8,), activation="silu")
@@ -223,3 +225,23 @@ def test_bad_settings_are_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         settings()
+
+
+def test_a_summary_is_of_something() -> None:
+    with pytest.raises(ValueError, match="n_summaries=0 without means=True: a posterior would see"):
+        SetSummarySettings(n_summaries=0)
+
+
+def test_without_learned_summaries_the_means_are_the_summary() -> None:
+    settings = PosteriorSettings(SetSummarySettings(n_summaries=0, means=True))
+    network = PosteriorNetwork([None, None], [False, False], 1, settings=settings).double()
+    assert not list(network.summary.parameters())
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6, 9, 2, dtype=torch.float64, generator=generator)
+    n_obs = torch.full((6,), 9)
+    network.standardize(x[:, 0, :1], x, n_obs)
+    summary, means = network.summarize(x, n_obs), x.mean(1)
+    assert summary.shape == (6, 2)
+    standardized = [(each - each.mean(0)) / each.std(0) for each in (summary, means)]
+    torch.testing.assert_close(*standardized)
+    torch.testing.assert_close(summary.mean(0), torch.zeros(2, dtype=torch.float64))

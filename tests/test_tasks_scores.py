@@ -78,7 +78,7 @@ def test_c2st_of_some_of_the_draws():
         (normal(9, 2), normal(9, 1), {}, "d must be equal"),
         (normal(9, 2), np.full((9, 2), np.nan), {}, "draws has 18 values that are not finite"),
         (np.ones((9, 1)), normal(9, 1), {}, "column 0 of reference has the same value"),
-        (normal(9, 2), normal(9, 2), {"n_jobs": 0}, "n_jobs=0"),
+        (normal(9, 2), normal(9, 2), {"n_jobs": 0}, "n_jobs=0: expected at least 1"),
     ],
 )
 def test_c2st_refuses_wrong_input(x, y, options, match):

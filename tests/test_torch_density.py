@@ -138,6 +138,23 @@ def test_a_module_is_frozen_and_evaluates(method: bool) -> None:
     np.testing.assert_allclose(value, stats.norm.logpdf(rows, 0.6).sum(1), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "log_prob",
+    [Shifted(), Shifted().log_prob, lambda x, theta: -(x - theta).square().sum(1)],
+    ids=["module", "method", "function"],
+)
+def test_a_density_goes_to_another_device_in_its_own_dtype(log_prob) -> None:
+    on_cpu = jana.from_torch(log_prob, parameter_names=("mu",), event_shape=(2,))
+    moved = on_cpu.to("meta")  # a device without numbers, which every machine has
+    network = moved.network_on(moved.graph_device)
+    options = {"dtype": torch.float64, "device": "meta"}
+    values = network.log_prob(torch.zeros(1, 3, 2, **options), torch.zeros(1, 1, **options))
+    assert (values.device.type, values.shape) == ("meta", (1, 3))
+    for own, other in zip(network.parameters(), on_cpu.network.parameters(), strict=True):
+        assert (own.device.type, other.device.type) == ("meta", "cpu")
+        assert own.dtype == other.dtype == torch.float32
+
+
 def test_draws_follow_the_sampler_and_leave_torch_s_generator_alone() -> None:
     before = torch.random.get_rng_state()
     drawn = pm.draw(DOUBLE.dist(mu=1.0, log_sd=0.5, size=3_000), random_seed=1)[:, 0]

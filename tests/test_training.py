@@ -200,7 +200,7 @@ def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     ("name", "error", "message"),
     [
         ("no/such/c.safetensors", FileNotFoundError, "there is no folder .*no/such'; make it"),
-        ("", IsADirectoryError, "is a folder; expected the path of a file in it"),
+        ("", IsADirectoryError, "checkpoint=.* it is a folder; name a file in it"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_written_is_refused_at_once(
@@ -350,6 +350,35 @@ def test_mmd_is_zero_for_equal_samples_and_grows_with_distance() -> None:
 def test_a_loss_that_is_not_finite_stops_the_training() -> None:
     with pytest.raises(TrainingError, match="learning_rate"):
         train_small(training=TrainingSettings(n_steps=200, learning_rate=1e30, gradient_clip=1e30))
+
+
+def at_the_edges(rng, mu, n_obs):
+    """Logit-normal: of a hundred one, as of Beta(1/2, 1/2) fewer, rounds to 1."""
+    return {"x": 1.0 / (1.0 + np.exp(-rng.normal(mu, 7.0, (len(mu), n_obs))))}
+
+
+def above_mu(rng, mu, n_obs):
+    """Above a parameter, and of seven one by less than a number of single precision."""
+    return {"x": mu + np.exp(rng.normal(-12.0, 3.0, (len(mu), n_obs)))}
+
+
+@pytest.mark.parametrize(
+    ("simulator", "mean", "kind"),
+    [
+        (at_the_edges, 0.0, Continuous(lower=0.0, upper=1.0)),
+        (above_mu, 5.0, Continuous(lower="mu")),
+    ],
+)
+def test_data_at_the_edge_of_their_support_have_finite_losses(simulator, mean, kind) -> None:
+    with pm.Model() as prior:
+        pm.Normal("mu", mean, 1.0)
+    model = GenerativeModel(
+        prior, simulator, observables={"x": kind}, n_obs=(5, 15), vectorized=True
+    )
+    options = {"network": SMALL, "training": PLAIN, "random_seed": 1, "progressbar": False}
+    history = fit(model, n_simulations=500, **options).history
+    for losses in (history.likelihood, history.validation_likelihood, history.validation_posterior):
+        assert np.isfinite(losses).all()
 
 
 def test_too_few_simulations_are_refused() -> None:

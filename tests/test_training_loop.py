@@ -7,6 +7,7 @@ import math
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.storage import StorageError
 from jana_pymc.training import (
     SimulationRounds,
     StoredSimulations,
@@ -22,6 +24,7 @@ from jana_pymc.training import (
     TrainingHistory,
     TrainingSettings,
     loop,
+    parallel,
     train,
 )
 from jana_pymc.training.step import TrainingStep
@@ -59,6 +62,15 @@ def batch_of(values: Tensor) -> Batch:
 
 
 DATA = batch_of(torch.linspace(0.0, 2.0, 64))
+
+
+class Interrupted:
+    """Batches until someone has enough."""
+
+    def batch(self, step: int) -> tuple[Batch, None]:
+        if step == 25:
+            raise KeyboardInterrupt
+        return DATA, None
 
 
 class Spoiled:
@@ -110,6 +122,34 @@ def test_a_later_stage_learns_with_dropout_and_what_is_frozen_without() -> None:
     trained_on(network, "posterior", Watched())
     assert modes == [[False, False, True]] * 40
     assert not any(module.training for module in network.modules())
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [(Spoiled(*range(5, 40)), TrainingError), (Interrupted(), KeyboardInterrupt)],
+)
+def test_a_training_that_fails_gives_the_network_back(source: Any, error: type) -> None:
+    """Without dropout, and each weight by itself, which could not be saved as part of a vector."""
+    network = Levels()
+    network.posterior.others = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+    with pytest.raises(error):
+        trained_on(network, "posterior", source)
+    assert network.posterior.level.item() > 0.0
+    assert not any(module.training for module in network.modules())
+    for weight in network.parameters():
+        assert weight.grad is None
+        assert weight.untyped_storage().nbytes() == weight.nbytes
+
+
+def test_a_checkpoint_that_is_refused_leaves_the_network_as_it_was(tmp_path: Path) -> None:
+    network, path = Levels(), tmp_path / "run.ckpt"
+    trained_on(network, "posterior", Spoiled(), checkpoint=path)
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(StorageError, match="other simulations"):
+        trained_on(network, "posterior", Spoiled(), checkpoint=path, data="others")
+    assert not any(module.training for module in network.modules())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(weight.grad is None for weight in network.parameters())
 
 
 @pytest.mark.parametrize("half", ["posterior", "likelihood"])
@@ -183,6 +223,39 @@ def test_a_validation_that_is_no_number_does_not_hide_the_best_weights(
     assert network.posterior.level.item() == levels[best][0]
     assert network.likelihood.level.item() == levels[3][1]
     assert history.best_likelihood == -3.0
+
+
+def test_the_first_of_several_processes_decides_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one would measure other threads, and go on with weights that the first leaves."""
+    said = iter([2, *((loss, 1.0) for loss in (3.0, 2.0, 2.5, NAN))])
+    own = iter([8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
+    levels, threads = [], []
+
+    def broadcast(values: Tensor, source: int) -> None:
+        assert source == 0
+        values.copy_(torch.tensor(next(said)))
+
+    def validation_loss(network: Levels, *options: Any) -> tuple[float, float]:
+        levels.append(network.posterior.level.item())
+        return next(own), 1.0
+
+    class Watched(Spoiled):
+        def batch(self, step: int) -> tuple[Batch, None]:
+            threads.append(torch.get_num_threads())
+            return super().batch(step)
+
+    monkeypatch.setattr(parallel, "n_processes", lambda: 2)
+    monkeypatch.setattr(parallel, "rank", lambda: 1)
+    monkeypatch.setattr(parallel.dist, "get_backend", lambda: "gloo")
+    monkeypatch.setattr(parallel.dist, "broadcast", broadcast)
+    monkeypatch.setattr(parallel.dist, "all_reduce", lambda values: values.mul_(2.0))
+    monkeypatch.setattr(parallel.dist, "barrier", lambda: None)
+    monkeypatch.setattr(loop, "fastest_threads", lambda once, most: 1)
+    monkeypatch.setattr(loop, "validation_loss", validation_loss)
+    network, history = trained(Watched(), 8, patience=2, n_threads="auto")
+    np.testing.assert_array_equal(history.validation_posterior, [3.0, 2.0, 2.5, NAN])
+    assert network.posterior.level.item() == levels[1]
+    assert set(threads[1:]) == {2}  # the first batch is for the measurement
 
 
 def test_patience_does_not_end_at_what_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -334,3 +334,14 @@ def test_settings_take_whole_numbers_of_numpy() -> None:
     plain = TrajectorySettings(hidden=(8,), order=2, angles=(1, 0), rounded=(2, 3))
     assert settings == plain
     assert type(settings.order) is type(settings.angles[0]) is int
+
+
+@STATES
+def test_a_constant_component_has_scale_one_in_single_precision(n_states: int) -> None:
+    settings = TrajectorySettings(n_states=n_states, **SMALL)
+    network = TrajectoryLikelihood((Support(), Support()), 2, N_OBS, settings)
+    x = torch.randn(1000, N_OBS, 2, generator=generator(0))
+    x[..., 0] = 1000.1  # of which the mean is rounded, and the deviation from that is not zero
+    network.standardize(x, draw_parameters(1000).float())
+    assert (network.y_sd[:, 0] == 1.0).all()
+    torch.testing.assert_close(network.y_sd[:, 1], torch.ones(N_OBS), rtol=0.1, atol=0.0)

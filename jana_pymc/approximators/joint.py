@@ -495,8 +495,10 @@ def load(
     ------
     TypeError
         If `path` is no path.
-    FileNotFoundError, StorageError
-        If the file is missing, truncated, foreign, or of a newer version.
+    FileNotFoundError, IsADirectoryError
+        If there is no such file, or the path is a folder.
+    StorageError
+        If it is truncated, foreign, or of a newer version.
     ValueError
         If the prior is not the one that the pair was trained with, or the GenerativeModel declares
         other data.

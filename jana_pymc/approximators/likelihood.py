@@ -25,7 +25,7 @@ from jana_pymc.distribution import Backend, NeuralLikelihood, is_sequence, log_d
 from jana_pymc.inference_data import ArviZData, posterior_of
 from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.missing_values import MissingValues
-from jana_pymc.pytensor import ScoreCorrection, failure
+from jana_pymc.pytensor import Contaminant, ScoreCorrection, Truncation, failure
 from jana_pymc.simulation import DataSchema, GenerativeModel, ParameterLayout, random_generator
 from jana_pymc.simulation.schema import DATA_DIMS
 from jana_pymc.threads import one_thread, side_by_side
@@ -231,35 +231,23 @@ class LikelihoodApproximator:
             checked.check_explained(observed, contamination, contaminant)
             n_obs = observed.shape[-2] if is_sequence(self.schema) else None
         checked.check_dims(parameters, observed)
-        values = checked.parameters(parameters, observed, known)
-        window = checked.truncation(truncation, observed)
-        checked.correction(correction, self.content_hash, truncation)
+        given = self._checked(
+            parameters, observed, known, contamination, contaminant, truncation, correction
+        )
         dims = self._with_components(name, dims, observed)
-        probability, lapses = checked.contamination(contamination, contaminant, window, observed)
         options: dict[str, Any] = {}
         if missing is not None:
             observed = np.ma.masked_array(observed, missing)
+            *_, lapses, window = given
             options["default_transform"] = MissingValues(self, missing, lapses, window)
         likelihood = NeuralLikelihood(
-            name,
-            self,
-            backend,
-            values,
-            known,
-            probability,
-            lapses,
-            window,
-            n_obs,
-            correction,
-            observed=observed,
-            dims=dims,
-            **options,
+            name, self, backend, *given, n_obs, correction, observed=observed, dims=dims, **options
         )
         if missing is not None:
             imputed = pm.modelcontext(None)[f"{name}_unobserved"]
-            correction = options["default_transform"].correction(imputed)
-            if correction is not None:
-                pm.Potential(f"{name}_missing", correction)
+            jacobian = options["default_transform"].correction(imputed)
+            if jacobian is not None:
+                pm.Potential(f"{name}_missing", jacobian)
         return likelihood
 
     def dist(
@@ -297,9 +285,7 @@ class LikelihoodApproximator:
         TypeError, ValueError
             As for calling the approximator; or if independent observations are given `n_obs`.
         """
-        checked = self._arguments
-        checked.correction(correction, self.content_hash, truncation)
-        known = checked.conditions(conditions)
+        known = self._arguments.conditions(conditions)
         if n_obs is not None and self.schema.structure == "exchangeable":
             raise TypeError(
                 f"n_obs={n_obs!r}: observations are independent; give their number as size."
@@ -316,18 +302,10 @@ class LikelihoodApproximator:
                     f"n_obs={n_obs}, but conditions are given for {n_known} observations; leave "
                     "n_obs out, or give conditions for as many."
                 )
-        window = checked.truncation(truncation)
-        return NeuralLikelihood.dist(
-            self,
-            backend,
-            checked.parameters(parameters, conditions=known),
-            known,
-            *checked.contamination(contamination, contaminant, window),
-            window,
-            n_obs,
-            correction,
-            size=size,
+        given = self._checked(
+            parameters, None, known, contamination, contaminant, truncation, correction
         )
+        return NeuralLikelihood.dist(self, backend, *given, n_obs, correction, size=size)
 
     def logp(
         self,
@@ -360,13 +338,11 @@ class LikelihoodApproximator:
         TypeError, ValueError
             As for calling the approximator.
         """
-        checked = self._arguments
-        checked.correction(correction, self.content_hash, truncation)
-        data, known = checked.data(observed, conditions)
-        value, values = pt.as_tensor_variable(data), checked.parameters(parameters, data)
-        window = checked.truncation(truncation, data)
-        lapses = checked.contamination(contamination, contaminant, window, data)
-        return log_density(self, backend, value, values, known, *lapses, window, correction)
+        data, known = self._arguments.data(observed, conditions)
+        given = self._checked(
+            parameters, data, known, contamination, contaminant, truncation, correction
+        )
+        return log_density(self, backend, pt.as_tensor_variable(data), *given, correction)
 
     def log_prob(
         self,
@@ -599,9 +575,47 @@ class LikelihoodApproximator:
         warn_of_leaning(found)
         return found
 
+    def reachable(self, observables: np.ndarray) -> np.ndarray:
+        """Whether trained values of the bounding parameters can explain each data set.
+
+        Parameters
+        ----------
+        observables : ndarray, shape (sets, obs, components)
+            NaN for padding.
+
+        Returns
+        -------
+        ndarray of bool, shape (sets,)
+        """
+        return observed_data.reachable(self.schema, self.layout, self.region, observables)
+
     def check_reachable(self, observed: Any) -> None:
         """Refuse data that no trained value of a bounding parameter can explain."""
         self._arguments.check_reachable(observed)
+
+    def _checked(
+        self,
+        parameters: Mapping[str, Any],
+        observed: Any,
+        known: TensorVariable | None,
+        contamination: Any,
+        contaminant: Mapping[str, tuple[float, float]] | None,
+        truncation: Mapping[str, tuple[float | None, float | None]] | None,
+        correction: ScoreCorrection | None,
+    ) -> tuple[
+        list[TensorVariable],
+        TensorVariable | None,
+        TensorVariable | None,
+        Contaminant | None,
+        Truncation | None,
+    ]:
+        """Parameters, conditions, probability and law of lapses, and window, as tensors."""
+        checked = self._arguments
+        checked.correction(correction, self.content_hash, truncation)
+        values = checked.parameters(parameters, observed, known)
+        window = checked.truncation(truncation, observed)
+        lapses = checked.contamination(contamination, contaminant, window, observed)
+        return values, known, *lapses, window
 
     def _with_components(self, name: str, dims: Any, observed: Any) -> tuple[str, ...] | None:
         """The user's dimensions, and that of the components, whose coordinates the model gets."""

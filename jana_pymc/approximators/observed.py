@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -195,30 +195,57 @@ def check_reachable(
         first one's, and its position.
     """
     values = observed.get_value() if hasattr(observed, "get_value") else observed
-    components = schema.components
     if not isinstance(values, np.ndarray) or not values.size:
         return
     n_sets = len(values) if values.ndim == 3 else 1
-    values = values.reshape(n_sets, -1, len(components))
-    for column, (name, kind) in enumerate(components.items()):
+    values = values.reshape(n_sets, -1, len(schema.components))
+    for name, bound, edge, reached, beyond in _extremes(schema, layout, region, values):
+        if beyond.any():
+            first = int(beyond.argmax())
+            which = f" of data set {first}" if n_sets > 1 else ""
+            raise ValueError(
+                f"observables[{name!r}]{which} reaches {reached[first]:.4g}, beyond every "
+                f"{bound} that the likelihood was trained on (from {edge:.4g}): the density "
+                "would be zero everywhere. Remove such observations, or train on a wider "
+                "proposal."
+            )
+
+
+def reachable(
+    schema: DataSchema, layout: ParameterLayout, region: np.ndarray, observables: np.ndarray
+) -> np.ndarray:
+    """Which data sets `check_reachable` would not refuse; see `LikelihoodApproximator`."""
+    possible = np.ones(len(observables), dtype=bool)
+    for *_, beyond in _extremes(schema, layout, region, observables):
+        possible &= ~beyond
+    return possible
+
+
+def _extremes(
+    schema: DataSchema, layout: ParameterLayout, region: np.ndarray, observables: np.ndarray
+) -> Iterator[tuple[str, str, float, np.ndarray, np.ndarray]]:
+    """Components that a parameter bounds, and how far each of the data sets goes there.
+
+    Yields
+    ------
+    name, bound : str
+        The component and its parameter.
+    edge : float
+        The parameter's trained value that leaves the most room.
+    reached : ndarray, shape (sets,)
+        Smallest or largest value of the component.
+    beyond : ndarray of bool, shape (sets,)
+        Whether that is at the edge, or beyond.
+    """
+    for column, (name, kind) in enumerate(schema.components.items()):
         for end, bound, extreme in (
             (0, getattr(kind, "lower", None), np.nanmin),
             (1, getattr(kind, "upper", None), np.nanmax),
         ):
-            if not isinstance(bound, str):
-                continue
-            edge = region[end, layout.component_names.index(bound)]
-            reached = extreme(values[..., column], axis=1)
-            beyond = np.flatnonzero((reached - edge) * (1 - 2 * end) <= 0.0)
-            if beyond.size:
-                first = int(beyond[0])
-                which = f" of data set {first}" if n_sets > 1 else ""
-                raise ValueError(
-                    f"observables[{name!r}]{which} reaches {reached[first]:.4g}, beyond every "
-                    f"{bound} that the likelihood was trained on (from {edge:.4g}): the density "
-                    "would be zero everywhere. Remove such observations, or train on a wider "
-                    "proposal."
-                )
+            if isinstance(bound, str):
+                edge = float(region[end, layout.component_names.index(bound)])
+                reached = extreme(observables[..., column], axis=1)
+                yield name, bound, edge, reached, (reached - edge) * (1 - 2 * end) <= 0.0
 
 
 def warn_of_far_conditions(network: Any, schema: DataSchema, conditions: Any) -> None:

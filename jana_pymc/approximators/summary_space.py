@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jana_pymc.networks import OrderStatistics
+from jana_pymc.networks.order_statistics import OrderStatistics, values_and_cells
+from jana_pymc.networks.set_summary import MAX_CELLS
 from jana_pymc.simulation import Categorical, DataBatch, DataSchema
 
 if TYPE_CHECKING:
@@ -22,12 +23,6 @@ KINDS = ("learned", "fixed")
 
 N_QUANTILES = 16
 """Order statistics of each continuous component in each category."""
-
-MAX_CELLS = 8
-"""With more joint categories than this, order statistics are taken over all observations."""
-
-SMALLEST = 1e-9
-"""Guards the logarithm of observables that were positive in all simulations."""
 
 FLOOR = 1e-4
 """Smallest variance of a direction, relative to the summaries' own: below it is rounding."""
@@ -101,18 +96,10 @@ def fixed_summaries(
     observables = torch.as_tensor(batch.observables)
     kinds = list(schema.components.values())
     mask = torch.arange(observables.shape[1]) < torch.as_tensor(batch.n_obs)[:, None]
-    cell = torch.zeros(observables.shape[:2], dtype=torch.long)
-    values = [observables[..., :0]]
-    n_cells = math.prod(k.n_categories for k in kinds if isinstance(k, Categorical))
-    for column, kind in enumerate(kinds):
-        x = observables[..., column]
-        if not isinstance(kind, Categorical):
-            values.append((x.clamp_min(SMALLEST).log() if positive[column] else x)[..., None])
-        elif n_cells <= MAX_CELLS:
-            cell = cell * kind.n_categories + x.nan_to_num(0.0).long()
-        else:
-            values.append(x[..., None])
-    continuous = torch.cat(values, -1)
-    n_cells = n_cells if n_cells <= MAX_CELLS else 1
-    statistics = OrderStatistics(continuous.shape[-1], n_cells, N_QUANTILES).double()
-    return statistics(continuous, cell, mask).numpy()
+    categories = [k.n_categories if isinstance(k, Categorical) else None for k in kinds]
+    n_cells = math.prod(n for n in categories if n is not None)
+    if n_cells > MAX_CELLS:  # categories are numbers like others
+        n_cells, categories = 1, [None] * len(kinds)
+    values, cell = values_and_cells(observables.unbind(-1), categories, positive)
+    statistics = OrderStatistics(values.shape[-1], n_cells, N_QUANTILES).double()
+    return statistics(values, cell, mask).numpy()

@@ -62,9 +62,11 @@ class TorchDensity(nn.Module):
         token = np.frombuffer(uuid.uuid4().bytes, dtype=np.uint8)
         self.register_buffer("token", torch.tensor(token.astype(np.int64)))
 
-    def to(self, *args: Any, **kwargs: Any) -> TorchDensity:
-        """Stay on the CPU and in the dtype in which the density was made."""
-        return self
+    def to(  # type: ignore[override]
+        self, device: str | torch.device, dtype: torch.dtype | None = None
+    ) -> TorchDensity:
+        """Bring a module to another device; it stays in the dtype in which it was made."""
+        return super().to(device)
 
     def log_prob_rows(
         self,
@@ -107,7 +109,7 @@ class TorchDensity(nn.Module):
     ) -> Tensor:
         """Log density, shape (sets, obs)."""
         sets, n_obs, _ = observables.shape
-        group = torch.arange(sets).repeat_interleave(n_obs)
+        group = torch.arange(sets, device=parameters.device).repeat_interleave(n_obs)
         with torch.no_grad():
             rows = self.log_prob_rows(observables.flatten(0, 1), parameters, group)
         return rows.reshape(sets, n_obs)
@@ -156,8 +158,9 @@ def from_torch(
     log_prob : callable
         ``log_prob(x, theta)`` of x, shape ``(rows, *event_shape)``, and theta, shape
         (rows, parameters), giving the log density of each row, shape (rows,). A module, or a
-        method of one, is copied and frozen in evaluation mode; of a plain function, what it
-        encloses must not change.
+        method of one, is copied and frozen in evaluation mode, and goes where
+        `LikelihoodApproximator.to` sends it; of a plain function, which gets tensors there, what
+        it encloses must not change, and must be there itself.
     parameter_names : sequence of str
         Scalar parameters, in the order of theta's columns.
     event_shape : tuple of int

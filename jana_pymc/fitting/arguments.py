@@ -9,6 +9,7 @@ import numpy as np
 
 from jana_pymc.architecture import NetworkSettings
 from jana_pymc.simulation import GenerativeModel, PyMCPrior
+from jana_pymc.storage import check_target
 from jana_pymc.training import TrainingSettings
 from jana_pymc.warning import warn
 
@@ -47,7 +48,7 @@ def check_arguments(
     if checkpoint is not None and random_seed is None:
         raise ValueError("checkpoint needs random_seed: a resumed run must repeat its batches.")
     if checkpoint is not None:
-        _check_file(Path(checkpoint))
+        check_target(Path(checkpoint), "checkpoint")
     _check_density(model.prior)
 
 
@@ -62,19 +63,6 @@ def _check_density(prior: PyMCPrior) -> None:
             "logp=, or dist= in the place of random=, from which PyMC derives one "
             f"({str(error).strip()})."
         ) from error
-
-
-def _check_file(checkpoint: Path) -> None:
-    """Find out before hours of training that its state cannot be written."""
-    if not checkpoint.parent.is_dir():
-        raise FileNotFoundError(
-            f"checkpoint={str(checkpoint)!r}: there is no folder {str(checkpoint.parent)!r}; make "
-            "it."
-        )
-    if checkpoint.is_dir():
-        raise IsADirectoryError(
-            f"checkpoint={str(checkpoint)!r} is a folder; expected the path of a file in it."
-        )
 
 
 def warn_of_half_training(training: TrainingSettings, n_simulations: int) -> None:

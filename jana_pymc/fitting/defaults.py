@@ -6,10 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from jana_pymc.architecture import NetworkSettings
-from jana_pymc.fitting.replicates import replicated_draws
+from jana_pymc.fitting.search import MANY_COMPONENTS
 from jana_pymc.flows.flow import FlowSettings
 from jana_pymc.likelihoods import (
     AutoregressiveSettings,
@@ -19,8 +17,7 @@ from jana_pymc.likelihoods import (
 )
 from jana_pymc.networks import FlatSummarySettings, SetSummarySettings, TimeSeriesSettings
 from jana_pymc.posterior import AdjustmentSettings, PosteriorSettings
-from jana_pymc.screening import informative_components
-from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema, Simulations
+from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema
 from jana_pymc.training import TrainingSettings
 
 SHORT_SEQUENCE = 64
@@ -45,16 +42,9 @@ SHRINKAGE = 2.0
 FEW_TIMES = 32
 """So many time points are soon gone through one after the other."""
 
-MANY_COMPONENTS = 32
-"""Vectors of so many components are searched for such as do not depend on the parameters; of more,
-covariances are large."""
-
 TRIALS = 192
 """Counts up to a largest one, and continuous statistics, may be added up over trials: then this
 many binary ones have their moments."""
-
-FEWEST_IN_DRAWS = 4
-"""Vectors of so many components are searched for draws of one law."""
 
 
 def default_settings(
@@ -67,12 +57,11 @@ def default_settings(
 
     Exchangeable observations of at most one continuous component, as reaction times and choices,
     without counts and conditions, have `AutoregressiveLikelihood`, whose work is shared among
-    observations. Sequences with
-    independent noise (``order=0``) have `TrajectoryLikelihood`, unless they have categories or
-    conditions; those of few parameters and time points have laws of motion for all times. All
-    others, counts, and short sequences of one length have `VectorLikelihood`; long sequences, those
-    of differing length, and those of both discrete and continuous observables have
-    `MarkovianLikelihood` with a recurrent memory.
+    observations. Sequences with independent noise (``order=0``) have `TrajectoryLikelihood`, unless
+    they have categories or conditions; those of few parameters and time points have laws of motion
+    for all times. All others, counts, and short sequences of one length have `VectorLikelihood`;
+    long sequences, those of differing length, and those of both discrete and continuous observables
+    have `MarkovianLikelihood` with a recurrent memory.
 
     Parameters
     ----------
@@ -285,63 +274,3 @@ def candidates(
     summed = replace(likelihood, n_trials=TRIALS, conditioner_hidden=8)
     normal = replace(summed, n_layers=0)
     return network, *(replace(network, likelihood=each) for each in (summed, normal))
-
-
-def informative(simulations: Simulations) -> tuple[int, ...] | None:
-    """Components of long vectors that depend on the parameters.
-
-    Parameters
-    ----------
-    simulations : Simulations
-
-    Returns
-    -------
-    tuple of int, or None
-        None for all.
-    """
-    if not _is_plain_vector(simulations.schema, MANY_COMPONENTS):
-        return None
-    parameters, observables = _to_be_searched(simulations)
-    varies = observables.std(axis=0) > 0
-    if (observables[:, varies] > 0).all(0).any():  # these enter twice, as their logarithms too
-        return None
-    found = informative_components(parameters, observables)
-    return None if len(found) == observables.shape[1] else tuple(int(i) for i in found)
-
-
-def draws(
-    simulations: Simulations, informative: Sequence[int] | None = None
-) -> tuple[tuple[int, ...], ...] | None:
-    """Independent draws of one law that a vector's informative components are.
-
-    Parameters
-    ----------
-    simulations : Simulations
-    informative : sequence of int, optional
-        These components; None for all.
-
-    Returns
-    -------
-    tuple of tuple of int, or None
-        Components of each draw; None if they are not such draws.
-    """
-    if not _is_plain_vector(simulations.schema, FEWEST_IN_DRAWS):
-        return None
-    parameters, observables = _to_be_searched(simulations)
-    among = range(observables.shape[1]) if informative is None else informative
-    among = [i for i in among if observables[:, i].std() > 0]
-    if len(among) < FEWEST_IN_DRAWS:
-        return None
-    found = replicated_draws(parameters, observables[:, among])
-    return found and tuple(tuple(among[i] for i in draw) for draw in found)
-
-
-def _is_plain_vector(schema: DataSchema, least: int) -> bool:
-    kinds = list(schema.components.values())
-    plain = all(isinstance(k, Continuous) and k.lower is k.upper is None for k in kinds)
-    return schema.structure == "vector" and len(kinds) >= least and plain and not schema.conditions
-
-
-def _to_be_searched(simulations: Simulations) -> tuple[np.ndarray, np.ndarray]:
-    first = slice(0, 20_000)
-    return simulations.parameters[first], simulations.batch().observables[first, 0]

@@ -18,8 +18,6 @@ from jana_pymc.fitting.defaults import (
     candidates,
     default_settings,
     default_training,
-    draws,
-    informative,
 )
 from jana_pymc.fitting.preparation import hold_out, standardize
 from jana_pymc.fitting.ranges import (
@@ -29,6 +27,7 @@ from jana_pymc.fitting.ranges import (
     warn_of_constant_conditions,
     warn_of_few_values,
 )
+from jana_pymc.fitting.search import find_draws, find_informative
 from jana_pymc.fitting.selection import select_likelihood
 from jana_pymc.fitting.sources import (
     AnySimulations,
@@ -251,8 +250,9 @@ def _settings(
     n_parameters = model.prior.n_unconstrained
     posterior, likelihood = network.posterior, network.likelihood
     if posterior is None or likelihood is None:
-        found = informative(simulations)
-        default = default_settings(model.schema, n_parameters, found, draws(simulations, found))
+        found = find_informative(simulations)
+        draws = find_draws(simulations, found)
+        default = default_settings(model.schema, n_parameters, found, draws)
         network = NetworkSettings(posterior or default.posterior, likelihood or default.likelihood)
     training = training or default_training(network, n_parameters, model.schema)
     posterior, _ = network.both()
@@ -271,7 +271,7 @@ def _unadjusted(network: NetworkSettings) -> NetworkSettings:
 
 
 def _may_be_new(model: GenerativeModel, simulations: Simulations) -> bool:
-    """Whether parameters of surrogates may be new ones: nowhere does the simulator fail, nor do
-    known conditions come from it, which belong to the parameters that they were made with."""
+    """True if no simulation failed and no known conditions come from the simulator; only then may
+    surrogates use new parameters."""
     made_by_simulator = bool(model.schema.conditions) and model.design is None
     return not simulations.failures.counts and not made_by_simulator

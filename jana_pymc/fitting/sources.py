@@ -179,7 +179,7 @@ def streamed(
     device: torch.device,
     seed: int,
 ) -> SimulationRounds:
-    """A round for each chunk on disk, in shuffled order.
+    """Rounds of a few chunks on disk, in shuffled order (`ChunkRounds`).
 
     Parameters
     ----------

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from jana_pymc.flows.spline import (
-    SplineTable,
-    n_spline_parameters,
-    spline_forward,
-    spline_inverse,
-    unpacked,
-)
+from jana_pymc.flows.spline import SplineTable, n_spline_parameters, unpacked
+from jana_pymc.networks.clamps import atan_clamp
 from jana_pymc.networks.conditioners import ConditionerBank, LocationScaleNetwork
 
 MAX_LOG_SCALE = 5.0
@@ -129,7 +122,7 @@ class AutoregressiveTransform(nn.Module):
             log_det = log_det + log_derivative
         if self.location_scale is not None:
             location, log_scale = self.location_scale(condition)
-            log_scale = soft_clamp(log_scale, MAX_LOG_SCALE)
+            log_scale = atan_clamp(log_scale, MAX_LOG_SCALE)
             u = u * log_scale.exp() + location
             log_det = log_det + log_scale.sum(-1)
         return u, log_det
@@ -138,7 +131,7 @@ class AutoregressiveTransform(nn.Module):
         if self.location_scale is None:
             return x, torch.zeros_like(x)
         location, log_scale = self.location_scale(condition)
-        log_scale = soft_clamp(log_scale, MAX_LOG_SCALE)
+        log_scale = atan_clamp(log_scale, MAX_LOG_SCALE)
         return (x - location) * (-log_scale).exp(), log_scale
 
 
@@ -147,11 +140,9 @@ def monotone_forward(
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """An increasing affine map, then a spline, with the log derivative of both."""
     location, log_scale = unpacked(raw[..., :2])
-    log_scale = soft_clamp(log_scale, MAX_LOG_STRETCH)
+    log_scale = atan_clamp(log_scale, MAX_LOG_STRETCH)
     y = u * log_scale.exp() + location
-    table = SplineTable(raw[..., 2:], n_bins)
-    bins = (y[..., None] >= table.knots(0)).sum(-1)
-    z, log_derivative = spline_forward(y, table.lookup(bins))
+    z, log_derivative = SplineTable(raw[..., 2:], n_bins).forward(y)
     return z, log_derivative + log_scale
 
 
@@ -159,14 +150,7 @@ def monotone_inverse(
     z: Float[Tensor, "*batch"], raw: Float[Tensor, "*#batch o"], n_bins: int
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """Undo `monotone_forward`."""
-    table = SplineTable(raw[..., 2:], n_bins)
-    bins = (z[..., None] >= table.knots(2)).sum(-1)
-    y, log_derivative = spline_inverse(z, table.lookup(bins))
+    y, log_derivative = SplineTable(raw[..., 2:], n_bins).inverse(z)
     location, log_scale = unpacked(raw[..., :2])
-    log_scale = soft_clamp(log_scale, MAX_LOG_STRETCH)
+    log_scale = atan_clamp(log_scale, MAX_LOG_STRETCH)
     return (y - location) * (-log_scale).exp(), log_derivative - log_scale
-
-
-def soft_clamp(x: Tensor, bound: float) -> Tensor:
-    """A smooth, increasing map of the real line into (-bound, bound), the identity near zero."""
-    return (2.0 * bound / math.pi) * torch.atan(x * (math.pi / (2.0 * bound)))

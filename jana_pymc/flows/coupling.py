@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jana_pymc.flows.spline import (
-    SplineTable,
-    n_spline_parameters,
-    spline_forward,
-    spline_inverse,
-)
+from jana_pymc.flows.spline import SplineTable, n_spline_parameters
 from jana_pymc.networks.dense import DenseNetwork
 
 Transformed = tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch"]]
-
-
-@runtime_checkable
-class Elementwise(Protocol):
-    """A monotone map of each coordinate, its parameters given by a network."""
-
-    n_parameters: int
-
-    def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]: ...
-
-    def inverse(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 class AffineElementwise:
@@ -84,17 +67,13 @@ class SplineElementwise:
         self, x: Float[Tensor, "*batch d"], raw: Float[Tensor, "*batch d p"]
     ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch d"]]:
         y, log_scale = self.affine.forward(x, raw[..., :2])
-        table = SplineTable(raw[..., 2:], self.n_bins)
-        bins = (y[..., None] >= table.knots(0)).sum(-1)
-        z, log_derivative = spline_forward(y, table.lookup(bins))
+        z, log_derivative = SplineTable(raw[..., 2:], self.n_bins).forward(y)
         return z, log_scale + log_derivative
 
     def inverse(
         self, z: Float[Tensor, "*batch d"], raw: Float[Tensor, "*batch d p"]
     ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch d"]]:
-        table = SplineTable(raw[..., 2:], self.n_bins)
-        bins = (z[..., None] >= table.knots(2)).sum(-1)
-        y, log_derivative = spline_inverse(z, table.lookup(bins))
+        y, log_derivative = SplineTable(raw[..., 2:], self.n_bins).inverse(z)
         x, log_scale = self.affine.inverse(y, raw[..., :2])
         return x, log_scale + log_derivative
 
@@ -126,7 +105,7 @@ class Coupling(nn.Module):
         self,
         dim: int,
         n_condition: int,
-        elementwise: Elementwise,
+        elementwise: AffineElementwise | SplineElementwise,
         *,
         hidden: Sequence[int] = (128, 128),
         activation: str = "silu",

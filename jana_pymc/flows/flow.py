@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jana_pymc.checks import check_choice, check_count, check_number, check_share, check_sizes
+from jana_pymc.checks import (
+    check_choice,
+    check_count,
+    check_number,
+    check_share,
+    check_sizes,
+    check_switch,
+)
 from jana_pymc.flows.autoregressive import AutoregressiveTransform
 from jana_pymc.flows.coupling import AffineElementwise, Coupling, SplineElementwise
 from jana_pymc.flows.latents import (
@@ -24,6 +31,15 @@ from jana_pymc.networks.dense import ACTIVATIONS
 
 MOST_WAVES = 12
 """Shorter waves than this leaves are shorter than what single precision tells apart."""
+
+_OF_AUTOREGRESSIVE = ("conditioner_hidden", "conditioner_layers", "n_waves")
+NOT_FOR: Mapping[str, tuple[str, ...]] = {
+    "spline": _OF_AUTOREGRESSIVE,
+    "affine": ("n_bins", *_OF_AUTOREGRESSIVE),
+    "interleaved": _OF_AUTOREGRESSIVE,
+    "autoregressive": ("activation", "dropout"),
+}
+"""For each transform the settings that are for others, and have no effect on it."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +78,14 @@ class FlowSettings:
         Train means and weights of the mixture.
     residual : bool
         Residual connections in the conditioning networks.
+
+    Raises
+    ------
+    TypeError
+        If a number, a width or a switch is something else.
+    ValueError
+        If one is out of range, a word is unknown, or a setting is given that the transform or the
+        base distribution does not have.
     """
 
     n_layers: int = 3
@@ -82,7 +106,7 @@ class FlowSettings:
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("transform", ("spline", "affine", "interleaved", "autoregressive")),
+            ("transform", tuple(NOT_FOR)),
             ("linear", ("rotation", "permutation", "reversal")),
             ("activation", tuple(ACTIVATIONS)),
         ):
@@ -95,6 +119,8 @@ class FlowSettings:
         check_count("conditioner_hidden", self.conditioner_hidden)
         check_count("conditioner_layers", self.conditioner_layers, least=2)
         check_count("n_waves", self.n_waves, least=0)
+        for name in ("learned_latent", "residual"):
+            check_switch(name, getattr(self, name))
         self._check_transform()
         if self.degrees_of_freedom is not None:
             if self.latent not in (None, "student_t"):
@@ -109,11 +135,10 @@ class FlowSettings:
         object.__setattr__(self, "hidden", check_sizes("hidden", self.hidden))
 
     def _check_transform(self) -> None:
-        """Refuse what the other kind of flow is for, which would be ignored."""
-        autoregressive = self.transform == "autoregressive"
-        others = {"activation": "silu", "dropout": 0.0} if autoregressive else {"n_waves": 0}
-        for name, unused in others.items():
-            if getattr(self, name) != unused:
+        """Refuse what other transforms are for, which would be ignored."""
+        defaults = {field.name: field.default for field in fields(self)}
+        for name in NOT_FOR[self.transform]:
+            if getattr(self, name) != defaults[name]:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} is not for transform={self.transform!r}; "
                     f"leave it out."
@@ -183,17 +208,8 @@ class ConditionalFlow(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "*batch n d"]:
         """Draw n points for each condition."""
-        return self.sample_with_log_prob(n, condition, generator)[0]
-
-    def sample_with_log_prob(
-        self,
-        n: int,
-        condition: Float[Tensor, "*batch c"],
-        generator: torch.Generator | None = None,
-    ) -> tuple[Float[Tensor, "*batch n d"], Float[Tensor, "*batch n"]]:
-        """Draw n points for each condition, with their log densities, in one pass."""
         z = self.latent.sample((*condition.shape[:-1], n), generator, condition)
-        return self.push(z, condition)
+        return self.from_latent(z, condition.unsqueeze(-2))[0]
 
     def push(
         self, z: Float[Tensor, "*batch n d"], condition: Float[Tensor, "*batch c"]

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from jana_pymc.checks import check_count
+
 
 class GaussianLatent(nn.Module):
     """Standard normal distribution in ``dim`` dimensions."""
@@ -78,6 +80,11 @@ class GaussianMixtureLatent(nn.Module):
     learned : bool
         Let training move means and weights; else they are constants.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If the number of components is no integer of at least 2.
+
     References
     ----------
     .. [1] Radev, S. T., et al. (2023). JANA: Jointly amortized neural approximation of complex
@@ -89,8 +96,7 @@ class GaussianMixtureLatent(nn.Module):
 
     def __init__(self, dim: int, n_components: int = 2, learned: bool = False):
         super().__init__()
-        if n_components < 2:
-            raise ValueError(f"n_components={n_components}: a mixture needs at least two.")
+        check_count("n_components", n_components, least=2, why="of a mixture")
         self.dim = dim
         means = torch.linspace(-2.0, 2.0, n_components)[:, None].repeat(1, dim)
         logits = torch.zeros(n_components)

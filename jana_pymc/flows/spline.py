@@ -136,6 +136,20 @@ class SplineTable:
         index = bins[..., None, None].expand(*shape, 1, N_FIELDS)
         return torch.gather(fields, -2, index).squeeze(-2)
 
+    def forward(
+        self, x: Float[Tensor, "*batch"]
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+        """Evaluate z = g(x), with its log derivative; splines broadcast against the inputs."""
+        bins = (x[..., None] >= self.knots(0)).sum(-1)
+        return spline_forward(x, self.lookup(bins))
+
+    def inverse(
+        self, z: Float[Tensor, "*batch"]
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+        """Solve g(x) = z, with the log derivative of the inverse."""
+        bins = (z[..., None] >= self.knots(2)).sum(-1)
+        return spline_inverse(z, self.lookup(bins))
+
     def lookup_grouped(
         self, x: Float[Tensor, " rows"], group: Int[Tensor, " rows"], field: int = 0
     ) -> Float[Tensor, "rows 6"]:

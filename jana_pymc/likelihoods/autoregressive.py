@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from jana_pymc.checks import check_choice, check_count, check_sizes
 from jana_pymc.flows.spline import SplineTable, n_spline_parameters
 from jana_pymc.flows.wall import WalledSplines
+from jana_pymc.likelihoods.elementary_laws import draw_category, log_normal
+from jana_pymc.likelihoods.entering import known_conditions
 from jana_pymc.likelihoods.support import Support
 from jana_pymc.networks.dense import ACTIVATIONS, DenseNetwork
 from jana_pymc.networks.moments import set_moments
@@ -236,7 +238,7 @@ class AutoregressiveLikelihood(nn.Module):
                 raw = self.later_networks[j - 1](inputs)
                 spline = torch.arange(len(y), device=y.device)
             z, log_derivative = self._splines(raw, support).forward(y, spline)
-            density = _log_normal(z) + log_derivative + log_det - torch.log(self.real_sd[j])
+            density = log_normal(z) + log_derivative + log_det - torch.log(self.real_sd[j])
             log_prob = log_prob + torch.where(inside, density, -torch.inf)
             earlier.append(y)
         return log_prob
@@ -258,14 +260,13 @@ class AutoregressiveLikelihood(nn.Module):
         table_group = self._table_group(group)
         log_cells, raw = self._table(context)
 
-        # The Gumbel-max trick draws a category a row without expanding the table's probabilities.
         uniform = torch.rand(
             (len(group), self.n_cells),
             generator=generator,
             dtype=parameters.dtype,
             device=parameters.device,
         ).clamp_min(torch.finfo(parameters.dtype).tiny)
-        cell = (log_cells[table_group] - torch.log(-torch.log(uniform))).argmax(-1)
+        cell = draw_category(log_cells[table_group], uniform)
         columns: dict[int, Tensor] = dict(
             zip(self.discrete, self._categories(cell, parameters.dtype), strict=True)
         )
@@ -321,9 +322,7 @@ class AutoregressiveLikelihood(nn.Module):
         """Network inputs for the table, and the same for every row."""
         if self.n_conditions == 0:
             return standardized, standardized[group]
-        if conditions is None:
-            raise ValueError(f"this likelihood needs {self.n_conditions} known conditions a row.")
-        known = (conditions - self.condition_mean) / self.condition_sd
+        known = known_conditions(conditions, self.condition_mean, self.condition_sd)
         rows = torch.cat([standardized[group], known], -1)
         return rows, rows
 
@@ -336,7 +335,3 @@ class AutoregressiveLikelihood(nn.Module):
         log_cells = torch.log_softmax(output[:, : self.n_cells], -1)
         n_spline = output.shape[-1] // self.n_cells - 1
         return log_cells, output[:, self.n_cells :].unflatten(-1, (self.n_cells, n_spline))
-
-
-def _log_normal(z: Tensor) -> Tensor:
-    return -0.5 * z**2 - 0.5 * math.log(2.0 * math.pi)

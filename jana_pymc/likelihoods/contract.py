@@ -26,6 +26,9 @@ class LikelihoodNetwork(Protocol):
         Of a sequence, the most observations that it may have, or their only number.
     ``log_prob_at(times, observables, parameters)``
         Of a sequence, the log density of some time points alone, (sets, times), at their price.
+    ``sample(..., past=None)``
+        Of a sequence, observations before, (sets, past, components), which the draws continue. With
+        a past, conditions are of the past too.
     ``distractors`` : tuple of int, empty
         Components that tell nothing of the parameters. Who has any has ``informative_log_prob`` and
         ``sample_informative``, which take what `log_prob` and `sample` take, and leave them out.

@@ -11,13 +11,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from jana_pymc.flows.autoregressive import (
-    MAX_LOG_SCALE,
-    monotone_inverse,
-    soft_clamp,
-)
+from jana_pymc.flows.autoregressive import MAX_LOG_SCALE, monotone_inverse
 from jana_pymc.flows.spline import n_spline_parameters
 from jana_pymc.likelihoods.counts import CountRange, log_count, monotone_images
+from jana_pymc.likelihoods.elementary_laws import draw_category
+from jana_pymc.networks.clamps import atan_clamp
 from jana_pymc.networks.conditioners import ConditionerBank, LocationScaleNetwork
 from jana_pymc.networks.moments import set_moments
 
@@ -171,8 +169,8 @@ class DiscreteAutoregressive(nn.Module):
                 device=context.device,
             ).clamp(1e-7, 1.0 - 1e-7)
             if isinstance(kind, int):
-                gumbel = -torch.log(-torch.log(uniform))
-                value = (torch.log_softmax(raw[:, :kind], -1) + gumbel).argmax(-1).to(context.dtype)
+                category = draw_category(torch.log_softmax(raw[:, :kind], -1), uniform)
+                value = category.to(context.dtype)
             else:
                 z = torch.logit(uniform[:, 0])
                 u, _ = monotone_inverse(z, raw, self.n_bins)
@@ -188,7 +186,7 @@ class DiscreteAutoregressive(nn.Module):
         self, context: Float[Tensor, "rows c"], law: Law | None
     ) -> tuple[Tensor, Tensor]:
         location, log_scale = self.location_scale(context)
-        log_scale = soft_clamp(log_scale, MAX_LOG_SCALE)
+        log_scale = atan_clamp(log_scale, MAX_LOG_SCALE)
         if law is None:
             return location, log_scale
         mean, sd = law

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from jana_pymc.flows.autoregressive import AutoregressiveTransform
+from jana_pymc.likelihoods.elementary_laws import log_normal
 from jana_pymc.networks.conditioners import compress
 
 
@@ -57,8 +56,7 @@ class DistractorFlow(nn.Module):
         t = (values - self.location) / self.scale
         z, log_derivative = self.transform.components(torch.asinh(t), self._context(given))
         log_det = log_derivative - self.scale.log() - 0.5 * torch.log1p(t**2)
-        log_normal = -0.5 * z**2 - 0.5 * math.log(2.0 * math.pi)
-        return (log_normal + log_det).sum(-1)
+        return (log_normal(z) + log_det).sum(-1)
 
     @torch.no_grad()
     def sample(

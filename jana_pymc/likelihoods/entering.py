@@ -1,4 +1,4 @@
-"""Parameters as networks take them: logarithms, angles, whole numbers, then standardised."""
+"""Parameters and conditions as networks take them: transformed, then standardised."""
 
 from __future__ import annotations
 
@@ -109,6 +109,26 @@ def entering(
         return plain
     angles = parameters.index_select(-1, turning)
     return torch.cat([plain.index_copy(-1, turning, angles.sin()), angles.cos()], -1)
+
+
+def known_conditions(
+    conditions: Float[Tensor, "*batch k"] | None,
+    mean: Float[Tensor, " k"],
+    sd: Float[Tensor, " k"],
+) -> Float[Tensor, "*batch k"]:
+    """Standardised conditions.
+
+    Raises
+    ------
+    ValueError
+        If none are given.
+    """
+    if conditions is None:
+        raise ValueError(
+            f"this likelihood needs {len(mean)} known conditions for each observation: give "
+            "conditions, whose last axis has as many."
+        )
+    return (conditions - mean) / sd
 
 
 def skewed(parameters: Float[Tensor, "rows p"]) -> Bool[Tensor, " p"]:

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from jana_pymc.checks import check_count
+from jana_pymc.checks import check_count, check_kind, check_switch
+from jana_pymc.likelihoods.entering import known_conditions
 from jana_pymc.likelihoods.sequences import shifted, within_groups
 from jana_pymc.likelihoods.time_point import Component, ConditionalSettings, TimePointDensity
 from jana_pymc.networks.moments import set_moments
@@ -32,6 +33,13 @@ class MarkovianSettings:
         A process that is no different later on needs none, and is learned from less without.
     conditional : ConditionalSettings
         Of the density of one observation given its past.
+
+    Raises
+    ------
+    TypeError
+        If a number is no integer, `clock` no bool, or `conditional` something else.
+    ValueError
+        If a number is negative.
     """
 
     order: int = 1
@@ -42,6 +50,8 @@ class MarkovianSettings:
     def __post_init__(self) -> None:
         for name in ("order", "memory"):
             check_count(name, getattr(self, name), least=0)
+        check_switch("clock", self.clock)
+        check_kind("conditional", self.conditional, (ConditionalSettings,))
 
 
 class MarkovianLikelihood(nn.Module):
@@ -307,11 +317,7 @@ class MarkovianLikelihood(nn.Module):
         context = context[:, None].expand(-1, n_obs, -1)
         if self.n_conditions == 0:
             return context
-        if conditions is None:
-            raise ValueError(
-                f"this likelihood needs {self.n_conditions} known conditions for each time point."
-            )
-        known = (conditions - self.condition_mean) / self.condition_sd
+        known = known_conditions(conditions, self.condition_mean, self.condition_sd)
         return torch.cat([context, known.nan_to_num()], -1)
 
     def _inputs(

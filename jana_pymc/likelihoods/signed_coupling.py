@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from jana_pymc.checks import check_kind
 from jana_pymc.flows.flow import FlowSettings, conditional_flow
 from jana_pymc.likelihoods.support import Support
 from jana_pymc.networks.moments import set_moments
@@ -26,6 +27,11 @@ class SignedCouplingSettings:
     Parameters
     ----------
     flow : FlowSettings
+
+    Raises
+    ------
+    TypeError
+        If `flow` is something else.
     """
 
     flow: FlowSettings = field(
@@ -38,6 +44,9 @@ class SignedCouplingSettings:
             degrees_of_freedom=50.0,
         )
     )
+
+    def __post_init__(self) -> None:
+        check_kind("flow", self.flow, (FlowSettings,))
 
 
 class SignedCouplingLikelihood(nn.Module):
@@ -56,6 +65,9 @@ class SignedCouplingLikelihood(nn.Module):
     components : sequence of int or Support
         One 2 (the response) and one `Support` (the time), in the order of the data.
     n_parameters : int
+        Size of the flattened parameters.
+    n_conditions : int
+        0: it takes no conditions.
     settings : SignedCouplingSettings
 
     Raises

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from jana_pymc.checks import check_number
+from jana_pymc.checks import check_kind, check_number
 from jana_pymc.flows.flow import FlowSettings, conditional_flow
 from jana_pymc.likelihoods.counts import CountRange
+from jana_pymc.likelihoods.entering import known_conditions
 from jana_pymc.likelihoods.support import Support
 from jana_pymc.networks.moments import set_moments
 
@@ -29,6 +30,13 @@ class SoftFlowSettings:
     evaluation_noise : float
         The noise level at which densities are evaluated and observations drawn. The original
         takes 0.001; the level that is learned best is the largest.
+
+    Raises
+    ------
+    TypeError
+        If `flow` is something else, or a level no number.
+    ValueError
+        If the levels are not positive and in order, or that of the evaluation lies outside.
     """
 
     flow: FlowSettings = field(
@@ -38,6 +46,7 @@ class SoftFlowSettings:
     evaluation_noise: float = 0.05
 
     def __post_init__(self) -> None:
+        check_kind("flow", self.flow, (FlowSettings,))
         try:
             low, high = self.noise
         except (TypeError, ValueError) as error:
@@ -236,11 +245,7 @@ class SoftFlowLikelihood(nn.Module):
     ) -> Float[Tensor, "rows c"]:
         context = [(parameters - self.parameter_mean) / self.parameter_sd]
         if self.n_conditions:
-            if conditions is None:
-                raise ValueError(
-                    f"this likelihood needs {self.n_conditions} known conditions a row."
-                )
-            context.append((conditions - self.condition_mean) / self.condition_sd)
+            context.append(known_conditions(conditions, self.condition_mean, self.condition_sd))
         low, high = self.settings.noise
         return torch.cat([*context, (level - low) / (high - low)], -1)
 

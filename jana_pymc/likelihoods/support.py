@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,6 +47,20 @@ class Support:
 
     lower: Bound | None = None
     upper: Bound | None = None
+
+    @classmethod
+    def declared(
+        cls, lower: float | str | None, upper: float | str | None, names: Sequence[str]
+    ) -> Support:
+        """The support of an observable, whose bounds are numbers or names of parameters.
+
+        Parameters
+        ----------
+        lower, upper : float, str or None
+        names : sequence of str
+            Of the flattened parameters.
+        """
+        return cls(_bound(lower, names), _bound(upper, names))
 
     @property
     def walls(self) -> tuple[int, ...]:
@@ -112,3 +127,11 @@ class Support:
             x = torch.minimum(x, torch.nextafter(self.upper.of(parameters).detach(), -infinity))
         largest = torch.finfo(x.dtype).max
         return x.clamp(-largest, largest)
+
+
+def _bound(bound: float | str | None, names: Sequence[str]) -> Bound | None:
+    if bound is None:
+        return None
+    if isinstance(bound, str):
+        return Bound(column=names.index(bound))
+    return Bound(value=float(bound))

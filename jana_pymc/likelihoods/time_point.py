@@ -15,16 +15,14 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from jana_pymc.checks import check_choice, check_count, check_sizes
-from jana_pymc.flows.spline import (
-    SplineTable,
-    n_spline_parameters,
-    spline_forward,
-    spline_inverse,
-)
-from jana_pymc.likelihoods.conditioner import Conditioner
+from jana_pymc.flows.spline import SplineTable, n_spline_parameters
 from jana_pymc.likelihoods.counts import CountRange, log_count
+from jana_pymc.likelihoods.elementary_laws import draw_category
 from jana_pymc.likelihoods.support import Support
+from jana_pymc.networks.clamps import tanh_clamp
 from jana_pymc.networks.dense import ACTIVATIONS
+from jana_pymc.networks.moments import scale_or_one
+from jana_pymc.networks.varying_coefficients import VaryingCoefficientNetwork
 
 Component: TypeAlias = int | Support | CountRange
 """Number of categories, support of a continuous component, or range of a count."""
@@ -101,7 +99,7 @@ class TimePointDensity(nn.Module):
     n_known, n_past : int
         Sizes of the inputs: what is known, and the features of the past.
     flag : int
-        See `Conditioner`.
+        See `VaryingCoefficientNetwork`.
     settings : ConditionalSettings
     """
 
@@ -127,7 +125,7 @@ class TimePointDensity(nn.Module):
         for component in self.components:
             categories = component if isinstance(component, int) else 0
             networks.append(
-                Conditioner(
+                VaryingCoefficientNetwork(
                     n_known,
                     n_past + ends[-1],
                     categories or 2 + n_spline_parameters(settings.n_bins),
@@ -155,9 +153,8 @@ class TimePointDensity(nn.Module):
         features = self.encode(observables, parameters).features
         for component, column in zip(self.components, self.columns, strict=True):
             if not isinstance(component, int):
-                self.mean[column] = features[:, column].mean()
-                sd = features[:, column].std()
-                self.sd[column] = sd if sd > 0 else 1.0
+                mean, sd = features[:, column].mean(), features[:, column].std()
+                self.mean[column], self.sd[column] = mean, scale_or_one(sd, mean)
         features = (features - self.mean) / self.sd
         self.low.copy_(features.min(0).values)
         self.high.copy_(features.max(0).values)
@@ -206,7 +203,7 @@ class TimePointDensity(nn.Module):
         encoded : Encoded
             The same observations.
         known, past, bounded : Tensor, shape (rows, …)
-            Inputs of the networks; see `Conditioner`.
+            Inputs of the networks; see `VaryingCoefficientNetwork`.
         """
         own = self.bounded(encoded.features)
         log_prob = encoded.log_abs_det_jacobian
@@ -249,8 +246,7 @@ class TimePointDensity(nn.Module):
         for j, (component, column) in enumerate(zip(self.components, self.columns, strict=True)):
             raw = self.networks[j](known, past, bounded)
             if isinstance(component, int):
-                gumbel = -torch.log(-torch.log(_uniform(raw, generator)))
-                category = (log_softmax(raw, -1) + gumbel).argmax(-1)
+                category = draw_category(log_softmax(raw, -1), _uniform(raw, generator))
                 columns.append(category.to(raw.dtype))
                 own = _indicators(category, component, raw.dtype)
             else:
@@ -275,18 +271,15 @@ class _RealLine:
 
     def __init__(self, raw: Tensor, n_bins: int):
         self.shift = raw[:, 0]
-        self.log_scale = LOG_SCALE_RANGE * torch.tanh(raw[:, 1] / LOG_SCALE_RANGE)
+        self.log_scale = tanh_clamp(raw[:, 1], LOG_SCALE_RANGE)
         self.table = SplineTable(raw[:, 2:], n_bins)
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        residual = (y - self.shift) * torch.exp(-self.log_scale)
-        bins = (residual[:, None] >= self.table.knots(0)).sum(-1)
-        z, log_derivative = spline_forward(residual, self.table.lookup(bins))
+        z, log_derivative = self.table.forward((y - self.shift) * torch.exp(-self.log_scale))
         return z, log_derivative - self.log_scale
 
     def inverse(self, z: Tensor) -> Tensor:
-        bins = (z[:, None] >= self.table.knots(2)).sum(-1)
-        residual, _ = spline_inverse(z, self.table.lookup(bins))
+        residual, _ = self.table.inverse(z)
         return residual * torch.exp(self.log_scale) + self.shift
 
     def of_cells(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,14 +10,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from jana_pymc.checks import check_count, check_sizes
-from jana_pymc.flows.autoregressive import monotone_forward, monotone_inverse, soft_clamp
+from jana_pymc.flows.autoregressive import monotone_forward, monotone_inverse
 from jana_pymc.flows.spline import n_spline_parameters
 from jana_pymc.likelihoods.counts import CountRange, log_count, monotone_images
+from jana_pymc.likelihoods.elementary_laws import log_normal
 from jana_pymc.likelihoods.entering import EnteringParameters, parameter_positions
 from jana_pymc.likelihoods.sequences import within_groups
 from jana_pymc.likelihoods.support import Support
+from jana_pymc.networks.clamps import atan_clamp
 from jana_pymc.networks.dense import DenseNetwork
 from jana_pymc.networks.dynamics import DynamicsEnsemble, DynamicsNetwork
+from jana_pymc.networks.moments import scale_or_one
 
 MAX_LOG_SCALE = 8.0
 """Bound on the log scale of the noise, relative to all simulations' scale."""
@@ -232,9 +234,10 @@ class TrajectoryLikelihood(nn.Module):
         y = torch.where(inside, y, torch.nan)
         # One law for all times needs one scale for all.
         over = (0, 1) if self.settings.n_states else 0
-        self.y_mean.copy_(y.nanmean(over).nan_to_num(0.0))
+        mean = y.nanmean(over).nan_to_num(0.0)
+        self.y_mean.copy_(mean)
         sd = (y - self.y_mean).square().nanmean(over).sqrt().nan_to_num(0.0)
-        self.y_sd.copy_(torch.where(sd > 0.0, sd, 1.0))
+        self.y_sd.copy_(scale_or_one(sd, mean))
 
     def training_log_prob(
         self,
@@ -283,7 +286,7 @@ class TrajectoryLikelihood(nn.Module):
         filled = torch.where(present[..., None], observables, 0.0)
         y, log_det, inside = self._to_real(filled, parameters)
         residual = (y - location) * (-log_scale).exp()
-        seen = soft_clamp(torch.where(present[..., None], residual, 0.0), MAX_SEEN)
+        seen = atan_clamp(torch.where(present[..., None], residual, 0.0), MAX_SEEN)
         order = self.settings.order
         known = torch.cat([torch.zeros_like(seen[:, :1]).expand(-1, order, -1), seen], 1)
         visible = [known.index_select(1, times + k) for k in reversed(range(order + 1))]
@@ -303,8 +306,7 @@ class TrajectoryLikelihood(nn.Module):
                 parts.append(log_count(component, filled[..., j], images))
                 continue
             z, log_slope = monotone_forward(residual[..., j] - own_shift, own_raw, n_bins)
-            log_normal = -0.5 * z**2 - 0.5 * math.log(2.0 * math.pi)
-            parts.append(log_normal + log_slope - own_scale + log_det[..., j])
+            parts.append(log_normal(z) + log_slope - own_scale + log_det[..., j])
         together = torch.stack(parts, -1).sum(-1)
         together = torch.where(inside.all(-1), together, -torch.inf)
         return torch.where(present, together, 0.0)
@@ -390,7 +392,7 @@ class TrajectoryLikelihood(nn.Module):
                 owner = parameters[:, None].expand(*shape, -1)
                 x = component.from_real(y, owner)
             residual = (y - location[..., j]) * (-log_scale[..., j]).exp()
-            own = soft_clamp(residual, MAX_SEEN)[..., None]
+            own = atan_clamp(residual, MAX_SEEN)[..., None]
             seen = torch.cat([seen[..., :j], own, seen[..., j + 1 :]], -1)
             columns.append(x)
         return torch.stack(columns, -1), seen
@@ -408,7 +410,7 @@ class TrajectoryLikelihood(nn.Module):
         dim = len(self.components)
         raw = raw.reshape(len(parameters), self.n_steps, dim, -1)[:, :n_obs]
         location = self.y_mean[:n_obs] + self.y_sd[:n_obs] * raw[..., 0]
-        log_scale = self.y_sd[:n_obs].log() + soft_clamp(raw[..., 1], MAX_LOG_SCALE)
+        log_scale = self.y_sd[:n_obs].log() + atan_clamp(raw[..., 1], MAX_LOG_SCALE)
         return location, log_scale, raw
 
     def _law(self, features: Tensor, residuals: Tensor) -> tuple[Tensor, Tensor]:
@@ -420,7 +422,7 @@ class TrajectoryLikelihood(nn.Module):
         seen = torch.cat([past.expand(*shape), own * self.before.to(own.dtype)], -1)
         raw = self.law(torch.cat([features, which.expand(*shape[:3], dim), seen], -1))
         raw, coefficients = raw.split([raw.shape[-1] - self.n_seen, self.n_seen], -1)
-        return raw, soft_clamp((coefficients * seen).sum(-1), MAX_SHIFT)
+        return raw, atan_clamp((coefficients * seen).sum(-1), MAX_SHIFT)
 
     def _to_real(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Observations on the real line, log derivatives, and whether they are possible."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +17,8 @@ from jana_pymc.flows.trials import TrialSumTransform
 from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.likelihoods.discrete import DiscreteAutoregressive, Law
 from jana_pymc.likelihoods.distractors import DistractorFlow
-from jana_pymc.likelihoods.entering import check_among, entering, skewed
+from jana_pymc.likelihoods.elementary_laws import log_normal
+from jana_pymc.likelihoods.entering import check_among, entering, known_conditions, skewed
 from jana_pymc.likelihoods.support import Support
 from jana_pymc.likelihoods.vector_settings import VectorSettings, parts_of, visible_past
 from jana_pymc.networks.moments import set_moments
@@ -104,53 +104,39 @@ class VectorLikelihood(nn.Module):
         n_products = n_entering * n_conditions
         self.n_products = n_products if n_products <= MAX_PRODUCTS else 0
         n_context = n_entering + n_conditions + self.n_products
-        networks: dict[str, Any] = {
+        self.discrete_part = self._discrete_part(n_context) if self.discrete else None
+        self.flow = self._flow(n_context) if self.supports else None
+        self.sees_parameters_alone = not self.discrete and not n_conditions and n_steps == 1
+        self.distractor_part: DistractorFlow | None = None
+        if self.distractors:
+            n_others = len(self.components) - len(self.distractors)
+            self.distractor_part = DistractorFlow(len(self.distractors), n_others)
+        self.register_buffer("parameter_log", torch.zeros(n_parameters, dtype=torch.bool))
+        self._register_indices()
+        self._register_moments(n_entering)
+
+    def _network_options(self) -> dict[str, Any]:
+        """What the networks of discrete and of continuous components have in common."""
+        settings = self.settings
+        return {
             "residual": settings.residual,
             "conditioner_hidden": settings.conditioner_hidden,
             "conditioner_layers": settings.conditioner_layers,
-            "sees": visible_past(len(self.components), n_steps, settings.order),
+            "sees": visible_past(len(self.components), self.n_steps, settings.order),
         }
-        hidden = () if settings.n_trials else tuple(settings.hidden)
-        self.discrete_part = None
-        if self.discrete:
-            self.discrete_part = DiscreteAutoregressive(
-                [c for c in self.components if not isinstance(c, Support)],
-                n_context,
-                n_bins=max(2, settings.n_bins // 2),
-                hidden=hidden,
-                **networks,
-            )
-        self.flow = self._flow(n_context, networks) if self.supports else None
-        self.sees_parameters_alone = not self.discrete and not n_conditions and n_steps == 1
-        self.distractor_part = None
-        if self.distractors:
-            self.distractor_part = DistractorFlow(
-                len(self.distractors), len(self.components) - len(self.distractors)
-            )
-        self.register_buffer("parameter_log", torch.zeros(n_parameters, dtype=torch.bool))
-        # Indices that no list must carry to a GPU.
-        indices = {
-            "turning": self.angles,
-            "of_draws": [i for draw in self.draws for i in draw],
-            "of_discrete": self.discrete,
-            "of_distractors": self.distractors,
-            "of_others": (*self.discrete, *self.continuous),
-        }
-        for name, positions in indices.items():
-            index = torch.tensor(positions, dtype=torch.long)
-            self.register_buffer(name, index, persistent=False)
-        sizes = {
-            "parameter": n_entering,
-            "condition": n_conditions,
-            "real": len(self.supports),
-        }
-        if settings.n_trials:
-            sizes["count"] = len(self.discrete)
-        for name, size in sizes.items():
-            self.register_buffer(f"{name}_mean", torch.zeros(size))
-            self.register_buffer(f"{name}_sd", torch.ones(size))
 
-    def _flow(self, n_context: int, networks: dict[str, Any]) -> ConditionalFlow:
+    def _discrete_part(self, n_context: int) -> DiscreteAutoregressive:
+        """The probability of the discrete components."""
+        settings = self.settings
+        return DiscreteAutoregressive(
+            [c for c in self.components if not isinstance(c, Support)],
+            n_context,
+            n_bins=max(2, settings.n_bins // 2),
+            hidden=() if settings.n_trials else tuple(settings.hidden),
+            **self._network_options(),
+        )
+
+    def _flow(self, n_context: int) -> ConditionalFlow:
         """The density of the continuous components, given those that are discrete."""
         settings, dim, n_given = self.settings, len(self.supports), len(self.discrete)
         transforms: list[nn.Module] = []
@@ -169,10 +155,36 @@ class VectorLikelihood(nn.Module):
                     n_seen,
                     n_bins=settings.n_bins,
                     hidden=() if layer or settings.n_trials else tuple(settings.hidden),
-                    **networks,
+                    **self._network_options(),
                 )
             )
         return ConditionalFlow(transforms, GaussianLatent(dim))
+
+    def _register_indices(self) -> None:
+        """Positions of components and parameters, which no list must carry to a GPU."""
+        indices = {
+            "turning": self.angles,
+            "of_draws": [i for draw in self.draws for i in draw],
+            "of_discrete": self.discrete,
+            "of_distractors": self.distractors,
+            "of_others": (*self.discrete, *self.continuous),
+        }
+        for name, positions in indices.items():
+            index = torch.tensor(positions, dtype=torch.long)
+            self.register_buffer(name, index, persistent=False)
+
+    def _register_moments(self, n_entering: int) -> None:
+        """Location and scale of all that is standardised."""
+        sizes = {
+            "parameter": n_entering,
+            "condition": self.n_conditions,
+            "real": len(self.supports),
+        }
+        if self.settings.n_trials:
+            sizes["count"] = len(self.discrete)
+        for name, size in sizes.items():
+            self.register_buffer(f"{name}_mean", torch.zeros(size))
+            self.register_buffer(f"{name}_sd", torch.ones(size))
 
     @property
     def is_sequential(self) -> bool:
@@ -369,7 +381,7 @@ class VectorLikelihood(nn.Module):
             values = observables.index_select(1, self.of_draws)
             y, log_det, inside = self._standardized(values, parameters[group])
             z, contribution = only.components(y, context)
-            density = -0.5 * z**2 - 0.5 * math.log(2.0 * math.pi) + contribution + log_det
+            density = log_normal(z) + contribution + log_det
             parts.append(torch.where(inside, density, -torch.inf))
         elif self.flow is not None:
             parts.append(self._draws_log_prob(observables[:, None], parameters[group], context))
@@ -460,9 +472,7 @@ class VectorLikelihood(nn.Module):
         context = context if group is None else context[group]
         if not self.n_conditions:
             return context
-        if conditions is None:
-            raise ValueError(f"this likelihood needs {self.n_conditions} known conditions a row.")
-        known = (conditions - self.condition_mean) / self.condition_sd
+        known = known_conditions(conditions, self.condition_mean, self.condition_sd)
         if not self.n_products:
             return torch.cat([context, known], -1)
         products = (context[:, :, None] * known[:, None]).flatten(1)

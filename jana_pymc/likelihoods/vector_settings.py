@@ -154,7 +154,7 @@ def parts_of(
     continuous = tuple(i for i in continuous if i in informative)
     if n_steps > 1:
         _check_sequence(settings, discrete, continuous, distractors)
-    draws = (continuous,) if settings.draws is None else as_draws(settings.draws)
+    draws = (continuous,) if settings.draws is None else tuple(map(tuple, settings.draws))
     if settings.n_trials:
         categories = any(isinstance(c, int) for c in components)
         if n_steps > 1 or len(draws) > 1 or categories or not continuous:

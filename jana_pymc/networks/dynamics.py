@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from jana_pymc.networks.clamps import tanh_clamp
 from jana_pymc.networks.dense import DenseNetwork, Residual
 
 LARGEST = 16.0
@@ -78,13 +79,13 @@ class DynamicsNetwork(nn.Module):
         """Outputs at all times, by parts in the place of its own, for any number of members."""
         start, context, enter, law, out = parts
         shift, log_gain = context(condition).chunk(2, -1)
-        gain = bounded(log_gain, MAX_LOG_GAIN).exp()
+        gain = tanh_clamp(log_gain, MAX_LOG_GAIN).exp()
         state = start(condition)
         states = [state]
         for _ in range(self.n_times - 1):
             for _ in range(self.n_substeps):
                 change = law(silu(enter(state) * gain + shift))
-                state = bounded(state + change / self.n_substeps, LARGEST)
+                state = tanh_clamp(state + change / self.n_substeps, LARGEST)
             states.append(state)
         # One product for all times, whether members stand before the rows or not.
         shape = (len(states), state.shape[-2])
@@ -119,8 +120,9 @@ class DynamicsEnsemble(nn.Module):
         first: Any = self.members[0]
         if not self.training:
             return first.follow(condition.expand(n, -1, -1), *laws).mean(0)
-        # Every so many, since a batch may hold first the prior's sets and then a proposal's.
-        filled = torch.cat([condition, condition[: -n_sets % n]])
+        # Every so many, since a batch may hold first the prior's sets and then a proposal's. Shares
+        # are filled up from the first set on, again and again if there are fewer sets than members.
+        filled = condition.repeat(n, 1)[: n_sets + -n_sets % n]
         found = first.follow(filled.unflatten(0, (-1, n)).transpose(0, 1), *laws)
         return found.transpose(0, 1).flatten(0, 1)[:n_sets]
 
@@ -177,8 +179,3 @@ def stacked(layers: Sequence[Any]) -> Callable[[Tensor], Tensor]:
 
         return run
     return first  # an activation
-
-
-def bounded(x: Tensor, bound: float) -> Tensor:
-    """A smooth, increasing map of the real line into (-bound, bound), the identity near zero."""
-    return bound * torch.tanh(x / bound)

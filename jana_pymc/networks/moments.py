@@ -17,4 +17,11 @@ def set_moments(
     """Fill two buffers with the columns' means and standard deviations, 1 for constant ones."""
     centre, deviation = values.mean(0), values.std(0)
     mean.copy_(centre)
-    sd.copy_(torch.where(deviation > RELATIVE * centre.abs(), deviation, 1.0))
+    sd.copy_(scale_or_one(deviation, centre))
+
+
+def scale_or_one(
+    deviation: Float[Tensor, "*batch"], centre: Float[Tensor, "*batch"]
+) -> Float[Tensor, "*batch"]:
+    """Standard deviations to divide by: 1 where values are constant but for rounding."""
+    return torch.where(deviation > RELATIVE * centre.abs(), deviation, 1.0)

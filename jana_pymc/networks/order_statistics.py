@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+SMALLEST = 1e-9
+"""Guards the logarithm of what was positive in all simulations."""
 
 
 class OrderStatistics(nn.Module):
@@ -72,3 +77,35 @@ class OrderStatistics(nn.Module):
         mean = torch.where(inside, values, 0.0).sum(1, keepdim=True) / at_least_one
         square = torch.where(inside, (values - mean) ** 2, 0.0).sum(1, keepdim=True)
         return [quantiles, mean, (square / at_least_one).sqrt()]
+
+
+def values_and_cells(
+    columns: Sequence[Float[Tensor, "sets obs"]],
+    categories: Sequence[int | None],
+    positive: Sequence[bool],
+) -> tuple[Float[Tensor, "sets obs j"], Int[Tensor, "sets obs"]]:
+    """What order statistics are taken of: continuous values, and each observation's joint category.
+
+    Parameters
+    ----------
+    columns : sequence of Tensor, shape (sets, obs)
+        The components of the observations.
+    categories : sequence of int or None
+        Number of categories of each, first component first in the joint one; None if it is
+        continuous.
+    positive : sequence of bool
+        For each continuous component, whether its logarithm is taken.
+    """
+    values = [columns[0].new_zeros((*columns[0].shape, 0))]
+    cell = torch.zeros(columns[0].shape, dtype=torch.long, device=columns[0].device)
+    for x, n, is_positive in zip(columns, categories, positive, strict=True):
+        if n is None:
+            values.append((guarded_log(x) if is_positive else x)[..., None])
+        else:
+            cell = cell * n + x.nan_to_num(0.0).long()
+    return torch.cat(values, -1), cell
+
+
+def guarded_log(x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Logarithm of positive values, finite for all."""
+    return x.clamp_min(SMALLEST).log()

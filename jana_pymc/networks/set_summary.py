@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from jana_pymc.checks import check_count, check_sizes
+from jana_pymc.checks import check_count, check_kind, check_sizes, check_switch
 from jana_pymc.networks.conditioners import compress
 from jana_pymc.networks.deep_set import DeepSet, DeepSetSettings
 from jana_pymc.networks.dense import DenseNetwork
@@ -27,7 +27,8 @@ class SetSummarySettings:
     Parameters
     ----------
     n_summaries : int
-        Size of the learned summary; 0 leaves it out.
+        Size of the learned summary; 0 leaves it out, order statistics and deep set with it, so that
+        the means are all that is seen of the data.
     n_quantiles : int
         Order statistics of each continuous component, beside the deep set; 0 leaves them out, and
         the deep set's own output is the summary.
@@ -36,6 +37,13 @@ class SetSummarySettings:
     deep_set : DeepSetSettings
     means : bool
         Append the means of all features, which are sufficient, or nearly so, in linear models.
+
+    Raises
+    ------
+    TypeError
+        If a number or a width is no integer, `deep_set` something else, or `means` no bool.
+    ValueError
+        If one is too small, or there are neither learned summaries nor means.
     """
 
     n_summaries: int = 32
@@ -45,7 +53,13 @@ class SetSummarySettings:
     means: bool = False
 
     def __post_init__(self) -> None:
-        check_count("n_summaries", self.n_summaries, least=0)
+        check_kind("deep_set", self.deep_set, (DeepSetSettings,))
+        check_switch("means", self.means)
+        if check_count("n_summaries", self.n_summaries, least=0) == 0 and not self.means:
+            raise ValueError(
+                "n_summaries=0 without means=True: a posterior would see nothing of the data; "
+                "expected at least 1, or the means."
+            )
         object.__setattr__(self, "hidden", check_sizes("hidden", self.hidden))
         if check_count("n_quantiles", self.n_quantiles, least=0) == 1:
             raise ValueError("n_quantiles=1: expected 0, or at least 2.")
@@ -70,10 +84,12 @@ class SetSummary(nn.Module):
         self, n_features: int, n_continuous: int, n_cells: int, settings: SetSummarySettings
     ):
         super().__init__()
-        self.deep_set = DeepSet(n_features, settings.n_summaries, settings.deep_set)
+        self.deep_set = None
+        if settings.n_summaries:
+            self.deep_set = DeepSet(n_features, settings.n_summaries, settings.deep_set)
         self.by_cell = n_cells <= MAX_CELLS
         self.statistics = None
-        if settings.n_quantiles:
+        if settings.n_summaries and settings.n_quantiles:
             self.statistics = OrderStatistics(
                 n_continuous, n_cells if self.by_cell else 1, settings.n_quantiles
             )
@@ -112,15 +128,17 @@ class SetSummary(nn.Module):
         mask: Bool[Tensor, "sets obs"],
     ) -> Float[Tensor, "sets s"]:
         """Summarise each set, counting only observations where the mask is true."""
+        if self.deep_set is None:
+            return self._means(features, mask)
         summary = self.deep_set(features, mask)
         if self.statistics is not None:
             statistics = self._order_statistics(values, cell, mask)
             standardized = (statistics - self.statistic_mean) / self.statistic_sd
             summary = self.merge(torch.cat([standardized, summary], -1))
-        if not self.means:
-            return summary
-        means = (_masked_mean(features, mask) - self.mean_mean) / self.mean_sd
-        return torch.cat([summary, compress(means)], -1)
+        return torch.cat([summary, self._means(features, mask)], -1) if self.means else summary
+
+    def _means(self, features: Tensor, mask: Tensor) -> Tensor:
+        return compress((_masked_mean(features, mask) - self.mean_mean) / self.mean_sd)
 
     def _order_statistics(self, values: Tensor, cell: Tensor, mask: Tensor) -> Tensor:
         assert self.statistics is not None  # narrows the type; callers have checked

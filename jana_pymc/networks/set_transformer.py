@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from jana_pymc.checks import check_count
+from jana_pymc.checks import check_count, check_kind
 from jana_pymc.networks.attention import AttentionBlock, AttentionSettings
 
 
@@ -26,6 +26,13 @@ class SetTransformerSettings:
     n_seeds : int
         Learned queries that pool a set.
     attention : AttentionSettings
+
+    Raises
+    ------
+    TypeError
+        If a number is no integer, or `attention` something else.
+    ValueError
+        If a number is too small.
     """
 
     n_blocks: int = 2
@@ -36,6 +43,7 @@ class SetTransformerSettings:
     def __post_init__(self) -> None:
         for name, least in (("n_blocks", 0), ("n_inducing", 0), ("n_seeds", 1)):
             check_count(name, getattr(self, name), least=least)
+        check_kind("attention", self.attention, (AttentionSettings,))
 
 
 class SetTransformer(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from jana_pymc.checks import check_choice, check_count, check_number
+from jana_pymc.checks import check_choice, check_count, check_kind, check_number
 from jana_pymc.networks.attention import AttentionBlock, AttentionSettings
 from jana_pymc.networks.time_series import RECURRENT, last_step
 
@@ -31,6 +31,13 @@ class TimeSeriesTransformerSettings:
     n_hidden : int
         Size of its memory.
     attention : AttentionSettings
+
+    Raises
+    ------
+    TypeError
+        If a number is none, or `attention` something else.
+    ValueError
+        If a number is too small, the recurrent network is unknown, or the width is odd.
     """
 
     n_blocks: int = 2
@@ -45,6 +52,7 @@ class TimeSeriesTransformerSettings:
         if check_number("longest_wave", self.longest_wave) < 1.0:
             raise ValueError(f"longest_wave={self.longest_wave}: expected at least 1.0.")
         check_choice("recurrent", self.recurrent, tuple(RECURRENT))
+        check_kind("attention", self.attention, (AttentionSettings,))
         if self.attention.width % 2:
             raise ValueError(
                 f"attention.width={self.attention.width}: expected an even number, for as many "

@@ -53,7 +53,8 @@ def plot_cross_validation(
     left.axhline(0, color=REFERENCE, linewidth=0.8)
     left.set_xlabel("in-sample log density", fontsize=9)
     left.set_ylabel("cross-validated − in-sample", fontsize=9)
-    right.axhline(result.threshold, color=REFERENCE, linewidth=0.8, linestyle="--")
+    for limit in np.unique(result.threshold):
+        right.axhline(limit, color=REFERENCE, linewidth=0.8, linestyle="--")
     right.set_xlabel("unit", fontsize=9)
     right.set_ylabel("k̂", fontsize=9)
     if right.get_legend_handles_labels()[1]:

@@ -124,7 +124,7 @@ def plot_model_recovery(
     *,
     axes: Axes | Sequence[Axes] | np.ndarray | None = None,
 ) -> Figure:
-    """Plot the confusion matrix and the calibration of posterior model probabilities.
+    """Plot mean posterior model probabilities by true model, and their calibration.
 
     Parameters
     ----------

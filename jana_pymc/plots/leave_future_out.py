@@ -58,7 +58,8 @@ def plot_leave_future_out(
     left.set_xlabel("observations known", fontsize=9)
     what = "next" if result.ahead == 1 else f"next {result.ahead}"
     left.set_ylabel(f"log predictive density of the {what}", fontsize=9)
-    right.axhline(result.threshold, color=REFERENCE, linewidth=0.8, linestyle="--")
+    for limit in np.unique(result.threshold):
+        right.axhline(limit, color=REFERENCE, linewidth=0.8, linestyle="--")
     right.set_xlabel("observations known", fontsize=9)
     right.set_ylabel("k̂", fontsize=9)
     if right.get_legend_handles_labels()[1]:

@@ -17,6 +17,7 @@ from scipy.stats import gaussian_kde
 from jana_pymc.checks import check_count
 from jana_pymc.inference_data import ArviZData, to_groups
 from jana_pymc.plots.style import COLOURS, REFERENCE
+from jana_pymc.simulation.validation import as_float
 
 MAX_COMPONENTS = 12
 MAX_DRAWS = 2000
@@ -24,7 +25,10 @@ GRID = 60
 
 
 def plot_posterior_pairs(
-    draws: ArviZData | xr.Dataset | Mapping[str, ArviZData | xr.Dataset | Mapping[str, ArrayLike]],
+    draws: ArviZData
+    | xr.Dataset
+    | Mapping[str, ArrayLike]
+    | Mapping[str, ArviZData | xr.Dataset | Mapping[str, ArrayLike]],
     *,
     var_names: Sequence[str] | None = None,
     true: Mapping[str, float] | None = None,
@@ -54,12 +58,12 @@ def plot_posterior_pairs(
     Raises
     ------
     TypeError, ValueError
-        If `max_points` is no count.
+        If `max_points` is no count, or draws are something else or no numbers.
     ValueError
         If there are no draws or too many components, or a set or `true` has other names.
     """
     check_count("max_points", max_points)
-    sets: Mapping[str, Any] = draws if isinstance(draws, dict) else {"draws": draws}
+    sets = _by_label(draws)
     components = {label: _components(each, var_names, label) for label, each in sets.items()}
     if not components:
         raise ValueError("draws is empty; expected a mapping such as {'amortized': data}.")
@@ -83,6 +87,19 @@ def plot_posterior_pairs(
                 f"true has {', '.join(map(str, unknown))}, no component; choose from {known}."
             )
     return _draw_grid(components, names, true or {}, max_points)
+
+
+def _by_label(draws: Any) -> Mapping[str, Any]:
+    """All sets of draws; a single one, which maps names to arrays, is labelled here."""
+    if not isinstance(draws, Mapping) or _has_groups(draws):
+        return {"draws": draws}
+    are_labels = any(isinstance(each, Mapping) for each in draws.values())
+    return draws if are_labels or not draws else {"draws": draws}
+
+
+def _has_groups(draws: Any) -> bool:
+    """Whether it is an InferenceData or a DataTree, which are mappings too."""
+    return not isinstance(draws, xr.Dataset) and hasattr(draws, "groups")
 
 
 def _draw_grid(
@@ -211,8 +228,13 @@ def _components(
 def _dataset(draws: ArviZData | xr.Dataset | Mapping[str, ArrayLike], label: str) -> xr.Dataset:
     if isinstance(draws, xr.Dataset):
         return draws
-    if isinstance(draws, dict):
-        return xr.Dataset({name: ("draw", np.ravel(each)) for name, each in draws.items()})
+    if isinstance(draws, Mapping) and not _has_groups(draws):
+        return xr.Dataset(
+            {
+                name: ("draw", as_float(f"draws[{label!r}][{name!r}]", each, hint="").ravel())
+                for name, each in draws.items()
+            }
+        )
     groups = to_groups(draws)
     if "posterior" not in groups:
         raise ValueError(f"draws[{label!r}] has no posterior group.")

@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from jana_pymc.checks import check_kind
+from jana_pymc.checks import check_count, check_kind, check_switch
 from jana_pymc.flows.flow import ConditionalFlow, FlowSettings, conditional_flow
 from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.networks.columns import as_draws
 from jana_pymc.networks.conditioners import compress
 from jana_pymc.networks.flat_summary import FlatSummary, FlatSummarySettings
 from jana_pymc.networks.moments import set_moments
+from jana_pymc.networks.order_statistics import guarded_log, values_and_cells
 from jana_pymc.networks.set_summary import SetSummary, SetSummarySettings
 from jana_pymc.networks.set_transformer import SetTransformer, SetTransformerSettings
 from jana_pymc.networks.time_series import TimeSeriesNetwork, TimeSeriesSettings
@@ -42,9 +43,6 @@ DEFAULT_SUMMARIES = 32
 MAX_PRODUCTS = 64
 """More products of observables and conditions than this are left to the networks; likewise those of
 conditions with each other, if they are more than what the first leave of it."""
-
-SMALLEST = 1e-9
-"""Guards the logarithm of a positive observable that the trained range did not contain."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +74,10 @@ class PosteriorSettings:
     Raises
     ------
     TypeError
-        If `summary`, `flow` or `adjustment` is something else.
+        If `summary`, `flow` or `adjustment` is something else, `n_summaries` no integer, or
+        `data_bounds` or `normal_scores` no bool.
     ValueError
-        If `n_summaries` is given beside a summary whose own settings say it.
+        If `n_summaries` is below 1, or is given beside a summary whose own settings say it.
     """
 
     summary: SummarySettings = field(default_factory=SetSummarySettings)
@@ -92,6 +91,9 @@ class PosteriorSettings:
     def __post_init__(self) -> None:
         check_kind("summary", self.summary, get_args(SummarySettings))
         check_kind("flow", self.flow, (FlowSettings,))
+        check_count("n_summaries", self.n_summaries)
+        for name in ("data_bounds", "normal_scores"):
+            check_switch(name, getattr(self, name))
         if self.draws is not None:
             object.__setattr__(self, "draws", as_draws(self.draws))
         if not isinstance(self.adjustment, AdjustmentSettings | None):
@@ -387,7 +389,7 @@ class PosteriorNetwork(nn.Module):
             values = values if kind is None else kind.to_real(values)
             features.append(values[..., None])
             if positive:
-                features.append(_log(values)[..., None])
+                features.append(guarded_log(values)[..., None])
         observed = torch.cat(features, -1)
         if conditions is None:
             return observed
@@ -408,18 +410,15 @@ class PosteriorNetwork(nn.Module):
 
         Logarithms of positive ones, and beside them those of the distances from data bounds.
         """
-        values = [observables.new_zeros((*observables.shape[:2], 0))]
-        cell = torch.zeros(observables.shape[:2], dtype=torch.long, device=observables.device)
-        for column, (kind, positive) in enumerate(zip(self.components, self.positive, strict=True)):
-            x = observables[..., column]
-            if isinstance(kind, int):
-                cell = cell * kind + x.nan_to_num(0.0).long()
-                continue
-            x = x if kind is None else kind.to_real(x)
-            values.append((_log(x) if positive else x)[..., None])
+        columns = [
+            kind.to_real(x) if isinstance(kind, CountRange) else x
+            for kind, x in zip(self.components, observables.unbind(-1), strict=True)
+        ]
+        categories = [kind if isinstance(kind, int) else None for kind in self.components]
+        values, cell = values_and_cells(columns, categories, self.positive)
         if self.bounds is not None:
-            values.append(self.bounds.log_distances(observables, mask))
-        return torch.cat(values, -1), cell
+            values = torch.cat([values, self.bounds.log_distances(observables, mask)], -1)
+        return values, cell
 
 
 def _summary_network(
@@ -438,10 +437,6 @@ def _summary_network(
     if isinstance(summary, TimeSeriesSettings):
         return TimeSeriesNetwork(n_features, n_summaries, summary, n_observed), n_summaries
     return TimeSeriesTransformer(n_features, n_summaries, summary), n_summaries
-
-
-def _log(x: Tensor) -> Tensor:
-    return x.clamp_min(SMALLEST).log()
 
 
 def _mask(

@@ -119,7 +119,7 @@ class Contaminant:
         Returns
         -------
         TensorVariable, shape (rows,)
-            −inf where the probability is not one.
+            −inf where `probability` lies outside [0, 1].
         """
         low, high = np.array(self.low), np.array(self.high)
         inside = pt.all((observables >= low) & (observables <= high), axis=1)

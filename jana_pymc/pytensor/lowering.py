@@ -105,7 +105,6 @@ def _(
 
 def normal_scores(
     network: AutoregressiveLikelihood,
-    column: int,
     x: float,
     observables: TensorVariable,
     parameters: TensorVariable,
@@ -124,7 +123,6 @@ def normal_scores(
         are conditions.
     """
     n_cells = network.n_cells
-    assert network.continuous[0] == column
     context, _, mean, sd = _context(network, observables, parameters, group, conditions)
     hidden = hidden_layers(network.table_network, context, mean, sd)
     splines = _first_splines(network, hidden)

@@ -11,9 +11,9 @@ from pytensor.tensor.variable import TensorVariable
 from torch import nn
 
 from jana_pymc.likelihoods import CountRange, MarkovianLikelihood
-from jana_pymc.likelihoods.conditioner import Conditioner
 from jana_pymc.likelihoods.time_point import LOG_SCALE_RANGE, TimePointDensity
 from jana_pymc.networks import DenseNetwork
+from jana_pymc.networks.varying_coefficients import VaryingCoefficientNetwork
 from jana_pymc.pytensor.lowering import lower
 from jana_pymc.pytensor.lowering_parts import (
     ACTIVATIONS,
@@ -140,7 +140,7 @@ def _components(
     bins = density.settings.n_bins
     for j, (component, column) in enumerate(zip(density.components, density.columns, strict=True)):
         earlier = inputs.given(features[:, : column.start], bounded[:, : column.start])
-        raw = _conditioner(density.networks[j], earlier)  # type: ignore[arg-type]
+        raw = _varying_coefficients(density.networks[j], earlier)  # type: ignore[arg-type]
         if isinstance(component, int):
             log_p = pt.special.log_softmax(raw, axis=1)
             total = total + (log_p * features[:, column]).sum(axis=1)
@@ -154,7 +154,7 @@ def _components(
     return total
 
 
-def _conditioner(network: Conditioner, inputs: _Inputs) -> TensorVariable:
+def _varying_coefficients(network: VaryingCoefficientNetwork, inputs: _Inputs) -> TensorVariable:
     raw = inputs.linear(network.skip, inputs.known, inputs.bounded)
     raw = raw + _dense_of_rows(network.dense, inputs, inputs.known, inputs.bounded)
     begins = inputs.known[:, network.flag - inputs.n_parameters]

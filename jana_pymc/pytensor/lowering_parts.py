@@ -218,7 +218,7 @@ def monotone(
     u : TensorVariable, shape (rows,) or (points, rows)
     raw : TensorVariable, shape (rows, parameters)
     """
-    log_scale = soft_clamp(raw[:, 1], MAX_LOG_STRETCH)
+    log_scale = atan_clamp(raw[:, 1], MAX_LOG_STRETCH)
     y = (u * pt.exp(log_scale) + raw[:, 0]).ravel()
     row = pt.arange(raw.shape[0])
     row = row if u.ndim == 1 else pt.tile(row, u.shape[0])
@@ -227,8 +227,8 @@ def monotone(
     return z.reshape(u.shape, ndim=u.ndim), log_derivative
 
 
-def soft_clamp(x: TensorVariable, bound: float) -> TensorVariable:
-    """`soft_clamp` of the flows in PyTensor."""
+def atan_clamp(x: TensorVariable, bound: float) -> TensorVariable:
+    """`networks.clamps.atan_clamp` in PyTensor."""
     return (2.0 * bound / math.pi) * pt.arctan(x * (math.pi / (2.0 * bound)))
 
 

@@ -76,13 +76,13 @@ class Splines:
             nearest = pt.maximum if side < 0 else pt.minimum
             inner = nearest(inner, self._start(side)[spline])
         x_left, width, y_bottom, height, d_left, d_right = self._bins(inner, spline, axis=0)
-        position = (inner - x_left) / width
-        xi = pt.clip(position, 0.0, 1.0)
+        share = (inner - x_left) / width  # of the bin; in the straight tails beyond [0, 1]
+        xi = pt.clip(share, 0.0, 1.0)
         slope = height / width
         upper, lower, middle = pt.sqr(xi), pt.sqr(1.0 - xi), xi * (1.0 - xi)
         denominator = slope * (upper + lower) + (d_left + d_right) * middle
         rise = (slope * upper + d_left * middle) / denominator
-        z = y_bottom + height * (rise + (position - xi))
+        z = y_bottom + height * (rise + (share - xi))
         numerator = d_right * upper + d_left * lower + 2.0 * slope * middle
         relative = slope / denominator
         # Of the factors, since the gradient of a product's logarithm takes longer.

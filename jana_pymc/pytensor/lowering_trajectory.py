@@ -19,6 +19,7 @@ from jana_pymc.pytensor.lowering_parts import (
     NoLowering,
     apply_layers,
     array,
+    atan_clamp,
     count_to_real,
     dense_network,
     entering_parameters,
@@ -27,7 +28,6 @@ from jana_pymc.pytensor.lowering_parts import (
     log_count,
     monotone,
     shifted,
-    soft_clamp,
     time_since_start,
     to_real,
 )
@@ -105,7 +105,7 @@ def _dynamics(network: DynamicsNetwork, theta: TensorVariable) -> TensorVariable
     context = apply_layers([network.context], theta)
     width = network.enter.out_features
     shift, log_gain = barrier(context[:, :width]), context[:, width:]
-    gain = barrier(pt.exp(_bounded(log_gain, MAX_LOG_GAIN)))
+    gain = barrier(pt.exp(_tanh_clamp(log_gain, MAX_LOG_GAIN)))
     enter = pt.constant(array(network.enter.weight).T)
     state = barrier(apply_layers(network.start.layers, theta))
     states = [state]
@@ -113,12 +113,13 @@ def _dynamics(network: DynamicsNetwork, theta: TensorVariable) -> TensorVariable
         for _ in range(network.n_substeps):
             entered = barrier((state @ enter) * gain + shift)
             change = apply_layers(network.law.layers, entered * pt.sigmoid(entered))
-            state = barrier(_bounded(state + change / network.n_substeps, LARGEST))
+            state = barrier(_tanh_clamp(state + change / network.n_substeps, LARGEST))
         states.append(state)
     return apply_layers([network.out], pt.stack(states, axis=1))
 
 
-def _bounded(x: TensorVariable, bound: float) -> TensorVariable:
+def _tanh_clamp(x: TensorVariable, bound: float) -> TensorVariable:
+    """`networks.clamps.tanh_clamp` in PyTensor."""
     return bound * pt.tanh(x / bound)
 
 
@@ -134,7 +135,7 @@ def _rows(
     """Log density of time points, given their features, (rows, components, features)."""
     y_sd = pt.constant(array(network.y_sd))[time]
     location = pt.constant(array(network.y_mean))[time] + y_sd * features[..., 0]
-    log_scale = pt.log(y_sd) + soft_clamp(features[..., 1], MAX_LOG_SCALE)
+    log_scale = pt.log(y_sd) + atan_clamp(features[..., 1], MAX_LOG_SCALE)
     inverse_scale = pt.exp(-log_scale)
     columns, log_det = [], pt.zeros(observables.shape[:1])
     inside = pt.ones(observables.shape[:1], dtype="bool")
@@ -149,7 +150,7 @@ def _rows(
         columns.append(y)
         inside = pt.and_(inside, possible)
     residual = (pt.stack(columns, axis=1) - location) * inverse_scale
-    seen = soft_clamp(residual, MAX_SEEN)
+    seen = atan_clamp(residual, MAX_SEEN)
     lags = [shifted(seen, k + 1) * each for k, each in enumerate(there)]
     raw, shift = _law(network, features, pt.concatenate([*lags, seen], axis=1))
     log_prob = log_det
@@ -180,5 +181,5 @@ def _law(
     rows = entering.reshape((-1, n))
     raw = dense_network(network.law, rows, np.zeros(n), np.ones(n))
     raw = raw.reshape((n_rows, dim, -1))
-    shift = soft_clamp((raw[..., -n_seen:] * seen).sum(axis=2), MAX_SHIFT)
+    shift = atan_clamp((raw[..., -n_seen:] * seen).sum(axis=2), MAX_SHIFT)
     return raw[..., :-n_seen], shift

@@ -19,6 +19,7 @@ from jana_pymc.pytensor.lowering_parts import (
     CountLine,
     NoLowering,
     array,
+    atan_clamp,
     count_to_real,
     dense_network,
     entering_parameters,
@@ -26,7 +27,6 @@ from jana_pymc.pytensor.lowering_parts import (
     log_count,
     monotone,
     rows_of,
-    soft_clamp,
     to_real,
 )
 
@@ -270,7 +270,7 @@ def _location_scale(
     dim = network.linear.weight.shape[0]
     location, log_scale = pt.split(output, [dim, dim], axis=1)
     location = location + context @ pt.constant(array(network.linear.weight).T)
-    return location, soft_clamp(log_scale, MAX_LOG_SCALE)
+    return location, atan_clamp(log_scale, MAX_LOG_SCALE)
 
 
 def _bank(

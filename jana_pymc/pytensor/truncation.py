@@ -140,9 +140,7 @@ def log_share(
         if math.isinf(end):
             ends.append(pt.constant(sign * FAR))
             continue
-        scores, log_cells = normal_scores(
-            network, truncation.column, end, rows, parameters, group, conditions
-        )
+        scores, log_cells = normal_scores(network, end, rows, parameters, group, conditions)
         ends.append(pt.clip(scores, -FAR, FAR))
     if log_cells is None:
         return pt.constant(0.0)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from jana_pymc.checks import check_choice
 from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.refinement.hamiltonian import nuts
 from jana_pymc.refinement.refined import RefinedDraws
@@ -49,8 +50,7 @@ def refine(
     -------
     RefinedDraws
     """
-    if method not in REFINEMENTS:
-        raise ValueError(f"refine={method!r} is unknown; choose from {list(REFINEMENTS)}.")
+    check_choice("refine", method, REFINEMENTS)
     rng = random_generator(random_seed)
     if method == "none":
         return amortized(approximator, batch, draws, rng)

@@ -154,9 +154,12 @@ def run_block(job: Job, parameters: Arrays, seed: np.random.SeedSequence) -> Blo
     result.record(Failure.PARAMETERS, np.nonzero(~finite)[0], "parameters are NaN or infinite")
     _simulate(job, result, parameters, np.nonzero(finite)[0], simulator_seed, retry_seed)
     _check_values(job, result, parameters)
-    for group in (result.observables, result.conditions):
-        for name in group.keys() & job.returned.keys():
-            group[name] = compact(job.returned[name], group[name])
+    for kinds, group in (
+        (job.schema.observables, result.observables),
+        (job.schema.conditions, result.conditions),
+    ):
+        for name, kind in kinds.items():
+            group[name] = compact(kind, group[name])
     return result
 
 

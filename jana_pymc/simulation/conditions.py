@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from jana_pymc.simulation.returned import as_numbers, check_names, compact
+from jana_pymc.simulation.observables import Continuous
+from jana_pymc.simulation.returned import as_numbers, check_names
 from jana_pymc.simulation.schema import DataSchema
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
@@ -45,7 +46,8 @@ def draw_conditions(
     Returns
     -------
     dict of str to ndarray, shape (sets, obs, *shape)
-        Without the axis ``obs`` for vectors.
+        Without the axis ``obs`` for vectors. Of float64, and of int64 for categories and counts:
+        what a simulator computes with them must not overflow.
 
     Raises
     ------
@@ -77,5 +79,6 @@ def draw_conditions(
                 f"outside the declared support ({kind.support}): {wrong.sum()} in {n_sets} data "
                 f"sets, as {conditions[name][wrong][0]:g}."
             )
-        conditions[name] = compact(kind, conditions[name])
+        if not isinstance(kind, Continuous):
+            conditions[name] = conditions[name].astype(np.int64)
     return conditions

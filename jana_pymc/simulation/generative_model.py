@@ -13,7 +13,7 @@ import numpy as np
 import pymc as pm
 from numpy.typing import ArrayLike, NDArray
 
-from jana_pymc.checks import check_count
+from jana_pymc.checks import check_choice, check_count, check_switch
 from jana_pymc.simulation.block import Job
 from jana_pymc.simulation.conditions import sizes
 from jana_pymc.simulation.failures import Failure, FailureReport, SimulationError
@@ -40,8 +40,8 @@ class GenerativeModel:
     simulator : callable
         ``simulator(rng, **parameters, **conditions, n_obs)`` returns a dict with one array of
         shape ``(n_obs, *shape)`` for each observable. Parameters come as floats, or as arrays of
-        their shape; conditions as arrays ``(n_obs, *shape)``. For vectors there is neither the
-        argument nor the axis ``n_obs``.
+        their shape; conditions as arrays ``(n_obs, *shape)``, of int64 for categories and counts.
+        For vectors there is neither the argument nor the axis ``n_obs``.
     observables : dict of str to Continuous, Categorical or Count
         Components of one observation.
     structure : str
@@ -79,7 +79,8 @@ class GenerativeModel:
     Raises
     ------
     TypeError
-        If simulator or design cannot be called with these arguments, or `vectorized` is no bool.
+        If simulator or design cannot be called with these arguments, or `vectorized` is no bool;
+        if prior or proposal is no model, or has coords that `PyMCPrior` does not take.
     ValueError
         If names clash, or a parameter has the name of one of the likelihood's own arguments; if a
         bound names no scalar parameter, or the proposal's parameters differ.
@@ -139,11 +140,9 @@ class GenerativeModel:
                 f"design={design!r}: expected a function design(rng, ...), or 'simulator' for "
                 "conditions that the simulator returns."
             )
-        if not isinstance(vectorized, (bool, np.bool_)):
-            raise TypeError(f"vectorized={vectorized!r}: expected True or False.")
         # Declared conditions that no design draws are the simulator's own.
         self.design = None if design == "simulator" else design
-        self.vectorized = bool(vectorized)
+        self.vectorized = check_switch("vectorized", vectorized)
         _check_names(self.layout, self.schema)
         _check_bounds(self.layout, self.schema)
         if self.proposal is not None:
@@ -277,7 +276,8 @@ class GenerativeModel:
             in memory at a time, and to stream a store takes two.
         source : {"prior", "proposal"}
         random_seed : int
-            Chunks depend on it, on their number and on their size.
+            Chunks depend on it, on their number and on their size; a run that was cut short goes on
+            by it.
         executor : concurrent.futures.Executor, optional
         progressbar : bool
 
@@ -301,12 +301,7 @@ class GenerativeModel:
         UserWarning
             As for `simulate`; or if a chunk that is made again differs from what it was.
         """
-        whole = (int, np.integer)
-        if not isinstance(random_seed, whole) or isinstance(random_seed, bool) or random_seed < 0:
-            raise TypeError(
-                f"random_seed={random_seed!r}: expected an integer of at least 0, by which a run "
-                "that was cut short goes on."
-            )
+        random_seed = check_count("random_seed", random_seed, least=0)
         check_count("n_simulations", n_simulations)
         path = Path(path)
         if chunk_size is None:
@@ -314,7 +309,7 @@ class GenerativeModel:
         check_count("chunk_size", chunk_size)
         options = {
             "source": source,
-            "random_seed": int(random_seed),
+            "random_seed": random_seed,
             "chunk_size": int(chunk_size),
             "schema": self.schema.to_dict(),
             "layout": self.layout.to_dict(),
@@ -345,8 +340,7 @@ class GenerativeModel:
         self, n_simulations: int | None, source: str, seed: np.random.SeedSequence
     ) -> NDArray[np.float64]:
         number = check_count("n_simulations", n_simulations)
-        if source not in ("prior", "proposal"):
-            raise ValueError(f"source must be 'prior' or 'proposal', got {source!r}.")
+        check_choice("source", source, ("prior", "proposal"))
         if source == "prior":
             return self.prior.draw(number, seed)
         if self.proposal is None:

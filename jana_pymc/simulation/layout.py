@@ -33,6 +33,8 @@ class ParameterLayout:
 
     Raises
     ------
+    TypeError
+        If a label in coords is neither a string, nor a number, nor a date.
     ValueError
         If names repeat, or names, shapes, dims and coords do not fit together.
 
@@ -241,7 +243,7 @@ class ParameterLayout:
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             As for the layout itself.
         """
         return cls(

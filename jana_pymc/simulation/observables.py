@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from jana_pymc.checks import check_count, check_sizes
 from jana_pymc.simulation.names import component_names
 
 LARGEST_COUNT = 2**53
@@ -32,9 +33,10 @@ class Continuous:
     Raises
     ------
     TypeError
-        If a bound is neither a number, nor a string, nor None.
+        If a bound is neither a number, nor a string, nor None, or the shape is of no integers.
     ValueError
-        If a bound is not finite, or two constant bounds leave nothing between them.
+        If a bound is not finite, two constant bounds leave nothing between them, or the shape has
+        a size below 1.
 
     Examples
     --------
@@ -49,7 +51,7 @@ class Continuous:
     shape: tuple[int, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", _checked_shape("Continuous", self.shape))
+        object.__setattr__(self, "shape", _checked_shape(self.shape))
         for end in ("lower", "upper"):
             object.__setattr__(self, end, _checked_bound(end, getattr(self, end)))
         lower, upper = self.lower, self.upper
@@ -117,9 +119,9 @@ class Categorical:
     Raises
     ------
     TypeError
-        If the number of categories is not an integer.
+        If the number of categories is not an integer, or the shape is of no integers.
     ValueError
-        If it is smaller than two.
+        If there are fewer than two, or the shape has a size below 1.
 
     Examples
     --------
@@ -131,13 +133,9 @@ class Categorical:
     shape: tuple[int, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", _checked_shape("Categorical", self.shape))
-        number = self.n_categories
-        if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
-            raise TypeError(f"Categorical needs an integer n_categories, got {number!r}.")
-        if self.n_categories < 2:
-            raise ValueError(f"Categorical needs n_categories >= 2, got {self.n_categories}.")
-        object.__setattr__(self, "n_categories", int(self.n_categories))
+        object.__setattr__(self, "shape", _checked_shape(self.shape))
+        n_categories = check_count("n_categories", self.n_categories, least=2)
+        object.__setattr__(self, "n_categories", n_categories)
 
     @property
     def bound_parameters(self) -> tuple[str, ...]:
@@ -194,9 +192,9 @@ class Count:
     Raises
     ------
     TypeError
-        If the largest value is not an integer.
+        If the largest value is not an integer, or the shape is of no integers.
     ValueError
-        If it is smaller than one, or larger than 2⁵³.
+        If it is smaller than one, or larger than 2⁵³, or the shape has a size below 1.
 
     Examples
     --------
@@ -208,15 +206,13 @@ class Count:
     shape: tuple[int, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", _checked_shape("Count", self.shape))
-        number = self.upper
-        if number is None:
+        object.__setattr__(self, "shape", _checked_shape(self.shape))
+        if self.upper is None:
             return
-        if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
-            raise TypeError(f"Count takes an integer or None for upper, got {number!r}.")
-        if not 1 <= number <= LARGEST_COUNT:
-            raise ValueError(f"Count needs upper of 1 to 2**53, got {number}.")
-        object.__setattr__(self, "upper", int(number))
+        upper = check_count("upper", self.upper, other="None")
+        if upper > LARGEST_COUNT:
+            raise ValueError(f"upper={upper}: expected at most 2**53, or None.")
+        object.__setattr__(self, "upper", upper)
 
     @property
     def bound_parameters(self) -> tuple[str, ...]:
@@ -344,13 +340,10 @@ def observable_from_dict(values: Mapping[str, Any]) -> Observable:
     return _KINDS[kind](**options)
 
 
-def _checked_shape(what: str, shape: Any) -> tuple[int, ...]:
-    sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
-    if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in sizes):
-        raise TypeError(f"{what} takes an integer or a tuple of integers for shape, got {shape!r}.")
-    if any(n < 1 for n in sizes):
-        raise ValueError(f"{what} needs a shape of positive integers, got {shape!r}.")
-    return tuple(int(n) for n in sizes)
+def _checked_shape(shape: Any) -> tuple[int, ...]:
+    if isinstance(shape, Sequence):
+        return check_sizes("shape", shape)
+    return (check_count("shape", shape, other="a tuple of them"),)
 
 
 def _checked_bound(end: str, bound: Any) -> float | str | None:

@@ -11,6 +11,7 @@ import pymc as pm
 from numpy.typing import ArrayLike, NDArray
 from pymc.distributions.continuous import FlatRV, HalfFlatRV
 
+from jana_pymc.checks import check_count
 from jana_pymc.simulation.layout import ParameterLayout
 from jana_pymc.simulation.prior_graph import DRAWS_AT_ONCE, PriorGraph
 from jana_pymc.simulation.randomness import RandomSeed, seed_sequence
@@ -52,7 +53,8 @@ class PyMCPrior:
     Raises
     ------
     TypeError
-        If `model` is not a PyMC model.
+        If `model` is not a PyMC model, or a label in its coords is neither a string, nor a number,
+        nor a date.
     ValueError
         If it has no free random variable, a discrete one, one of no values, observed variables or
         potentials.
@@ -93,12 +95,14 @@ class PyMCPrior:
 
         Raises
         ------
+        TypeError
+            If `n` is no integer.
         ValueError
-            If prior draws do not lie in the support of a variable's transform, as happens when a
-            transform such as ``ordered`` was asked for that the distribution does not respect.
+            If it is negative, or prior draws do not lie in the support of a variable's transform,
+            as happens when a transform such as ``ordered`` was asked for that the distribution does
+            not respect.
         """
-        if n < 0:
-            raise ValueError(f"n must be >= 0, got {n}.")
+        check_count("n", n, least=0)
         with _PYTENSOR:
             if "draw" not in self._functions:
                 draw = self._graph.draw()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jana_pymc.checks import check_choice, check_count
 from jana_pymc.simulation.names import RESERVED
 from jana_pymc.simulation.observables import (
     Categorical,
@@ -110,7 +111,7 @@ the first at position 1: -0.1.
     def __post_init__(self) -> None:
         object.__setattr__(self, "observables", _declared("observables", self.observables))
         object.__setattr__(self, "conditions", _declared("conditions", self.conditions or {}))
-        object.__setattr__(self, "n_obs", _checked_range(self.n_obs))
+        object.__setattr__(self, "n_obs", size_range(self.n_obs))
         if self.structure == "vector" and self.n_obs != (1, 1):
             raise ValueError(
                 f"n_obs={self.n_obs}, but with structure='vector' a data set is one value of each "
@@ -128,19 +129,15 @@ the first at position 1: -0.1.
                     f"{condition.bound_parameters[0]!r}; a condition is known beforehand, its "
                     "bounds must be constants."
                 )
-        if self.structure not in STRUCTURES:
-            raise ValueError(
-                f"structure={self.structure!r} is not available; it must be one of "
-                f"{', '.join(map(repr, STRUCTURES))}."
-            )
+        check_choice("structure", self.structure, STRUCTURES)
         if self.order is not None:
             if self.structure != "markovian":
                 raise ValueError(
                     f"order={self.order} belongs to structure='markovian', but "
                     f"structure={self.structure!r}; leave it out."
                 )
-            if not isinstance(self.order, int) or isinstance(self.order, bool) or self.order < 0:
-                raise ValueError(f"order={self.order!r}: expected an integer of at least 0.")
+            order = check_count("order", self.order, least=0, other="None")
+            object.__setattr__(self, "order", order)
 
     def __eq__(self, other: object) -> bool:
         """Whether all was declared alike, in the same order too, which columns follow."""
@@ -376,6 +373,41 @@ def is_many(data: Any) -> bool:
     return isinstance(data, Sequence) and not isinstance(data, (str, bytes))
 
 
+def size_range(n_obs: Any) -> tuple[int, int]:
+    """Smallest and largest number of observations, of one number or of both.
+
+    Parameters
+    ----------
+    n_obs : int or tuple of int
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    TypeError
+        If it is no integer, or no pair of them.
+    ValueError
+        If one is below 1, or the first is the larger.
+
+    Examples
+    --------
+    >>> size_range(5), size_range([1, 9])
+    ((5, 5), (1, 9))
+    """
+    pair = "a pair of them, the smallest and the largest"
+    if isinstance(n_obs, str) or not isinstance(n_obs, (Sequence, np.ndarray)):
+        number = check_count("n_obs", n_obs, other=pair)
+        return number, number
+    if len(n_obs) != 2:
+        raise TypeError(f"n_obs={n_obs!r}: expected an integer, or {pair}.")
+    low, high = (check_count(f"n_obs[{i}]", number) for i, number in enumerate(n_obs))
+    if low > high:
+        raise ValueError(f"n_obs={n_obs!r}: expected the smallest first, then the largest.")
+    return low, high
+
+
 def _declared(what: str, kinds: Any) -> dict[str, Observable]:
     if not isinstance(kinds, Mapping):
         raise TypeError(
@@ -389,15 +421,3 @@ def _declared(what: str, kinds: Any) -> dict[str, Observable]:
         if name in RESERVED or not isinstance(name, str):
             raise ValueError(f"{what} cannot be named {name!r}; choose another name.")
     return dict(kinds)
-
-
-def _checked_range(n_obs: Any) -> tuple[int, int]:
-    try:
-        low, high = n_obs if isinstance(n_obs, (Sequence, np.ndarray)) else (n_obs, n_obs)
-    except ValueError:
-        low = high = None
-    if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in (low, high)):
-        raise TypeError(f"n_obs must be an integer or a pair of integers, got {n_obs!r}.")
-    if not 1 <= low <= high:
-        raise ValueError(f"n_obs must satisfy 1 <= smallest <= largest, got {n_obs!r}.")
-    return int(low), int(high)

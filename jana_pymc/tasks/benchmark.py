@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -232,8 +232,12 @@ def vector_form(
     return unflatten, flatten
 
 
-def unknown_definition(name: str, definition: str, known: tuple[str, ...]) -> ValueError:
-    """Error for a definition that a task does not have."""
-    return ValueError(
-        f"{name} has no definition {definition!r}; it must be one of {', '.join(map(repr, known))}."
-    )
+def check_definition(
+    name: str, definition: str, known: Collection[str] = ("paper", "benchmark")
+) -> None:
+    """Refuse a definition that a task does not have."""
+    if definition not in known:
+        raise ValueError(
+            f"{name} has no definition {definition!r}; it must be one of "
+            f"{', '.join(map(repr, known))}."
+        )

@@ -31,7 +31,7 @@ from scipy.linalg import toeplitz
 from scipy.special import expit
 
 from jana_pymc.simulation import Categorical, Continuous, Count, GenerativeModel, PyMCPrior
-from jana_pymc.tasks.benchmark import Arrays, OneByOne, Task, unknown_definition
+from jana_pymc.tasks.benchmark import Arrays, OneByOne, Task, check_definition
 
 __all__ = ["bernoulli_glm", "bernoulli_glm_raw", "fixed_design", "fixed_stimulus"]
 
@@ -51,7 +51,7 @@ def bernoulli_glm(definition: str = "paper") -> Task:
     ----------
     definition : {"paper", "benchmark"}
     """
-    _check("bernoulli_glm", definition)
+    check_definition("bernoulli_glm", definition, _SD_BETA)
     paper = definition == "paper"
     scale = N_TRIALS if paper else 1.0
 
@@ -94,7 +94,7 @@ def bernoulli_glm_raw(definition: str = "paper") -> Task:
     ----------
     definition : {"paper", "benchmark"}
     """
-    _check("bernoulli_glm_raw", definition)
+    check_definition("bernoulli_glm_raw", definition, _SD_BETA)
     paper = definition == "paper"
 
     def unflatten(x: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
@@ -256,8 +256,3 @@ def _one_statistics(rng: np.random.Generator, theta: NDArray[np.float64]) -> NDA
 def _one_raw(rng: np.random.Generator, theta: NDArray[np.float64]) -> NDArray[np.float64]:
     spikes, design = _one_trials(rng, theta)
     return np.column_stack([spikes, design.T]).ravel()
-
-
-def _check(name: str, definition: str) -> None:
-    if definition not in _SD_BETA:
-        raise unknown_definition(name, definition, tuple(_SD_BETA))

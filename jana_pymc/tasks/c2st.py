@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from jana_pymc.checks import check_count
 from jana_pymc.simulation import random_generator
 
 __all__ = ["c2st", "scikit_learn"]
@@ -64,8 +65,11 @@ def c2st(
     ------
     ImportError
         Without scikit-learn.
+    TypeError
+        If `n_jobs` is no integer.
     ValueError
-        If shapes do not fit, values are not finite, or the reference does not vary.
+        If shapes do not fit, values are not finite, the reference does not vary, or `n_jobs` or
+        `n_draws` is too small.
 
     Examples
     --------
@@ -80,8 +84,7 @@ def c2st(
         raise ValueError(
             f"reference and draws have shapes {first.shape} and {second.shape}; d must be equal."
         )
-    if n_jobs < 1:
-        raise ValueError(f"n_jobs={n_jobs}: expected at least 1.")
+    check_count("n_jobs", n_jobs)
     if n_draws is not None:
         rng = random_generator(random_seed)
         first, second = (_some(each, n_draws, rng) for each in (first, second))

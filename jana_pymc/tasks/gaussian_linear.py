@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtri_exp
 
 from jana_pymc.simulation import Continuous, GenerativeModel
-from jana_pymc.tasks.benchmark import OneByOne, Task, unknown_definition, vector_form
+from jana_pymc.tasks.benchmark import OneByOne, Task, check_definition, vector_form
 
 __all__ = ["gaussian_linear", "gaussian_linear_uniform", "simulator"]
 
@@ -132,6 +132,5 @@ def _task(
 
 
 def _sd(name: str, definition: str) -> float:
-    if definition not in _SD:
-        raise unknown_definition(name, definition, tuple(_SD))
+    check_definition(name, definition, _SD)
     return _SD[definition]

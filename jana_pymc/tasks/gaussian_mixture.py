@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from jana_pymc.simulation import Continuous, GenerativeModel
-from jana_pymc.tasks.benchmark import OneByOne, Task, unknown_definition, vector_form
+from jana_pymc.tasks.benchmark import OneByOne, Task, check_definition, vector_form
 from jana_pymc.tasks.gaussian_linear import truncated_normal
 
 __all__ = ["gaussian_mixture", "simulator"]
@@ -37,8 +37,7 @@ def gaussian_mixture(definition: str = "paper") -> Task:
     definition : {"paper", "benchmark"}
         They are the same model.
     """
-    if definition not in ("paper", "benchmark"):
-        raise unknown_definition("gaussian_mixture", definition, ("paper", "benchmark"))
+    check_definition("gaussian_mixture", definition)
     with pm.Model() as prior:
         pm.Uniform("theta", -BOUND, BOUND, shape=2)
     unflatten, flatten = vector_form(2)

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.integrate import odeint
 
 from jana_pymc.simulation import Continuous, GenerativeModel, PyMCPrior
-from jana_pymc.tasks.benchmark import Arrays, OneByOne, Task, unknown_definition
+from jana_pymc.tasks.benchmark import Arrays, OneByOne, Task, check_definition
 from jana_pymc.tasks.ode import integrate
 
 __all__ = ["TIMES", "log_likelihood", "lotka_volterra", "populations", "simulator"]
@@ -58,8 +58,7 @@ def lotka_volterra(definition: str = "paper") -> Task:
     ----------
     definition : {"paper", "benchmark"}
     """
-    if definition not in TIMES:
-        raise unknown_definition("lotka_volterra", definition, tuple(TIMES))
+    check_definition("lotka_volterra", definition, TIMES)
     times = TIMES[definition]
     axis = -1 if definition == "paper" else -2
 

@@ -22,12 +22,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
+from jana_pymc.checks import check_choice
 from jana_pymc.joint import MMD_BANDWIDTHS
 
-__all__ = ["BANDWIDTHS", "maximum_mean_discrepancy"]
-
-BANDWIDTHS = MMD_BANDWIDTHS
-"""Squared bandwidths of the paper, those of the loss."""
+__all__ = ["maximum_mean_discrepancy"]
 
 # Distances held at once, some 32 MB of them.
 _PAIRS_AT_ONCE = 2**22
@@ -38,7 +36,7 @@ def maximum_mean_discrepancy(
     y: ArrayLike,
     *,
     kernel: Literal["inverse_multiquadratic", "gaussian"] = "inverse_multiquadratic",
-    bandwidths: tuple[float, ...] = BANDWIDTHS,
+    bandwidths: tuple[float, ...] = MMD_BANDWIDTHS,
 ) -> float:
     r"""Square root of the biased estimate.
 
@@ -49,7 +47,7 @@ def maximum_mean_discrepancy(
         :math:`\sum_b b / (|x - y|^2 + b)`, by which the paper's Figure 5 was computed, or
         :math:`\sum_b \exp(-|x - y|^2 / (2 b))`.
     bandwidths : tuple of float
-        The b of both kernels.
+        The b of both kernels; by default the paper's, which its loss has too.
 
     Returns
     -------
@@ -69,10 +67,7 @@ def maximum_mean_discrepancy(
     >>> round(maximum_mean_discrepancy(draws[:250], draws[250:] + 1.0), 2)
     1.05
     """
-    if kernel not in ("inverse_multiquadratic", "gaussian"):
-        raise ValueError(
-            f"kernel={kernel!r} is unknown; it must be 'inverse_multiquadratic' or 'gaussian'."
-        )
+    check_choice("kernel", kernel, ("inverse_multiquadratic", "gaussian"))
     if not len(bandwidths) or not all(0.0 < b < math.inf for b in bandwidths):
         raise ValueError(f"bandwidths={bandwidths!r}: expected positive numbers, at least one.")
     first, second = _checked("x", x), _checked("y", y)

@@ -25,7 +25,7 @@ from scipy.integrate import odeint
 from scipy.special import gammaln, xlog1py, xlogy
 
 from jana_pymc.simulation import Count, GenerativeModel, PyMCPrior
-from jana_pymc.tasks.benchmark import Arrays, OneByOne, Task, unknown_definition
+from jana_pymc.tasks.benchmark import Arrays, OneByOne, Task, check_definition
 from jana_pymc.tasks.ode import integrate
 
 __all__ = ["TIMES", "infected_share", "log_likelihood", "simulator", "sir"]
@@ -49,8 +49,7 @@ def sir(definition: str = "paper") -> Task:
     ----------
     definition : {"paper", "benchmark"}
     """
-    if definition not in TIMES:
-        raise unknown_definition("sir", definition, tuple(TIMES))
+    check_definition("sir", definition, TIMES)
     times = TIMES[definition]
     paper = definition == "paper"
     scale = N_TESTED if paper else 1.0

@@ -31,7 +31,7 @@ import pymc as pm
 from numpy.typing import NDArray
 
 from jana_pymc.simulation import Continuous, GenerativeModel, PyMCPrior
-from jana_pymc.tasks.benchmark import Arrays, OneByOne, Task, unknown_definition, vector_form
+from jana_pymc.tasks.benchmark import Arrays, OneByOne, Task, check_definition, vector_form
 
 __all__ = ["distractor_mixture", "slcp", "slcp_distractors"]
 
@@ -56,7 +56,7 @@ def slcp(definition: str = "paper") -> Task:
     definition : {"paper", "benchmark"}
         They are the same model.
     """
-    _check("slcp", definition)
+    check_definition("slcp", definition)
 
     def unflatten(x: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         return {"x1": x[..., ::2], "x2": x[..., 1::2]}
@@ -96,7 +96,7 @@ def slcp_distractors(definition: str = "paper") -> Task:
         random means leave no closed form; in the benchmark the triangular factors have condition
         numbers of 1e12 to 5e18, so that values in double precision do not determine a density.
     """
-    _check("slcp_distractors", definition)
+    check_definition("slcp_distractors", definition)
     paper = definition == "paper"
     unflatten, flatten = vector_form(SIZE)
     model = GenerativeModel(
@@ -253,8 +253,3 @@ def _one_slcp_distractors(
         normal = rng.multivariate_normal(np.zeros(2), _PAIR_SCALE**2 * np.eye(2), size=1)
         pairs.append((mean + normal / np.sqrt(weight)[:, None])[0])
     return np.concatenate([points, *pairs])
-
-
-def _check(name: str, definition: str) -> None:
-    if definition not in ("paper", "benchmark"):
-        raise unknown_definition(name, definition, ("paper", "benchmark"))

@@ -28,7 +28,7 @@ import pymc as pm
 from numpy.typing import NDArray
 
 from jana_pymc.simulation import Continuous, GenerativeModel, PyMCPrior
-from jana_pymc.tasks.benchmark import OneByOne, Task, unknown_definition, vector_form
+from jana_pymc.tasks.benchmark import OneByOne, Task, check_definition, vector_form
 
 __all__ = [
     "DEFINITIONS",
@@ -79,8 +79,7 @@ def two_moons(definition: str = "paper") -> Task:
         ``"lueckmann"`` is the benchmark's under the prior U(-2, 2)², ``"wiqvist"`` the model of the
         paper's second experiment.
     """
-    if definition not in DEFINITIONS:
-        raise unknown_definition("two_moons", definition, tuple(DEFINITIONS))
+    check_definition("two_moons", definition, DEFINITIONS)
     constants = DEFINITIONS[definition]
     unflatten, flatten = vector_form(2)
     return Task(

@@ -8,10 +8,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from jana_pymc.joint import Batch
-from jana_pymc.simulation import PyMCPrior, Simulations
+from jana_pymc.likelihoods import Support
+from jana_pymc.simulation import Continuous, PyMCPrior, Simulations
 
 
 class BatchSource(Protocol):
@@ -27,7 +29,7 @@ class BatchSource(Protocol):
 
 
 def to_batch(simulations: Simulations, prior: PyMCPrior, device: torch.device) -> Batch:
-    """Move simulations to a device in single precision.
+    """Move simulations to a device in single precision, in which they stay inside their support.
 
     Parameters of simulations from a wider proposal need not lie in the prior's support; they have
     no unconstrained values then, and the batch serves the likelihood only.
@@ -40,13 +42,36 @@ def to_batch(simulations: Simulations, prior: PyMCPrior, device: torch.device) -
     parameters = simulations.parameters
     from_prior = simulations.source == "prior"
     unconstrained = prior.unconstrain(parameters) if from_prior else parameters[:, :0]
+    theta, observables = tensor(parameters), tensor(data.observables)
+    _keep_inside(observables, theta, data.observables, simulations)
     return Batch(
-        parameters=tensor(parameters),
+        parameters=theta,
         unconstrained=tensor(unconstrained),
-        observables=tensor(data.observables),
+        observables=observables,
         conditions=tensor(data.conditions) if data.conditions.shape[-1] else None,
         n_obs=torch.as_tensor(data.n_obs, device=device),
     )
+
+
+def _keep_inside(
+    rounded: Tensor, theta: Tensor, exact: NDArray[np.float64], simulations: Simulations
+) -> None:
+    """Take what only rounding has put on the edge of its support to the next number inside.
+
+    In place. On the edge there is no density, and one such value makes a mean of losses infinite.
+    """
+    names = simulations.layout.component_names
+    for column, kind in enumerate(simulations.schema.components.values()):
+        if not isinstance(kind, Continuous):
+            continue
+        support = Support.declared(kind.lower, kind.upper, names)
+        if support == Support():
+            continue
+        values = rounded[..., column]
+        nearest = support.nearest(values, theta[:, None].expand(*values.shape, -1))
+        bounds = {name: simulations.dataset[name].values[:, None] for name in kind.bound_parameters}
+        inside = torch.as_tensor(~kind.outside(exact[..., column], bounds), device=values.device)
+        rounded[..., column] = torch.where(inside, nearest, values)
 
 
 class StoredSimulations:

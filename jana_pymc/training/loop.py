@@ -5,26 +5,18 @@ from __future__ import annotations
 import copy
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 from torch import Tensor, nn
 
-from jana_pymc.joint import JointNetwork
+from jana_pymc.joint import Batch, JointNetwork
 from jana_pymc.training import parallel
 from jana_pymc.training.batches import BatchSource, seeded_generator
 from jana_pymc.training.checkpoint import Checkpoint
+from jana_pymc.training.contexts import current_device, private_rng, progress_bar
 from jana_pymc.training.cores import cores, fastest_threads
 from jana_pymc.training.gradients import HALVES, Gradients, Pair, gradients_of
 from jana_pymc.training.history import TrainingHistory, comparable
@@ -91,7 +83,8 @@ def train(
     Raises
     ------
     TrainingError
-        If gradients were not finite in too many steps (`MAX_LEFT_OUT`).
+        If gradients were not finite in too many steps (`MAX_LEFT_OUT`). The network then has the
+        weights of the last step.
     """
     device = next(network.parameters()).device
     one_gpu = device.type == "cuda" and parallel.n_processes() == 1
@@ -102,65 +95,130 @@ def train(
     learn = TrainingStep(
         network, average, settings, gradients, seed=seed, halves=halves, capturable=graphed
     )
-    step_once = GraphedStep(learn) if graphed else learn
-    state = _begun(learn, checkpoint, data)
-    history = state.history
-    first_step = history.step[-1] if len(history) else 0
-    start = time.perf_counter() - (history.seconds[-1] if len(history) else 0.0)
-    counted_from = first_step
-    # On a GPU every look from the host waits for all that was launched.
-    look_every = 1 if device.type == "cpu" else min(LOOK_EVERY, settings.validate_every)
+    try:
+        state = _begun(learn, checkpoint, data)
+        validate = _Validation(learn, state, validation, halves, checkpoint, data)
+        with (
+            torch.enable_grad(),  # which some libraries switch off for all
+            current_device(device),
+            gradients,
+            private_rng(device),
+            progress_bar(progressbar and parallel.rank() == 0) as bar,
+        ):
+            if device.type == "cpu":
+                state.n_threads = state.n_threads or _n_threads(gradients, settings, source)
+                gradients.use_threads(state.n_threads)
+            step_once = GraphedStep(learn) if graphed else learn
+            _take_steps(learn, step_once, source, validate, bar, doing)
+        for name in halves:
+            getattr(network, name).load_state_dict(state.best[name])
+    finally:
+        _end(learn)
+    return state.history
 
-    with (
-        torch.enable_grad(),  # which some libraries switch off for all
-        _current(device),
-        gradients,
-        _private_rng(device),
-        _progress(progressbar and parallel.rank() == 0) as bar,
+
+def _take_steps(
+    learn: TrainingStep,
+    step_once: Callable[[Batch, Batch | None], None],
+    source: BatchSource,
+    validate: _Validation,
+    bar: Progress,
+    doing: str,
+) -> None:
+    """All steps that are left, until patience ends."""
+    settings, first_step = learn.settings, validate.first_step
+    # On a GPU every look from the host waits for all that was launched.
+    look_every = 1 if learn.device.type == "cpu" else min(LOOK_EVERY, settings.validate_every)
+    task = bar.add_task(doing, total=settings.n_steps, completed=first_step, losses="")
+    ended = validate.is_out_of_patience()  # as a resumed run may find that it is
+    for step in range(settings.n_steps if ended else first_step, settings.n_steps):
+        pair = _own_share(source.batch(step))
+        learn.schedule(step)
+        step_once(*pair)
+        done = step + 1
+        bar.update(task, completed=done)
+        validates = done % settings.validate_every == 0 or done == settings.n_steps
+        if not validates:
+            if done % look_every == 0:
+                validate.left_out(done)
+            continue
+        losses = validate(done)
+        bar.update(task, losses="  ".join(f"{name} {value:.4f}" for name, value in losses.items()))
+        if validate.is_out_of_patience():
+            break
+
+
+class _Validation:
+    """What happens at a validation: losses are noted, the best weights kept, the state saved.
+
+    Parameters
+    ----------
+    learn : TrainingStep
+    state : Checkpoint
+        What training goes on from; it is kept up to date.
+    validation, halves, checkpoint, data
+        As for `train`.
+
+    Attributes
+    ----------
+    first_step : int
+        Steps done before.
+    """
+
+    def __init__(
+        self,
+        learn: TrainingStep,
+        state: Checkpoint,
+        validation: Pair,
+        halves: Sequence[str],
+        checkpoint: Path | None,
+        data: str,
     ):
-        if device.type == "cpu":
-            state.n_threads = state.n_threads or _n_threads(gradients, settings, source)
-            gradients.use_threads(state.n_threads)
-        task = bar.add_task(doing, total=settings.n_steps, completed=first_step, losses="")
-        ended = _is_out_of_patience(history, settings)  # as a resumed run may find that it is
-        for step in range(settings.n_steps if ended else first_step, settings.n_steps):
-            pair = _own_share(source.batch(step))
-            learn.schedule(step)
-            step_once(*pair)
-            done = step + 1
-            bar.update(task, completed=done)
-            validates = done % settings.validate_every == 0 or done == settings.n_steps
-            if not validates and done % look_every:
-                continue
-            left_out = int(learn.left_out)
-            if left_out >= min(MAX_LEFT_OUT, settings.n_steps):
-                raise _not_finite(
-                    left_out, dict(zip(halves, learn.losses.tolist(), strict=True)), done
-                )
-            if not validates:
-                continue
-            n_learned = done - counted_from - left_out
-            trained = _mean_losses(learn, halves, n_learned)
-            if n_learned:  # else the steps that were left out count on
-                learn.left_out.zero_()
-                counted_from = done
-            values = _validate(learn, validation, halves)
-            history.append(done, time.perf_counter() - start, values | trained, values)
-            _keep_best(state, learn, halves)
-            bar.update(task, losses="  ".join(f"{name} {values[name]:.4f}" for name in halves))
-            if checkpoint is not None and parallel.rank() == 0:
-                state.average = _copy(average)
-                state.save(checkpoint, network, learn.optimizer, settings, seed, data)
-            if _is_out_of_patience(history, settings):
-                break
+        self.learn, self.state, self.validation, self.halves = learn, state, validation, halves
+        self.checkpoint, self.data = checkpoint, data
+        history = state.history
+        self.first_step = self.counted_from = history.step[-1] if len(history) else 0
+        self.start = time.perf_counter() - (history.seconds[-1] if len(history) else 0.0)
+
+    def left_out(self, done: int) -> int:
+        """Steps without finite gradients since they were last forgotten; too many are an error."""
+        learn = self.learn
+        left_out = int(learn.left_out)
+        if left_out >= min(MAX_LEFT_OUT, learn.settings.n_steps):
+            losses = dict(zip(self.halves, learn.losses.tolist(), strict=True))
+            raise _not_finite(left_out, losses, done)
+        return left_out
+
+    def __call__(self, done: int) -> dict[str, float]:
+        """Validation losses of the halves after so many steps."""
+        learn, state, halves = self.learn, self.state, self.halves
+        n_learned = done - self.counted_from - self.left_out(done)
+        trained = _mean_losses(learn, halves, n_learned)
+        if n_learned:  # else the steps that were left out count on
+            learn.left_out.zero_()
+            self.counted_from = done
+        values = _validate(learn, self.validation, halves)
+        state.history.append(done, time.perf_counter() - self.start, values | trained, values)
+        _keep_best(state, learn, halves)
+        if self.checkpoint is not None and parallel.rank() == 0:
+            state.average = _copy(learn.average)
+            learned = learn.network, learn.optimizer
+            state.save(self.checkpoint, *learned, learn.settings, learn.seed, self.data)
+        return {name: values[name] for name in halves}
+
+    def is_out_of_patience(self) -> bool:
+        """Whether no network has improved for so long that the training ends."""
+        patience, history = self.learn.settings.patience, self.state.history
+        return patience is not None and history.validations_without_progress() >= patience
+
+
+def _end(learn: TrainingStep) -> None:
+    """Leave a network as others take it, whether or not it has learned to the end."""
     learn.release()
-    for name in halves:
-        getattr(network, name).load_state_dict(state.best[name])
-    for module in network.modules():
+    for module in learn.network.modules():
         if isinstance(module, nn.RNNBase):
             module.flatten_parameters()  # as cuDNN wants them, and they no longer are
-    network.eval()
-    return history
+    learn.network.eval()
 
 
 def _learning_mode(network: JointNetwork, halves: Sequence[str]) -> None:
@@ -204,10 +262,15 @@ def _mean_losses(learn: TrainingStep, halves: Sequence[str], n_steps: int) -> di
 
 
 def _validate(learn: TrainingStep, validation: Pair, halves: Sequence[str]) -> dict[str, float]:
-    """Losses of the averaged network on held-out simulations."""
+    """Losses of the averaged network on held-out simulations.
+
+    Processes that train together decide by them what to keep and when to stop. Their own differ by
+    rounding, so that all take those of the first.
+    """
     for kept, current in zip(learn.average.buffers(), learn.network.buffers(), strict=True):
         kept.copy_(current)
-    values = validation_loss(learn.average, validation, learn.seed, halves)
+    own = validation_loss(learn.average, validation, learn.seed, halves)
+    values = parallel.of_first_process(torch.tensor(own, dtype=torch.float64)).tolist()
     return dict(zip(HALVES, values, strict=True))
 
 
@@ -222,11 +285,6 @@ def _keep_best(state: Checkpoint, learn: TrainingStep, halves: Sequence[str]) ->
         elif _is_astray(history, name):
             for each in (learn.network, learn.average):
                 getattr(each, name).load_state_dict(state.best[name])
-
-
-def _is_out_of_patience(history: TrainingHistory, settings: TrainingSettings) -> bool:
-    patience = settings.patience
-    return patience is not None and history.validations_without_progress() >= patience
 
 
 def _is_astray(history: TrainingHistory, name: str) -> bool:
@@ -294,7 +352,9 @@ def _not_finite(left_out: int, losses: dict[str, float], step: int) -> TrainingE
 def _n_threads(gradients: Gradients, settings: TrainingSettings, source: BatchSource) -> int:
     """What the settings say, or the fastest of a few numbers of threads.
 
-    A core is left to what goes on beside a half: the other one, or the making of its data.
+    A core is left to what goes on beside a half: the other one, or the making of its data. All
+    processes that train together take that of the first: sums by another number round differently,
+    and their weights would drift apart.
     """
     if settings.n_threads != "auto":
         return settings.n_threads or torch.get_num_threads()
@@ -304,38 +364,5 @@ def _n_threads(gradients: Gradients, settings: TrainingSettings, source: BatchSo
         gradients.use_threads(n)
         return lambda: gradients(*pair)
 
-    return fastest_threads(once, most=cores() // (2 * parallel.n_processes()))
-
-
-@contextmanager
-def _current(device: torch.device) -> Iterator[None]:
-    """Make a GPU the one on which streams and graphs come about."""
-    if device.type == "cpu":
-        yield
-        return
-    with torch.cuda.device(device), warnings.catch_warnings():
-        # The optimizer has all weights in one vector, which cuDNN copies to one in its own order.
-        warnings.filterwarnings("ignore", message="RNN module weights are not part of single")
-        yield
-
-
-@contextmanager
-def _private_rng(device: torch.device) -> Iterator[None]:
-    """Seed torch freely inside, leave the user's random state as it was."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        yield
-
-
-@contextmanager
-def _progress(show: bool) -> Iterator[Progress]:
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[losses]}"),
-        disable=not show,
-    ) as bar:
-        yield bar
+    fastest = fastest_threads(once, most=cores() // (2 * parallel.n_processes()))
+    return int(parallel.of_first_process(torch.tensor(fastest)))

@@ -57,8 +57,8 @@ class TrainingSettings:
     n_threads : int, "auto" or None
         Threads of torch on a CPU while training, for each of the two networks, which learn side by
         side; restored afterwards. "auto" takes one on up to three cores and measures on more: small
-        networks train fastest with one. None leaves the number as it is. Another number rounds
-        differently.
+        networks train fastest with one; processes that train together take that of the first. None
+        leaves the number as it is. Another number rounds differently.
     rehearsal_steps : int
         So many steps more in which the posterior alone learns, from data that the likelihood
         network makes for ever new parameters: it overfits a few simulations long before that

@@ -30,7 +30,7 @@ from jana_pymc.refinement import (
     propose,
     psis,
 )
-from jana_pymc.refinement.resampling import parts
+from jana_pymc.refinement.resampling import DRAWS_AT_ONCE, parts
 from jana_pymc.simulation import DataBatch, ParameterLayout, random_generator
 from jana_pymc.trained_region import FEW, share_outside
 from jana_pymc.workflow.misspecification import Misspecification, detect_misspecification
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 
 RUNGS = ("none", "amortized", "psis", "nuts")
 """What a data set can get; "none" where the likelihood is zero for all trained parameters."""
-
-DRAWS_AT_ONCE = 400_000
-"""Amortized draws that are in memory at once."""
 
 MIN_EFFECTIVE = 10
 """Effective draws a parameter that NUTS takes its starts and metric from."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from jana_pymc.checks import check_count, check_share
 from jana_pymc.simulation import random_generator
 
 MAX_POINTS = 1000
@@ -62,6 +63,11 @@ def ecdf_band(n_ranks: int, draws: int, probability: float = 0.95) -> EcdfBand:
     EcdfBand
         Cached; its arrays are read-only.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a count is no positive integer, or the probability not between 0 and 1.
+
     References
     ----------
     .. [1] Säilynoja, Bürkner & Vehtari (2022). Graphical test for discrete uniformity and its
@@ -76,9 +82,9 @@ def ecdf_band(n_ranks: int, draws: int, probability: float = 0.95) -> EcdfBand:
     >>> bool(0.95 <= band.coverage < 0.952)
     True
     """
-    _check_counts(n_ranks, draws)
-    if not 0 < probability < 1:
-        raise ValueError(f"probability is {probability}; it must lie between 0 and 1.")
+    check_count("n_ranks", n_ranks)
+    check_count("draws", draws)
+    check_share("probability", probability)
     points = _points(draws)
     gamma = _largest_gamma(n_ranks, points, probability)
     lower, upper = _limits(gamma, n_ranks, points)
@@ -222,15 +228,11 @@ def _checked_ranks(ranks: ArrayLike, draws: int) -> np.ndarray:
     ranks = np.asarray(ranks)
     if not np.issubdtype(ranks.dtype, np.integer):
         raise TypeError(f"ranks have dtype {ranks.dtype}; they must be integers.")
-    if ranks.ndim == 0:
-        raise ValueError("ranks is a scalar; it must be an array with one rank a data set.")
-    _check_counts(len(ranks), draws)
+    if ranks.ndim == 0 or not len(ranks):
+        what = "empty" if ranks.ndim else "a scalar"
+        raise ValueError(f"ranks is {what}; it must be an array with one rank a data set.")
+    check_count("draws", draws)
     outside = int(((ranks < 0) | (ranks > draws)).sum())
     if outside:
         raise ValueError(f"ranks has {outside} values outside 0, …, {draws} (draws={draws}).")
     return ranks
-
-
-def _check_counts(n_ranks: int, draws: int) -> None:
-    if n_ranks < 1 or draws < 1:
-        raise ValueError(f"there are {n_ranks} ranks of {draws} draws; both must be at least 1.")

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from rich.progress import track
 
 from jana_pymc.approximators.surrogate import surrogate_batch
-from jana_pymc.checks import check_count, check_share
+from jana_pymc.checks import check_choice, check_count, check_share
 from jana_pymc.declarations import check_approximator, check_simulations
 from jana_pymc.inference_data import ArviZData, named_dataset, to_inference_data
 from jana_pymc.plots.accuracy import plot_contraction, plot_coverage, plot_ranks_histogram
@@ -267,8 +267,7 @@ class Calibration(Result):
         InferenceData or DataTree
             Each variable has dimensions (chain, draw, ...), one chain and one draw a data set.
         """
-        if values not in ("ranks", "pit"):
-            raise ValueError(f"values is {values!r}; expected 'ranks' or 'pit'.")
+        check_choice("values", values, ("ranks", "pit"))
         array = self.ranks if values == "ranks" else self.pit(random_seed)
         group = named_dataset(self.layout.unflatten(array[None]), ("chain", "draw"), self.layout)
         attrs = {"posterior_draws": self.draws, "joint": int(self.joint), "values": values}

@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 
 from jana_pymc.approximators.novelty import outliers, warn_of_outliers
-from jana_pymc.checks import check_count
+from jana_pymc.checks import check_choice, check_count
 from jana_pymc.declarations import check_approximator
 from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.simulation.schema import is_many
 from jana_pymc.warning import warn
 from jana_pymc.workflow.cross_validation_result import (
+    CORRECTIONS,
     Correction,
     CrossValidation,
-    check_correction,
     padded,
     warn_of_high_k,
 )
@@ -313,7 +313,7 @@ def _cross_validate(
     refit: bool = True,
     moment_match: bool = False,
 ) -> CrossValidation:
-    check_correction(correction)
+    check_choice("correction", correction, CORRECTIONS)
     if draws is None:
         draws = POOLED_DRAWS if correction == "psis" else FOLD_DRAWS
     check_count("draws", draws)
@@ -321,18 +321,19 @@ def _cross_validate(
     _check_folds(approximator, batch, folds, correction)
     warn_of_outliers(approximator, outliers(approximator, batch))
     rng = random_generator(random_seed)
-    results = []
+    pooled = correction == "psis" and kind != "loo_approximate_posterior"
+    results, rests_on = [], []
     for i, fold in enumerate(folds):
         one = Folds(approximator, batch[i : i + 1], fold, joint=kind == "group")
+        rests_on.append(one.each_of(draws) * one.n_folds if pooled else draws)
         if correction == "none":
             results.append(one.uncorrected(draws, rng))
         else:
-            pooled = kind != "loo_approximate_posterior"
             results.append(
                 one.corrected(draws, rng, pooled=pooled, refit=refit, moment_match=moment_match)
             )
     elpd_i, lpd_i, pareto_k, refitted = padded(results)
-    result = CrossValidation(kind, elpd_i, lpd_i, pareto_k, refitted == 1.0, draws)
+    result = CrossValidation(kind, elpd_i, lpd_i, pareto_k, refitted == 1.0, np.array(rests_on))
     warn_of_high_k(result)
     return result
 

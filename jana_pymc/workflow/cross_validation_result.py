@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,8 @@ from jana_pymc.workflow.log_averages import standard_error_of
 from jana_pymc.workflow.result import Result
 
 Correction = Literal["psis", "none"]
+
+CORRECTIONS: tuple[Correction, ...] = get_args(Correction)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,8 +43,10 @@ class CrossValidation(Result):
         Whether the unit's fold was given draws of its own: because k̂ asked for it, because it alone
         bounds a parameter (as the smallest reaction time does t0), or, of sequences without
         correction, since every prefix has them.
-    draws : int
-        On which each term rests.
+    draws : ndarray of int, shape (sets,)
+        On which each term of a data set rests: those of all its folds where they are pooled, so
+        that the number asked for is rounded up to as many for each fold. Of a fold that is
+        refitted they are 2,000 of its own; of a sequence's prefix, as many as of any other.
     """
 
     kind: str
@@ -50,7 +54,7 @@ class CrossValidation(Result):
     lpd_i: np.ndarray
     pareto_k: np.ndarray
     refitted: np.ndarray
-    draws: int
+    draws: np.ndarray
 
     def __len__(self) -> int:
         return len(self.elpd_i)
@@ -71,9 +75,14 @@ class CrossValidation(Result):
         return np.nansum(self.lpd_i, axis=1) - self.elpd
 
     @property
-    def threshold(self) -> float:
-        """Largest k̂ at which so many draws suffice."""
-        return pareto_k_threshold(self.draws)
+    def threshold(self) -> np.ndarray:
+        """Largest k̂ at which `draws` suffice, shape (sets,)."""
+        return np.array([pareto_k_threshold(int(draws)) for draws in self.draws])
+
+    @property
+    def high_k(self) -> np.ndarray:
+        """Whether the k̂ of a unit is above the threshold of its data set, shape (sets, units)."""
+        return self.pareto_k > self.threshold[:, None]
 
     def summary(self) -> pd.DataFrame:
         """One row a data set."""
@@ -84,7 +93,7 @@ class CrossValidation(Result):
                 "p": self.p,
                 "units": (~np.isnan(self.elpd_i)).sum(axis=1),
                 "refitted": self.refitted.sum(axis=1),
-                "high_k": (self.pareto_k > self.threshold).sum(axis=1),
+                "high_k": self.high_k.sum(axis=1),
             }
         ).rename_axis("dataset")
 
@@ -111,7 +120,7 @@ class CrossValidation(Result):
             self.elpd_i[dataset, present],
             self.lpd_i[dataset, present],
             np.nan_to_num(self.pareto_k[dataset, present], posinf=np.inf),
-            n_samples=self.draws,
+            n_samples=int(self.draws[dataset]),
         )
 
     def plot(self) -> Figure:
@@ -129,16 +138,11 @@ def padded(results: Sequence[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
     return arrays
 
 
-def check_correction(correction: str) -> None:
-    if correction not in ("psis", "none"):
-        raise ValueError(f"correction={correction!r} is unknown; choose 'psis' or 'none'.")
-
-
 def warn_of_high_k(result: CrossValidation) -> None:
-    bad = result.pareto_k > result.threshold
-    if bad.any():
+    sets = result.high_k.any(axis=1)
+    if sets.any():
         warn(
-            f"k̂ is above {result.threshold:.2f} for {int(bad.sum())} units of "
-            f"{int(bad.any(1).sum())} of {len(result)} data sets: their terms are unreliable. Take "
+            f"k̂ is above {result.threshold[sets].min():.2f} for {int(result.high_k.sum())} units "
+            f"of {int(sets.sum())} of {len(result)} data sets: their terms are unreliable. Take "
             "more draws, or run NUTS without them.",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jana_pymc import screening
+from jana_pymc.screening import standardized
 
 CLIP = 4.0
 """Standardised values are cut off here: a few extreme ones must not drown the rest."""
@@ -77,7 +77,7 @@ def data_features(
     -------
     first, second : ndarray, shape (pairs, features)
     """
-    theta = standardized(parameters)
+    theta = clipped_scores(parameters)
     n = len(first)
     predictors = np.concatenate([np.ones((n, 1)), theta, theta**2 - 1], axis=1)
     if theta.shape[1] <= 10:
@@ -85,15 +85,15 @@ def data_features(
         predictors = np.concatenate([predictors, theta[:, i] * theta[:, j]], axis=1)
     both = np.concatenate([first, second])
     explained = np.linalg.lstsq(predictors, (first + second) / 2, rcond=None)[0]
-    rest = standardized(both - np.tile(predictors @ explained, (2, 1)))
+    rest = clipped_scores(both - np.tile(predictors @ explained, (2, 1)))
     axes = np.linalg.svd(rest, full_matrices=False)[2][:n_components]
-    components = standardized(rest @ axes.T)
+    components = clipped_scores(rest @ axes.T)
     products = components[:, :, None] * np.tile(theta, (2, 1))[:, None, :]
     features = [rest, rest**2, components, components**2, products.reshape(2 * n, -1)]
     joined = np.concatenate(features, axis=1)
     return joined[:n], joined[n:]
 
 
-def standardized(values: np.ndarray) -> np.ndarray:
-    """Less their mean, over their standard deviation, within ±`CLIP`."""
-    return np.clip(screening.standardized(values), -CLIP, CLIP)
+def clipped_scores(values: np.ndarray) -> np.ndarray:
+    """Columns of mean zero and sd one, cut off at ±`CLIP`."""
+    return np.clip(standardized(values), -CLIP, CLIP)

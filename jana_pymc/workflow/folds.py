@@ -57,6 +57,10 @@ class Folds:
         self.order = np.argsort(fold, kind="stable")
         self.starts = np.searchsorted(fold[self.order], np.arange(self.n_folds))
 
+    def each_of(self, draws: int) -> int:
+        """Draws of each fold if all together are to have so many, or some more."""
+        return -(-draws // self.n_folds)
+
     def uncorrected(
         self, draws: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -83,8 +87,7 @@ class Folds:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Terms by draws weighted with likelihood × prior / q; the same four arrays."""
         if pooled:
-            each = -(-draws // self.n_folds)
-            unconstrained, log_q = self._draw(np.arange(self.n_folds), each, rng)
+            unconstrained, log_q = self._draw(np.arange(self.n_folds), self.each_of(draws), rng)
             unconstrained = unconstrained.reshape(-1, unconstrained.shape[-1])
         else:
             unconstrained, log_q = (

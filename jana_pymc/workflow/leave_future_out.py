@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from jana_pymc.approximators.novelty import outliers, warn_of_outliers
-from jana_pymc.checks import check_count
+from jana_pymc.checks import check_choice, check_count
 from jana_pymc.declarations import check_approximator
 from jana_pymc.importance import pareto_k_threshold, pareto_smooth
 from jana_pymc.plots.leave_future_out import plot_leave_future_out
@@ -19,9 +19,9 @@ from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.warning import warn
 from jana_pymc.workflow.cross_validation import POOLED_DRAWS
 from jana_pymc.workflow.cross_validation_result import (
+    CORRECTIONS,
     Correction,
     CrossValidation,
-    check_correction,
     padded,
     warn_of_high_k,
 )
@@ -128,7 +128,7 @@ def leave_future_out(
        Simulation, 90(14), 2499-2523.
     """
     check_approximator(approximator)
-    check_correction(correction)
+    check_choice("correction", correction, CORRECTIONS)
     check_count("start", start)
     check_count("ahead", ahead)
     check_count("draws", draws)
@@ -142,8 +142,9 @@ def leave_future_out(
         one = _OneSequence(approximator, batch[i : i + 1], start, ahead, draws, rng)
         results.append(one.corrected() if correction == "psis" else one.uncorrected())
     elpd_i, lpd_i, pareto_k, refitted = padded(results)
+    rests_on = np.full(len(batch), draws)
     result = LeaveFutureOut(
-        "lfo", elpd_i, lpd_i, pareto_k, refitted == 1.0, draws, start=start, ahead=ahead
+        "lfo", elpd_i, lpd_i, pareto_k, refitted == 1.0, rests_on, start=start, ahead=ahead
     )
     warn_of_high_k(result)
     return result

@@ -20,13 +20,39 @@ def excluded(log_density: np.ndarray) -> np.ndarray:
 
 
 def weighted(log_weights: np.ndarray, log_density: np.ndarray, axis: int) -> np.ndarray:
+    """Log of a weighted mean of densities, whose weights sum to one.
+
+    Parameters
+    ----------
+    log_weights : ndarray
+        Broadcasts against `log_density`.
+    log_density : ndarray, shape (..., draws, ...)
+    axis : int
+        Of the draws.
+
+    Returns
+    -------
+    ndarray, shape (..., ...)
+    """
     return logsumexp(log_weights + finite(log_density), axis=axis)
 
 
 def log_mean(log_density: np.ndarray, axis: int) -> np.ndarray:
+    """Log of the mean density over draws, as `weighted` with equal weights."""
     return logsumexp(finite(log_density), axis=axis) - np.log(log_density.shape[axis])
 
 
 def standard_error_of(terms: np.ndarray) -> np.ndarray:
+    """Standard error of the sum over units, for the variation from unit to unit.
+
+    Parameters
+    ----------
+    terms : ndarray, shape (sets, units)
+        NaN where a data set has fewer units.
+
+    Returns
+    -------
+    ndarray, shape (sets,)
+    """
     n = (~np.isnan(terms)).sum(axis=1)
     return np.sqrt(n * np.nanvar(terms, axis=1))

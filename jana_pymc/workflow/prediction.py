@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jana_pymc.approximators.novelty import outliers, warn_of_outliers
-from jana_pymc.checks import check_count
+from jana_pymc.checks import check_choice, check_count
 from jana_pymc.declarations import check_approximator
 from jana_pymc.plots.prediction import plot_prediction
 from jana_pymc.refinement import log_likelihood_of, propose, warn_unreliable
 from jana_pymc.simulation import DataBatch, random_generator
-from jana_pymc.workflow.cross_validation_result import Correction, check_correction
+from jana_pymc.workflow.cross_validation_result import CORRECTIONS, Correction
 from jana_pymc.workflow.log_averages import standard_error_of, weighted
 from jana_pymc.workflow.result import Result
 from jana_pymc.workflow.sources import resized
@@ -104,7 +104,7 @@ def elpd(
        Bayesian models. UAI. Equation 12.
     """
     check_approximator(approximator)
-    check_correction(correction)
+    check_choice("correction", correction, CORRECTIONS)
     check_count("draws", draws)
     rng = random_generator(random_seed)
     batch = approximator.posterior.batch(data)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jana_pymc.simulation import DataBatch
+from jana_pymc.workflow.sources import resized
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -25,13 +26,4 @@ def reachable(approximator: JointApproximator, batch: DataBatch) -> np.ndarray:
     -------
     ndarray of bool, shape (sets,)
     """
-    return np.array([_is_reachable(approximator, batch, i) for i in range(len(batch))], dtype=bool)
-
-
-def _is_reachable(approximator: JointApproximator, batch: DataBatch, dataset: int) -> bool:
-    observed = batch.observables[dataset, : int(batch.n_obs[dataset])]
-    try:
-        approximator.likelihood.check_reachable(observed)
-    except ValueError:
-        return False
-    return True
+    return approximator.likelihood.reachable(resized(batch, batch.n_obs).observables)

@@ -22,7 +22,7 @@ from jana_pymc.refinement import log_likelihood_of
 from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.workflow.bands import uniformity_p_value
 from jana_pymc.workflow.calibration import Calibration, ranked
-from jana_pymc.workflow.exchangeability import data_features, standardized, swap_p_values
+from jana_pymc.workflow.exchangeability import clipped_scores, data_features, swap_p_values
 from jana_pymc.workflow.result import Result
 from jana_pymc.workflow.sources import resized, simulated
 
@@ -285,14 +285,14 @@ def _posterior_features(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """What each component's posterior makes of simulated and of surrogate data."""
     n = len(sbc)
-    theta = standardized(np.tile(sbc.parameters, (2, 1)))
+    theta = clipped_scores(np.tile(sbc.parameters, (2, 1)))
     joined = {
         what: np.concatenate([getattr(sbc, what), getattr(jsbc, what)])
         for what in ("ranks", "mean", "sd")
     }
     normal = special.ndtri((joined["ranks"] + 0.5) / (sbc.draws + 1))
-    error = standardized(joined["mean"] - np.tile(sbc.parameters, (2, 1)))
-    spread = standardized(np.log(np.maximum(joined["sd"], 1e-300)))
+    error = clipped_scores(joined["mean"] - np.tile(sbc.parameters, (2, 1)))
+    spread = clipped_scores(np.log(np.maximum(joined["sd"], 1e-300)))
     features = np.stack(
         [normal, normal**2, normal * theta, error, error**2, error * theta, spread], axis=-1
     )

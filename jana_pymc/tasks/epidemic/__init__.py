@@ -17,15 +17,11 @@ References
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import Any
 
-import numpy as np
-
-from jana_pymc.checks import check_count
+from jana_pymc.checks import check_number, check_switch
 from jana_pymc.simulation import Continuous, Count, GenerativeModel, PyMCPrior
+from jana_pymc.simulation.schema import size_range
 from jana_pymc.tasks.epidemic.exact import log_likelihood
 from jana_pymc.tasks.epidemic.prior import PARAMETERS, TEASER, prior
 from jana_pymc.tasks.epidemic.reports import load_reports
@@ -118,29 +114,27 @@ def epidemic(
     (100, 81)
     """
     for name, flag in (("original", original), ("whole", whole), ("standardized", standardized)):
-        if not isinstance(flag, (bool, np.bool_)):
-            raise TypeError(f"{name}={flag!r}: expected True or False.")
-    _check_people(n_people)
-    n_obs = _days(n_obs)
-    horizon = n_obs if isinstance(n_obs, int) else n_obs[1]
+        check_switch(name, flag)
+    check_number("n_people", n_people)
+    fewest, horizon = size_range(n_obs)
     if not standardized:
         return GenerativeModel(
             _compiled_prior(horizon),
             partial(simulator, n_people=n_people, original=original, whole=whole),
             observables={name: Count() if whole else Continuous() for name in OBSERVABLES},
             structure="markovian",
-            n_obs=n_obs,
+            n_obs=(fewest, horizon),
             order=0,  # given the parameters, noise alone makes the days differ
             vectorized=True,
         )
-    if not isinstance(n_obs, int):
+    if fewest < horizon:
         raise ValueError(f"n_obs={n_obs}: standardized series have one length; give an integer.")
     return GenerativeModel(
         _compiled_prior(horizon),
         partial(standardized_simulator, n_people=n_people, original=original, whole=whole),
         observables={name: Continuous() for name in OBSERVABLES},
         structure="markovian",
-        n_obs=n_obs,
+        n_obs=horizon,
         conditions={name: Continuous() for name in SCALES},
         design="simulator",
         vectorized=True,
@@ -151,28 +145,3 @@ def epidemic(
 def _compiled_prior(horizon: int) -> PyMCPrior:
     """The prior of all models of so many days, which takes seconds to compile."""
     return PyMCPrior(prior(horizon))
-
-
-def _check_people(n_people: Any) -> None:
-    expected = f"n_people={n_people!r}: expected a positive number, the size of the population."
-    if isinstance(n_people, bool) or not isinstance(n_people, (int, float, np.number)):
-        raise TypeError(expected)
-    if not 0 < n_people < math.inf:
-        raise ValueError(expected)
-
-
-def _days(n_obs: Any) -> int | tuple[int, int]:
-    """Check the days of data: so many, or the fewest and the most."""
-    if isinstance(n_obs, (Sequence, np.ndarray)) and not isinstance(n_obs, str):
-        if len(n_obs) != 2:
-            raise ValueError(f"n_obs={n_obs!r}: expected an integer, or the fewest and the most.")
-        low, high = (check_count(f"n_obs[{i}]", each) for i, each in enumerate(n_obs))
-        if low > high:
-            raise ValueError(f"n_obs={n_obs!r}: expected the fewest days first, then the most.")
-        return low, high
-    if isinstance(n_obs, bool) or not isinstance(n_obs, (int, np.integer)):
-        raise TypeError(
-            f"n_obs={n_obs!r}: expected an integer, or a pair of them, the fewest and the most "
-            "days."
-        )
-    return check_count("n_obs", n_obs)

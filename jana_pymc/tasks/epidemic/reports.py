@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from jana_pymc.checks import check_choice, check_switch
 from jana_pymc.tasks.epidemic.simulator import OBSERVABLES
 
 ROUNDING = 1e-6
@@ -57,10 +58,10 @@ def load_reports(
     TypeError
         If `columns` names anything but the three series, or `cumulative` is no bool.
     ValueError
-        If the file is empty or no table; if columns are missing, have the same name or stand for
-        two series; if `start` or `end` is not in the file, or a row has no date; if from `start`
-        to `end` values are missing, not numbers or negative, or days are repeated, left out or not
-        in order. What is outside of these days is not looked at.
+        If `negative` is unknown; if the file is empty or no table; if columns are missing, have the
+        same name or stand for two series; if `start` or `end` is not in the file, or a row has no
+        date; if from `start` to `end` values are missing, not numbers or negative, or days are
+        repeated, left out or not in order. What is outside of these days is not looked at.
 
     Examples
     --------
@@ -87,10 +88,8 @@ def load_reports(
             f"columns takes {', '.join(map(repr, columns.values()))} for {series}; expected a "
             "different column for each."
         )
-    if not isinstance(cumulative, (bool, np.bool_)):
-        raise TypeError(f"cumulative={cumulative!r}: expected True or False.")
-    if negative not in ("error", "zero"):
-        raise ValueError(f"negative={negative!r} is not one of ('error', 'zero').")
+    check_switch("cumulative", cumulative)
+    check_choice("negative", negative, ("error", "zero"))
     table = _read(path)
     _check_columns(table, [*columns.values(), *([] if date is None else [date])], date)
     table, days = _chosen(table, date, start, end, cumulative)

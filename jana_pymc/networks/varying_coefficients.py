@@ -1,4 +1,4 @@
-"""The network behind the conditional densities of a sequence: linear first, then dense."""
+"""A network whose location is linear in the past, with coefficients that vary with the known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from jana_pymc.networks.dense import DenseNetwork
 
 
-class Conditioner(nn.Module):
+class VaryingCoefficientNetwork(nn.Module):
     r"""Raw parameters of a density from what is known and from the past.
 
     .. math:: r = W u + \mathrm{MLP}(u) + e_1 \, b(k) \cdot y + f \, s(k), \qquad u = (k, \bar y)
@@ -34,7 +34,12 @@ class Conditioner(nn.Module):
     activation : str
         See `DenseNetwork`.
     location : bool
-        Whether the first output is a location; without it the last term is left out.
+        Whether the first output is a location; without it the past itself is left out.
+
+    References
+    ----------
+    .. [1] Hastie, T., & Tibshirani, R. (1993). Varying-coefficient models. Journal of the Royal
+       Statistical Society B, 55(4), 757-796.
     """
 
     def __init__(
