@@ -589,7 +589,7 @@ def test_symbolic_data_of_another_width_are_named() -> None:
 
 
 def test_independent_observations_have_a_size_and_no_length() -> None:
-    with pytest.raises(TypeError, match=r"n_obs=3: .*give their number as size"):
+    with pytest.raises(TypeError, match=r"n_obs=3: only sequences have a length; .* as size"):
         RT.dist(v=0.5, t0=0.3, n_obs=3)
 
 

@@ -266,3 +266,8 @@ def test_data_and_conditions_are_exchanged_together(
         else sum(likelihood.log_prob(i, [[0.5, 0.5]], k).sum() for i, k in each)
     )
     assert float(log_prob({})) == pytest.approx(expected)
+
+
+def test_a_vector_has_no_length() -> None:
+    with pytest.raises(TypeError, match=r"n_obs=3: only sequences have a length; .* as size"):
+        VECTOR.dist(a=0.5, b=0.5, conditions=OF_ONE["vector"], n_obs=3)

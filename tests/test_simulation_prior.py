@@ -395,6 +395,8 @@ def test_priors_that_cannot_be():
     with pm.Model() as empty:
         pm.Normal("some", shape=2)
         pm.Normal("none", shape=(2, 0))
+    with pm.Model() as certain:
+        pm.Dirichlet("share", [1.0])
     for model, match in (
         (observed, "observed variables y"),
         (discrete, "discrete parameters k"),
@@ -402,6 +404,7 @@ def test_priors_that_cannot_be():
         (improper, "prior of anything, positive is flat"),
         (pm.Model(), "no free random variables"),
         (empty, r"'none' has the shape \(2, 0\), and no values"),
+        (certain, "nothing to learn: share can take one value only"),
     ):
         with pytest.raises(ValueError, match=match):
             PyMCPrior(model)

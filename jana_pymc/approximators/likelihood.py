@@ -283,25 +283,16 @@ class LikelihoodApproximator:
         Raises
         ------
         TypeError, ValueError
-            As for calling the approximator; or if independent observations are given `n_obs`.
+            As for calling the approximator; or if what is no sequence is given `n_obs`.
         """
         known = self._arguments.conditions(conditions)
-        if n_obs is not None and self.schema.structure == "exchangeable":
+        if is_sequence(self.schema):
+            n_obs = self._length(n_obs, known)
+        elif n_obs is not None:
             raise TypeError(
-                f"n_obs={n_obs!r}: observations are independent; give their number as size."
+                f"n_obs={n_obs!r}: only sequences have a length; give the number of independent "
+                "observations, or of vectors, as size."
             )
-        if n_obs is None and is_sequence(self.schema):
-            n_obs = self.schema.n_obs[1] if known is None else known.shape[-2]
-        elif n_obs is not None and not isinstance(n_obs, Variable):
-            n_obs = check_count("n_obs", n_obs)
-            n_known = (
-                known.type.shape[-2] if is_sequence(self.schema) and known is not None else None
-            )
-            if n_known not in (None, n_obs):
-                raise ValueError(
-                    f"n_obs={n_obs}, but conditions are given for {n_known} observations; leave "
-                    "n_obs out, or give conditions for as many."
-                )
         given = self._checked(
             parameters, None, known, contamination, contaminant, truncation, correction
         )
@@ -616,6 +607,20 @@ class LikelihoodApproximator:
         window = checked.truncation(truncation, observed)
         lapses = checked.contamination(contamination, contaminant, window, observed)
         return values, known, *lapses, window
+
+    def _length(self, n_obs: Any, known: TensorVariable | None) -> Any:
+        """Observations of a sequence: as given, as conditions are, or as many as trained on."""
+        n_known = None if known is None else known.type.shape[-2]
+        if n_obs is None:
+            return self.schema.n_obs[1] if known is None else known.shape[-2]
+        if isinstance(n_obs, Variable):
+            return n_obs
+        if n_known not in (None, check_count("n_obs", n_obs)):
+            raise ValueError(
+                f"n_obs={n_obs}, but conditions are given for {n_known} observations; leave n_obs "
+                "out, or give conditions for as many."
+            )
+        return n_obs
 
     def _with_components(self, name: str, dims: Any, observed: Any) -> tuple[str, ...] | None:
         """The user's dimensions, and that of the components, whose coordinates the model gets."""

@@ -78,6 +78,11 @@ class PyMCPrior:
         self.layout = _layout(model, self._graph)
         _check_sizes(self.layout)
         self.n_unconstrained = sum(int(np.prod(shape)) for shape in self._graph.value_shapes)
+        if not self.n_unconstrained:
+            raise ValueError(
+                f"the prior leaves nothing to learn: {', '.join(self.layout.names)} can take one "
+                "value only."
+            )
         self._functions: dict[str, Callable[..., Any]] = {}
 
     def draw(self, n: int, random_seed: RandomSeed = None) -> NDArray[np.float64]:
