@@ -25,7 +25,7 @@ SMALL = {
     "progressbar": False,
 }
 FEW = {
-    **{"draws": 5, "tune": 2, "chains": 2, "cores": 1, "random_seed": 1, "progressbar": False},
+    **{"draws": 15, "tune": 5, "chains": 2, "cores": 1, "random_seed": 1, "progressbar": False},
     **{"compile_kwargs": {"mode": PYTHON}, "nuts": {"max_treedepth": 2}},
 }
 YOUR_CODE = re.compile(r"(def simulator\(rng, v, a, t0, w, n_obs\):).*?\n\n\n", re.DOTALL)
