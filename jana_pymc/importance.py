@@ -17,6 +17,9 @@ CONSTANT = 1e-9
 RESOLUTION = 0.01
 """Ratios so large that their logarithms are rounded to more than this many nats tell nothing."""
 
+NARROW = math.log(2.0)
+"""Where no ratio is above the mean ratio by more than this, the largest move nothing."""
+
 SMALLEST_TAIL = 8
 """Draws that a tail needs to be fitted."""
 
@@ -31,9 +34,11 @@ class ImportanceWeights:
         Normalised: their exponentials sum to one.
     pareto_k : ndarray, shape (...)
         Shape :math:`\hat k` of the generalised Pareto distribution fitted to the largest ratios.
-        Above `threshold` the weights cannot be relied on. Zero for constant ratios, infinite where
-        too few draws have a positive density for a fit (so are fewer than 31 in all), or where log
-        ratios beyond 1e13 differ by less than their rounding.
+        Above `threshold` the weights cannot be relied on. Zero for constant ratios, and in the
+        place of one above the threshold where no ratio is above twice their mean: of a proposal
+        that is all but right the largest ratios have a shape like any others, but nothing hangs on
+        it. Infinite where too few draws have a positive density for a fit (so are fewer than 31 in
+        all), or where log ratios beyond 1e13 differ by less than their rounding.
     log_mean : ndarray, shape (...)
         Logarithm of the mean ratio: the importance sampling estimate of a normalising constant.
     standard_error : ndarray, shape (...)
@@ -146,6 +151,10 @@ def pareto_smooth(log_ratios: np.ndarray) -> ImportanceWeights:
         uniform = np.full_like(log_weights, -np.log(ratios.shape[-1]))
         log_weights = np.where(np.isfinite(total), log_weights - total, uniform)
     log_mean, standard_error = _log_mean(ratios, log_weights)
+    with np.errstate(invalid="ignore"):
+        narrow = ratios.max(-1) - logsumexp(ratios, axis=-1) + math.log(ratios.shape[-1]) <= NARROW
+    alarmed = pareto_k > pareto_k_threshold(ratios.shape[-1])
+    pareto_k = np.where(narrow & alarmed, 0.0, pareto_k)
     none = ~possible.any(axis=-1)
     return ImportanceWeights(
         log_weights=log_weights,

@@ -50,6 +50,15 @@ def test_degenerate_ratios() -> None:
     np.testing.assert_allclose(np.exp(weights.log_weights).sum(-1), 1.0)
 
 
+def test_a_proposal_that_is_all_but_right_is_no_heavy_tail() -> None:
+    """The fit sees shape at any scale: here one draw in a hundred has .1 more than the others."""
+    rng = np.random.default_rng(5)
+    ratios = 1e-3 * rng.normal(size=2000)
+    ratios[:20] += rng.exponential(0.1, 20)
+    alone, spread = pareto_smooth(np.stack([ratios, 100.0 * ratios]))[np.arange(2)].pareto_k
+    assert alone == 0.0 and spread > 1.0
+
+
 def test_ratios_that_are_equal_by_rounding_are_not_trusted() -> None:
     weights = pareto_smooth(np.full((1, 200), -1e23))
     assert weights.pareto_k[0] == np.inf
