@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,13 +63,14 @@ def write(path: Path, tensors: Mapping[str, Tensor], configuration: Any, *, kind
     """
     path = Path(path)
     check_target(path)
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     metadata = {
         "format": FORMAT,
         "version": str(VERSION),
         "kind": kind,
         "configuration": json.dumps(configuration),
+        "sha256": _digest(contiguous),
     }
-    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with replacing(path) as aside:
         aside.touch()
         # Those of the old file, or of any new one: safetensors sets 0600.
@@ -85,7 +87,7 @@ def read(path: Path, *, kind: str) -> tuple[dict[str, Tensor], Any]:
     FileNotFoundError, IsADirectoryError
         If there is no such file.
     StorageError
-        If it is truncated, not of this package, of another kind, or of a newer version.
+        If it is truncated or damaged, not of this package, of another kind, or of a newer version.
     """
     path = Path(path)
     if path.is_dir():
@@ -101,7 +103,21 @@ def read(path: Path, *, kind: str) -> tuple[dict[str, Tensor], Any]:
         raise StorageError(
             f"{str(path)!r} is not a readable safetensors file ({error}); it may be truncated."
         ) from error
+    if metadata.get("sha256", "") not in ("", _digest(tensors)):  # older files have none
+        raise StorageError(
+            f"{str(path)!r} is damaged: its numbers are not those that were written. Take another "
+            "copy, or make it again."
+        )
     return tensors, json.loads(metadata["configuration"])
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Hash of all numbers: a flipped bit would make other weights, and say nothing."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _check(path: Path, metadata: Mapping[str, str], kind: str) -> None:

@@ -7,6 +7,7 @@ import pickle
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
@@ -719,6 +720,18 @@ def test_missing_values_are_imputed(rows: np.ndarray) -> None:
         trace = pm.sample(nuts_sampler="pymc", **SHORT)
     imputed = trace.posterior["y_unobserved"].values
     assert (imputed > trace.posterior["t0"].values[..., subject[[2, 5, 6]]]).all()
+
+
+def test_columns_of_pandas_own_types_are_read(rows: np.ndarray) -> None:
+    frame = pd.DataFrame(rows, columns=["rt", "response"])
+    nullable = frame.astype({"rt": "Float64", "response": "Int64"})
+    nullable.loc[2, "rt"] = pd.NA
+    with pm.Model() as model:
+        with pytest.warns(Warning, match="contains missing values"):
+            RT("y", v=0.5, t0=0.3, observed=nullable)
+        RT("z", v=0.5, t0=0.3, observed=frame.astype({"response": "category"}))
+    assert model["y_unobserved"].eval(mode=PYTHON).shape == (1,)
+    np.testing.assert_array_equal(model.rvs_to_values[model["z"]].eval(mode=PYTHON), rows)
 
 
 def test_rows_that_are_missing_whole_are_imputed() -> None:

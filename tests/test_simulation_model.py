@@ -333,6 +333,11 @@ def set_where(name, value):
     return how
 
 
+def mask_where(output, where):
+    last = set_where("x", np.inf)(output, where)["x"]
+    return output | {"x": np.ma.masked_array(output["x"], mask=np.isinf(last))}
+
+
 def exit_where(output, where):
     if np.any(where):
         raise SystemExit("no more")
@@ -354,6 +359,7 @@ def shorten_where(output, where):
     ("how", "kind", "message"),
     [
         (set_where("x", np.nan), "not finite", r"\['x'\] has 1 value not finite, as nan"),
+        (mask_where, "not finite", r"\['x'\] has 1 value not finite, as nan"),
         (set_where("x", -np.inf), "not finite", r"as -inf"),
         (set_where("x", -1.0), "outside the support", r"lower='low'\), as -1"),
         (set_where("hit", 3), "outside the support", r"integers 0 to 2\), as 3"),

@@ -115,6 +115,26 @@ def test_truncated_file(tmp_path: Path) -> None:
         storage.read(path, kind="test")
 
 
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    storage.write(path, TENSORS, 1, kind="test")
+    damaged = bytearray(path.read_bytes())
+    damaged[-2] ^= 0x40  # in the last of the numbers
+    path.write_bytes(damaged)
+    with pytest.raises(storage.StorageError, match="is damaged"):
+        storage.read(path, kind="test")
+
+
+def test_files_of_before_there_was_a_checksum_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.safetensors"
+    monkeypatch.setattr(storage, "_digest", lambda tensors: "")
+    storage.write(path, TENSORS, 1, kind="test")
+    monkeypatch.undo()
+    assert torch.equal(storage.read(path, kind="test")[0]["weight"], TENSORS["weight"])
+
+
 def test_foreign_file(tmp_path: Path) -> None:
     path = tmp_path / "file.safetensors"
     save_file(TENSORS, path)

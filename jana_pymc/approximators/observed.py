@@ -145,8 +145,11 @@ def fill_missing(schema: DataSchema, data: Any) -> tuple[Any, np.ndarray | None]
     filled, masks = {}, []
     for name, kind in schema.observables.items():
         column = columns[name]
-        mask = np.ma.getmaskarray(column) | np.isnan(np.asarray(column, dtype=float))
-        values = np.array(column, dtype=float)
+        if isinstance(column, np.ma.MaskedArray):
+            values = np.ma.filled(column.astype(float), np.nan)
+        else:
+            values = np.array(as_float(f"observables[{name!r}]", column))
+        mask = np.isnan(values)
         if mask.any():
             values[mask] = _placeholder(schema, name, values[~mask], int(mask.sum()))
         filled[name] = values
@@ -170,7 +173,7 @@ def _placeholder(schema: DataSchema, name: str, recorded: np.ndarray, n_missing:
     if not isinstance(kind, Continuous):
         raise ValueError(
             f"observables[{name!r}] has {n_missing} missing values; only continuous "
-            "observables can be imputed. Leave such observations out."
+            "observables can be imputed. Leave such observations out; cut a sequence there."
         )
     if recorded.size:
         return float(np.median(recorded))

@@ -22,6 +22,11 @@ from jana_pymc.networks.moments import set_moments
 class SoftFlowSettings:
     """Architecture of the SoftFlow likelihood.
 
+    Of counts and categories it gives densities of values with noise, as the paper's does, which
+    sum over all integers to more or less than one: log marginal likelihoods and expected log
+    densities of such data do not compare with those of other networks. The default ones have
+    probabilities.
+
     Parameters
     ----------
     flow : FlowSettings

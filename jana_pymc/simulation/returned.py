@@ -58,6 +58,8 @@ def as_numbers(values: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any] | None
     """
     try:
         array = np.asarray(values)
+        if np.ma.is_masked(values):  # what is masked is missing, not what lies behind the mask
+            array = np.where(np.ma.getmaskarray(values), np.nan, array)
     except (RuntimeError, TypeError, ValueError):  # a tensor with a gradient, say
         return None, "is no regular array"
     if array.dtype.kind not in "biuf":

@@ -129,7 +129,10 @@ def check_values(
     values[~present] = np.nan
     missing = np.isnan(values) & present.reshape(*present.shape, *(1,) * (values.ndim - 2))
     problems = (
-        (missing, "missing (NaN); leave out or impute incomplete observations"),
+        (
+            missing,
+            "missing (NaN); impute them, or leave out such observations (cut a sequence there)",
+        ),
         (np.isinf(values), "infinite"),
         (kind.outside(values), f"outside its support ({kind.support})"),
     )
