@@ -139,6 +139,7 @@ def padded(results: Sequence[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
 
 
 def warn_of_high_k(result: CrossValidation) -> None:
+    """Say how many units have a k̂ above the threshold of their data set."""
     sets = result.high_k.any(axis=1)
     if sets.any():
         warn(
