@@ -196,19 +196,27 @@ def share_outside(region: np.ndarray, parameters: np.ndarray) -> np.ndarray:
     return (_beyond(region, parameters) > 0.0).any(axis=-1).mean(axis=-1)
 
 
-def warn_of_extrapolated(region: np.ndarray, draws: np.ndarray) -> None:
-    """Name the data sets whose draws, shape (sets, draws, size), often lie outside the region."""
-    shares = share_outside(region, draws)
+def warn_of_extrapolated(shares: np.ndarray, model: str | None = None) -> None:
+    """Name the data sets whose draws often lie outside the trained region.
+
+    Parameters
+    ----------
+    shares : ndarray, shape (sets,)
+        As `share_outside` finds them.
+    model : str, optional
+        What the pair is called, where it is one of several.
+    """
     found = np.flatnonzero(shares > FEW)
     if not len(found):
         return
     parts = ", ".join(f"{i} ({100 * shares[i]:.0f}%)" for i in found[:5])
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    of = "" if model is None else f" of {model!r}"
     warn(
-        f"draws of data sets {parts}{more} lie outside the region that the likelihood was trained "
-        "on. Their weights are an extrapolation, whatever their k̂ is. detect_misspecification "
-        "tells whether the model can make such data; GenerativeModel(proposal=...) trains the "
-        "likelihood on a wider region.",
+        f"draws of data sets {parts}{more} lie outside the region that the likelihood{of} was "
+        "trained on. Their weights are an extrapolation, whatever their k̂ is. "
+        "detect_misspecification tells whether the model can make such data; "
+        "GenerativeModel(proposal=...) trains the likelihood on a wider region.",
     )
 
 

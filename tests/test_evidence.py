@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from exact_pair import ExactPair, NormalLikelihood, NormalPosterior, data_sets, log_evidence
+from exact_pair import SCHEMA, ExactPair, NormalLikelihood, NormalPosterior, data_sets, log_evidence
+from scipy import stats
 from untrained import reaction_times
 
 import jana_pymc as jana
@@ -53,6 +54,21 @@ def test_estimates_that_disagree_warn() -> None:
     pair = ExactPair(NormalPosterior(shift=2.0, stretch=0.4))
     with pytest.warns(UserWarning, match="5 of 5 data sets are uncertain"):
         jana.log_marginal_likelihood(pair, DATA, draws=1000, random_seed=1)
+
+
+def test_draws_outside_the_trained_parameters_are_counted_and_said() -> None:
+    pair, narrow = ExactPair(), ExactPair()
+    mean, sd = pair.posterior.moments(SCHEMA.batch(DATA))
+    edge = mean.max() - sd.max()  # all sets but that of the largest mean are nearly inside
+    narrow.likelihood.region = np.array([[edge - 105.0], [edge - 5.0]])  # and a margin of 5
+    expected = stats.norm.sf(edge, mean, sd)
+    largest = int(mean.argmax())
+    with pytest.warns(UserWarning, match=rf"\b{largest} \(8.%\)[^)]*lie outside the region that"):
+        result = jana.log_marginal_likelihood(narrow, DATA, draws=4000, random_seed=1)
+    np.testing.assert_allclose(result.summary()["outside"], expected, atol=0.03)
+    assert not jana.log_marginal_likelihood(pair, DATA, random_seed=1).outside.any()
+    with pytest.warns(UserWarning, match="likelihood of 'narrow' was trained on"):
+        jana.compare_models({"wide": pair, "narrow": narrow}, DATA, random_seed=1)
 
 
 def test_conditions_that_come_about_in_the_simulator_warn() -> None:
@@ -298,6 +314,7 @@ def test_data_that_no_draw_explains_are_plotted_as_such(n_sets: int) -> None:
         unknown,
         np.full(n_sets, 5),
         np.zeros(n_sets, dtype=bool),
+        np.zeros(n_sets),
     )
     assert (result.summary()[["change_of_variables", "median", "mean"]] == -np.inf).all(axis=None)
     (ax,) = result.plot().axes

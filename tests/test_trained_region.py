@@ -218,12 +218,13 @@ def test_draws_clearly_outside_are_counted_for_each_data_set() -> None:
     draws = np.zeros((3, 200, 2))
     draws[1, :50, 0] = 10.4  # within the margin
     draws[2, :50, 0] = 11.0
-    np.testing.assert_array_equal(share_outside(region, draws), [0.0, 0.0, 0.25])
+    shares = share_outside(region, draws)
+    np.testing.assert_array_equal(shares, [0.0, 0.0, 0.25])
     with pytest.warns(UserWarning, match=r"data sets 2 \(25%\) lie outside the region"):
-        warn_of_extrapolated(region, draws)
+        warn_of_extrapolated(shares)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_extrapolated(region, draws[:2])
+        warn_of_extrapolated(shares[:2])
 
 
 @pytest.mark.parametrize("backend", ["lowering", "op"])

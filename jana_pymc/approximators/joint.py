@@ -32,7 +32,7 @@ from jana_pymc.simulation import (
     random_generator,
 )
 from jana_pymc.simulation.schema import is_many
-from jana_pymc.trained_region import warn_of_extrapolated, warn_of_outside
+from jana_pymc.trained_region import share_outside, warn_of_extrapolated, warn_of_outside
 from jana_pymc.training import TrainingHistory
 from jana_pymc.warning import warn
 
@@ -285,7 +285,7 @@ class JointApproximator:
         u, statistics, attributes = self._drawn(batch, draws, chains, refine, rng)
         parameters = self.prior.constrain(u)
         if refine != "none":
-            warn_of_extrapolated(self.likelihood.region, parameters)
+            warn_of_extrapolated(share_outside(self.likelihood.region, parameters))
 
         def chained(values: np.ndarray) -> np.ndarray:
             values = inference_data.split_chains(values, chains)

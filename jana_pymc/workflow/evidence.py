@@ -20,6 +20,7 @@ from jana_pymc.plots.evidence import plot_log_marginal_likelihood
 from jana_pymc.refinement import propose
 from jana_pymc.refinement.resampling import parts
 from jana_pymc.simulation import DataBatch, random_generator
+from jana_pymc.trained_region import share_outside, warn_of_extrapolated
 from jana_pymc.warning import warn
 from jana_pymc.workflow.reachable import reachable
 from jana_pymc.workflow.result import Result
@@ -69,6 +70,9 @@ class LogMarginalLikelihood(Result):
         Whether a data set lies farther from the simulations than all simulated ones. Both networks
         extrapolate there, of which k̂, `standard_error` and `spread` know nothing. False where it
         is not looked at, see `log_marginal_likelihood`.
+    outside : ndarray, shape (sets,)
+        Share of the draws that lie outside the parameters that the likelihood was trained on, where
+        it extrapolates as well.
 
     References
     ----------
@@ -82,6 +86,7 @@ class LogMarginalLikelihood(Result):
     pareto_k: np.ndarray
     n_obs: np.ndarray
     outlier: np.ndarray
+    outside: np.ndarray
 
     def __len__(self) -> int:
         return len(self.n_obs)
@@ -148,6 +153,7 @@ class LogMarginalLikelihood(Result):
                 "standard_error": self.standard_error,
                 "pareto_k": self.pareto_k,
                 "outlier": self.outlier,
+                "outside": self.outside,
             }
         ).rename_axis("dataset")
 
@@ -171,8 +177,9 @@ def log_marginal_likelihood(
 
     How far the two agree, k̂ and the standard error say how well posterior and likelihood network
     belong together, not whether the likelihood network holds for the data: farther out than all
-    simulations it extrapolates, and its marginal likelihood may be nats off with a small standard
-    error and a small k̂. That is warned of, and `detect_misspecification` looks closer.
+    simulations it extrapolates, as it does of parameters that it was not trained on, and its
+    marginal likelihood may be nats off with a small standard error and a small k̂. Both are warned
+    of, and `detect_misspecification` looks closer.
 
     Parameters
     ----------
@@ -200,28 +207,33 @@ def log_marginal_likelihood(
     UserWarning
         If data lie farther out than all that was simulated; not where the pair was trained on more
         than 10,000 observations a data set, nor where conditions have no design to draw them from.
-        If no trained parameter explains some of many data sets. If k̂ is too high, or the two
-        estimates differ by more than half a nat and three standard errors, for some data sets: the
-        amortized posterior is then far from the one that likelihood network and prior imply. If
-        conditions come about in the simulator (``design="simulator"``): where they tell of the
-        parameters beyond what earlier observations do, as a summary of the whole series does,
-        p(x | θ, conditions) p(θ) does not integrate to the probability of the data.
+        If draws lie outside the parameters that the likelihood was trained on. If no trained
+        parameter explains some of many data sets. If k̂ is too high, or the two estimates differ by
+        more than half a nat and three standard errors, for some data sets: the amortized posterior
+        is then far from the one that likelihood network and prior imply. If conditions come about
+        in the simulator (``design="simulator"``): where they tell of the parameters beyond what
+        earlier observations do, as a summary of the whole series does, p(x | θ, conditions) p(θ)
+        does not integrate to the probability of the data.
     """
     check_approximator(approximator)
     batch = approximator.posterior.batch(data)
     if not reachable(approximator, batch).any():
         approximator.likelihood.check_reachable(resized(batch, batch.n_obs).observables)
     result = estimated(approximator, batch, draws, random_generator(random_seed))
-    warn_of_outliers(approximator, result.outlier)
+    warn_of_extrapolation(approximator, result)
     return result
 
 
 def estimated(
-    approximator: JointApproximator, batch: DataBatch, draws: int, rng: np.random.Generator
+    approximator: JointApproximator,
+    batch: DataBatch,
+    draws: int,
+    rng: np.random.Generator,
+    model: str | None = None,
 ) -> LogMarginalLikelihood:
     """`log_marginal_likelihood`, also if no trained parameter explains any of the data sets.
 
-    Outliers are marked, but not warned of: among the simulations of other models most may be.
+    Extrapolation is marked, but not warned of: among the simulations of other models most may be.
 
     Parameters
     ----------
@@ -229,17 +241,20 @@ def estimated(
     batch : DataBatch
     draws : int
     rng : Generator
+    model : str, optional
+        What the pair is called, where it is one of several.
 
     Returns
     -------
     LogMarginalLikelihood
     """
     check_count("draws", draws, least=2, why="to see how far they agree")
-    _warn_of_conditions(approximator)
+    of = "" if model is None else f" of {model!r}"
+    _warn_of_conditions(approximator, of)
     n_sets = len(batch)
     log_ratios = np.full((n_sets, draws), -np.inf)
     importance, standard_error = np.full(n_sets, -np.inf), np.zeros(n_sets)
-    pareto_k = np.full(n_sets, np.nan)
+    pareto_k, outside = np.full(n_sets, np.nan), np.zeros(n_sets)
     is_possible = reachable(approximator, batch)
     possible = np.flatnonzero(is_possible)
     for part in parts(len(possible), draws, DRAWS_AT_ONCE):
@@ -248,6 +263,8 @@ def estimated(
         log_ratios[index], importance[index] = proposed.log_ratios, proposed.weights.log_mean
         standard_error[index] = proposed.weights.standard_error
         pareto_k[index] = proposed.weights.pareto_k
+        parameters = approximator.prior.constrain(proposed.unconstrained)
+        outside[index] = share_outside(approximator.likelihood.region, parameters)
     result = LogMarginalLikelihood(
         log_ratios,
         importance,
@@ -255,9 +272,26 @@ def estimated(
         pareto_k,
         batch.n_obs,
         outliers(approximator, batch) & is_possible,
+        outside,
     )
-    _warn(result)
+    _warn(result, of)
     return result
+
+
+def warn_of_extrapolation(
+    approximator: JointApproximator, result: LogMarginalLikelihood, model: str | None = None
+) -> None:
+    """Warn of data sets and draws that lie beyond what the networks were trained on.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    result : LogMarginalLikelihood
+    model : str, optional
+        What the pair is called, where it is one of several.
+    """
+    warn_of_outliers(approximator, result.outlier, model)
+    warn_of_extrapolated(result.outside, model)
 
 
 def posterior_probabilities(
@@ -286,22 +320,23 @@ def posterior_probabilities(
         return np.where(np.isneginf(total), prior_probabilities, np.exp(joint - total))
 
 
-def _warn_of_conditions(approximator: JointApproximator) -> None:
+def _warn_of_conditions(approximator: JointApproximator, of: str) -> None:
     conditions, model = approximator.schema.conditions, approximator.model
     if conditions and model is not None and model.design is None:
         warn(
-            f"the conditions ({', '.join(conditions)}) come about in the simulator. The marginal "
-            "likelihood is that of the observables only if these follow from earlier observables, "
-            "as in an adaptive experiment; it is not if they summarise the series to be explained.",
+            f"the conditions{of} ({', '.join(conditions)}) come about in the simulator. The "
+            "marginal likelihood is that of the observables only if these follow from earlier "
+            "observables, as in an adaptive experiment; it is not if they summarise the series to "
+            "be explained.",
         )
 
 
-def _warn(result: LogMarginalLikelihood) -> None:
+def _warn(result: LogMarginalLikelihood, of: str) -> None:
     beyond = np.isnan(result.pareto_k)
     if beyond.any():
         warn(
             f"{int(beyond.sum())} of {len(result)} data sets lie beyond every bound that the "
-            "likelihood was trained on: their log marginal likelihood is −inf.",
+            f"likelihood{of} was trained on: their log marginal likelihood is −inf.",
         )
     unreliable = result.pareto_k > result.threshold
     with np.errstate(invalid="ignore"):  # data that no draw explains
@@ -310,9 +345,9 @@ def _warn(result: LogMarginalLikelihood) -> None:
     if not (unreliable | disagree).any():
         return
     warn(
-        f"the marginal likelihoods of {int((unreliable | disagree).sum())} of {len(result)} data "
-        f"sets are uncertain: k̂ above {result.threshold:.2f} for {int(unreliable.sum())}, change "
-        f"of variables and importance sampling more than {DISAGREEMENT} nats apart for "
+        f"the marginal likelihoods{of} for {int((unreliable | disagree).sum())} of {len(result)} "
+        f"data sets are uncertain: k̂ above {result.threshold:.2f} for {int(unreliable.sum())}, "
+        f"change of variables and importance sampling more than {DISAGREEMENT} nats apart for "
         f"{int(disagree.sum())}. There the amortized posterior is far from the one that likelihood "
         "and prior imply; look at summary(), take more draws, or train longer.",
     )

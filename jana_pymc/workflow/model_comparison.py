@@ -11,7 +11,6 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from jana_pymc.approximators.novelty import warn_of_outliers
 from jana_pymc.checks import check_count, check_share
 from jana_pymc.declarations import check_approximator
 from jana_pymc.plots.evidence import plot_model_comparison, plot_model_recovery
@@ -21,6 +20,7 @@ from jana_pymc.workflow.evidence import (
     LogMarginalLikelihood,
     estimated,
     posterior_probabilities,
+    warn_of_extrapolation,
 )
 from jana_pymc.workflow.result import Result
 
@@ -295,11 +295,11 @@ def compare_models(
     prior = _prior_probabilities(names, prior_probabilities)
     rng = random_generator(random_seed)
     results = {
-        name: estimated(each, each.posterior.batch(data), draws, rng)
+        name: estimated(each, each.posterior.batch(data), draws, rng, name)
         for name, each in approximators.items()
     }
     for name, result in results.items():
-        warn_of_outliers(approximators[name], result.outlier, name)
+        warn_of_extrapolation(approximators[name], result, name)
     return _compared(results, prior)
 
 
@@ -377,7 +377,9 @@ def model_recovery(
         model: Any = approximators[name].model
         simulations = model.simulate(n_simulations, random_seed=rng, progressbar=progressbar)
         batch: DataBatch = simulations.batch()
-        results = {name: estimated(each, batch, draws, rng) for name, each in approximators.items()}
+        results = {
+            name: estimated(each, batch, draws, rng, name) for name, each in approximators.items()
+        }
         comparison = _compared(results, prior)
         parts.append(comparison)
         true_model.append(np.full(len(comparison), i))
