@@ -208,6 +208,7 @@ def build_network(
         If settings of a network are left out, or do not fit the data.
     """
     of_posterior, of_likelihood = settings.both()
+    _check_summary(schema, of_posterior.summary)
     n_conditions = len(schema.condition_components)
     bounds = data_bounds(schema, prior) if of_posterior.data_bounds else ()
     logits = _logits(prior, bounds) if of_posterior.normal_scores else ()
@@ -228,6 +229,16 @@ def build_network(
         )
         likelihood = _build_likelihood(schema, prior.layout, of_likelihood)
     return JointNetwork(posterior, likelihood)
+
+
+def _check_summary(schema: DataSchema, settings: SummarySettings) -> None:
+    """A row of values needs data sets of one size."""
+    if isinstance(settings, FlatSummarySettings) and schema.n_obs[0] != schema.n_obs[1]:
+        exchangeable = schema.structure == "exchangeable"
+        raise ValueError(
+            f"FlatSummarySettings are for data sets of one size, not of n_obs={schema.n_obs}; use "
+            f"{'SetSummarySettings' if exchangeable else 'TimeSeriesSettings'}."
+        )
 
 
 def data_bounds(schema: DataSchema, prior: PyMCPrior) -> tuple[DataBound, ...]:
@@ -318,7 +329,15 @@ def _build_likelihood(
 
 
 def _check_order(schema: DataSchema, settings: LikelihoodSettings) -> None:
-    """The network must see as far back as the model declares."""
+    """The network must see as far back as the model declares; only sequences have a past."""
+    if schema.structure != "markovian":
+        order = settings.order if isinstance(settings, VectorSettings) else None
+        if isinstance(settings, MarkovianSettings) or order is not None:
+            raise ValueError(
+                f"{type(settings).__name__}{'' if order is None else f'(order={order})'} is for "
+                f"sequences, but structure={schema.structure!r} has none; leave it out."
+            )
+        return
     declared = schema.order
     if not declared or not isinstance(
         settings, (MarkovianSettings, TrajectorySettings, VectorSettings)

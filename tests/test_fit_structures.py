@@ -265,6 +265,33 @@ def test_settings_that_do_not_fit_the_data_are_refused() -> None:
         jana.fit(model, n_simulations=50, network=network, progressbar=False)
 
 
+@pytest.mark.parametrize(
+    ("structure", "n_obs", "settings", "message"),
+    [
+        ("exchangeable", (2, 9), FlatSummarySettings(), r"one size.*use SetSummarySettings"),
+        ("markovian", (2, 9), FlatSummarySettings(), r"one size.*use TimeSeriesSettings"),
+        ("vector", (1, 1), FlatSummarySettings(informative=(0, 2)), r"among 2 features"),
+        ("vector", (1, 1), VectorSettings(order=1), r"order=1\) is for sequences"),
+        ("exchangeable", (2, 9), jana.MarkovianSettings(), r"is for sequences, but structure='ex"),
+        ("vector", (1, 1), VectorSettings(informative=(0,)), r"leaves out counts or categories"),
+    ],
+)
+def test_settings_for_other_data_are_refused(
+    structure: Any, n_obs: tuple[int, int], settings: Any, message: str
+) -> None:
+    kinds = {"x": jana.Continuous(), "n": jana.Count()}
+    schema = DataSchema(kinds, structure=structure, n_obs=n_obs)
+    own = isinstance(settings, FlatSummarySettings)
+    default = default_settings(schema, 2)
+    chosen = (
+        replace(default, posterior=replace(default.posterior, summary=settings))
+        if own
+        else replace(default, likelihood=settings)
+    )
+    with pytest.raises(ValueError, match=message):
+        build_network(schema, jana.PyMCPrior(prior()), [False] * 2, chosen)
+
+
 def test_older_autoregressive_flows_reverse_their_components() -> None:
     flow = jana.FlowSettings(transform="autoregressive", linear="rotation")
     posterior, likelihood = jana.PosteriorSettings(flow=flow), AutoregressiveSettings()

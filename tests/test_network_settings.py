@@ -87,6 +87,16 @@ def test_what_is_no_switch_is_named(
         settings(**{name: value})
 
 
+def test_components_of_no_mixture_are_refused() -> None:
+    with pytest.raises(ValueError, match="n_components=5 belong to latent='mixture', but"):
+        flows.FlowSettings(n_components=5)
+
+
+def test_a_summary_of_no_features_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected one feature or more"):
+        networks.FlatSummarySettings(informative=())
+
+
 def test_files_may_hold_what_a_flow_has_always_ignored() -> None:
     flow = flows.FlowSettings(transform="affine")
     likelihood = likelihoods.AutoregressiveSettings()

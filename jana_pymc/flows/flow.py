@@ -132,6 +132,11 @@ class FlowSettings:
         if self.learned_latent and self.latent != "mixture":
             raise ValueError("learned_latent=True: only latent='mixture' can be learned.")
         check_count("n_components", self.n_components, least=2, why="of a mixture")
+        if self.n_components != type(self).n_components and self.latent != "mixture":
+            raise ValueError(
+                f"n_components={self.n_components} belong to latent='mixture', but latent="
+                f"{self.latent!r}; leave one of them out."
+            )
         object.__setattr__(self, "hidden", check_sizes("hidden", self.hidden))
 
     def _check_transform(self) -> None:

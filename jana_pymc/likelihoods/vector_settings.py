@@ -148,6 +148,11 @@ def parts_of(
             f"{name}={getattr(settings, name)}: expected positions among {len(components)} "
             "components."
         )
+    if not set(discrete) <= set(informative):
+        raise ValueError(
+            f"{name}={getattr(settings, name)} leaves out counts or categories; distractors must "
+            "be continuous and unbounded."
+        )
     distractors = tuple(i for i in continuous if i not in informative)
     if any(components[i] != Support() for i in distractors):
         raise ValueError("distractors must be continuous and unbounded.")

@@ -26,6 +26,13 @@ class FlatSummarySettings:
         Hidden layers, where there is a network.
     informative : tuple of int, optional
         Features to use, by position; all by default.
+
+    Raises
+    ------
+    TypeError
+        If a size or a position is no integer.
+    ValueError
+        If one is too small, a position is given twice, or there is none.
     """
 
     n_summaries: int | None = None
@@ -38,6 +45,8 @@ class FlatSummarySettings:
         object.__setattr__(self, "hidden", check_sizes("hidden", self.hidden))
         if self.informative is not None:
             positions = check_positions("informative", self.informative, "features")
+            if not positions:
+                raise ValueError("informative=(): expected one feature or more, or None for all.")
             object.__setattr__(self, "informative", positions)
 
 
@@ -49,6 +58,11 @@ class FlatSummary(nn.Module):
     n_features : int
         Of a whole data set.
     settings : FlatSummarySettings
+
+    Raises
+    ------
+    ValueError
+        If the informative features are not among these.
     """
 
     columns: Tensor
@@ -57,6 +71,11 @@ class FlatSummary(nn.Module):
         super().__init__()
         self.informative = settings.informative
         if self.informative is not None:
+            if max(self.informative) >= n_features:
+                raise ValueError(
+                    f"informative={self.informative}: expected positions among {n_features} "
+                    "features."
+                )
             n_features = len(self.informative)
             # An index that no list must carry to a GPU.
             self.register_buffer("columns", torch.tensor(self.informative), persistent=False)
