@@ -119,7 +119,8 @@ def test_bayes_factors_and_probabilities() -> None:
     np.testing.assert_allclose(result.probabilities.sum(1), 1.0)
     assert result.summary(2)["log_marginal_likelihood"].is_monotonic_decreasing
     assert result.to_dataset()["probability"].dims == ("dataset", "model")
-    assert result.plot().axes
+    (ax,) = result.plot().axes
+    assert all(tick == round(tick) for tick in ax.get_xticks())
     with pytest.raises(KeyError, match="no model 'third'"):
         result.log_bayes_factor("wide", "third")
 

@@ -27,7 +27,7 @@ from jana_pymc.plots import (
     plot_recovery,
     plot_surrogate,
 )
-from jana_pymc.plots.style import SOURCES
+from jana_pymc.plots.style import COLOURS, SOURCES
 from jana_pymc.simulation import (
     Continuous,
     Count,
@@ -140,6 +140,17 @@ def test_ranks_stand_side_by_side_with_verdicts():
                 curve[1:-1] <= band.upper - band.points + 1e-12
             )
             assert within.all() == result.inside()[name]
+
+
+def test_a_component_has_one_colour_in_all_panels():
+    names = [f"p{i}" for i in range(12)]
+    both = [calibrated(names, seed=1), calibrated(names, joint=True, seed=2)]
+    worst = sorted(names, key=lambda name: min(each.p_values[name] for each in both))[:8]
+    panels = [[line.get_color() for line in ax.lines[1:]] for ax in plot_ranks_ecdf(both).axes]
+    assert panels[0] == panels[1]
+    coloured = [name for name, colour in zip(names, panels[0], strict=True) if colour in COLOURS]
+    assert coloured == [name for name in names if name in worst]
+    assert len({colour for colour in panels[0] if colour in COLOURS}) == 8
 
 
 def test_recovery_prints_what_the_summary_says():

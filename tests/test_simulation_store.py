@@ -37,6 +37,7 @@ def test_chunks_hold_what_was_asked_for(whole) -> None:
     again = jana.SimulationStore(whole.path)
     assert again.chunks == whole.chunks and again.source == "prior"
     assert whole.failures.n_simulations == 250 and whole.failures.n_failed == 0
+    np.testing.assert_array_equal(whole.load().parameters, theta)
 
 
 @pytest.mark.parametrize(

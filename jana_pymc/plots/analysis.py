@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, DATA, capped, check_result, panels
+from jana_pymc.plots.style import COLOURS, DATA, capped, check_result, panels, whole_ticks
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.analysis import Analysis
@@ -57,5 +57,6 @@ def plot_analysis(
     given[0].set_ylabel("Pareto k", fontsize=9)
     given[0].set_xlim(0, 1.02)
     given[1].set_xlabel("data sets", fontsize=9)
+    whole_ticks(given[1].xaxis)
     given[1].invert_yaxis()
     return figure

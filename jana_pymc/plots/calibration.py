@@ -26,7 +26,7 @@ def plot_ranks_ecdf(
 
     Each calibration has its own panel, so that posterior and joint calibration stand side by
     side. A component outside the band is drawn bold. Where there are more components than
-    colours, those with the smallest p-values get them.
+    colours, those with the smallest p-values get them, the same ones in all panels.
 
     Parameters
     ----------
@@ -47,8 +47,9 @@ def plot_ranks_ecdf(
     """
     titled = _titled(calibrations)
     figure, given = panels(len(titled), axes, columns=3, size=(4.6, 3.7))
+    colours = _colours([calibration for _, calibration in titled])
     for ax, (title, calibration) in zip(given, titled, strict=True):
-        _draw_ecdf(ax, calibration, probability)
+        _draw_ecdf(ax, calibration, probability, colours)
         ax.set_title(f"{title} ({len(calibration)} data sets)", fontsize=10)
         ax.set_xlabel("fractional rank", fontsize=9)
     given[0].set_ylabel("ECDF difference", fontsize=9)
@@ -112,7 +113,19 @@ def _titled(
     return titled
 
 
-def _draw_ecdf(ax: Axes, calibration: Calibration, probability: float) -> None:
+def _colours(calibrations: Sequence[Calibration]) -> dict[str, str]:
+    """Colours of the components that have one, those with the smallest p-values."""
+    p_values: dict[str, float] = {}
+    for each in calibrations:
+        for name in each.names:
+            p_values[name] = min(each.p_values[name], p_values.get(name, 1.0))
+    worst = set(sorted(p_values, key=p_values.__getitem__)[: len(COLOURS)])
+    return dict(zip((name for name in p_values if name in worst), COLOURS, strict=False))
+
+
+def _draw_ecdf(
+    ax: Axes, calibration: Calibration, probability: float, colours: Mapping[str, str]
+) -> None:
     band = calibration.band(probability)
     points = np.concatenate([[0], band.points, [1]])
     lower, upper = (np.pad(edge - band.points, 1) for edge in (band.lower, band.upper))
@@ -120,14 +133,12 @@ def _draw_ecdf(ax: Axes, calibration: Calibration, probability: float) -> None:
     ax.axhline(0, color=REFERENCE, linewidth=0.8)
     differences = np.pad(calibration.ecdf() - band.points[:, None], ((1, 1), (0, 0)))
     p_values, inside = calibration.p_values, calibration.inside(probability)
-    worst = sorted(calibration.names, key=p_values.__getitem__)[: len(COLOURS)]
-    colours = iter(COLOURS)
     for name, difference in zip(calibration.names, differences.T, strict=True):
-        shown = name in worst
+        shown = name in colours
         ax.plot(
             points,
             difference,
-            color=next(colours) if shown else REFERENCE,
+            color=colours.get(name, REFERENCE),
             linewidth=1.2 if inside[name] else 2.4,
             alpha=1.0 if shown else 0.4,
             label=f"{name} ({_p_value(p_values[name])})" if shown else None,

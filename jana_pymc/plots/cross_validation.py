@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, REFERENCE, capped, check_result, panels
+from jana_pymc.plots.style import COLOURS, REFERENCE, capped, check_result, panels, whole_ticks
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.cross_validation_result import CrossValidation
@@ -56,6 +56,7 @@ def plot_cross_validation(
     for limit in np.unique(result.threshold):
         right.axhline(limit, color=REFERENCE, linewidth=0.8, linestyle="--")
     right.set_xlabel("unit", fontsize=9)
+    whole_ticks(right.xaxis)
     right.set_ylabel("k̂", fontsize=9)
     if right.get_legend_handles_labels()[1]:
         right.legend(frameon=False, fontsize=8)

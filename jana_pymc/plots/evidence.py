@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, REFERENCE, check_result, panels
+from jana_pymc.plots.style import COLOURS, REFERENCE, check_result, panels, whole_ticks
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.evidence import LogMarginalLikelihood
@@ -113,6 +113,7 @@ def plot_model_comparison(
         ax.bar(np.arange(len(result)), heights, bottom=bottom, color=colour, label=name)
         bottom += heights
     ax.set_xlabel("data set", fontsize=9)
+    whole_ticks(ax.xaxis)
     ax.set_ylabel("posterior probability", fontsize=9)
     ax.set_ylim(0, 1)
     ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=4)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, REFERENCE, check_result, panels
+from jana_pymc.plots.style import COLOURS, REFERENCE, check_result, panels, whole_ticks
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.prediction import Prediction
@@ -51,4 +51,5 @@ def plot_prediction(
     right.set_ylabel("elpd ± standard error", fontsize=9)
     for ax in (left, right):
         ax.set_xlabel("data set", fontsize=9)
+        whole_ticks(ax.xaxis)
     return figure

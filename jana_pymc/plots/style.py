@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B4A9C", "#000000")
 """Told apart by colour-blind readers: the palette of Okabe and Ito, less its yellow."""
@@ -107,6 +109,11 @@ def bin_edges(low: float, high: float, bins: int, *, whole: bool) -> np.ndarray:
     width = max(1, round((last - first + 1) / bins))
     count = math.ceil((last - first + 1) / width)
     return first - 0.5 + width * np.arange(count + 1)
+
+
+def whole_ticks(axis: Axis) -> None:
+    """Leave out ticks between whole numbers, on an axis that counts."""
+    axis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
 def panels(

@@ -158,7 +158,7 @@ class SimulationStore:
         Parameters
         ----------
         *numbers : int
-            Of the chunks, from 0.
+            Of the chunks, from 0; without any, all are read.
 
         Returns
         -------
@@ -171,7 +171,8 @@ class SimulationStore:
         ValueError
             If a chunk is missing, or is not what was written.
         """
-        return Simulations.concat([self._load(number) for number in numbers])
+        chosen = numbers or range(len(self.chunks))
+        return Simulations.concat([self._load(number) for number in chosen])
 
     def _load(self, number: int) -> Simulations:
         if not 0 <= number < len(self.chunks):

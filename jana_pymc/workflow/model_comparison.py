@@ -333,7 +333,7 @@ def model_recovery(
     prior_probabilities: Mapping[str, float] | None = None,
     draws: int = 1000,
     random_seed: int | np.random.Generator | None = None,
-    progressbar: bool = False,
+    progressbar: bool = True,
 ) -> ModelRecovery:
     """Simulate from each model, compare all of them on the data, and see what is found.
 
