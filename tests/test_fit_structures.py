@@ -258,6 +258,20 @@ def test_only_fit_takes_settings_of_one_network() -> None:
                 use(settings)
 
 
+def test_arguments_of_defaults_are_checked(unchecked_annotations: None) -> None:
+    schema = linear_gaussian().schema
+    network = default_settings(schema, 2)
+    for use, message in (
+        (lambda: default_settings(2, schema), "schema=2: expected DataSchema"),
+        (lambda: default_settings(schema, 0), "n_parameters=0: expected"),
+        (lambda: default_training(schema, 2), "network=.*: expected NetworkSettings"),
+        (lambda: default_training(network, 2.5), "n_parameters=2.5: expected"),
+        (lambda: default_training(network, 2, network), "schema=.*: expected DataSchema"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+            use()
+
+
 def test_settings_that_do_not_fit_the_data_are_refused() -> None:
     model = linear_gaussian()
     network = NetworkSettings(likelihood=AutoregressiveSettings())

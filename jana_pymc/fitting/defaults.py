@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from jana_pymc.architecture import NetworkSettings
+from jana_pymc.checks import check_count, check_kind
 from jana_pymc.fitting.search import MANY_COMPONENTS
 from jana_pymc.flows.flow import FlowSettings
 from jana_pymc.likelihoods import (
@@ -77,7 +78,16 @@ def default_settings(
     Returns
     -------
     NetworkSettings
+
+    Raises
+    ------
+    TypeError
+        If the schema is something else, or `n_parameters` no integer.
+    ValueError
+        If there are no parameters.
     """
+    check_kind("schema", schema, (DataSchema,))
+    check_count("n_parameters", n_parameters)
     kinds = list(schema.components.values())
     n_continuous = sum(isinstance(kind, Continuous) for kind in kinds)
     has_counts = any(isinstance(kind, Count) for kind in kinds)
@@ -187,9 +197,15 @@ def default_training(
 
     Raises
     ------
+    TypeError
+        If settings or schema are something else, or `n_parameters` is no integer.
     ValueError
-        If settings of a network are left out.
+        If settings of a network are left out, or there are no parameters.
     """
+    check_kind("network", network, (NetworkSettings,))
+    check_count("n_parameters", n_parameters)
+    if schema is not None:
+        check_kind("schema", schema, (DataSchema,))
     posterior, likelihood = network.both()
     if isinstance(likelihood, MarkovianSettings):
         return TrainingSettings(
