@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -68,7 +69,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], configuration: Any, *, kind
         "format": FORMAT,
         "version": str(VERSION),
         "kind": kind,
-        "configuration": json.dumps(configuration),
+        "configuration": json.dumps(configuration, default=_plain),
         "sha256": _digest(contiguous),
     }
     with replacing(path) as aside:
@@ -109,6 +110,13 @@ def read(path: Path, *, kind: str) -> tuple[dict[str, Tensor], Any]:
             "copy, or make it again."
         )
     return tensors, json.loads(metadata["configuration"])
+
+
+def _plain(number: Any) -> Any:
+    """What JSON takes in the place of one of NumPy's numbers."""
+    if isinstance(number, np.generic):
+        return number.item()
+    raise TypeError(f"{number!r} does not serialise.")
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

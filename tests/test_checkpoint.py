@@ -62,8 +62,8 @@ def saved(path: Path, network: JointNetwork, **changes: Any) -> Path:
         ),
         (
             (POSTERIOR, VECTOR),
-            (POSTERIOR, replace(VECTOR, order=1)),
-            "likelihood.order=None, not 1",
+            (POSTERIOR, replace(VECTOR, residual=True)),
+            "likelihood.residual=False, not True",
         ),
         (
             (POSTERIOR, VECTOR),
@@ -71,7 +71,7 @@ def saved(path: Path, network: JointNetwork, **changes: Any) -> Path:
             "posterior.flow.degrees_of_freedom=None, not 9.0",
         ),
     ],
-    ids=["activation", "order", "within"],
+    ids=["activation", "residual", "within"],
 )
 def test_networks_of_the_same_weights_are_told_apart(
     tmp_path: Path, before: tuple, after: tuple, message: str

@@ -279,6 +279,21 @@ def test_settings_that_do_not_fit_the_data_are_refused() -> None:
         jana.fit(model, n_simulations=50, network=network, progressbar=False)
 
 
+def test_shapes_that_no_network_has_cannot_shrink() -> None:
+    network = NetworkSettings(likelihood=jana.SoftFlowSettings())
+    training = replace(ANY, shape_shrinkage=1.0)
+    with pytest.raises(
+        ValueError, match=r"shape_shrinkage=1\.0 is for the flows of VectorSettings"
+    ):
+        jana.fit(
+            linear_gaussian(),
+            n_simulations=50,
+            network=network,
+            training=training,
+            progressbar=False,
+        )
+
+
 @pytest.mark.parametrize(
     ("structure", "n_obs", "settings", "message"),
     [

@@ -14,7 +14,8 @@ from conjugate import normal_mean
 
 import jana_pymc as jana
 from jana_pymc.joint import Batch
-from jana_pymc.training import parallel
+from jana_pymc.training import TrainingSettings, parallel
+from jana_pymc.training.step import TrainingStep
 
 SCRIPT = """
 import sys
@@ -118,6 +119,22 @@ def test_the_first_process_decides(monkeypatch) -> None:
     monkeypatch.setattr(parallel.dist, "get_backend", lambda: "gloo")
     monkeypatch.setattr(parallel.dist, "broadcast", broadcast)
     assert parallel.of_first_process(own.clone()).tolist() == [3.0, 1.0]
+
+
+def test_processes_draw_their_own_noise(monkeypatch) -> None:
+    def noise(rank: int | None) -> torch.Tensor:
+        if rank is not None:
+            monkeypatch.setattr(parallel, "n_processes", lambda: 2)
+            monkeypatch.setattr(parallel, "rank", lambda: rank)
+        network = torch.nn.ModuleDict({"posterior": torch.nn.Linear(1, 1)})
+        step = TrainingStep(network, network, TrainingSettings(), seed=1, halves=["posterior"])
+        with torch.random.fork_rng(devices=[]):
+            step.schedule(3)
+            return torch.rand(4)
+
+    alone, second = noise(None), noise(1)
+    assert not torch.equal(noise(0), second)
+    assert not torch.equal(alone, second)
 
 
 def test_what_cannot_be_shared_equally_is_refused(monkeypatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -22,6 +23,14 @@ def test_round_trip(tmp_path: Path) -> None:
     tensors, configuration = storage.read(path, kind="test")
     assert torch.equal(tensors["weight"], TENSORS["weight"])
     assert configuration == {"a": [1, None, "x"]}
+
+
+def test_numbers_of_numpy_come_back_plain(tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    storage.write(path, TENSORS, {"n": np.int64(3), "x": [np.float32(0.5), np.True_]}, kind="test")
+    assert repr(storage.read(path, kind="test")[1]) == repr({"n": 3, "x": [0.5, True]})
+    with pytest.raises(TypeError, match="does not serialise"):
+        storage.write(path, TENSORS, {"n": object()}, kind="test")
 
 
 def test_a_new_file_has_the_permissions_of_any_and_an_old_one_keeps_its_own(

@@ -25,6 +25,7 @@ from jana_pymc.posterior import PosteriorSettings
 from jana_pymc.simulation import Continuous, GenerativeModel, Simulations
 from jana_pymc.storage import StorageError
 from jana_pymc.training import (
+    SimulationRounds,
     StoredSimulations,
     TrainingError,
     TrainingHistory,
@@ -165,6 +166,25 @@ def test_killed_run_resumes_exactly(
     assert_same_weights(whole, resumed)
     assert resumed.history.step == whole.history.step
     assert resumed.history.validation_posterior == whole.history.validation_posterior
+    np.testing.assert_array_equal(resumed.likelihood.region, whole.likelihood.region)
+
+
+def test_the_trained_region_holds_all_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned = []
+    get_round = SimulationRounds._round
+
+    def noted(self, number):
+        stored = get_round(self, number)
+        learned.append(stored.sets[0].parameters.numpy())
+        return stored
+
+    monkeypatch.setattr(SimulationRounds, "_round", noted)
+    region = train_small(300, online=True, n_simulations=40).likelihood.region
+    learned = np.concatenate(learned)
+    assert len(learned) >= 200
+    first = normal_mean().simulate(40, random_seed=1, progressbar=False).parameters
+    assert region[0] <= learned.min() and region[1] >= learned.max()
+    assert np.ptp(region) > np.ptp(first)
 
 
 def test_checkpoints_tell_how_few_simulations_the_proposal_gave() -> None:
@@ -194,6 +214,16 @@ def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         train_small(90, checkpoint=path)
     with pytest.raises(StorageError, match="another architecture"):
         train_small(checkpoint=path, network=replace(SMALL, likelihood=AutoregressiveSettings()))
+
+
+def test_arguments_are_checked_before_anything_is_simulated() -> None:
+    for options, message in (
+        ({"online": "no"}, "online='no': expected True or False"),
+        ({"progressbar": 0}, "progressbar=0: expected True or False"),
+        ({"n_simulations": 2.5}, "n_simulations=2.5: expected an integer"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            train_small(**options)
 
 
 @pytest.mark.parametrize(
@@ -429,6 +459,8 @@ def test_settings_that_are_no_numbers_are_named(name: str, value: object) -> Non
 def test_unknown_device_is_named() -> None:
     with pytest.raises(ValueError, match="cuda:99"):
         resolve_device("cuda:99")
+    with pytest.raises(ValueError, match="device='meta': expected 'auto', 'cpu' or a CUDA device"):
+        resolve_device("meta")
 
 
 @pytest.mark.parametrize("device", [None, 1.5, ["cpu"]])

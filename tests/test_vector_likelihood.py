@@ -179,6 +179,11 @@ def test_skewed_positive_parameters_enter_as_logarithms() -> None:
     network.standardize(parameters[:, :1], parameters)
     assert network.parameter_log.tolist() == [False, True]
     assert isinstance(network, LikelihoodNetwork)
+    # Also where only a wider proposal, whose rows come last of very many, spreads them.
+    narrow = 1.0 + 0.1 * torch.rand(100_000, 2)
+    both = torch.cat([narrow, parameters.repeat(100, 1)])
+    network.standardize(both[:, :1], both)
+    assert network.parameter_log.tolist() == [False, True]
 
 
 def test_distractors_are_found_and_cancel_from_ratios() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jana_pymc.architecture import NetworkSettings
+from jana_pymc.checks import check_count, check_switch
 from jana_pymc.simulation import GenerativeModel, PyMCPrior
 from jana_pymc.storage import check_target
 from jana_pymc.training import TrainingSettings
@@ -20,6 +21,9 @@ def check_arguments(
     training: TrainingSettings | None,
     checkpoint: str | Path | None,
     random_seed: int | None,
+    *,
+    n_simulations: int,
+    **switches: bool,
 ) -> None:
     """Refuse what would be found out only after simulating, or after training.
 
@@ -37,6 +41,9 @@ def check_arguments(
     ):
         if not isinstance(value, kind) and not (value is None and argument != "model"):
             raise TypeError(f"{argument} is {type(value).__name__}; expected {kind.__name__}.")
+    check_count("n_simulations", n_simulations)
+    for argument, switch in switches.items():
+        check_switch(argument, switch)
     if random_seed is not None and (
         not isinstance(random_seed, (int, np.integer)) or isinstance(random_seed, bool)
     ):

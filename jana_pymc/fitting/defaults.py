@@ -220,8 +220,10 @@ def default_training(
         return TrainingSettings()
     few = n_parameters <= FEW_PARAMETERS
     # Shapes shrink in flows alone, which classes and counts do not have.
-    plain = schema is not None and all(
-        isinstance(kind, Continuous) for kind in schema.components.values()
+    plain = (
+        isinstance(likelihood, VectorSettings)
+        and schema is not None
+        and all(isinstance(kind, Continuous) for kind in schema.components.values())
     )
     moves = isinstance(likelihood, TrajectorySettings) and likelihood.n_states > 0
     size = row = math.inf

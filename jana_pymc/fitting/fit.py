@@ -38,6 +38,7 @@ from jana_pymc.fitting.sources import (
     streamed,
 )
 from jana_pymc.joint import JointNetwork
+from jana_pymc.likelihoods import VectorSettings
 from jana_pymc.refinement import learn_pool_weight
 from jana_pymc.simulation import (
     GenerativeModel,
@@ -120,8 +121,8 @@ def fit(
     ValueError
         If there are too few simulations, they belong to another model, or two sets of them are of
         one source; if the prior has draws, but no log density; if the training has steps for an
-        adjustment that the network does not have; if there is a `checkpoint` without a
-        `random_seed`.
+        adjustment that the network does not have, or shrinks what it does not have; if there is a
+        `checkpoint` without a `random_seed`.
     FileNotFoundError, IsADirectoryError
         If the folder of the `checkpoint` does not exist, or the path is one.
     SimulationError
@@ -134,7 +135,12 @@ def fit(
     .. [1] Radev, S. T., et al. (2023). JANA: Jointly amortized neural approximation of complex
        Bayesian models. UAI.
     """
-    check_arguments(model, network, training, checkpoint, random_seed)
+    check_arguments(
+        *(model, network, training, checkpoint, random_seed),
+        n_simulations=n_simulations,
+        online=online,
+        progressbar=progressbar,
+    )
     seed = int(np.random.SeedSequence(random_seed).generate_state(1)[0])
     seed = agreed_seed(seed, chosen=random_seed is not None)
     torch_device = resolve_device(device)
@@ -186,7 +192,7 @@ def fit(
         settings=replace(network, posterior=run.network.posterior.settings),
         prior=model.prior,
         schema=model.schema,
-        region=trained_region(stores or sets),
+        region=trained_region(stores or sets, None if source.seen is None else source.seen.numpy()),
         positive=positive,
         history=history,
         model=model,
@@ -255,11 +261,16 @@ def _settings(
         default = default_settings(model.schema, n_parameters, found, draws)
         network = NetworkSettings(posterior or default.posterior, likelihood or default.likelihood)
     training = training or default_training(network, n_parameters, model.schema)
-    posterior, _ = network.both()
+    posterior, likelihood = network.both()
     if training.adjustment_steps and posterior.adjustment is None:
         raise ValueError(
             f"adjustment_steps={training.adjustment_steps}: the network has no adjustment; give "
             "its PosteriorSettings adjustment=AdjustmentSettings(), or the training no such steps."
+        )
+    if training.shape_shrinkage and not isinstance(likelihood, VectorSettings):
+        raise ValueError(
+            f"shape_shrinkage={training.shape_shrinkage} is for the flows of VectorSettings; "
+            f"{type(likelihood).__name__} have none that could shrink, so leave it out."
         )
     return network, training
 

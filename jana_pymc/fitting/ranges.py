@@ -14,12 +14,16 @@ FEW_VALUES = 20
 """Of what is continuous, so few different values in many simulations are no chance."""
 
 
-def trained_region(simulations: Sequence[AnySimulations]) -> np.ndarray:
+def trained_region(
+    simulations: Sequence[AnySimulations], seen: np.ndarray | None = None
+) -> np.ndarray:
     """Smallest and largest value of each parameter over all simulations.
 
     Parameters
     ----------
     simulations : sequence of Simulations or SimulationStore
+    seen : ndarray, shape (2, size), optional
+        Those of simulations that are not kept.
 
     Returns
     -------
@@ -31,6 +35,8 @@ def trained_region(simulations: Sequence[AnySimulations]) -> np.ndarray:
         else np.stack([s.parameters.min(0), s.parameters.max(0)])
         for s in simulations
     ]
+    if seen is not None:
+        edges.append(seen)
     return np.stack([np.min(edges, 0)[0], np.max(edges, 0)[1]])
 
 

@@ -21,7 +21,15 @@ class BatchSource(Protocol):
 
     A batch is a function of the step and the seed alone, so that a resumed run sees exactly what
     the interrupted one would have seen, with no state of a random generator to be stored.
+
+    Attributes
+    ----------
+    seen : Tensor of shape (2, parameters), or None
+        Least and greatest value of each parameter in all rounds so far, where simulations come in
+        rounds. A checkpoint keeps it, for a resumed run does not get earlier rounds again.
     """
+
+    seen: Tensor | None
 
     def batch(self, step: int) -> tuple[Batch, Batch | None]:
         """Batch from the prior, and one from the proposal if there is one."""
@@ -97,6 +105,8 @@ class StoredSimulations:
         Fewer data sets than a batch has come again in it until it is whole. Otherwise all of them
         are the batch.
     """
+
+    seen: Tensor | None = None
 
     def __init__(
         self,
@@ -200,12 +210,16 @@ class SimulationRounds:
         )
         self._coming: dict[int, Future[tuple[Batch, Batch | None]]] = {}
         self._current: tuple[int, StoredSimulations] | None = None
+        self.seen: Tensor | None = None
 
     def batch(self, step: int) -> tuple[Batch, Batch | None]:
         number, position = divmod(step, self.steps_per_round)
         if self._current is None or self._current[0] != number:
             self._current = None  # given up before the round after the next one is begun
             self._current = (number, self._round(number))
+            for each in filter(None, self._current[1].sets):
+                edges = torch.stack(torch.aminmax(each.parameters, dim=0)).cpu()
+                self.seen = edges if self.seen is None else _joined(self.seen, edges)
         return self._current[1].batch(position)
 
     def close(self) -> None:
@@ -226,6 +240,11 @@ class SimulationRounds:
             ordered=self.ordered,
             whole=True,
         )
+
+
+def _joined(region: Tensor, other: Tensor) -> Tensor:
+    """The smallest region that holds both."""
+    return torch.stack([torch.minimum(region, other)[0], torch.maximum(region, other)[1]])
 
 
 def seeded_generator(device: torch.device, *key: int) -> torch.Generator:

@@ -54,12 +54,15 @@ class Checkpoint:
         The average of the weights that is validated.
     n_threads : int or None
         Threads of torch for each network, which the rounding depends on; None on a GPU.
+    seen : Tensor or None
+        See `BatchSource`.
     """
 
     history: TrainingHistory
     best: dict[str, dict[str, Tensor]]
     average: dict[str, Tensor]
     n_threads: int | None = None
+    seen: Tensor | None = None
 
     def save(
         self,
@@ -77,6 +80,8 @@ class Checkpoint:
             tensors |= {f"best/{half}/{k}": v for k, v in weights.items()}
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{k}": v for k, v in moments.items()}
+        if self.seen is not None:
+            tensors["seen/parameters"] = self.seen
         configuration = {
             "settings": asdict(settings),
             "seed": seed,
@@ -126,7 +131,7 @@ class Checkpoint:
             )
         device = next(network.parameters()).device
         groups: dict[str, dict[str, Tensor]] = {
-            group: {} for group in ("network", "average", "best", "optimizer")
+            group: {} for group in ("network", "average", "best", "optimizer", "seen")
         }
         for key, value in tensors.items():
             group, name = key.split("/", 1)
@@ -148,7 +153,11 @@ class Checkpoint:
             half, name = key.split("/", 1)
             best[half][name] = value
         history = TrainingHistory(**configuration["history"])
-        return cls(history, best, groups["average"], configuration.get("n_threads"))
+        seen = groups["seen"].get("parameters")
+        n_threads = configuration.get("n_threads")
+        return cls(
+            history, best, groups["average"], n_threads, None if seen is None else seen.cpu()
+        )
 
 
 def _architecture(network: JointNetwork) -> dict[str, Any]:

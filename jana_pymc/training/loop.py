@@ -97,6 +97,8 @@ def train(
     )
     try:
         state = _begun(learn, checkpoint, data)
+        if state.seen is not None:
+            source.seen = state.seen
         validate = _Validation(learn, state, validation, halves, checkpoint, data)
         with (
             torch.enable_grad(),  # which some libraries switch off for all
@@ -142,6 +144,7 @@ def _take_steps(
             if done % look_every == 0:
                 validate.left_out(done)
             continue
+        validate.state.seen = source.seen
         losses = validate(done)
         bar.update(task, losses="  ".join(f"{name} {value:.4f}" for name, value in losses.items()))
         if validate.is_out_of_patience():

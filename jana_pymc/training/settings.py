@@ -166,7 +166,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     TypeError
         If it is neither a name nor a device.
     ValueError
-        If the device does not exist on this machine.
+        If the device does not exist on this machine, or is neither the CPU nor a CUDA device.
     """
     if not isinstance(device, (str, torch.device)):
         raise TypeError(
@@ -182,4 +182,6 @@ def resolve_device(device: str | torch.device) -> torch.device:
         raise ValueError(
             f"device={device!r} is not available here ({error}); use 'auto' or 'cpu'."
         ) from error
+    if resolved.type not in ("cpu", "cuda"):  # Apple's has no double precision, which PyMC is in
+        raise ValueError(f"device={device!r}: expected 'auto', 'cpu' or a CUDA device.")
     return resolved

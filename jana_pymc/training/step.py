@@ -107,7 +107,9 @@ class TrainingStep:
                 options["lr"].fill_(rate)
             else:
                 options["lr"] = rate
-        seed = seeded_generator(torch.device("cpu"), self.seed, 0, step).initial_seed()
+        # Processes that train together have other rows, and draw other noise for them.
+        own = (parallel.rank(),) if parallel.n_processes() > 1 else ()
+        seed = seeded_generator(torch.device("cpu"), self.seed, 0, step, *own).initial_seed()
         torch.default_generator.manual_seed(seed)  # and no other device: theirs are the user's
         if self.device.type == "cuda":
             with torch.cuda.device(self.device):
