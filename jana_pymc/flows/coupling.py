@@ -15,20 +15,15 @@ from jana_pymc.networks.dense import DenseNetwork
 Transformed = tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch"]]
 
 
-class AffineElementwise:
-    """z = x exp(s) + t with the soft clamp s ← (2 c / π) arctan(s / c).
+CLAMP = 1.9
+"""Bound c on the log scale: one affine layer cannot stretch by more than exp(c), which keeps deep
+stacks finite early in training."""
 
-    Parameters
-    ----------
-    clamp : float
-        Bound c on the log scale: one layer cannot stretch by more than exp(c), which keeps deep
-        stacks finite early in training.
-    """
+
+class AffineElementwise:
+    """z = x exp(s) + t with the soft clamp s ← (2 c / π) arctan(s / c), c = `CLAMP`."""
 
     n_parameters = 2
-
-    def __init__(self, clamp: float = 1.9):
-        self.clamp = clamp
 
     def forward(
         self, x: Float[Tensor, "*batch d"], raw: Float[Tensor, "*batch d 2"]
@@ -43,7 +38,7 @@ class AffineElementwise:
         return (z - raw[..., 1]) * (-log_scale).exp(), -log_scale
 
     def _log_scale(self, raw: Tensor) -> Tensor:
-        return (2.0 * self.clamp / math.pi) * torch.atan(raw[..., 0] / self.clamp)
+        return (2.0 * CLAMP / math.pi) * torch.atan(raw[..., 0] / CLAMP)
 
 
 class SplineElementwise:

@@ -15,6 +15,9 @@ N_FIELDS = 6
 MINIMUM = 1e-3
 """Smallest bin width, bin height and knot derivative: keeps the inverse well conditioned."""
 
+HALF_WIDTH = 4.0
+"""The identity spline, which raw parameters of zero give, spans as much to either side of zero."""
+
 
 class SplineLayout(NamedTuple):
     """The constant, linear map from spline parameters to the table of its bins.
@@ -41,7 +44,7 @@ def n_spline_parameters(n_bins: int) -> int:
 
 
 @lru_cache
-def spline_layout(n_bins: int, half_width: float = 4.0) -> SplineLayout:
+def spline_layout(n_bins: int) -> SplineLayout:
     """Build the linear map from (edges, widths, heights, derivatives) to the bins' fields.
 
     The K inner bins are flanked by two that stand for the linear tails: a rational-quadratic
@@ -52,8 +55,6 @@ def spline_layout(n_bins: int, half_width: float = 4.0) -> SplineLayout:
     ----------
     n_bins : int
         Number K of inner bins.
-    half_width : float
-        The identity spline, which raw parameters of zero give, spans [-half_width, half_width].
     """
     k = n_bins
     left, bottom = 0, 1
@@ -75,18 +76,18 @@ def spline_layout(n_bins: int, half_width: float = 4.0) -> SplineLayout:
             table[edge, b, 3:] = 1.0
     offset = offset.ravel() + MINIMUM * table[2:].sum(0).ravel()
     shift = np.zeros(n_spline_parameters(k))
-    shift[left] = shift[bottom] = -half_width
-    shift[2 : 2 + 2 * k] = np.log(np.expm1(2 * half_width / k - MINIMUM))
+    shift[left] = shift[bottom] = -HALF_WIDTH
+    shift[2 : 2 + 2 * k] = np.log(np.expm1(2 * HALF_WIDTH / k - MINIMUM))
     shift[derivatives] = np.log(np.expm1(1.0 - MINIMUM))
     return SplineLayout(table.reshape(table.shape[0], -1), offset, shift)
 
 
 @cache
 def _layout_on(
-    n_bins: int, half_width: float, dtype: torch.dtype, device: torch.device
+    n_bins: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`spline_layout` as tensors, which travel to a device once."""
-    arrays = spline_layout(n_bins, half_width)
+    arrays = spline_layout(n_bins)
     with torch.inference_mode(False):  # else tensors of a first call in it could not be trained on
         matrix, offset, shift = (torch.as_tensor(a, dtype=dtype, device=device) for a in arrays)
     return matrix, offset, shift
@@ -101,8 +102,6 @@ class SplineTable:
         Unconstrained parameters, as a network returns them.
     n_bins : int
         Number K of inner bins.
-    half_width : float
-        See `spline_layout`.
 
     References
     ----------
@@ -112,8 +111,8 @@ class SplineTable:
        NeurIPS.
     """
 
-    def __init__(self, raw: Float[Tensor, "*batch p"], n_bins: int, half_width: float = 4.0):
-        matrix, offset, shift = _layout_on(n_bins, half_width, raw.dtype, raw.device)
+    def __init__(self, raw: Float[Tensor, "*batch p"], n_bins: int):
+        matrix, offset, shift = _layout_on(n_bins, raw.dtype, raw.device)
         raw = raw + shift
         # Of all, and then cut: what is cut first has gaps in memory, and takes ten times as long.
         positive = torch.cat([raw[..., :2], softplus(raw)[..., 2:]], dim=-1)

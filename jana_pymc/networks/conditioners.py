@@ -64,7 +64,7 @@ class ConditionerBank(nn.Module):
     """As many networks as there are components, the j-th seeing the context and components < j.
 
     The networks share no weights, but their work: all are evaluated by a batched product a layer.
-    One output of each, the shift, has a linear part beside the network.
+    The first output of each, the shift, has a linear part beside the network.
 
     Parameters
     ----------
@@ -74,8 +74,6 @@ class ConditionerBank(nn.Module):
         Width of the hidden layers.
     n_layers : int
         Number of hidden layers, at least 2; those after the second are residual.
-    shift : int
-        Which output has the linear part.
     n_waves : int
         So many sines and cosines of each component are seen beside it. Networks are slow to learn
         what changes fast; of waves as short, they need only take a part [1]_.
@@ -99,12 +97,11 @@ class ConditionerBank(nn.Module):
         *,
         hidden: int = 64,
         n_layers: int = 2,
-        shift: int = 0,
         n_waves: int = 0,
         sees: Bool[Tensor, "d d"] | None = None,
     ):
         super().__init__()
-        self.dim, self.n_context, self.shift = dim, n_context, shift
+        self.dim, self.n_context = dim, n_context
         self.n_features = 1 + 2 * n_waves
         n_in = n_context + dim * self.n_features
         earlier = torch.ones(dim, dim).tril(-1)
@@ -148,7 +145,7 @@ class ConditionerBank(nn.Module):
         for weight, bias in self._residual_layers():
             h = h + silu(torch.baddbmm(bias[:, None], h, weight))
         raw = torch.baddbmm(self.bias_out[:, None], h, self.weight_out).transpose(0, 1)
-        return self._add(raw, x @ (self.linear * self.mask).T)
+        return _with_shift(raw, x @ (self.linear * self.mask).T)
 
     def one(
         self, j: int, context: Float[Tensor, "*#batch c"], earlier: Float[Tensor, "*batch j"]
@@ -169,7 +166,7 @@ class ConditionerBank(nn.Module):
         h = silu(linear(silu(h), self.weight[j].T, self.bias[j]))
         for weight, bias in self._residual_layers():
             h = h + silu(linear(h, weight[j].T, bias[j]))
-        return self._add(linear(h, self.weight_out[j].T, self.bias_out[j]), shift)
+        return _with_shift(linear(h, self.weight_out[j].T, self.bias_out[j]), shift)
 
     def after_first(
         self, context: Float[Tensor, "sets c"], components: Float[Tensor, "sets n d"]
@@ -187,7 +184,7 @@ class ConditionerBank(nn.Module):
         raw = torch.baddbmm(self.bias_out[1:, None], h, self.weight_out[1:]).transpose(0, 1)
         weight = (self.linear * self.mask)[1:]
         shift = (x @ weight[:, c:].T).reshape(n_sets, n, -1) + (context @ weight[:, :c].T)[:, None]
-        return self._add(raw.reshape(n_sets, n, dim - 1, -1), shift)
+        return _with_shift(raw.reshape(n_sets, n, dim - 1, -1), shift)
 
     def _features(self, components: Float[Tensor, "*batch j"]) -> Float[Tensor, "*batch jf"]:
         """What networks see of components: these, then all their sines and cosines."""
@@ -205,9 +202,9 @@ class ConditionerBank(nn.Module):
     def _residual_layers(self) -> Iterator[tuple[Tensor, Tensor]]:
         return zip(self.residual_weights, self.residual_biases, strict=True)
 
-    def _add(self, raw: Tensor, shift: Tensor) -> Tensor:
-        before, own, after = raw.tensor_split((self.shift, self.shift + 1), -1)
-        return torch.cat([before, own + shift[..., None], after], -1)
+
+def _with_shift(raw: Tensor, shift: Tensor) -> Tensor:
+    return torch.cat([raw[..., :1] + shift[..., None], raw[..., 1:]], -1)
 
 
 def compress(x: Tensor) -> Tensor:

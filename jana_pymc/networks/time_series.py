@@ -116,10 +116,6 @@ class TimeSeriesNetwork(nn.Module):
         states = self._memory(x.masked_fill(~mask[..., None], 0.0))
         return self.output(states[torch.arange(len(x), device=x.device), last_step(mask)])
 
-    def states(self, x: Float[Tensor, "sets obs f"]) -> Float[Tensor, "sets obs s"]:
-        """Summaries of all beginnings of each sequence."""
-        return self.output(self._memory(x))
-
     def _memory(self, x: Tensor) -> Tensor:
         parts = [x]
         if self.separate:

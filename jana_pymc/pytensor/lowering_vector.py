@@ -289,7 +289,7 @@ def _bank(
     raw = h @ pt.constant(array(bank.weight_out)) + array(bank.bias_out)[:, None]
     shift = x @ pt.constant((array(bank.linear) * mask).T)
     own = np.zeros(raw.type.shape[2] or bank.bias_out.shape[1])
-    own[bank.shift] = 1.0
+    own[0] = 1.0
     return raw.transpose(1, 0, 2) + shift[..., None] * own
 
 
