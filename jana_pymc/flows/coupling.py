@@ -9,11 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from jana_pymc.flows.linear import Transformed
 from jana_pymc.flows.spline import SplineTable, n_spline_parameters
 from jana_pymc.networks.dense import DenseNetwork
-
-Transformed = tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch"]]
-
 
 CLAMP = 1.9
 """Bound c on the log scale: one affine layer cannot stretch by more than exp(c), which keeps deep
