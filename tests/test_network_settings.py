@@ -31,12 +31,10 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "settings": (None, "default", {"hidden": (16,)}, DeepSetSettings),
 }
 SWITCHES = [
-    (PosteriorSettings, "data_bounds"),
-    (PosteriorSettings, "normal_scores"),
-    (networks.SetSummarySettings, "means"),
-    (likelihoods.MarkovianSettings, "clock"),
-    (flows.FlowSettings, "residual"),
-    (flows.FlowSettings, "learned_latent"),
+    (settings, field.name)
+    for settings in SETTINGS
+    for field in fields(settings)
+    if get_type_hints(settings)[field.name] is bool
 ]
 
 
@@ -66,6 +64,7 @@ CASES = [
 def test_all_settings_are_here() -> None:
     assert len(SETTINGS) == 17
     assert {settings for settings, _, _ in CASES} == set(SETTINGS)
+    assert (likelihoods.MarkovianSettings, "clock") in SWITCHES and len(SWITCHES) > 6
 
 
 @pytest.mark.parametrize(("settings", "name", "value"), CASES)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from jana_pymc.checks import check_choice, check_count, check_sizes
+from jana_pymc.checks import check_choice, check_count, check_sizes, check_switch
 from jana_pymc.flows.spline import SplineTable, n_spline_parameters
 from jana_pymc.flows.wall import WalledSplines
 from jana_pymc.likelihoods.elementary_laws import draw_category, log_normal
@@ -48,6 +48,7 @@ class AutoregressiveSettings:
         object.__setattr__(self, "hidden", check_sizes("hidden", self.hidden))
         check_choice("activation", self.activation, tuple(ACTIVATIONS))
         check_count("n_bins", self.n_bins)
+        check_switch("residual", self.residual)
 
 
 class AutoregressiveLikelihood(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from jana_pymc.checks import check_count, check_positions, check_sizes
+from jana_pymc.checks import check_count, check_positions, check_sizes, check_switch
 from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.likelihoods.entering import parameter_positions
 from jana_pymc.likelihoods.support import Support
@@ -81,6 +81,7 @@ class VectorSettings:
             ("n_trials", 0),
         ):
             check_count(name, getattr(self, name), least=least)
+        check_switch("residual", self.residual)
         for name in ("n_layers", "order"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name), least=0, other="None")

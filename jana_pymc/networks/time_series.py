@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from jana_pymc.checks import check_choice, check_count, check_share, check_sizes
+from jana_pymc.checks import check_choice, check_count, check_share, check_sizes, check_switch
 from jana_pymc.networks.dense import ACTIVATIONS
 
 RECURRENT: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
@@ -62,6 +62,7 @@ class TimeSeriesSettings:
         check_choice("recurrent", self.recurrent, tuple(RECURRENT))
         check_choice("activation", self.activation, tuple(ACTIVATIONS))
         check_share("dropout", self.dropout, zero=True)
+        check_switch("separate", self.separate)
 
 
 class TimeSeriesNetwork(nn.Module):
