@@ -1,5 +1,6 @@
 """From declared structure to networks: what `fit` makes of vectors and sequences."""
 
+import warnings
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import jana_pymc as jana
 from jana_pymc.architecture import NetworkSettings, build_network
 from jana_pymc.fitting import default_settings, default_training
 from jana_pymc.fitting.defaults import TRIALS, candidates
-from jana_pymc.fitting.ranges import constant_conditions
+from jana_pymc.fitting.ranges import constant_conditions, warn_of_atoms, warn_of_extremes
 from jana_pymc.likelihoods import (
     AutoregressiveSettings,
     MarkovianSettings,
@@ -394,3 +395,58 @@ def test_conditions_are_constant_but_for_rounding_and_padding() -> None:
     assert list(found) == ["constant", "zero", "rounded"]
     np.testing.assert_allclose(list(found.values()), [2.0, 0.0, 0.3], rtol=1e-6)
     assert list(constant_conditions(sets[:1])) == list(schema.conditions)
+
+
+def warnings_of(look: Any, simulator: Any, **options: Any) -> list[str]:
+    """What is said of 400 simulations of points with a known `dose`."""
+    model = jana.GenerativeModel(
+        prior(),
+        simulator,
+        observables={"x": jana.Continuous()},
+        conditions={"dose": jana.Continuous()},
+        design=lambda rng, n_obs: {"dose": rng.uniform(0.5, 2.0, n_obs)},
+        n_obs=20,
+        **options,
+    )
+    simulations = model.simulate(400, random_seed=1, progressbar=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        look(simulations)
+    return [str(each.message) for each in caught]
+
+
+def drawn(rng: np.random.Generator, mu: np.ndarray, n_obs: int) -> np.ndarray:
+    return rng.normal(mu[0], 1.0, n_obs)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, dose, mu: x, None),
+        (lambda x, dose, mu: x.round(1), None),  # as clocks do
+        (lambda x, dose, mu: np.clip(x, -1.0, 9.0), "is -1 in "),
+        (lambda x, dose, mu: np.minimum(x, dose), "equals dose in "),
+        (lambda x, dose, mu: np.maximum(x, mu[1]), "equals mu[1] in "),
+    ],
+    ids=["continuous", "rounded", "clipped", "censored", "bounded"],
+)
+def test_values_that_have_a_probability_are_warned_of(change: Any, message: str | None) -> None:
+    def simulator(rng: np.random.Generator, mu: np.ndarray, dose: np.ndarray, n_obs: int) -> dict:
+        return {"x": change(drawn(rng, mu, n_obs), dose, mu)}
+
+    found = warnings_of(warn_of_atoms, simulator)
+    assert len(found) == (message is not None)
+    if message is not None:
+        assert found[0].startswith(f"x is declared Continuous but {message}")
+
+
+@pytest.mark.parametrize("explosive", [False, True])
+def test_extreme_simulations_are_warned_of(explosive: bool) -> None:
+    def simulator(rng: np.random.Generator, mu: np.ndarray, dose: np.ndarray, n_obs: int) -> dict:
+        x = rng.standard_t(2, n_obs)
+        return {"x": 1e5 * x if explosive and mu[1] > 2.5 else x}
+
+    found = warnings_of(warn_of_extremes, simulator)
+    assert len(found) == explosive
+    if explosive:
+        assert "nine tenths lie between -" in found[0] and "Narrow the prior" in found[0]

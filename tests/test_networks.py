@@ -17,7 +17,7 @@ from jana_pymc.networks import (
     TimeSeriesSettings,
 )
 from jana_pymc.networks.clamps import atan_clamp, tanh_clamp
-from jana_pymc.networks.moments import set_moments
+from jana_pymc.networks.moments import location_and_scale, set_moments
 from jana_pymc.networks.order_statistics import values_and_cells
 from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings
 
@@ -120,3 +120,20 @@ def test_order_statistics_are_taken_of_values_within_joint_categories() -> None:
     assert torch.equal(values[..., 1], x)
     torch.testing.assert_close(values[..., 0], x.clamp_min(1e-9).log())
     assert values_and_cells([first], [2], [False])[0].shape == (2, 2, 0)
+
+
+def test_scales_are_those_of_the_middle_only_where_a_few_values_are_extreme() -> None:
+    generator = torch.Generator().manual_seed(1)
+    values = torch.randn(30_000, 4, generator=generator) + torch.tensor([0.0, 3.0, 0.0, 0.0])
+    plain = values.clone()
+    plain[:, 2] = 7.0  # constant
+    plain[:, 3] = (torch.arange(30_000) % 100 == 0).float()  # rare, not extreme
+    mean, sd = location_and_scale(plain)
+    torch.testing.assert_close(mean, plain.mean(0), rtol=0, atol=0)
+    assert sd[2] == 1.0
+    torch.testing.assert_close(sd[[0, 1, 3]], plain.std(0)[[0, 1, 3]], rtol=0, atol=0)
+    values[::400, 1] = 1e6 * torch.randn(75, generator=generator)
+    mean, sd = location_and_scale(values)
+    assert values[:, 1].std() > 1e4
+    torch.testing.assert_close(mean[1], torch.tensor(3.0), atol=0.03, rtol=0)
+    torch.testing.assert_close(sd[1], torch.tensor(1.0), atol=0.05, rtol=0)

@@ -24,7 +24,9 @@ from jana_pymc.fitting.ranges import (
     always_positive,
     constant_conditions,
     trained_region,
+    warn_of_atoms,
     warn_of_constant_conditions,
+    warn_of_extremes,
     warn_of_few_values,
 )
 from jana_pymc.fitting.search import find_draws, find_informative
@@ -148,6 +150,8 @@ def fit(
     sets = simulations_in_memory(model, in_memory, n_simulations, executor, seed, progressbar)
     constant = constant_conditions(sets)
     warn_of_few_values(sets[0])
+    warn_of_atoms(sets[0])
+    warn_of_extremes(sets[0])
     warn_of_constant_conditions(constant)
     given = network or NetworkSettings()
     is_whole = given.posterior is not None and given.likelihood is not None

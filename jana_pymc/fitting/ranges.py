@@ -7,11 +7,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jana_pymc.fitting.sources import AnySimulations
+from jana_pymc.networks.moments import NORMAL_RANGE, OUTLYING
 from jana_pymc.simulation import Continuous, Simulations, SimulationStore
 from jana_pymc.warning import warn
 
 FEW_VALUES = 20
 """Of what is continuous, so few different values in many simulations are no chance."""
+
+ATOM = 0.01
+"""Nor is one value in so large a share of all observations."""
+
+ROUNDED = 10
+"""Unless others are nearly as frequent: so many times less at most, as of what is rounded."""
+
+LOOKED_AT = 1_000
+"""Simulations that are looked at for it."""
 
 
 def trained_region(
@@ -72,7 +82,7 @@ def constant_conditions(simulations: Sequence[Simulations]) -> dict[str, float]:
 
 def warn_of_few_values(simulations: Simulations) -> None:
     """Name continuous components that have a few values only: their density has no limit."""
-    observables = simulations[:1_000].batch().observables
+    observables = simulations[:LOOKED_AT].batch().observables
     for i, (name, kind) in enumerate(simulations.schema.components.items()):
         if not isinstance(kind, Continuous):
             continue
@@ -86,6 +96,71 @@ def warn_of_few_values(simulations: Simulations) -> None:
                 "density there is as high as the network can make it, and means nothing. "
                 "Declare a Count or a Categorical, or leave out what never varies."
             )
+
+
+def warn_of_atoms(simulations: Simulations) -> None:
+    """Name continuous components that equal one value, a condition or a parameter again and again.
+
+    Such values, as of what is censored, have a probability, but no density.
+    """
+    some = simulations[:LOOKED_AT]
+    batch, layout = some.batch(), some.layout
+    of_set = dict(zip(layout.component_names, np.asarray(some.parameters).T, strict=True))
+    conditions = np.moveaxis(batch.conditions, -1, 0)
+    of_row = dict(zip(some.schema.condition_components, conditions, strict=True))
+    others = of_row | {name: values[:, None] for name, values in of_set.items()}
+    for i, (name, kind) in enumerate(some.schema.components.items()):
+        values = batch.observables[..., i]
+        if not isinstance(kind, Continuous) or not np.isfinite(values).any():
+            continue
+        distinct, counts = np.unique(values[np.isfinite(values)], return_counts=True)
+        if len(distinct) <= FEW_VALUES:  # said by `warn_of_few_values`
+            continue
+        found = _most_frequent(distinct, counts)
+        equal = {other: float((values == theirs).mean()) for other, theirs in others.items()}
+        other = max(equal, key=equal.__getitem__)
+        if equal[other] > ATOM and 2 * len(distinct) > counts.sum():  # else both may be rounded
+            found = (f"equals {other}", equal[other])
+        if found is not None:
+            warn(
+                f"{name} is declared Continuous but {found[0]} in {100 * found[1]:.0f}% of the "
+                "simulated observations, as what is censored or cut off does: these have a "
+                "probability, but no density, and a network makes it as high as it can. Evidence "
+                "and refined posteriors then mean nothing. Let a Categorical tell them from the "
+                "others, and the simulator return noise in their place, which does not depend on "
+                "the parameters."
+            )
+
+
+def warn_of_extremes(simulations: Simulations) -> None:
+    """Name unbounded components of which a few values lie so far off that networks waste on them.
+
+    They are scaled by the others then (`networks.moments.location_and_scale`).
+    """
+    observables = simulations.batch().observables
+    for i, (name, kind) in enumerate(simulations.schema.components.items()):
+        if not isinstance(kind, Continuous) or not kind.lower is kind.upper is None:
+            continue
+        values = observables[..., i]
+        values = values[np.isfinite(values)]
+        low, high = np.quantile(values, [0.05, 0.95]) if len(values) else (0.0, 0.0)
+        if 0.0 < OUTLYING * (high - low) / NORMAL_RANGE < values.std():
+            worst = values[np.abs(values).argmax()]
+            warn(
+                f"{name} reaches {worst:.3g} in simulations, of which nine tenths lie between "
+                f"{low:.3g} and {high:.3g}: networks learn little of values so far apart, and the "
+                "few extreme ones disturb their training. Narrow the prior until the model makes "
+                "none of them, or let the simulator return another scale, such as "
+                "numpy.arcsinh of it."
+            )
+
+
+def _most_frequent(distinct: np.ndarray, counts: np.ndarray) -> tuple[str, float] | None:
+    """A value that comes again as no continuous one does, in words, and its share."""
+    most, total = counts.argmax(), counts.sum()
+    if counts[most] <= max(ATOM * total, ROUNDED * np.median(counts)):
+        return None
+    return f"is {distinct[most]:g}", counts[most] / total
 
 
 def warn_of_constant_conditions(constant: Mapping[str, float]) -> None:

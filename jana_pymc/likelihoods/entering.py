@@ -133,7 +133,7 @@ def known_conditions(
 
 def skewed(parameters: Float[Tensor, "rows p"]) -> Bool[Tensor, " p"]:
     """Which parameters are positive and spread over more than `SKEWED` in simulations."""
-    some = parameters[:: max(1, len(parameters) // 100_000)]  # those of a proposal come last
+    some = parameters[:: -(-len(parameters) // 100_000)]  # those of a proposal come last
     low, high = (torch.quantile(some, q, dim=0) for q in (0.01, 0.99))
     return (parameters > 0).all(0) & (high > SKEWED * low)
 

@@ -21,7 +21,7 @@ from jana_pymc.likelihoods.elementary_laws import draw_category
 from jana_pymc.likelihoods.support import Support
 from jana_pymc.networks.clamps import tanh_clamp
 from jana_pymc.networks.dense import ACTIVATIONS
-from jana_pymc.networks.moments import scale_or_one
+from jana_pymc.networks.moments import set_moments
 from jana_pymc.networks.varying_coefficients import VaryingCoefficientNetwork
 
 Component: TypeAlias = int | Support | CountRange
@@ -153,8 +153,7 @@ class TimePointDensity(nn.Module):
         features = self.encode(observables, parameters).features
         for component, column in zip(self.components, self.columns, strict=True):
             if not isinstance(component, int):
-                mean, sd = features[:, column].mean(), features[:, column].std()
-                self.mean[column], self.sd[column] = mean, scale_or_one(sd, mean)
+                set_moments(self.mean[column], self.sd[column], features[:, column])
         features = (features - self.mean) / self.sd
         self.low.copy_(features.min(0).values)
         self.high.copy_(features.max(0).values)
