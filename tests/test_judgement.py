@@ -55,6 +55,40 @@ def exact_data(n, seed, *, spread=1.0) -> DataBatch:
     return DataBatch(np.where(beyond[..., None], np.nan, x), made.data.conditions, made.data.n_obs)
 
 
+def test_an_experiment_unlike_the_design_is_not_misspecified() -> None:
+    """Whatever the networks are, for data and null come about in one way."""
+
+    def simulator(rng, mu, dose, n_obs):
+        return {"x": rng.normal(mu * dose, 1.0)}
+
+    model = jana.GenerativeModel(
+        normal_prior(),
+        simulator,
+        observables={"x": jana.Continuous()},
+        conditions={"dose": jana.Continuous()},
+        design=lambda rng, n_obs: {"dose": rng.uniform(0.5, 4.0, n_obs)},
+        n_obs=(5, 15),
+    )
+    training = jana.TrainingSettings(n_steps=2, batch_size=32)
+    with pytest.warns(UserWarning, match="half-trained"):
+        pair = jana.fit(
+            model,
+            n_simulations=200,
+            network=SMALL,
+            training=training,
+            random_seed=1,
+            progressbar=False,
+        )
+    rng = np.random.default_rng(2)
+    data = []
+    for n in rng.integers(5, 16, 150):
+        dose = np.full(n, 3.9)
+        data.append({"x": simulator(rng, rng.normal(0.0, 2.0), dose, n)["x"], "dose": dose})
+    result = detect(pair, data, n_simulations=1_000)
+    assert stats.binomtest(int(result.outliers.sum()), 150, 0.05).pvalue > 0.001
+    assert result.mmd_p_value > 0.01
+
+
 def test_level_and_joint_p_value_on_well_specified_data() -> None:
     results = [detect(ExactPair(), exact_data(100, 50 + i), random_seed=i) for i in range(12)]
     # One thousand null sets are shared by a hundred data sets, so the rate is overdispersed.

@@ -663,3 +663,45 @@ def test_wrong_arguments_of_simulate():
         model.simulate(3, source="posterior")
     with pytest.raises(TypeError, match="random_seed"):
         model.simulate(3, random_seed="one")
+
+
+def dosed(**options) -> GenerativeModel:
+    """Responses to known doses, in whole milligrams and of two kinds."""
+
+    def simulator(rng, slope, dose, kind, n_obs):
+        assert dose.shape == kind.shape == (n_obs,) and kind.dtype == np.int64
+        return {"x": slope * dose + 10.0 * kind}
+
+    def design(rng, n_obs):
+        return {"dose": rng.uniform(0.0, 1.0, n_obs), "kind": rng.integers(0, 2, n_obs)}
+
+    with pm.Model() as prior:
+        pm.Normal("slope")
+    return GenerativeModel(
+        prior,
+        observables={"x": Continuous()},
+        conditions={"dose": Continuous(), "kind": Categorical(2)},
+        n_obs=(2, 5),
+        **({"simulator": simulator, "design": design} | options),
+    )
+
+
+def test_data_sets_like_others_have_their_sizes_and_conditions() -> None:
+    model = dosed()
+    known = [{"dose": [3.0, 4.0], "kind": [0, 1]}, {"dose": np.arange(5, 10), "kind": [1] * 5}]
+    data = model.schema.batch([{**each, "x": np.zeros(len(each["kind"]))} for each in known])
+    alike = model.simulate_alike(data, 7, random_seed=1, progressbar=False)
+    batch = alike.batch(pad=True)
+    assert sorted(batch.n_obs) in ([2, 2, 2, 2, 5, 5, 5], [2, 2, 2, 5, 5, 5, 5])
+    for i, n in enumerate(batch.n_obs):
+        dose, kind = batch.conditions[i, :n].T
+        assert dose.tolist() == list(known[int(n == 5)]["dose"])
+        np.testing.assert_allclose(
+            batch.observables[i, :n, 0], alike.parameters[i, 0] * dose + 10.0 * kind
+        )
+    assert alike.source == "prior" and len(np.unique(alike.parameters)) == 7
+    again = model.simulate_alike(data, 7, random_seed=1, progressbar=False)
+    assert again.dataset.equals(alike.dataset)
+    made = dosed(design="simulator", simulator=lambda rng, slope, n_obs: {})
+    with pytest.raises(ValueError, match="come about in the simulator"):
+        made.simulate_alike(data, 7, progressbar=False)

@@ -196,7 +196,7 @@ def fit(
         settings=replace(network, posterior=run.network.posterior.settings),
         prior=model.prior,
         schema=model.schema,
-        region=trained_region(stores or sets, None if source.seen is None else source.seen.numpy()),
+        region=trained_region(stores or sets, source.seen if online else None),
         positive=positive,
         history=history,
         model=model,

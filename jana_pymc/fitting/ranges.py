@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from torch import Tensor
 
 from jana_pymc.fitting.sources import AnySimulations
 from jana_pymc.networks.moments import NORMAL_RANGE, OUTLYING
@@ -24,15 +25,13 @@ LOOKED_AT = 1_000
 """Simulations that are looked at for it."""
 
 
-def trained_region(
-    simulations: Sequence[AnySimulations], seen: np.ndarray | None = None
-) -> np.ndarray:
+def trained_region(simulations: Sequence[AnySimulations], seen: Tensor | None = None) -> np.ndarray:
     """Smallest and largest value of each parameter over all simulations.
 
     Parameters
     ----------
     simulations : sequence of Simulations or SimulationStore
-    seen : ndarray, shape (2, size), optional
+    seen : Tensor, shape (2, size), optional
         Those of simulations that are not kept.
 
     Returns
@@ -46,7 +45,7 @@ def trained_region(
         for s in simulations
     ]
     if seen is not None:
-        edges.append(seen)
+        edges.append(seen.numpy().astype(float))
     return np.stack([np.min(edges, 0)[0], np.max(edges, 0)[1]])
 
 

@@ -120,13 +120,17 @@ class BlockResult:
             self.first.setdefault(kind, (int(rows[0]), message))
 
 
-def run_block(job: Job, parameters: Arrays, seed: np.random.SeedSequence) -> BlockResult:
+def run_block(
+    job: Job, parameters: Arrays, conditions: Arrays | None, seed: np.random.SeedSequence
+) -> BlockResult:
     """Simulate one data set for each row of the parameters.
 
     Parameters
     ----------
     job : Job
     parameters : dict of str to ndarray, shape (sets, *shape of the parameter)
+    conditions : dict of str to ndarray, shape (sets, obs, *shape), or None
+        Known ones, in the place of those that the design draws.
     seed : SeedSequence
         All randomness of the block.
 
@@ -145,7 +149,7 @@ def run_block(job: Job, parameters: Arrays, seed: np.random.SeedSequence) -> Blo
     n_sets = len(next(iter(parameters.values())))
     result = BlockResult(
         observables={n: np.full((n_sets, *job.shape(n)), np.nan) for n in job.schema.observables},
-        conditions=_conditions(job, n_sets, np.random.default_rng(design_seed)),
+        conditions=conditions or _conditions(job, n_sets, np.random.default_rng(design_seed)),
         failure=np.zeros(n_sets, dtype=np.int8),
     )
     finite = np.ones(n_sets, dtype=bool)

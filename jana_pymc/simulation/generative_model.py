@@ -19,11 +19,11 @@ from jana_pymc.simulation.conditions import sizes
 from jana_pymc.simulation.failures import Failure, FailureReport, SimulationError
 from jana_pymc.simulation.layout import ParameterLayout
 from jana_pymc.simulation.names import LIKELIHOOD_ARGUMENTS, RESERVED
-from jana_pymc.simulation.observables import Observable
+from jana_pymc.simulation.observables import Continuous, Observable, split_components
 from jana_pymc.simulation.prior import PyMCPrior
 from jana_pymc.simulation.randomness import RandomSeed, seed_sequence
 from jana_pymc.simulation.runner import run_simulations, simulation_progress
-from jana_pymc.simulation.schema import DataSchema
+from jana_pymc.simulation.schema import DataBatch, DataSchema
 from jana_pymc.simulation.simulations import Simulations
 from jana_pymc.simulation.store import SimulationStore, default_chunk_size, fill_store
 from jana_pymc.warning import warn
@@ -219,11 +219,97 @@ class GenerativeModel:
         low, high = self.schema.n_obs
         n_obs = np.random.default_rng(for_sizes).integers(low, high + 1, n_sets)
         theta, n_obs = theta[usable], n_obs[usable]
-        job = Job(self.simulator, self.design, self.schema, self.vectorized)
-        outcome = run_simulations(
-            job,
-            self.layout.unflatten(theta),
+        origin: Literal["prior", "proposal", "given"] = source if parameters is None else "given"
+        return self._run(
+            theta, n_obs, for_simulator, report, origin, executor=executor, progressbar=progressbar
+        )
+
+    def simulate_alike(
+        self,
+        data: DataBatch,
+        n_simulations: int,
+        *,
+        random_seed: RandomSeed = None,
+        progressbar: bool = True,
+    ) -> Simulations:
+        """Simulate from the prior data sets as large as others, and under their known conditions.
+
+        What these would be like if the model were right: a design tells which conditions to train
+        for, and an experiment has its own.
+
+        Parameters
+        ----------
+        data : DataBatch
+            The others, each of which is taken as often, or once more. The simulator is told of the
+            largest size nevertheless, for which conditions come again from the first.
+        n_simulations : int
+        random_seed : int, Generator or None
+        progressbar : bool
+
+        Returns
+        -------
+        Simulations
+
+        Raises
+        ------
+        SimulationError
+            As for `simulate`.
+        ValueError
+            If conditions come about in the simulator: they are no others' then.
+
+        Warns
+        -----
+        UserWarning
+            As for `simulate`.
+        """
+        if self.schema.conditions and self.design is None:
+            raise ValueError("conditions come about in the simulator; others' cannot be given.")
+        for_parameters, for_order, for_simulator = seed_sequence(random_seed).spawn(3)
+        theta = self._draw(n_simulations, "prior", for_parameters)
+        usable, report = self._usable(theta, check=True)
+        order = np.random.default_rng(for_order).permutation(len(data))
+        alike = data[np.resize(order, len(theta))[usable]]
+        n_obs = np.minimum(alike.n_obs, self.schema.n_obs[1])
+        rows = np.arange(self.schema.n_obs[1]) % n_obs[:, None]
+        conditions = np.take_along_axis(alike.conditions, rows[..., None], axis=1)
+        return self._run(
+            theta[usable],
+            n_obs,
             for_simulator,
+            report,
+            "prior",
+            conditions=self._arrays(conditions) if self.schema.conditions else None,
+            progressbar=progressbar,
+        )
+
+    def _arrays(self, conditions: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+        """Conditions by name, as a design draws them: for the simulator."""
+        if self.schema.structure == "vector":
+            conditions = conditions[:, 0]
+        kinds = self.schema.conditions
+        return {
+            name: values if isinstance(kinds[name], Continuous) else values.astype(np.int64)
+            for name, values in split_components(conditions, kinds).items()
+        }
+
+    def _run(
+        self,
+        theta: NDArray[np.float64],
+        n_obs: NDArray[np.int64],
+        seed: np.random.SeedSequence,
+        report: FailureReport,
+        source: Literal["prior", "proposal", "given"],
+        *,
+        conditions: dict[str, NDArray[Any]] | None = None,
+        executor: Executor | None = None,
+        progressbar: bool,
+    ) -> Simulations:
+        """Simulate for parameters, and say what failed beside what the report says already."""
+        outcome = run_simulations(
+            Job(self.simulator, self.design, self.schema, self.vectorized),
+            self.layout.unflatten(theta),
+            seed,
+            conditions=conditions,
             executor=executor,
             progressbar=progressbar,
         )
@@ -240,9 +326,9 @@ class GenerativeModel:
             n_obs[outcome.good],
             layout=self.layout,
             schema=self.schema,
-            source=source if parameters is None else "given",
+            source=source,
             failures=report,
-            prior=_digest(self.prior) if parameters is None and source == "prior" else None,
+            prior=_digest(self.prior) if source == "prior" else None,
         )
 
     def simulate_to(

@@ -32,7 +32,7 @@ RETRIES = 2
 MISTAKES = (TypeError, ValueError, SimulationError)
 """What would come again: a simulator that does not fit its declaration."""
 
-Block: TypeAlias = tuple[Arrays, np.random.SeedSequence]
+Block: TypeAlias = tuple[Arrays, Arrays | None, np.random.SeedSequence]
 Results: TypeAlias = Generator[tuple[int, BlockResult], None, None]
 
 
@@ -75,6 +75,7 @@ def run_simulations(
     parameters: Arrays,
     seed: np.random.SeedSequence,
     *,
+    conditions: Arrays | None = None,
     executor: Executor | None,
     progressbar: bool,
 ) -> Outcome:
@@ -86,6 +87,8 @@ def run_simulations(
     parameters : dict of str to ndarray, shape (sets, *shape of the parameter)
     seed : SeedSequence
         The outcome depends on it, but not on the executor.
+    conditions : dict of str to ndarray, shape (sets, obs, *shape), optional
+        Known ones, in the place of those that the design draws.
     executor : Executor or None
         None simulates here.
     progressbar : bool
@@ -100,7 +103,7 @@ def run_simulations(
         If all simulations failed, or all of the first task in a way that only a mistake in the
         simulator explains.
     """
-    tasks = _tasks(job, parameters, seed)
+    tasks = _tasks(job, parameters, conditions, seed)
     n_sets = len(next(iter(parameters.values())))
     results: dict[int, BlockResult] = {}
     with (
@@ -135,11 +138,17 @@ def simulation_progress(progressbar: bool) -> Progress:
     )
 
 
-def _tasks(job: Job, parameters: Arrays, seed: np.random.SeedSequence) -> list[list[Block]]:
+def _tasks(
+    job: Job, parameters: Arrays, conditions: Arrays | None, seed: np.random.SeedSequence
+) -> list[list[Block]]:
     n_sets, size = len(next(iter(parameters.values()))), block_size(job)
+
+    def part(arrays: Arrays, start: int) -> Arrays:
+        return {name: values[start : start + size] for name, values in arrays.items()}
+
     starts = range(0, n_sets, size)
     blocks = [
-        ({name: values[start : start + size] for name, values in parameters.items()}, child)
+        (part(parameters, start), None if conditions is None else part(conditions, start), child)
         for start, child in zip(starts, seed.spawn(len(starts)), strict=True)
     ]
     step = -(-len(blocks) // _TASKS)
@@ -147,7 +156,7 @@ def _tasks(job: Job, parameters: Arrays, seed: np.random.SeedSequence) -> list[l
 
 
 def _run_task(job: Job, blocks: Sequence[Block]) -> BlockResult:
-    return _concatenate([run_block(job, parameters, seed) for parameters, seed in blocks])
+    return _concatenate([run_block(job, *block) for block in blocks])
 
 
 def _run_tasks(job: Job, tasks: Sequence[Sequence[Block]], executor: Executor | None) -> Results:

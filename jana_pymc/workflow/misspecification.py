@@ -131,11 +131,11 @@ def detect_misspecification(
 
     for the learned summaries, in which a network betrays that it was never shown such data [1]_,
     and for fixed ones, which see what the learned ones are blind to. Data that vary less than all
-    simulations are near their middle, and may pass. Its null distribution comes
-    from simulations of the same sizes that location and covariance were not taken from: the
-    p-value of each kind is a rank (of distances rid of their trend in the size of the data sets),
-    and so is that of the smaller of the two. Its level is exact
-    for data with parameters from the prior.
+    simulations are near their middle, and may pass. Its null distribution comes from simulations
+    of the same sizes, and under the same known conditions, that location and covariance were not
+    taken from: the p-value of each kind is a rank (of distances rid of their trend in the size of
+    the data sets), and so is that of the smaller of the two. Its level holds for data with
+    parameters from the prior.
 
     All data sets together are compared with simulations by the maximum mean discrepancy of their
     learned summaries, with a permutation test.
@@ -146,7 +146,8 @@ def detect_misspecification(
     data : mapping, DataFrame, Dataset, sequence of these, or Simulations
         One data set or many.
     simulations : Simulations, optional
-        Well-specified data sets, drawn from the prior; by default `n_simulations` are simulated.
+        Well-specified data sets, drawn from the prior, under conditions like those of the data; by
+        default `n_simulations` are simulated (`GenerativeModel.simulate_alike`).
         ``approximator.simulate(approximator.prior.draw(2000))`` needs no simulator.
     n_simulations : int
         Half of them say where summaries lie, the others are the null distribution.
@@ -180,17 +181,25 @@ def detect_misspecification(
         observed = data.batch(pad=True)
     else:
         observed = approximator.posterior.batch(data)
-    if simulations is None:
-        simulations = simulated(approximator, n_simulations, rng, progressbar)
-    else:
+    model, sizes = approximator.model if approximator.schema.conditions else None, None
+    if simulations is not None:
         # Given parameters will do: `JointApproximator.simulate` is handed draws from the prior.
         check_simulations(approximator, simulations)
+    elif model is not None and model.design is not None:
+        simulations = model.simulate_alike(
+            observed, n_simulations, random_seed=rng, progressbar=progressbar
+        )
+        sizes = simulations.batch().n_obs
+    else:
+        simulations = simulated(approximator, n_simulations, rng, progressbar)
     if len(simulations) < 200:
         raise ValueError(
             f"{len(simulations)} simulations cannot hold a null distribution; expected 200 at "
             "least, and better 2000."
         )
-    alike = resized(simulations.batch(), rng.choice(observed.n_obs, len(simulations)))
+    if sizes is None:
+        sizes = rng.choice(observed.n_obs, len(simulations))
+    alike = resized(simulations.batch(), sizes)
     sizes = alike.n_obs  # fewer than asked for, where data are longer than all simulations
     summaries = data_summaries(approximator, alike)
     ours = data_summaries(approximator, observed)
@@ -205,8 +214,9 @@ def detect_misspecification(
     learned = spaces["learned"].whiten(ours["learned"])
     theirs = spaces["learned"].whiten(summaries["learned"][half:])
     some = rng.permutation(len(learned))[:MAX_POOLED]
-    widths = kernel_widths(theirs)
-    mmd, mmd_null, mmd_p = mmd_test(learned[some], theirs[:MAX_POOLED], widths, random_seed=rng)
+    compared = learned[some], theirs[:MAX_POOLED]
+    widths = kernel_widths(np.concatenate(compared))  # which permutations leave as they are
+    mmd, mmd_null, mmd_p = mmd_test(*compared, widths, random_seed=rng)
     return Misspecification(
         distances=distances,
         null=null,
