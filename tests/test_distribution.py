@@ -137,6 +137,19 @@ def test_dims_name_observations_and_components(model: pm.Model) -> None:
     assert tuple(model.coords["y_component"]) == ("rt", "response")
 
 
+def test_components_in_another_order_would_be_mislabelled(rows: np.ndarray) -> None:
+    def labelled(labels: list[Any] | None) -> pm.Model:
+        with pm.Model(coords={"obs": range(N_OBS)}) as model:
+            model.add_coord("part", labels, length=2)
+            RT("y", v=0.5, t0=LOW, observed=rows, dims=("obs", "part"))
+        return model
+
+    for labels in (["rt", "response"], ["seconds", "choice"], [0, 1], None):
+        assert labelled(labels).named_vars_to_dims["y"] == ("obs", "part")
+    with pytest.raises(ValueError, match=r"'part' has .* response, rt, but .* order rt, response"):
+        labelled(["response", "rt"])
+
+
 # Draws
 
 
@@ -773,6 +786,7 @@ def test_missing_values_may_lie_wherever_recorded_ones_can(truncation, contamina
     assert np.isfinite(values).all()
     x = np.linspace(0.0, 1.0, 40_001)[1:] ** 4 * 1e4  # finer where there is more
     x = x if truncation is None else np.linspace(*truncation["rt"], 20_001)
+    x = x if contamination else x[x > LOW]  # no other can be
     rows = np.stack([x, np.ones_like(x)], -1)
     other, *alone = RT.logp(np.vstack([[1.0, 0.0], rows]), v=0.5, t0=0.3, **options).eval(
         mode=PYTHON
@@ -814,6 +828,15 @@ def test_data_that_neither_model_nor_lapse_explains_are_refused() -> None:
     early = np.array([[1.0, 0.0], [0.05, 1.0]])
     with pm.Model(), pytest.raises(ValueError, match=r"reaches 0\.05, beyond every t0"):
         RT("y", v=0.5, t0=0.3, observed=early, contamination=0.1, contaminant={"rt": (0.1, 1.0)})
+
+
+def test_a_density_alone_refuses_the_same_data() -> None:
+    early = np.array([[1.0, 0.0], [0.05, 1.0]])
+    with pytest.raises(ValueError, match=r"reaches 0\.05, beyond every t0"):
+        RT.logp(early, v=0.5, t0=0.3)
+    with pytest.raises(ValueError, match=r"reaches 0\.05, beyond every t0"):
+        RT.logp(early, v=0.5, t0=0.3, contamination=0.1, contaminant={"rt": (0.1, 1.0)})
+    RT.logp(early, v=0.5, t0=0.3, contamination=0.1, contaminant={"rt": (0.0, 1.0)})
 
 
 def test_columns_of_the_model_are_checked_when_they_come() -> None:

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 
@@ -27,8 +29,9 @@ from jana_pymc.plots import (
     plot_recovery,
     plot_surrogate,
 )
-from jana_pymc.plots.style import COLOURS, SOURCES
+from jana_pymc.plots.style import COLOURS, REFERENCE, SOURCES
 from jana_pymc.simulation import (
+    Categorical,
     Continuous,
     Count,
     DataSchema,
@@ -37,7 +40,17 @@ from jana_pymc.simulation import (
     Simulations,
 )
 from jana_pymc.training import TrainingHistory
-from jana_pymc.workflow import Calibration, CrossValidation, LeaveFutureOut
+from jana_pymc.workflow import (
+    Analysis,
+    Calibration,
+    Criticism,
+    CrossValidation,
+    LeaveFutureOut,
+    Misspecification,
+    ModelComparison,
+    ModelRecovery,
+    Prediction,
+)
 
 
 def calibrated(names=("v", "a"), *, shift=0, joint=False, sets=200, draws=50, seed=0):
@@ -119,6 +132,10 @@ def test_the_users_axes_are_drawn_on():
     assert plot_ranks_ecdf(calibrated(), axes=axes[0]) is figure
     with pytest.raises(ValueError, match="1 panels, but 2 are needed"):
         plot_recovery(calibrated(), axes=axes[0])
+    assert plot_ranks_ecdf(calibrated(), axes=figure.subfigures().subplots()) is figure
+    axes[0].remove()
+    with pytest.raises(ValueError, match="axes belong to no figure"):
+        plot_ranks_ecdf(calibrated(), axes=axes[0])
 
 
 def test_ranks_stand_side_by_side_with_verdicts():
@@ -174,6 +191,122 @@ def test_the_worst_units_are_at_the_top_of_the_panel(kind, options):
     assert sorted(np.concatenate(drawn)) == [0.1, 0.3, 2.5, 2.5, 2.5]
     limits = [line.get_ydata()[0] for line in right.lines if line.get_linestyle() == "--"]
     assert limits == pytest.approx([0.5, 2 / 3])
+    if kind is LeaveFutureOut:  # where colours tell data sets apart
+        colours = {line.get_color() for line in right.get_legend().get_lines()}
+        assert colours == {REFERENCE}
+
+
+UNCORRECTED = [np.zeros((1, 3)), np.zeros((1, 3)), np.full((1, 3), np.nan), np.ones((1, 3)) == 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [(CrossValidation, {}), (LeaveFutureOut, {"start": 3, "ahead": 1})]
+)
+def test_without_correction_there_is_no_pareto_k_to_show(kind, options):
+    right = kind("loo", *UNCORRECTED, np.array([1000]), **options).plot().axes[1]
+    assert not right.lines and right.get_legend() is None
+    assert right.texts[0].get_text() == "none: draws are not corrected"
+
+
+NAMES = ("exponential forgetting", "power-law forgetting", "no forgetting", "interference")
+
+
+def compared(names, n_sets=1):
+    values = np.random.default_rng(0).normal(size=(n_sets, len(names)))
+    prior = np.full(len(names), 1 / len(names))
+    return ModelComparison(names, values, 0 * values, 0 * values, values > np.inf, prior)
+
+
+def misspecified(n_sets, distance):
+    """Data sets of which the first is so far out, among simulations at distances from 1 to 2."""
+    distances = np.full((n_sets, 2), 1.5)
+    distances[0] = distance
+    p = np.where(distances > 2.0, 0.001, 0.5)
+    null = np.tile(np.linspace(1, 2, 50)[:, None], (1, 2))
+    n_obs = np.full(n_sets, 10)
+    space = 0 * distances, 0 * null
+    return Misspecification(distances, null, p[:, 0], p, 0.01, n_obs, 0.1, null[:, 0], 0.5, *space)
+
+
+LEGENDS = {
+    "long names of models": lambda: compared(NAMES).plot(),
+    "long names of parameters": lambda: plot_ranks_ecdf([calibrated(NAMES)] * 2),
+    "surrogates": lambda: plot_surrogate(surrogates_with_shapes(0), surrogates_with_shapes(1)),
+    "predictive": FIGURES["predictive"],
+    "counts": lambda: plot_posterior_predictive(
+        {"k": np.arange(4)}, {"k": np.tile(np.arange(4), (9, 1))}, value="k"
+    ),
+    "criticism": lambda: Criticism(None, *[np.linspace(0, 1, 9)] * 3, np.arange(9) > 7).plot(),
+    "misspecification": lambda: misspecified(3, 1.5).plot(),
+    "pairs": lambda: plot_posterior_pairs({"one": {"v": scalars(0)["v"]}}),
+}
+
+
+@pytest.mark.parametrize("name", LEGENDS)
+def test_legends_lie_over_no_data_and_are_not_cut(name):
+    figure = LEGENDS[name]()
+    figure.draw_without_rendering()
+    found = [*figure.legends, *filter(None, (ax.get_legend() for ax in figure.axes))]
+    assert found
+    panels = [ax.get_window_extent() for ax in figure.axes]
+    for legend in found:
+        box = legend.get_window_extent()
+        assert not any(box.overlaps(panel) for panel in panels)
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
+        assert box.y0 >= 0 and box.y1 <= figure.bbox.y1
+    assert all(panel.height > 0.3 * figure.bbox.height / len(panels) for panel in panels)
+
+
+@pytest.mark.parametrize(
+    ("draw", "ticks"),
+    [
+        (lambda: compared(("a", "b")).plot(), [0]),
+        (lambda: Prediction(np.zeros((1, 3)), np.zeros(1)).plot(), [0]),
+        (lambda: plot_history(history(1)), [0]),
+        (lambda: plot_surrogate(counts(np.eye(2)), counts(np.eye(2))), [0, 1]),
+        (lambda: plot_posterior_predictive({"k": [0, 1]}, {"k": np.eye(2)}, value="k"), [0, 1]),
+    ],
+)
+def test_axes_that_count_have_whole_ticks_though_they_are_short(draw, ticks):
+    for ax in draw().axes:
+        low, high = ax.get_xlim()
+        assert [tick for tick in ax.get_xticks() if low <= tick <= high] == ticks
+
+
+def test_data_sets_have_one_colour_in_both_panels_of_a_prediction():
+    axes = Prediction(np.zeros((1, 3)), np.zeros(1)).plot().axes
+    assert {line.get_color() for ax in axes for line in ax.lines} == {COLOURS[0]}
+
+
+def test_many_models_are_told_apart():
+    names = tuple(f"model {i}" for i in range(10))
+    figure = ModelRecovery(names, np.arange(10), compared(names, 10)).plot()
+    figure.draw_without_rendering()
+    left = figure.axes[0]
+    boxes = [text.get_window_extent() for text in left.texts]
+    assert not any(boxes[i].overlaps(boxes[j]) for i in range(100) for j in range(i))
+    assert {label.get_rotation() for label in left.get_xticklabels()} == {40.0}
+
+
+@pytest.mark.parametrize("n_sets", [3, 40])
+def test_outliers_are_orange_and_said_to_be_farther_than_drawn(n_sets):
+    for ax in misspecified(n_sets, 90.0).plot().axes[:2]:
+        assert ax.get_xlabel().endswith("(those beyond 6 at the edge)")
+        orange = [line.get_xdata() for line in ax.lines if line.get_color() == COLOURS[1]]
+        assert [x[0] for x in orange] == [6.0]
+    for ax in misspecified(n_sets, 2.5).plot().axes[:2]:
+        assert ax.get_xlabel() == "distance from the simulations"
+
+
+def test_marks_of_misspecification_have_a_colour_of_their_own():
+    columns = {"effective_share": 0.5, "pareto_k": 0.1, "rung": ["amortized", "psis", "nuts"]}
+    table = pd.DataFrame({**columns, "misspecified": [True, True, False]})
+    left, right = plot_analysis(Analysis(table, None, None, 1, None, None)).axes
+    rings = left.collections[-1]
+    assert len(rings.get_offsets()) == 2
+    bars = {to_hex(bar.get_facecolor()) for bar in right.patches}
+    assert len(bars) == 4 and to_hex(rings.get_edgecolor()[0]) not in bars
+    assert [text.get_text() for text in left.get_legend().get_texts()] == ["misspecified"]
 
 
 def test_history_marks_the_best_validation():
@@ -237,6 +370,17 @@ def test_pair_contours_hold_half_and_nine_tenths_of_the_draws():
     contours = figure.axes[2].collections[0].get_paths()
     for path, share in zip(contours, (0.9, 0.5), strict=True):
         assert path.contains_points(normal.T).mean() == pytest.approx(share, abs=0.03)
+
+
+def test_contours_do_not_depend_on_units():
+    x, y = np.random.default_rng(1).normal(size=(2, 400))
+    same, other = (
+        plot_posterior_pairs({"one": {"x": x / scale, "y": y * scale}}).axes[2].collections[0]
+        for scale in (1.0, 2.0**30)
+    )
+    units = np.array([2.0**-30, 2.0**30])
+    for path, scaled in zip(same.get_paths(), other.get_paths(), strict=True):
+        np.testing.assert_allclose(path.vertices * units, scaled.vertices)
 
 
 def test_more_sets_of_draws_than_colours_are_all_drawn():
@@ -328,6 +472,34 @@ def test_densities_of_counts_are_shares_and_integrate_to_one():
     # Halves are no counts: bins of these may lie anywhere.
     (ax,) = plot_posterior_predictive({"k": data / 2}, {"k": drawn / 2}, value="k").axes
     assert len(steps_of(ax)[0]) == 14
+
+
+def test_groups_without_categories_stand_side_by_side():
+    group = np.repeat(np.arange(6), 20)
+    axes = plot_posterior_predictive(trials(120), trials(9, 120), value="rt", group=group).axes
+    assert [ax.get_subplotspec().get_geometry()[:2] for ax in axes] == [(2, 4)] * 6
+    assert [ax.get_title() for ax in axes] == list("012345")
+    assert [i for i in range(6) if axes[i].get_ylabel()] == [0, 4]
+    assert [i for i in range(6) if axes[i].get_xlabel()] == [2, 3, 4, 5]
+
+
+def test_areas_in_panels_of_surrogates_compare():
+    rng = np.random.default_rng(0)
+    both = [
+        Simulations.from_arrays(
+            {"mu": np.zeros(4)},
+            {"rt": rng.random((4, 50)), "response": (rng.random((4, 50)) < 0.9).astype(int)},
+            {},
+            np.full(4, 50),
+            layout=ParameterLayout(("mu",), {"mu": ()}),
+            schema=DataSchema({"rt": Continuous(), "response": Categorical(2)}, n_obs=50),
+            source="given",
+            failures=FailureReport(4),
+        )
+        for _ in range(2)
+    ]
+    left, right = plot_surrogate(*both, bins=5).axes
+    assert left.get_ylim() == right.get_ylim()
 
 
 def test_the_legend_of_surrogates_names_bands_and_means():

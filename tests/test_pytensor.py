@@ -16,10 +16,12 @@ from modes import COMPILED, PYTHON, REWRITTEN, SIMPLIFIED
 from pytensor.gradient import verify_grad
 from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.traversal import ancestors
+from sequences import recurrent_likelihood
 from untrained import HIGH, LOW, reaction_times, untrained
 
 from jana_pymc.likelihoods import SignedCouplingLikelihood, Support
 from jana_pymc.pytensor import LogDensity, LogDensityAndPullback, NoLowering, lower
+from jana_pymc.pytensor.op import _Batched
 from jana_pymc.simulation import Categorical, Continuous
 
 pytestmark = pytest.mark.bridge
@@ -309,6 +311,40 @@ def test_a_batch_of_graphs_is_one_call_with_more_groups(single: bool, monkeypatc
     one = pytensor.function([theta, data], outputs, mode=PYTHON)
     for result, alone in zip(together, zip(*(one(d, x) for d in draws), strict=True), strict=True):
         np.testing.assert_allclose(result, np.stack(alone), rtol=1e-12)
+
+
+@pytest.mark.parametrize("arrangement", ["one", "grouped", "sequences"])
+def test_rows_of_any_number_are_pulled_back_in_parts(arrangement: str, monkeypatch) -> None:
+    """The memory is bounded; values and slopes by data and parameters are those of all at once."""
+    rng = np.random.default_rng(9)
+    if arrangement == "sequences":
+        approximator, n = recurrent_likelihood(), 5
+        x, none = rng.normal(size=(n, 4, 1)), np.zeros((n, 4, 0))
+    else:
+        approximator, n = reaction_times(), 11
+        x, none = np.column_stack([rng.uniform(1.0, 2.0, n), np.arange(n) % 2]), np.zeros((n, 0))
+    group = np.zeros(n, dtype=int) if arrangement == "one" else rng.integers(3, size=n)
+    data, theta = pt.constant(x).type("data"), pt.dmatrix("theta")
+    parameters = (theta[0, 0], theta[0, 1]) if arrangement == "one" else (theta,)
+    logp = LogDensity(approximator)(data, none, group, *parameters)
+    outputs = [logp, *pytensor.grad(logp @ rng.normal(size=n), [theta, data])]
+    run = pytensor.function([theta, data], outputs, mode=REWRITTEN)
+    assert ops_in(run) == [LogDensityAndPullback.__name__]
+    point = rng.uniform(0.2, 0.8, (4, 2)), x  # no row is of the last group
+    together = run(*point)
+    sizes = []
+    evaluate = _Batched._log_prob
+
+    def watched(op, observables, *rest):
+        sizes.append(int(np.prod(observables.shape[:-1])))
+        return evaluate(op, observables, *rest)
+
+    monkeypatch.setattr(_Batched, "_log_prob", watched)
+    monkeypatch.setattr("jana_pymc.pytensor.op.ROWS_AT_ONCE", 9 if x.ndim == 3 else 4)
+    for result, expected in zip(run(*point), together, strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-14)
+    assert sizes == ([8, 8, 4] if x.ndim == 3 else [4, 4, 3])
+    assert np.isfinite(together[0]).all() and (together[1][group] != 0.0).all()
 
 
 @pytest.mark.parametrize("n", [0, 3])

@@ -179,3 +179,27 @@ def test_a_sequence_is_one_random_variable() -> None:
     np.testing.assert_allclose(values(point), expected[0].sum(), rtol=1e-9)
     drawn = pm.draw(approximator.dist(a=0.3, b=0.6, n_obs=9), 5, random_seed=1)
     assert drawn.shape == (5, 9, 1)
+
+
+def test_a_clock_says_where_it_was_never_trained() -> None:
+    layout = ParameterLayout(("a", "b"), {"a": (), "b": ()})
+    schema = DataSchema({"x": Continuous()}, structure="markovian", n_obs=(2, 6))
+    region = np.array([[0.0, 0.0], [1.0, 1.0]])
+
+    def likelihood(settings: str) -> LikelihoodApproximator:
+        network = random_likelihood("real", settings)
+        return LikelihoodApproximator(network, layout, schema, region)
+
+    clocked, theta = likelihood("order 3 and clock"), {"a": 0.4, "b": 0.5}
+    late = pytest.warns(UserWarning, match=r"7 time points.*trained on 6 at most.*clock=False")
+    with late:
+        clocked.logp({"x": np.zeros(7)}, **theta)
+    with late:
+        clocked.log_prob({"x": np.zeros(7)}, {name: [value] for name, value in theta.items()})
+    with late, pm.Model():
+        clocked("y", observed={"x": np.zeros((2, 7))}, **theta)
+    with late:
+        clocked.dist(n_obs=7, **theta)
+    clocked.logp({"x": np.zeros(6)}, **theta)
+    clocked.dist(**theta)
+    likelihood("order 1").logp({"x": np.zeros(7)}, **theta)  # no different later on

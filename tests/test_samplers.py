@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 import warnings
 from collections.abc import Iterable
 from multiprocessing import get_context
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
 import pytest
 import torch
 from modes import PYTHON
@@ -17,6 +19,7 @@ from pytensor.compile.mode import get_default_mode
 from untrained import HIGH, LOW, reaction_times, untrained
 
 import jana_pymc as jana
+from jana_pymc.pytensor import LogDensity, failure
 from jana_pymc.simulation import Continuous
 
 pytestmark = pytest.mark.bridge
@@ -303,6 +306,46 @@ def test_exceptions_under_nutpie_are_said_and_kept() -> None:
     with pytest.raises(Failing, match="gave up"):
         likelihood.check_region(trace)
     likelihood.check_region(trace)  # said once
+
+
+def evaluate_as_nutpie_does(likelihood: jana.LikelihoodApproximator) -> list[str]:
+    """By compiled code, in a thread of the sampler's own; returns what is warned of."""
+    op = LogDensity(likelihood)
+    op.in_numba = True
+    inputs = [np.zeros((1, 1)), np.zeros((1, 0)), np.zeros(1, dtype=int), np.zeros((1, 1))]
+    thread = threading.Thread(target=op.perform, args=(op.make_node(*inputs), inputs, [[None]]))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        thread.start()
+        thread.join()
+    return [str(each.message) for each in caught]
+
+
+def failing_with(messages: Iterable[str]) -> jana.LikelihoodApproximator:
+    messages = iter(messages)
+
+    def log_prob(x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+        raise Failing(next(messages))
+
+    return jana.from_torch(log_prob, parameter_names=("mu",))
+
+
+def test_each_kind_of_failure_is_said_and_the_latest_kept() -> None:
+    likelihood = failing_with(["no memory", "no memory\nfor draw 2", "no device", "no device"])
+    said = [evaluate_as_nutpie_does(likelihood) for _ in range(4)]
+    assert [len(each) for each in said] == [1, 0, 1, 0]
+    assert "Failing: no memory" in said[0][0] and "Failing: no device" in said[2][0]
+    assert str(failure(likelihood)) == "no device"
+    assert failure(likelihood) is None
+
+
+def test_a_new_run_is_not_blamed_for_failures_before() -> None:
+    likelihood = failing_with(["no memory", "no memory"])
+    assert evaluate_as_nutpie_does(likelihood)
+    mu = pt.dscalar("mu")
+    pt.grad(likelihood.logp(np.zeros(1), mu=mu).sum(), mu)  # with which every run begins
+    assert failure(likelihood) is None
+    assert evaluate_as_nutpie_does(likelihood)  # said anew
 
 
 # No stale compilation

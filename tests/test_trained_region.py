@@ -17,7 +17,7 @@ from untrained import HIGH, LOW, reaction_times, untrained
 
 from jana_pymc import LikelihoodApproximator
 from jana_pymc.approximators import PosteriorApproximator, surrogate
-from jana_pymc.approximators.observed import warn_of_far_conditions
+from jana_pymc.approximators.beyond_training import warn_of_far_conditions
 from jana_pymc.inference_data import to_inference_data
 from jana_pymc.refinement import prior_support
 from jana_pymc.simulation import Categorical, Continuous, PyMCPrior

@@ -9,14 +9,19 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
+from pytensor.graph.basic import Variable
 from pytensor.tensor.variable import TensorVariable
 
+from jana_pymc.approximators import beyond_training
 from jana_pymc.approximators import observed as observed_data
 from jana_pymc.approximators.parameters import check_together, ordered_parameters
 from jana_pymc.approximators.parameters import probability as lapse_probability
-from jana_pymc.distribution import is_sequence
-from jana_pymc.pytensor import Contaminant, ScoreCorrection, Truncation
+from jana_pymc.checks import check_count
+from jana_pymc.likelihoods import MarkovianLikelihood
+from jana_pymc.pytensor import Contaminant, Given, ScoreCorrection, Truncation, is_sequence
 from jana_pymc.simulation import DataSchema, ParameterLayout
+from jana_pymc.simulation.schema import DATA_DIMS
+from jana_pymc.warning import warn
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Arguments:
     layout : ParameterLayout
     schema : DataSchema
     region : ndarray, shape (2, parameters)
+    content_hash : str
         As of `LikelihoodApproximator`.
     """
 
@@ -36,10 +42,30 @@ class Arguments:
     layout: ParameterLayout
     schema: DataSchema
     region: np.ndarray
+    content_hash: str
+
+    def given(
+        self,
+        parameters: Mapping[str, Any],
+        observed: Any,
+        conditions: TensorVariable | None,
+        contamination: Any,
+        contaminant: Mapping[str, tuple[float, float]] | None,
+        truncation: Mapping[str, tuple[float | None, float | None]] | None,
+        correction: ScoreCorrection | None,
+    ) -> Given:
+        """All that the density is given; `observed` is None without data."""
+        self.check_correction(correction, truncation)
+        if observed is not None:
+            self.check_explained(observed, contamination, contaminant)
+        values = self.parameters(parameters, observed, conditions)
+        window = self.truncation(truncation, observed)
+        probability, lapses = self.contamination(contamination, contaminant, window, observed)
+        return Given(values, conditions, probability, lapses, window, correction)
 
     def check_reachable(self, observed: Any) -> None:
         """Refuse data that no trained value of a bounding parameter can explain."""
-        observed_data.check_reachable(self.schema, self.layout, self.region, observed)
+        beyond_training.check_reachable(self.schema, self.layout, self.region, observed)
 
     def batch(self, observed: Any) -> tuple[int | None, ...] | None:
         """Sizes along which parameters may differ; None without data."""
@@ -74,6 +100,7 @@ class Arguments:
         shape = _static_shape(data)
         if len(shape) > 1:
             self.check_length(shape[-2])
+            self._warn_of_clock(shape[-2])
         known = self.conditions(conditions)
         if known is not None:
             self._check_numbers(shape[:-1], known.type.shape[:-1])
@@ -107,6 +134,18 @@ class Arguments:
                 "most. Train on longer ones (GenerativeModel(n_obs=...))."
             )
 
+    def _warn_of_clock(self, n_obs: int | None) -> None:
+        """Say where a density that changes with time is asked for times that it never saw."""
+        longest = self.schema.n_obs[1]
+        has_clock = isinstance(self.network, MarkovianLikelihood) and self.network.settings.clock
+        if has_clock and n_obs is not None and n_obs > longest:
+            warn(
+                f"the sequences have {n_obs} time points; this likelihood was trained on {longest} "
+                "at most, and what it says depends on the time since the beginning: beyond that "
+                "it extrapolates. Train on longer ones (GenerativeModel(n_obs=...)), or without "
+                "a clock (MarkovianSettings(clock=False)).",
+            )
+
     def conditions(self, conditions: Any) -> TensorVariable | None:
         """Known conditions as a tensor; there must be some exactly if they were trained with."""
         kinds = self.schema.conditions
@@ -117,19 +156,38 @@ class Arguments:
         if conditions is None:
             raise TypeError(f"the likelihood needs the conditions {', '.join(kinds)}.")
         values = observed_data.as_array(self.schema, conditions, conditions=True)
-        observed_data.warn_of_far_conditions(self.network, self.schema, values)
+        beyond_training.warn_of_far_conditions(self.network, self.schema, values)
         return pt.as_tensor_variable(values)
 
     def length_without_data(self, conditions: TensorVariable | None) -> TensorVariable | None:
         """Number of observations, by the conditions alone; None where it is not known."""
         if conditions is not None:
-            return conditions.shape[-2] if conditions.ndim > 1 else None
+            if conditions.ndim < 2:
+                return None
+            self._warn_of_clock(conditions.type.shape[-2])
+            return conditions.shape[-2]
         if is_sequence(self.schema):
             raise TypeError(
                 "the number of observations of a sequence is that of observed=, or of its "
                 "conditions; outside a model, .dist(n_obs=...) takes it."
             )
         return None
+
+    def length(self, n_obs: Any, conditions: TensorVariable | None) -> Any:
+        """Observations of a sequence: as given, as conditions are, or as many as trained on."""
+        if n_obs is None:
+            longest = self.schema.n_obs[1]
+            return longest if conditions is None else self.length_without_data(conditions)
+        if isinstance(n_obs, Variable):
+            return n_obs
+        n_known = None if conditions is None else conditions.type.shape[-2]
+        if n_known not in (None, check_count("n_obs", n_obs)):
+            raise ValueError(
+                f"n_obs={n_obs}, but conditions are given for {n_known} observations; leave n_obs "
+                "out, or give conditions for as many."
+            )
+        self._warn_of_clock(n_obs)
+        return n_obs
 
     def truncation(self, window: Any, observed: Any = None) -> Truncation | None:
         """Refuse a window that is not known exactly, and data outside."""
@@ -145,7 +203,7 @@ class Arguments:
                 )
         return truncation
 
-    def correction(self, correction: Any, likelihood: str, truncation: Any) -> None:
+    def check_correction(self, correction: Any, truncation: Any) -> None:
         """Refuse the correction of another likelihood, or of observations that are truncated."""
         if correction is None:
             return
@@ -153,7 +211,7 @@ class Arguments:
             raise TypeError(
                 f"correction is {type(correction).__name__}; expected that of score_correction."
             )
-        if correction.likelihood != likelihood:
+        if correction.likelihood != self.content_hash:
             raise ValueError(
                 "the correction was made for another likelihood; call score_correction of this one."
             )
@@ -206,6 +264,31 @@ class Arguments:
                 "contamination mixes single observations with lapses, but those of a sequence "
                 "depend on one another; leave it out."
             )
+
+    def named_dims(self, name: str, dims: Any, observed: Any) -> tuple[str, ...] | None:
+        """The user's dimensions, and that of the components, whose coordinates the model gets."""
+        if dims is None:
+            return None
+        if not isinstance(dims, (str, list, tuple)):
+            raise TypeError(f"dims={dims!r}: expected the name of a dimension, or a tuple.")
+        dims = (dims,) if isinstance(dims, str) else tuple(dims)
+        n_dims = DATA_DIMS[self.schema.structure]
+        wanted = n_dims if observed is None else (observed.ndim,)
+        model, declared = pm.modelcontext(None), list(self.schema.components)
+        if len(dims) + 1 in wanted:
+            components = f"{name}_component"
+            model.add_coord(components, declared)
+            return (*dims, components)
+        for last in dims[-1:]:
+            labels = [str(label) for label in model.coords.get(last) or ()]
+            if labels != declared and sorted(labels) == sorted(declared):
+                raise ValueError(
+                    f"dimension {last!r} has the coordinates {', '.join(labels)}, but the "
+                    f"components are declared in the order {', '.join(declared)}, which the "
+                    f"values have: they would be mislabelled. Give {last!r} that order, or leave "
+                    "it out of dims."
+                )
+        return dims
 
     def check_dims(self, parameters: Mapping[str, Any], observed: Any) -> None:
         """Refuse a group parameter without its index, whose length only the model knows."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,13 @@ from numpy.typing import ArrayLike
 
 from jana_pymc import inference_data
 from jana_pymc.approximators import stored, surrogate
+from jana_pymc.approximators.groups import (
+    GROUPS,
+    Drawn,
+    check_groups,
+    check_observed_name,
+    groups_of_draws,
+)
 from jana_pymc.approximators.likelihood import LikelihoodApproximator
 from jana_pymc.approximators.novelty import Familiar, outliers, warn_of_outliers
 from jana_pymc.approximators.posterior import PosteriorApproximator
@@ -20,7 +27,7 @@ from jana_pymc.architecture import NetworkSettings
 from jana_pymc.checks import check_count
 from jana_pymc.joint import JointNetwork
 from jana_pymc.pytensor import ScoreCorrection
-from jana_pymc.refinement import CANDIDATES, Refinement, log_likelihood_of, warn_unreliable
+from jana_pymc.refinement import CANDIDATES, Refinement, warn_unreliable
 from jana_pymc.refinement import refine as refined_draws
 from jana_pymc.simulation import (
     DataBatch,
@@ -35,10 +42,6 @@ from jana_pymc.simulation.schema import is_many
 from jana_pymc.trained_region import share_outside, warn_of_extrapolated, warn_of_outside
 from jana_pymc.training import TrainingHistory
 from jana_pymc.warning import warn
-
-GROUPS = ("posterior", "log_likelihood", "posterior_predictive", "prior", "observed_data")
-NOT_OBSERVED = ("chain", "draw", "dataset", "obs")
-"""Dimensions of the log-likelihood, whose names its variable cannot have."""
 
 
 class JointApproximator:
@@ -273,51 +276,24 @@ class JointApproximator:
             are then to be trusted. Not where the pair was trained on more than 10,000 observations
             a data set, nor where conditions have no design to draw them from.
         """
-        _check_groups(groups)
+        check_groups(groups)
         check_count("draws", draws)
         check_count("chains", chains)
-        _check_observed_name(observed_name, self.layout)
+        check_observed_name(observed_name, self.layout)
         rng = random_generator(random_seed)
         batch = self.posterior.batch(data)
         self.likelihood.check_reachable(batch.observables)
         warn_of_outliers(self, outliers(self, batch))
-        single = len(batch) == 1 and not is_many(data)
-        u, statistics, attributes = self._drawn(batch, draws, chains, refine, rng)
-        parameters = self.prior.constrain(u)
-        if refine != "none":
-            warn_of_extrapolated(share_outside(self.likelihood.region, parameters))
-
-        def chained(values: np.ndarray) -> np.ndarray:
-            values = inference_data.split_chains(values, chains)
-            return values[0] if single else values
-
-        result = {}
-        if "posterior" in groups:
-            posterior = inference_data.parameter_dataset(chained(parameters), self.layout)
-            result["posterior"] = posterior
-        if "log_likelihood" in groups:
-            pointwise = self._pointwise(parameters, batch)
-            statistics = {"lp": self.prior.log_prob(u) + np.nansum(pointwise, -1), **statistics}
-            result["sample_stats"] = inference_data.sample_stats_dataset(
-                {name: chained(values) for name, values in statistics.items()}
-            ).assign_attrs(attributes)
-            result["log_likelihood"] = inference_data.log_likelihood_dataset(
-                chained(pointwise), observed_name
-            )
-        if "posterior_predictive" in groups:
-            result["posterior_predictive"] = inference_data.observable_dataset(
-                chained(self._predictive(parameters, batch, rng)),
-                self.schema.observables,
-                structure=self.schema.structure,
-            )
-        if "prior" in groups:
-            prior = self.prior.draw(draws, rng)[None]
-            result["prior"] = inference_data.parameter_dataset(prior, self.layout)
-        if "observed_data" in groups:
-            observed = batch.observables[0] if single else batch.observables
-            result["observed_data"] = inference_data.observable_dataset(
-                observed, self.schema.observables, structure=self.schema.structure
-            )
+        result = groups_of_draws(
+            self,
+            batch,
+            self._drawn(batch, draws, chains, refine, rng),
+            groups,
+            observed_name=observed_name,
+            chains=chains,
+            single=len(batch) == 1 and not is_many(data),
+            rng=rng,
+        )
         return inference_data.to_inference_data(result)
 
     def score_correction(
@@ -419,54 +395,26 @@ class JointApproximator:
         chains: int,
         refine: Refinement,
         rng: np.random.Generator,
-    ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, Any]]:
-        """Draws in the unconstrained space, and what is known of each, and of all of them.
-
-        Returns
-        -------
-        unconstrained : ndarray, shape (sets, chains · draws, unconstrained)
-        statistics : dict of str to ndarray, shape (sets, chains · draws)
-        attributes : dict
-        """
+    ) -> Drawn:
+        """Draws of the amortized posterior, or what `refine` makes of them."""
         refined = refined_draws(
             self, batch, draws * chains, method=refine, chains=chains, random_seed=rng
         )
+        parameters = self.prior.constrain(refined.unconstrained)
         if refine == "none":
-            return refined.unconstrained, {"log_q": refined.log_q}, {}
+            return Drawn(refined.unconstrained, parameters, {"log_q": refined.log_q}, {})
         warn_unreliable(
             refined.pareto_k[np.isin(refined.method, ("psis", "pooled"))],
             CANDIDATES * draws * chains,
             'Pass refine="auto" or "nuts".',
         )
+        warn_of_extrapolated(share_outside(self.likelihood.region, parameters))
         attributes = {
             "pareto_k": refined.pareto_k,
             "refined": ",".join(refined.method),
             "divergences": refined.divergences,
         }
-        return refined.unconstrained, {}, attributes
-
-    def _pointwise(self, parameters: np.ndarray, batch: DataBatch) -> np.ndarray:
-        """Log densities of each data set's observations under its own draws, NaN for padding."""
-        sets, draws, _ = parameters.shape
-        result = np.full((sets, draws, batch.observables.shape[1]), np.nan)
-        for i, n in enumerate(batch.n_obs):
-            result[i, :, :n] = log_likelihood_of(self, batch, i, parameters[i])
-        return result
-
-    def _predictive(
-        self, parameters: np.ndarray, batch: DataBatch, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Surrogate data sets of each draw, padded like the observed ones."""
-        sets, draws, _ = parameters.shape
-        result = np.full((sets, draws, *batch.observables.shape[1:]), np.nan)
-        for i, n in enumerate(batch.n_obs):
-            conditions = batch.conditions[i : i + 1, :n] if batch.conditions.shape[-1] else None
-            if conditions is not None:
-                conditions = np.broadcast_to(conditions, (draws, *conditions.shape[1:]))
-            result[i, :, :n] = self.likelihood.simulate(
-                parameters[i], int(n), conditions=conditions, random_seed=rng
-            )
-        return result
+        return Drawn(refined.unconstrained, parameters, {}, attributes)
 
 
 def load(
@@ -504,30 +452,3 @@ def load(
         other data.
     """
     return JointApproximator(**stored.read(path, prior, device))
-
-
-def _check_groups(groups: Any) -> None:
-    """Groups are names, at least one."""
-    one = isinstance(groups, str)
-    if one or not isinstance(groups, Iterable):
-        example = groups if one else "posterior"
-        raise TypeError(f"groups={groups!r}: expected a sequence of names, ({example!r},).")
-    names = list(groups)
-    if not all(isinstance(name, str) for name in names):
-        raise TypeError(f"groups={groups!r}: expected names, of {list(GROUPS)}.")
-    if not names:
-        raise ValueError(f"groups={groups!r} is empty; choose from {list(GROUPS)}.")
-    unknown = sorted(set(names) - set(GROUPS))
-    if unknown:
-        raise ValueError(f"groups={unknown} are unknown; choose from {list(GROUPS)}.")
-
-
-def _check_observed_name(name: Any, layout: ParameterLayout) -> None:
-    """A name that the variable of log-likelihoods can have beside parameters and dimensions."""
-    if not isinstance(name, str):
-        raise TypeError(
-            f"observed_name={name!r}: expected the name of a variable, a string such as 'y'."
-        )
-    taken = "a parameter" if name in layout.names else "a dimension"
-    if name in (*layout.names, *NOT_OBSERVED):
-        raise ValueError(f"observed_name={name!r} is the name of {taken}; choose another.")

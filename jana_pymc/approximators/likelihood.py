@@ -13,21 +13,20 @@ import pymc as pm
 import pytensor.tensor as pt
 import torch
 from numpy.typing import ArrayLike
-from pytensor.graph.basic import Variable
 from pytensor.tensor.variable import TensorVariable
 from torch import Tensor
 
-from jana_pymc.approximators import observed as observed_data
-from jana_pymc.approximators import score_bias
+from jana_pymc.approximators import beyond_training, score_bias
 from jana_pymc.approximators.arguments import Arguments
+from jana_pymc.approximators.incomplete import fill_missing
+from jana_pymc.approximators.observed import split_conditions
 from jana_pymc.checks import check_count
-from jana_pymc.distribution import Backend, NeuralLikelihood, is_sequence, log_density
+from jana_pymc.distribution import NeuralLikelihood
 from jana_pymc.inference_data import ArviZData, posterior_of
 from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.missing_values import MissingValues
-from jana_pymc.pytensor import Contaminant, ScoreCorrection, Truncation, failure
+from jana_pymc.pytensor import Backend, ScoreCorrection, failure, is_sequence, log_density
 from jana_pymc.simulation import DataSchema, GenerativeModel, ParameterLayout, random_generator
-from jana_pymc.simulation.schema import DATA_DIMS
 from jana_pymc.threads import one_thread, side_by_side
 from jana_pymc.trained_region import Leaning, leaning_posterior, warn_of_leaning
 from jana_pymc.training import resolve_device
@@ -213,35 +212,39 @@ class LikelihoodApproximator:
         TypeError
             If a parameter is missing, unknown or no number.
         ValueError
-            If the data do not fit the declared observables, or a parameter has not its shape.
+            If the data do not fit the declared observables, nothing trained explains them, or a
+            parameter has not its shape; if a dimension's coordinates are the components in
+            another order.
 
         Warns
         -----
         UserWarning
-            If a parameter given as a number lies outside the trained region.
+            If a parameter given as a number lies outside the trained region, conditions farther
+            out than any that were simulated, or a sequence goes on for longer than those trained
+            on, where the likelihood changes with time.
         """
         missing, checked = None, self._arguments
         if observed is None:
             known = checked.conditions(conditions)
             n_obs = checked.length_without_data(known)
         else:
-            observed, conditions = observed_data.split_conditions(self.schema, observed, conditions)
-            observed, missing = observed_data.fill_missing(self.schema, observed)
+            observed, conditions = split_conditions(self.schema, observed, conditions)
+            observed, missing = fill_missing(self.schema, observed)
             observed, known = checked.data(observed, conditions)
-            checked.check_explained(observed, contamination, contaminant)
             n_obs = observed.shape[-2] if is_sequence(self.schema) else None
         checked.check_dims(parameters, observed)
-        given = self._checked(
+        given = checked.given(
             parameters, observed, known, contamination, contaminant, truncation, correction
         )
-        dims = self._with_components(name, dims, observed)
+        dims = checked.named_dims(name, dims, observed)
         options: dict[str, Any] = {}
         if missing is not None:
             observed = np.ma.masked_array(observed, missing)
-            *_, lapses, window = given
-            options["default_transform"] = MissingValues(self, missing, lapses, window)
+            options["default_transform"] = MissingValues(
+                self, missing, given.contaminant, given.truncation
+            )
         likelihood = NeuralLikelihood(
-            name, self, backend, *given, n_obs, correction, observed=observed, dims=dims, **options
+            name, self, backend, given, n_obs, observed=observed, dims=dims, **options
         )
         if missing is not None:
             imputed = pm.modelcontext(None)[f"{name}_unobserved"]
@@ -285,18 +288,19 @@ class LikelihoodApproximator:
         TypeError, ValueError
             As for calling the approximator; or if what is no sequence is given `n_obs`.
         """
-        known = self._arguments.conditions(conditions)
+        checked = self._arguments
+        known = checked.conditions(conditions)
         if is_sequence(self.schema):
-            n_obs = self._length(n_obs, known)
+            n_obs = checked.length(n_obs, known)
         elif n_obs is not None:
             raise TypeError(
                 f"n_obs={n_obs!r}: only sequences have a length; give the number of independent "
                 "observations, or of vectors, as size."
             )
-        given = self._checked(
+        given = checked.given(
             parameters, None, known, contamination, contaminant, truncation, correction
         )
-        return NeuralLikelihood.dist(self, backend, *given, n_obs, correction, size=size)
+        return NeuralLikelihood.dist(self, backend, given, n_obs, size=size)
 
     def logp(
         self,
@@ -329,11 +333,12 @@ class LikelihoodApproximator:
         TypeError, ValueError
             As for calling the approximator.
         """
-        data, known = self._arguments.data(observed, conditions)
-        given = self._checked(
+        checked = self._arguments
+        data, known = checked.data(observed, conditions)
+        given = checked.given(
             parameters, data, known, contamination, contaminant, truncation, correction
         )
-        return log_density(self, backend, pt.as_tensor_variable(data), *given, correction)
+        return log_density(self, backend, pt.as_tensor_variable(data), given)
 
     def log_prob(
         self,
@@ -414,8 +419,10 @@ class LikelihoodApproximator:
             return values.detach().cpu().numpy()
 
         size = max(1, NUMBERS_AT_ONCE // max(1, rows.shape[1:].numel()))
-        parts = zip(*(each.split(size) for each in given), strict=True)
-        return np.concatenate(side_by_side(evaluate, list(parts)))
+        parts = list(zip(*(each.split(size) for each in given), strict=True))
+        on_cpu = self.device.type == "cpu"
+        results = side_by_side(evaluate, parts) if on_cpu else [evaluate(*part) for part in parts]
+        return np.concatenate(results)
 
     def simulate(
         self,
@@ -549,7 +556,7 @@ class LikelihoodApproximator:
             If there is no posterior, if it holds none of the parameters, or if `parameters` names
             one, or a variable of the posterior, that does not exist.
         Exception
-            The first one that the density raised while sampling, if there was any: nutpie takes
+            The latest one that the density raised while sampling, if there was any: nutpie takes
             exceptions for divergences.
 
         Warns
@@ -578,64 +585,11 @@ class LikelihoodApproximator:
         -------
         ndarray of bool, shape (sets,)
         """
-        return observed_data.reachable(self.schema, self.layout, self.region, observables)
+        return beyond_training.reachable(self.schema, self.layout, self.region, observables)
 
     def check_reachable(self, observed: Any) -> None:
         """Refuse data that no trained value of a bounding parameter can explain."""
         self._arguments.check_reachable(observed)
-
-    def _checked(
-        self,
-        parameters: Mapping[str, Any],
-        observed: Any,
-        known: TensorVariable | None,
-        contamination: Any,
-        contaminant: Mapping[str, tuple[float, float]] | None,
-        truncation: Mapping[str, tuple[float | None, float | None]] | None,
-        correction: ScoreCorrection | None,
-    ) -> tuple[
-        list[TensorVariable],
-        TensorVariable | None,
-        TensorVariable | None,
-        Contaminant | None,
-        Truncation | None,
-    ]:
-        """Parameters, conditions, probability and law of lapses, and window, as tensors."""
-        checked = self._arguments
-        checked.correction(correction, self.content_hash, truncation)
-        values = checked.parameters(parameters, observed, known)
-        window = checked.truncation(truncation, observed)
-        lapses = checked.contamination(contamination, contaminant, window, observed)
-        return values, known, *lapses, window
-
-    def _length(self, n_obs: Any, known: TensorVariable | None) -> Any:
-        """Observations of a sequence: as given, as conditions are, or as many as trained on."""
-        n_known = None if known is None else known.type.shape[-2]
-        if n_obs is None:
-            return self.schema.n_obs[1] if known is None else known.shape[-2]
-        if isinstance(n_obs, Variable):
-            return n_obs
-        if n_known not in (None, check_count("n_obs", n_obs)):
-            raise ValueError(
-                f"n_obs={n_obs}, but conditions are given for {n_known} observations; leave n_obs "
-                "out, or give conditions for as many."
-            )
-        return n_obs
-
-    def _with_components(self, name: str, dims: Any, observed: Any) -> tuple[str, ...] | None:
-        """The user's dimensions, and that of the components, whose coordinates the model gets."""
-        if dims is None:
-            return None
-        if not isinstance(dims, (str, list, tuple)):
-            raise TypeError(f"dims={dims!r}: expected the name of a dimension, or a tuple.")
-        dims = (dims,) if isinstance(dims, str) else tuple(dims)
-        n_dims = DATA_DIMS[self.schema.structure]
-        wanted = n_dims if observed is None else (observed.ndim,)
-        if len(dims) + 1 in wanted:
-            components = f"{name}_component"
-            pm.modelcontext(None).add_coord(components, tuple(self.schema.components))
-            dims = (*dims, components)
-        return dims
 
     def _vectors(self, parameters: Any, what: str) -> np.ndarray:
         """Parameter vectors as an array, shape (vectors, size); `what` names them in messages."""
@@ -649,7 +603,7 @@ class LikelihoodApproximator:
 
     @property
     def _arguments(self) -> Arguments:
-        return Arguments(self.network, self.layout, self.schema, self.region)
+        return Arguments(self.network, self.layout, self.schema, self.region, self.content_hash)
 
 
 def _content_hash(

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jana_pymc.approximators.observed import warn_of_far_conditions
+from jana_pymc.approximators.beyond_training import warn_of_far_conditions
 from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.posterior import LatentSlopes, PosteriorNetwork
 from jana_pymc.simulation import DataBatch, DataSchema, PyMCPrior, random_generator

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jana_pymc import inference_data
-from jana_pymc.approximators import observed as observed_data
+from jana_pymc.approximators.beyond_training import warn_of_far_conditions
+from jana_pymc.approximators.observed import check_columns
 from jana_pymc.checks import check_count
 from jana_pymc.simulation import (
     DataBatch,
@@ -65,7 +66,7 @@ def simulate(
     sizes = _sizes(n_obs, len(theta), schema)
     if known is not None:
         known = _conditions(known, schema, sizes)
-        observed_data.warn_of_far_conditions(approximator.likelihood.network, schema, known)
+        warn_of_far_conditions(approximator.likelihood.network, schema, known)
     observables = approximator.likelihood.simulate(
         theta, int(sizes.max()), conditions=known, random_seed=rng
     )
@@ -169,7 +170,7 @@ def _joined(conditions: Any, schema: DataSchema) -> NDArray[np.float64]:
     named = names_of(conditions)
     if named is None:
         return as_float("conditions", conditions)
-    observed_data.check_columns(named, kinds, conditions=True)
+    check_columns(named, kinds, conditions=True)
     parts = []
     for name, kind in kinds.items():
         part = as_float(f"conditions[{name!r}]", conditions[name])

@@ -9,7 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, DATA, capped, check_result, panels, whole_ticks
+from jana_pymc.plots.style import (
+    COLOURS,
+    DATA,
+    capped,
+    check_result,
+    legend_below,
+    panels,
+    whole_ticks,
+)
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.analysis import Analysis
@@ -49,13 +57,15 @@ def plot_analysis(
         bars = given[1].barh(rung, counts[rung], color=colour)
         given[1].bar_label(bars, padding=3, fontsize=8)
     marked = table["misspecified"]
-    given[0].scatter(
-        table["effective_share"][marked], height[marked], s=40, facecolors="none",
-        edgecolors=COLOURS[1], linewidths=0.8,
-    )  # fmt: skip
+    if marked.any():
+        rings = given[0].scatter(
+            table["effective_share"][marked], height[marked], s=40, facecolors="none",
+            edgecolors=COLOURS[3], linewidths=0.8, label="misspecified",
+        )  # fmt: skip
+        legend_below(given[0], handles=[rings])  # of rungs the bars tell the colours
     given[0].set_xlabel("effective share of amortized draws", fontsize=9)
-    given[0].set_ylabel("Pareto k", fontsize=9)
-    given[0].set_xlim(0, 1.02)
+    given[0].set_ylabel("k̂", fontsize=9)
+    given[0].set_xlim(-0.02, 1.02)
     given[1].set_xlabel("data sets", fontsize=9)
     whole_ticks(given[1].xaxis)
     given[1].invert_yaxis()

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import BAND, COLOURS, REFERENCE, check_result, panels
+from jana_pymc.plots.style import BAND, COLOURS, REFERENCE, check_result, legend_below, panels
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.calibration import Calibration
@@ -145,7 +145,7 @@ def _draw_ecdf(
             zorder=3 if shown else 2,
         )
     ax.set_xlim(0, 1)
-    ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    legend_below(ax, width=4.6)
 
 
 def _p_value(value: float) -> str:

@@ -9,7 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, REFERENCE, capped, check_result, panels, whole_ticks
+from jana_pymc.plots.style import (
+    COLOURS,
+    REFERENCE,
+    capped,
+    check_result,
+    label_pareto_k,
+    legend_below,
+    panels,
+)
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.cross_validation_result import CrossValidation
@@ -47,17 +55,15 @@ def plot_cross_validation(
         (refitted, COLOURS[1], "own draws"),
     ):
         if chosen.any():
-            left.plot(in_sample[chosen], (terms - in_sample)[chosen], ".", color=colour, ms=3)
-            shown = chosen & ~np.isnan(height)
-            right.plot(np.flatnonzero(shown), height[shown], ".", color=colour, ms=3, label=label)
+            gap = (terms - in_sample)[chosen]
+            left.plot(in_sample[chosen], gap, ".", color=colour, ms=3, label=label)
+        shown = chosen & ~np.isnan(height)
+        if shown.any():
+            right.plot(np.flatnonzero(shown), height[shown], ".", color=colour, ms=3)
     left.axhline(0, color=REFERENCE, linewidth=0.8)
     left.set_xlabel("in-sample log density", fontsize=9)
     left.set_ylabel("cross-validated − in-sample", fontsize=9)
-    for limit in np.unique(result.threshold):
-        right.axhline(limit, color=REFERENCE, linewidth=0.8, linestyle="--")
-    right.set_xlabel("unit", fontsize=9)
-    whole_ticks(right.xaxis)
-    right.set_ylabel("k̂", fontsize=9)
-    if right.get_legend_handles_labels()[1]:
-        right.legend(frameon=False, fontsize=8)
+    legend_below(left)
+    units = "unit" if len(result) == 1 else "unit, one data set after the other"
+    label_pareto_k(right, result.threshold, units)
     return figure

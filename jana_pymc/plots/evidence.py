@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, REFERENCE, check_result, panels, whole_ticks
+from jana_pymc.plots.style import (
+    COLOURS,
+    REFERENCE,
+    check_result,
+    legend_below,
+    panels,
+    whole_ticks,
+)
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.evidence import LogMarginalLikelihood
@@ -45,16 +52,19 @@ def plot_log_marginal_likelihood(
         ax.set_yticks([])
         if not len(terms):
             ax.set_title("impossible at all draws", fontsize=9)
+            ax.set_xticks([])
             return figure
         # Of an exact pair all terms are equal, but a histogram needs a width.
         limits = (terms.min() - 0.01, terms.max() + 0.01)
         ax.hist(terms, bins=60, range=limits, color=COLOURS[0], alpha=0.5)
-        for value, colour, label in (
-            (result.change_of_variables[0], COLOURS[0], "change of variables"),
-            (result.importance[0], COLOURS[1], "importance sampling"),
+        for value, colour, line, label in (
+            (result.change_of_variables[0], COLOURS[0], "-", "change of variables"),
+            (result.importance[0], COLOURS[1], "--", "importance sampling"),
         ):
-            ax.axvline(value, color=colour, label=f"{label}: {value:.2f}")
-        ax.legend(frameon=False, fontsize=8)
+            ax.axvline(value, color=colour, linestyle=line, label=f"{label}: {value:.2f}")
+        ax.ticklabel_format(axis="x", useOffset=False)
+        ax.locator_params(axis="x", nbins=4)
+        legend_below(ax)
         return figure
     possible = np.isfinite(result.importance)
     importance, midway = result.importance[possible], result.change_of_variables[possible]
@@ -79,7 +89,7 @@ def plot_log_marginal_likelihood(
     if not possible.all():
         ax.set_title(f"{int((~possible).sum())} of {len(result)} data sets at −∞", fontsize=9)
     if possible.any():
-        ax.legend(frameon=False, fontsize=8)
+        legend_below(ax, title="bars: 90 % of the posterior draws", title_fontsize=8)
     return figure
 
 
@@ -105,7 +115,8 @@ def plot_model_comparison(
         If it is no `ModelComparison`.
     """
     check_result("result", result, "ModelComparison")
-    figure, (ax,) = panels(1, axes, size=(max(3.6, min(10.0, 0.25 * len(result) + 2.5)), 3.0))
+    width = max(3.6, min(10.0, 0.25 * len(result) + 2.5))
+    figure, (ax,) = panels(1, axes, size=(width, 3.2))
     bottom = np.zeros(len(result))
     for i, name in enumerate(result.names):
         heights = result.probabilities[:, i]
@@ -116,7 +127,7 @@ def plot_model_comparison(
     whole_ticks(ax.xaxis)
     ax.set_ylabel("posterior probability", fontsize=9)
     ax.set_ylim(0, 1)
-    ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=4)
+    legend_below(ax, width=width)
     return figure
 
 
@@ -143,15 +154,21 @@ def plot_model_recovery(
         If it is no `ModelRecovery`.
     """
     check_result("result", result, "ModelRecovery")
-    figure, (left, right) = panels(2, axes, size=(3.6, 3.4))
     names = list(result.names)
+    side = max(3.6, 0.33 * len(names) + 1.5)
+    figure, (left, right) = panels(2, axes, size=(side, side - 0.2))
     matrix = result.matrix
     left.imshow(matrix, vmin=0, vmax=1, cmap="Blues")
     for row, column in np.ndindex(matrix.shape):
         value = matrix[row, column]
         shade = "white" if value > 0.6 else "black"
-        left.text(column, row, f"{value:.2f}", ha="center", va="center", color=shade, fontsize=9)
-    left.set_xticks(range(len(names)), names)
+        left.text(
+            column, row, f"{value:.2f}", ha="center", va="center", color=shade,
+            fontsize=9 if len(names) <= 5 else 7,
+        )  # fmt: skip
+    # Names that would run into each other stand aslant.
+    slant: dict[str, Any] = {"rotation": 40, "ha": "right"} if len("  ".join(names)) > 30 else {}
+    left.set_xticks(range(len(names)), names, **slant)
     left.set_yticks(range(len(names)), names)
     left.set_xlabel("mean posterior probability of", fontsize=9)
     left.set_ylabel("simulated from", fontsize=9)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, REFERENCE, check_result, panels
+from jana_pymc.plots.style import COLOURS, REFERENCE, check_result, panels, whole_ticks
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -68,7 +68,8 @@ def plot_history(
         ax.set_title(f"{name} (best {np.nanmin(validation):.4g})", fontsize=10)
         ax.set_ylabel(label, fontsize=9)
         ax.set_xlabel("optimizer steps", fontsize=9)
-    left.legend(frameon=False, fontsize=8)
+        whole_ticks(ax.xaxis)
+        ax.legend(frameon=False, fontsize=8)
     return figure
 
 

@@ -9,7 +9,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import COLOURS, REFERENCE, capped, check_result, panels, whole_ticks
+from jana_pymc.plots.style import (
+    COLOURS,
+    REFERENCE,
+    capped,
+    check_result,
+    label_pareto_k,
+    legend_below,
+    panels,
+    whole_ticks,
+)
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.leave_future_out import LeaveFutureOut
@@ -59,11 +68,9 @@ def plot_leave_future_out(
     whole_ticks(left.xaxis)
     what = "next" if result.ahead == 1 else f"next {result.ahead}"
     left.set_ylabel(f"log predictive density of the {what}", fontsize=9)
-    for limit in np.unique(result.threshold):
-        right.axhline(limit, color=REFERENCE, linewidth=0.8, linestyle="--")
-    right.set_xlabel("observations known", fontsize=9)
-    whole_ticks(right.xaxis)
-    right.set_ylabel("k̂", fontsize=9)
-    if right.get_legend_handles_labels()[1]:
-        right.legend(frameon=False, fontsize=8)
+    if right.lines:
+        for handle in legend_below(right).legend_handles:
+            if handle is not None and len(result) > 1:  # colours tell data sets apart
+                handle.set(color=REFERENCE)
+    label_pareto_k(right, result.threshold, "observations known")
     return figure

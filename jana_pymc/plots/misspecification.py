@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jana_pymc.plots.style import BAND, COLOURS, DATA, REFERENCE, check_result, panels
+from jana_pymc.plots.style import BAND, COLOURS, REFERENCE, check_result, legend_below, panels
 
 if TYPE_CHECKING:
     from jana_pymc.workflow.criticism import Criticism
@@ -45,7 +45,6 @@ def plot_misspecification(
     for i, (ax, kind) in enumerate(zip(given, result.kinds, strict=False)):
         _draw_distances(ax, result.null[:, i], result.distances[:, i], result.outliers)
         ax.set_title(f"{kind} summaries", fontsize=10)
-        ax.set_xlabel("distance from the simulations", fontsize=9)
     given[0].set_ylabel("density", fontsize=9)
     ax = given[2]
     x, y = result.null_coordinates.T
@@ -56,12 +55,8 @@ def plot_misspecification(
         ax.scatter(chosen[:, 0], chosen[:, 1], s=16, color=colour, linewidths=0, label=label)
     ax.set_title(f"all together: p = {result.mmd_p_value:.3f}", fontsize=10)
     ax.set_xlabel("first summary component", fontsize=9)
-    ax.set_ylabel("second", fontsize=9)
-    # Below, for points may lie anywhere.
-    ax.legend(
-        frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3,
-        handletextpad=0.1, columnspacing=0.8,
-    )  # fmt: skip
+    ax.set_ylabel("second summary component", fontsize=9)
+    legend_below(ax, ncols=3, handletextpad=0.1, columnspacing=0.8)
     return figure
 
 
@@ -95,11 +90,11 @@ def plot_criticism(
     )  # fmt: skip
     if result.implausible.any():
         first = result.discrepancy[result.implausible].min()
-        label = f"implausible ({result.implausible.sum()})"
+        label = f"implausible from here ({result.implausible.sum()})"
         ax.axvline(first, color=COLOURS[1], linewidth=1.2, label=label)
     ax.set_xlabel("summary discrepancy of one data set (squared MMD)", fontsize=9)
     ax.set_ylabel("density", fontsize=9)
-    ax.legend(frameon=False, fontsize=8, loc="upper right")
+    legend_below(ax, width=4.6)
     return figure
 
 
@@ -109,9 +104,14 @@ def _draw_distances(
     # A data set far out must not squeeze the null distribution into one bin.
     top = min(max(null.max(), distances.max()), 3 * null.max())
     edges = np.linspace(min(null.min(), distances.min()), top, 41).tolist()
-    ax.hist(null, edges, density=True, color=BAND, label="simulations")
+    ax.hist(null, edges, density=True, color=BAND)
+    farther = f"\n(those beyond {top:.3g} at the edge)" if distances.max() > top else ""
+    ax.set_xlabel(f"distance from the simulations{farther}", fontsize=9)
     if len(distances) <= MAX_LINES:
         for distance, outlier in zip(np.minimum(distances, top), outliers, strict=True):
             ax.axvline(distance, color=COLOURS[int(outlier)], linewidth=1.4)
     else:
-        ax.hist(np.minimum(distances, top), edges, density=True, histtype="step", color=DATA)
+        shown = np.minimum(distances, top)
+        ax.hist(shown, edges, density=True, histtype="step", color=COLOURS[0])
+        # A few outliers among many data sets would hardly be seen in their histogram.
+        ax.plot(shown[outliers], np.zeros(outliers.sum()), "|", color=COLOURS[1], ms=8)

@@ -126,9 +126,11 @@ def _draw_grid(
         Line2D([], [], color=colour, linewidth=2, label=label)
         for label, colour in zip(components, cycle(COLOURS), strict=False)
     ]
-    # The empty upper triangle has room for it; a single panel has none.
-    place = (0.98, 0.98) if n > 1 else (0.98, 0.9)
-    figure.legend(handles=handles, loc="upper right", bbox_to_anchor=place, frameon=False)
+    if n > 1:  # The empty upper triangle has room for it.
+        place = {"loc": "upper right", "bbox_to_anchor": (0.98, 0.98)}
+    else:
+        place = {"loc": "outside upper center"}
+    figure.legend(handles=handles, frameon=False, **place)
     return figure
 
 
@@ -169,8 +171,10 @@ def _draw_pair(ax: Axes, x: np.ndarray, y: np.ndarray, colour: str, max_points: 
         alpha=0.3,
     )
     values = np.stack([_thin(x, MAX_DRAWS), _thin(y, MAX_DRAWS)])
-    # Constant or collinear draws have no density to draw contours of.
-    if values.shape[1] < 10 or np.linalg.matrix_rank(np.cov(values)) < 2:
+    # Constant or collinear draws have no density to draw contours of; scales may be any.
+    if values.shape[1] < 10 or (np.ptp(values, axis=1) == 0).any():
+        return
+    if np.linalg.matrix_rank(np.corrcoef(values)) < 2:
         return
     kernel = gaussian_kde(values)
     levels = np.quantile(kernel(values), [0.1, 0.5])

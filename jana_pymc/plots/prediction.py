@@ -45,7 +45,7 @@ def plot_prediction(
         result.elpd,
         yerr=result.standard_error,
         fmt=".",
-        color=COLOURS[1],
+        color=COLOURS[0],
         ecolor=REFERENCE,
     )
     right.set_ylabel("elpd ± standard error", fontsize=9)

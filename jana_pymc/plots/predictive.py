@@ -12,7 +12,15 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from jana_pymc.checks import check_count
-from jana_pymc.plots.style import COLOURS, DATA, bin_edges, is_whole, panels
+from jana_pymc.plots.style import (
+    COLOURS,
+    DATA,
+    bin_edges,
+    is_whole,
+    legend_below,
+    panels,
+    whole_ticks,
+)
 
 
 def plot_posterior_predictive(
@@ -43,7 +51,7 @@ def plot_posterior_predictive(
     by : str, optional
         A categorical observable, such as ``"response"``.
     group : array_like, shape (obs,), optional
-        Labels, such as participants; each has its own row of panels.
+        Labels, such as participants; each has its own row of panels, without ``by`` its own panel.
     bins : int, optional
         By default chosen for the number of observations (in the smallest group). Where all values
         are whole numbers, each bin holds as many of them as any other: one, or more if there are
@@ -79,15 +87,18 @@ def plot_posterior_predictive(
     categories = np.unique(np.append(data.by, draws.by))
     smallest = min(int(rows_in.sum()) for rows_in in rows)
     bins = _number_of_bins(smallest) if bins is None else check_count("bins", bins)
-    edges = _edges(data.value, draws.value, bins)
-    figure, given = panels(
-        len(rows) * len(categories), axes, columns=len(categories), size=(3.6, 2.5)
-    )
+    whole = is_whole(data.value) and is_whole(draws.value)
+    edges = _edges(data.value, draws.value, bins, whole)
+    # Groups stand one below the other where each has a row of categories.
+    columns = len(categories) if len(categories) > 1 else min(4, len(rows))
+    figure, given = panels(len(rows) * len(categories), axes, columns=columns, size=(3.6, 2.5))
     for ax, (rows_in, category) in zip(given, product(rows, categories), strict=True):
         densities = [each.density(edges, rows_in, category) for each in (data, draws)]
         _draw_densities(ax, densities[0][0], densities[1], edges)
+        if whole:
+            whole_ticks(ax.xaxis)
     titles = [None] if group is None else list(np.unique(labels))
-    _label(given, value, by, titles, list(categories))
+    _label(given, value, by, titles, list(categories), columns)
     return figure
 
 
@@ -124,11 +135,11 @@ def _rows(array: ArrayLike) -> np.ndarray:
     return values.reshape(-1, values.shape[-1])
 
 
-def _edges(data: np.ndarray, draws: np.ndarray, bins: int) -> np.ndarray:
+def _edges(data: np.ndarray, draws: np.ndarray, bins: int, whole: bool) -> np.ndarray:
     # A few extreme draws must not squeeze the data into two bins.
     low = min(data.min(), np.quantile(draws, 0.001))
     high = max(data.max(), np.quantile(draws, 0.995))
-    return bin_edges(low, high, bins, whole=is_whole(data) and is_whole(draws))
+    return bin_edges(low, high, bins, whole=whole)
 
 
 def _number_of_bins(n: int) -> int:
@@ -137,7 +148,9 @@ def _number_of_bins(n: int) -> int:
 
 def _draw_densities(ax: Axes, data: np.ndarray, draws: np.ndarray, edges: np.ndarray) -> None:
     low, high = np.quantile(draws, [0.05, 0.95], axis=0)
-    ax.stairs(high, edges, baseline=low, fill=True, color=COLOURS[0], alpha=0.22, label="90 %")
+    ax.stairs(
+        high, edges, baseline=low, fill=True, color=COLOURS[0], alpha=0.22, label="90 % of draws"
+    )
     ax.stairs(draws.mean(0), edges, color=COLOURS[0], linewidth=1.6, label="posterior predictive")
     ax.stairs(data, edges, color=DATA, linewidth=1.2, label="data")
 
@@ -148,6 +161,7 @@ def _label(
     by: str | None,
     groups: Sequence[object],
     categories: Sequence[float],
+    columns: int,
 ) -> None:
     top = max(ax.get_ylim()[1] for ax in axes)
     for i, ax in enumerate(axes):
@@ -156,8 +170,8 @@ def _label(
         parts += [] if by is None else [f"{by} = {categories[column]:g}"]
         ax.set_title(", ".join(parts), fontsize=9)
         ax.set_ylim(0, top)
-        if row == len(groups) - 1:
+        if i >= len(axes) - columns:
             ax.set_xlabel(value, fontsize=9)
-        if column == 0:
+        if i % columns == 0:
             ax.set_ylabel("density", fontsize=9)
-    axes[-1].legend(frameon=False, fontsize=8, loc="upper right")
+    legend_below(axes[-1], ncols=3, columnspacing=1.2)

@@ -1,4 +1,4 @@
-"""Colours, panels, bins and checks that figures share."""
+"""Colours, panels, legends, bins and checks that figures share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B4A9C", "#000000")
 """Told apart by colour-blind readers: the palette of Okabe and Ito, less its yellow."""
@@ -113,7 +115,64 @@ def bin_edges(low: float, high: float, bins: int, *, whole: bool) -> np.ndarray:
 
 def whole_ticks(axis: Axis) -> None:
     """Leave out ticks between whole numbers, on an axis that counts."""
-    axis.set_major_locator(MaxNLocator("auto", integer=True))
+    # Of one thing that is counted there is but one whole number to show.
+    axis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+
+
+def legend_below(ax: Axes, *, width: float = 3.6, **options: Any) -> Legend:
+    """Put a legend under the label of the x axis, where it lies over no data.
+
+    Parameters
+    ----------
+    ax : Axes
+    width : float
+        Of the panel in inches, into which columns are put as long as they fit.
+    **options
+        Of `Axes.legend`.
+
+    Returns
+    -------
+    Legend
+    """
+    labels = ax.get_legend_handles_labels()[1]
+    column = 0.45 + 0.06 * max(map(len, labels))
+    # The label has a height in inches, whatever that of the panel.
+    down = ScaledTranslation(0, -0.38, _figure_of(ax).dpi_scale_trans)
+    placed: dict[str, Any] = {
+        "frameon": False,
+        "fontsize": 8,
+        "ncols": min(len(labels), max(1, int(width / column))),
+        "loc": "upper center",
+        "bbox_to_anchor": (0.5, 0.0),
+        "bbox_transform": ax.transAxes + down,
+    }
+    return ax.legend(**{**placed, **options})
+
+
+def label_pareto_k(ax: Axes, thresholds: np.ndarray, units: str) -> None:
+    """Draw thresholds among k̂, and say so if there is none.
+
+    Parameters
+    ----------
+    ax : Axes
+        With a k̂ for each unit, or empty.
+    thresholds : ndarray
+    units : str
+        What is counted along the x axis.
+    """
+    ax.set_xlabel(units, fontsize=9)
+    ax.set_ylabel("k̂", fontsize=9)
+    whole_ticks(ax.xaxis)
+    if not ax.lines:
+        ax.text(
+            0.5, 0.5, "none: draws are not corrected", transform=ax.transAxes, ha="center",
+            fontsize=9,
+        )  # fmt: skip
+        ax.set_xticks([])
+        ax.set_yticks([])
+        return
+    for limit in np.unique(thresholds):
+        ax.axhline(limit, color=REFERENCE, linewidth=0.8, linestyle="--")
 
 
 def panels(
@@ -154,7 +213,11 @@ def panels(
     for ax in given:
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=8)
-    root = given[0].get_figure(root=True)
-    if root is None:
+    return _figure_of(given[0]), given
+
+
+def _figure_of(ax: Axes) -> Figure:
+    figure: Figure | None = getattr(ax.figure, "figure", None)  # also of a subfigure's axes
+    if figure is None:
         raise ValueError("axes belong to no figure; take them from Figure.subplots.")
-    return root, given
+    return figure

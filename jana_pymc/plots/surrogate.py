@@ -10,7 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jana_pymc.checks import check_count
-from jana_pymc.plots.style import COLOURS, DATA, bin_edges, is_whole, panels
+from jana_pymc.plots.style import (
+    COLOURS,
+    DATA,
+    bin_edges,
+    is_whole,
+    legend_below,
+    panels,
+    whole_ticks,
+)
 from jana_pymc.simulation import Categorical
 
 if TYPE_CHECKING:
@@ -72,7 +80,8 @@ def plot_surrogate(
             raise ValueError(f"there is no component {name!r} here; choose from {list(known)}.")
     value = value or categorical[0]
     both = [_columns(each, value, by) for each in (simulated, surrogate)]
-    edges = _edges([values for values, _ in both], bins)
+    whole = all(is_whole(values[~np.isnan(values)]) for values, _ in both)
+    edges = _edges([values for values, _ in both], bins, whole)
     categories = [None] if by is None else sorted(np.unique(both[0][1][~np.isnan(both[0][1])]))
     figure, given = panels(len(categories), axes, size=(3.8, 2.9))
     for ax, category in zip(given, categories, strict=True):
@@ -89,8 +98,13 @@ def plot_surrogate(
             ax.stairs(mean, edges, color=colour, linewidth=1.5, label=f"{name}, mean")
         ax.set_xlabel(value, fontsize=9)
         ax.set_title("" if category is None else f"{by} = {category:g}", fontsize=10)
+        if whole:
+            whole_ticks(ax.xaxis)
     given[0].set_ylabel("density", fontsize=9)
-    given[-1].legend(frameon=False, fontsize=8)
+    top = max(ax.get_ylim()[1] for ax in given)
+    for ax in given:  # areas, which are shares, compare
+        ax.set_ylim(0, top)
+    legend_below(given[-1], width=3.8)
     return figure
 
 
@@ -101,11 +115,10 @@ def _columns(source: Simulations, value: str, by: str | None) -> tuple[np.ndarra
     return values, np.zeros_like(values) if by is None else observables[..., names.index(by)]
 
 
-def _edges(values: list[np.ndarray], bins: int) -> np.ndarray:
+def _edges(values: list[np.ndarray], bins: int, whole: bool) -> np.ndarray:
     # A few extreme observations must not squeeze the others into two bins.
     low = min(float(np.nanmin(v)) for v in values)
     high = max(float(np.nanquantile(v, 0.99)) for v in values)
-    whole = all(is_whole(v[~np.isnan(v)]) for v in values)
     return bin_edges(low, high, bins, whole=whole)
 
 

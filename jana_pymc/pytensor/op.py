@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,7 +29,7 @@ ROWS_AT_ONCE = 100_000
 """Observations evaluated at once, which bounds the memory."""
 
 _FAILURES: dict[str, BaseException] = {}
-"""The first exception of each network, by its content hash."""
+"""The latest exception of each network in the run of now, by its content hash."""
 
 
 class FrozenNetwork(Protocol):
@@ -110,6 +110,24 @@ class _Batched(Op):
     def _evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         raise NotImplementedError
 
+    def _parts(
+        self, observables: Tensor, conditions: Tensor, group: Tensor, *others: Tensor
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """As many rows at once as the memory should hold.
+
+        Yields
+        ------
+        own : Tensor of int
+            The groups that there are among the rows.
+        observables, conditions, within, *others : Tensor
+            Of the rows; ``within`` is the place of each row's group among ``own``.
+        """
+        size = max(1, ROWS_AT_ONCE // max(1, math.prod(observables.shape[1:-1])))
+        columns = (observables, conditions, group, *others)
+        for rows, known, index, *rest in zip(*(t.split(size) for t in columns), strict=True):
+            own, within = torch.unique(index, return_inverse=True)
+            yield own, rows, known, within, *rest
+
     def _on_device(self, *arrays: np.ndarray) -> list[Tensor]:
         return [torch.tensor(array, device=self.frozen.graph_device) for array in arrays]
 
@@ -154,23 +172,19 @@ class LogDensity(_Batched):
     """
 
     def _evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        """As many rows at once as the memory should hold."""
-        observables, conditions, group, parameters = self._on_device(
-            *inputs[:3], _matrix(inputs[3:])
-        )
-        size = max(1, ROWS_AT_ONCE // max(1, math.prod(observables.shape[1:-1])))
-        parts = []
+        *rows, parameters = self._on_device(*inputs[:3], _matrix(inputs[3:]))
         with torch.no_grad():
-            for rows, known, index in zip(
-                *(t.split(size) for t in (observables, conditions, group)), strict=True
-            ):
-                own, within = torch.unique(index, return_inverse=True)
-                parts.append(self._log_prob(rows, parameters[own], known, within))
+            parts = [
+                self._log_prob(observables, parameters[own], conditions, group)
+                for own, observables, conditions, group in self._parts(*rows)
+            ]
         return [torch.cat(parts).cpu().numpy()]
 
     def _vjp(
         self, inputs: list[Variable], outputs: list[Variable], cotangents: list[Any]
     ) -> list[Any]:
+        # A sampler that swallows exceptions begins with a graph of slopes: runs before are over.
+        _FAILURES.pop(self.frozen.content_hash, None)
         pullback = LogDensityAndPullback(self.frozen)
         _, d_observables, *d_parameters = pullback(*inputs, *cotangents)
         return [d_observables, disconnected_type(), disconnected_type(), *d_parameters]
@@ -197,23 +211,27 @@ class LogDensityAndPullback(_Batched):
         return [inputs[0], *inputs[3:-1]]
 
     def _evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        observables, conditions, group, cotangent, parameters = self._on_device(
+        *rows, cotangent, parameters = self._on_device(
             *inputs[:3], inputs[-1], _matrix(inputs[3:-1])
         )
-        observables.requires_grad_()
-        parameters.requires_grad_()
-        with torch.enable_grad():
-            log_prob = self._log_prob(observables, parameters, conditions, group)
-            finite = torch.where(torch.isfinite(log_prob), log_prob, 0.0)
-            # Of a number: torch loads half a second's worth of modules to check a cotangent.
-            # Categories enter through an index, which has no slope: zeros, not an error.
-            slopes = torch.autograd.grad(
-                torch.dot(finite, cotangent), [observables, parameters], materialize_grads=True
-            )
-        d_observables, d_parameters = (slope.cpu().numpy() for slope in slopes)
-        numbers = inputs[3].ndim == 0
-        by_input = map(np.asarray, d_parameters[0]) if numbers else [d_parameters]
-        return [log_prob.detach().cpu().numpy(), d_observables, *by_input]
+        log_prob, d_observables, d_parameters = [], [], torch.zeros_like(parameters)
+        for own, observables, conditions, group, weight in self._parts(*rows, cotangent):
+            theta = parameters[own].requires_grad_()
+            observables.requires_grad_()
+            with torch.enable_grad():
+                values = self._log_prob(observables, theta, conditions, group)
+                finite = torch.where(torch.isfinite(values), values, 0.0)
+                # Of a number: torch loads half a second's worth of modules to check a cotangent.
+                # Categories enter through an index, which has no slope: zeros, not an error.
+                by_row, by_group = torch.autograd.grad(
+                    torch.dot(finite, weight), [observables, theta], materialize_grads=True
+                )
+            log_prob.append(values.detach())
+            d_observables.append(by_row)
+            d_parameters[own] += by_group
+        slopes = d_parameters.cpu().numpy()
+        by_input = map(np.asarray, slopes[0]) if inputs[3].ndim == 0 else [slopes]
+        return [*(torch.cat(each).cpu().numpy() for each in (log_prob, d_observables)), *by_input]
 
     def _vjp(self, inputs: Any, outputs: Any, cotangents: Any) -> Any:
         raise NotImplementedError(
@@ -295,23 +313,25 @@ def share_the_pass(fgraph: Any, node: Apply) -> list[Variable] | None:
 
 
 def failure(frozen: FrozenNetwork) -> BaseException | None:
-    """Hand over the first exception that a network raised in a graph, and forget it.
+    """Hand over the latest exception that a network raised in a graph, and forget it.
 
-    nutpie takes an exception in the middle of sampling for a divergence and goes on.
+    nutpie takes an exception in the middle of sampling for a divergence and goes on. A graph of
+    new slopes, with which a run begins, is not held responsible for those before.
     """
     return _FAILURES.pop(frozen.content_hash, None)
 
 
 def _keep(frozen: FrozenNetwork, error: Exception) -> bool:
-    """Keep the first exception of a thread that cannot pass it on, and say it aloud.
+    """Keep the exception of a thread that cannot pass it on, and say each kind aloud.
 
     nutpie calls compiled code from threads of its own. An exception that leaves Python there is
     taken for a divergence, and in time corrupts the memory; NaN is taken for one too, and does not.
     """
     if threading.current_thread() is threading.main_thread():
         return False
-    if frozen.content_hash not in _FAILURES:
-        _FAILURES[frozen.content_hash] = error
+    before = _FAILURES.get(frozen.content_hash)
+    _FAILURES[frozen.content_hash] = error
+    if before is None or _kind(error) != _kind(before):
         # A filter that makes errors of warnings must not raise here either.
         with contextlib.suppress(RuntimeWarning):
             warn(
@@ -320,3 +340,8 @@ def _keep(frozen: FrozenNetwork, error: Exception) -> bool:
                 RuntimeWarning,
             )
     return True
+
+
+def _kind(error: BaseException) -> tuple[type[BaseException], list[str]]:
+    """Type and first line: further ones often hold the numbers of a single draw."""
+    return type(error), str(error).splitlines()[:1]
