@@ -319,9 +319,10 @@ def _build_likelihood(
         return SoftFlowLikelihood(components, layout.size, n_conditions, settings)
     plain = [c for c in components if not isinstance(c, CountRange)]
     if schema.structure != "exchangeable" or len(plain) < len(components):
+        of_sequences = schema.structure == "markovian" and schema.n_obs[0] != schema.n_obs[1]
         raise ValueError(
             f"{type(settings).__name__} is for exchangeable observations without counts; use "
-            "VectorSettings."
+            f"{'MarkovianSettings' if of_sequences else 'VectorSettings'}."
         )
     if isinstance(settings, SignedCouplingSettings):
         return SignedCouplingLikelihood(plain, layout.size, n_conditions, settings)

@@ -567,6 +567,32 @@ def test_an_exchanged_index_counts_from_the_end_too_but_not_beyond_it(backend: s
 
 
 @pytest.mark.parametrize("backend", ["lowering", "op"])
+def test_a_constant_index_beyond_groups_of_a_dimension_is_named(backend: str) -> None:
+    """Their number, that of ``dims=``, is not known before the model runs."""
+    rows = np.array([[1.0, 0.0], [1.5, 1.0], [1.2, 1.0]])
+
+    def log_prob(index: list[int]) -> float:
+        with pm.Model(coords={"person": range(3)}) as model:
+            v = pm.Normal("v", dims="person")
+            RT("y", v=v[np.array(index)], t0=0.3, observed=rows, backend=backend)
+        return float(model.compile_logp(vars=[model["y"]], mode=PYTHON)({"v": [0.3, 0.5, 0.7]}))
+
+    assert log_prob([-3, 1, -1]) == pytest.approx(log_prob([0, 1, 2]), rel=1e-12)
+    for wrong in ([1, 2, 3], [-4, 0, 0]):
+        with pytest.raises(AssertionError, match=f"it goes from {min(wrong)} to {max(wrong)}"):
+            log_prob(wrong)
+
+
+def test_whole_numbers_of_data_that_may_be_exchanged_have_a_density() -> None:
+    choice = untrained({"k": Categorical(3)}, {"g": ()})
+    values = np.array([0, 2, 1])
+    with pm.Model() as model:
+        pm.Potential("y", choice.logp(pm.Data("k", values), g=0.5).sum())
+    expected = choice.log_prob({"k": values}, {"g": [0.5]}).sum()
+    np.testing.assert_allclose(model.compile_logp(mode=PYTHON)({}), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["lowering", "op"])
 @pytest.mark.parametrize("arm", [3.0, -1.0, 0.5])
 def test_an_exchanged_condition_that_does_not_exist_is_named(arm: float, backend: str) -> None:
     kinds = {"x": Continuous()}, {"g": (), "h": ()}, {"dose": Continuous(), "arm": Categorical(3)}

@@ -304,6 +304,8 @@ def test_shapes_that_no_network_has_cannot_shrink() -> None:
         ("vector", (1, 1), VectorSettings(order=1), r"order=1\) is for sequences"),
         ("exchangeable", (2, 9), jana.MarkovianSettings(), r"is for sequences, but structure='ex"),
         ("vector", (1, 1), VectorSettings(informative=(0,)), r"leaves out counts or categories"),
+        ("markovian", (2, 9), AutoregressiveSettings(), r"use MarkovianSettings"),
+        ("vector", (1, 1), AutoregressiveSettings(), r"use VectorSettings"),
     ],
 )
 def test_settings_for_other_data_are_refused(

@@ -154,7 +154,10 @@ class Arguments:
                 raise TypeError("the likelihood was trained without conditions; pass none.")
             return None
         if conditions is None:
-            raise TypeError(f"the likelihood needs the conditions {', '.join(kinds)}.")
+            raise TypeError(
+                f"the likelihood needs the conditions {', '.join(kinds)}: pass conditions= with "
+                "one value of each for every observation, as a mapping of names to arrays."
+            )
         values = observed_data.as_array(self.schema, conditions, conditions=True)
         beyond_training.warn_of_far_conditions(self.network, self.schema, values)
         return pt.as_tensor_variable(values)

@@ -17,6 +17,7 @@ from jana_pymc.pytensor.exchanged import (
     checked_data,
     checked_group,
     checked_probability,
+    checked_table,
     checked_together,
 )
 from jana_pymc.pytensor.lowering import lower
@@ -71,6 +72,8 @@ def log_density(
     """
     check_choice("backend", backend, get_args(Backend))
     schema, layout = approximator.schema, approximator.layout
+    if not value.dtype.startswith("float"):  # counts and categories, as pymc.Data holds them
+        value = pt.cast(value, "float64")
     event = 2 if is_sequence(schema) else 1
     n_batch = value.ndim - event
     batch = tuple(value.shape)[:n_batch]
@@ -211,7 +214,7 @@ def _distinct(
         group = checked_group(index, grouped, batch[0])
         for source, shape in zip(sources, layout.shapes.values(), strict=True):
             columns.append(_as_rows(source, shape, (grouped.shape[0],)))
-        return pt.concatenate(columns, axis=1), group
+        return checked_table(pt.concatenate(columns, axis=1), index), group
     for p, shape in zip(parameters, layout.shapes.values(), strict=True):
         columns.append(_as_rows(p, shape, batch))
     return pt.concatenate(columns, axis=1), pt.arange(columns[0].shape[0])

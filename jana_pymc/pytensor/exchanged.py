@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import pytensor.tensor as pt
@@ -14,6 +15,8 @@ from pytensor.tensor.sharedvar import TensorSharedVariable
 from pytensor.tensor.variable import TensorVariable
 
 from jana_pymc.simulation.observables import Categorical, Continuous, Observable
+
+BEYOND_GROUPS = "the index of the parameters points beyond the groups that there are"
 
 
 def checked_data(
@@ -98,6 +101,19 @@ def checked_probability(probability: TensorVariable) -> TensorVariable:
     return Assert(message)(probability, exists)
 
 
+def checked_table(table: TensorVariable, index: TensorVariable) -> TensorVariable:
+    """Fail where a constant index points beyond the rows of a table, whose number is not known yet.
+
+    As it is not where parameters have ``dims=``.
+    """
+    if not isinstance(index, Constant) or table.type.shape[0] is not None or not index.data.size:
+        return table
+    least, most = int(index.data.min()), int(index.data.max())
+    exist = (table.shape[0] > most) & (table.shape[0] >= -least)
+    message = f"{BEYOND_GROUPS}: it goes from {least} to {most}."
+    return cast(TensorVariable, Assert(message)(table, exist))
+
+
 def checked_group(
     index: TensorVariable, grouped: TensorVariable, n_rows: TensorVariable
 ) -> TensorVariable:
@@ -106,7 +122,7 @@ def checked_group(
     One too far would be found at another place of a table with several entries a group.
     """
     known, n_groups = grouped.type.shape[0], grouped.shape[0]
-    message = "the index of the parameters points beyond the groups that there are"
+    message = BEYOND_GROUPS
     if not isinstance(index, Constant):
         in_step = "the index of the parameters must have a row for each of the observables."
         index = Assert(in_step)(index, pt.eq(index.shape[0], n_rows))

@@ -62,15 +62,16 @@ class Truncation:
         ((name, ends),) = window.items()
         names = list(schema.components)
         first = [n for n, kind in schema.components.items() if isinstance(kind, Continuous)][:1]
-        if not isinstance(network, AutoregressiveLikelihood):
-            raise ValueError(
-                f"{type(network).__name__} does not know its distribution function, which "
-                "truncation is normalised by; train with AutoregressiveSettings."
-            )
         if name not in first:
             raise ValueError(
                 f"truncation of {name!r}: only that of the first continuous observable "
                 f"({', '.join(first) or 'there is none'}) is known exactly."
+            )
+        if not isinstance(network, AutoregressiveLikelihood):
+            advice = "; train with AutoregressiveSettings" * (schema.structure == "exchangeable")
+            raise ValueError(
+                f"{type(network).__name__} does not know its distribution function, which "
+                f"truncation is normalised by{advice}."
             )
         try:
             low, high = (
