@@ -160,9 +160,10 @@ def _columns(
     """
     available = names_of(data)
     if available is None:
+        names = ", ".join(repr(name) + ": ..." for kinds in declared.values() for name in kinds)
         raise TypeError(
             f"{prefix}a data set must be a dict of arrays, a DataFrame or an xarray Dataset, got "
-            f"{type(data).__name__}."
+            f"{type(data).__name__}; write {{{names}}}."
         )
     expected = {name: group for group, kinds in declared.items() for name in kinds}
     check_complete(f"{prefix}the data", expected, available, verbs=("lack", "have"))
