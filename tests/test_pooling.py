@@ -118,6 +118,33 @@ def test_the_network_that_is_right_gets_the_weight() -> None:
     )
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [-np.inf, np.nan])
+def test_one_truth_without_density_takes_the_weight_from_the_network_at_fault(value) -> None:
+    class OneImpossible(NormalPosterior):
+        def log_prob_unconstrained(self, u, batch):
+            values = super().log_prob_unconstrained(u, batch)
+            if u.shape[1] == 1:  # the true parameters
+                values[0] = value
+            return values
+
+    class AnotherImpossible(NormalLikelihood):
+        def pointwise(self, observed, parameters, conditions=None):
+            values = super().log_prob(observed, parameters)
+            if observed.shape[0] > 1:  # one true parameter for each of several data sets
+                values[0] = value
+            return values
+
+    exact = ExactPair()
+    wrong = ExactPair(OneImpossible())
+    scores = pool_scores(wrong, held_out(wrong), random_seed=1)
+    assert (scores[:-1] == -np.inf).all()
+    assert scores[-1] == pool_scores(exact, held_out(exact), random_seed=1)[-1]
+    assert jana.learn_pool_weight(wrong, held_out(wrong), random_seed=1) == 1.0
+    exact.likelihood = AnotherImpossible()
+    assert jana.learn_pool_weight(exact, held_out(exact), random_seed=1) == 0.0
+
+
 def test_errors_that_cancel_are_pooled() -> None:
     pair = ExactPair(NormalPosterior(shift=-1.0))
     pair.likelihood = Shifted()

@@ -1,5 +1,6 @@
 """Amortized draws made better by the likelihood: importance resampling, and NUTS from there on."""
 
+from jana_pymc.refinement.convergence import MAX_R_HAT, warn_unconverged
 from jana_pymc.refinement.hamiltonian import nuts, prior_support
 from jana_pymc.refinement.pooling import learn_pool_weight
 from jana_pymc.refinement.proposals import (
@@ -12,11 +13,14 @@ from jana_pymc.refinement.proposals import (
 from jana_pymc.refinement.refine import Refinement, refine
 from jana_pymc.refinement.refined import RefinedDraws
 from jana_pymc.refinement.resampling import CANDIDATES, psis, warn_unreliable
+from jana_pymc.refinement.starts import chain_starts
 
 __all__ = [
     "CANDIDATES",
+    "MAX_R_HAT",
     "RefinedDraws",
     "Refinement",
+    "chain_starts",
     "learn_pool_weight",
     "log_importance_ratios",
     "log_likelihood_in_region",
@@ -27,5 +31,6 @@ __all__ = [
     "psis",
     "refine",
     "total_log_likelihood",
+    "warn_unconverged",
     "warn_unreliable",
 ]

@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import gammaln
+from scipy.special import gammaln, logsumexp
 
 from jana_pymc.importance import pareto_smooth
-from jana_pymc.refinement.proposals import Proposed, log_importance_ratios, total_log_likelihood
+from jana_pymc.refinement.proposals import (
+    MIN_EFFECTIVE,
+    Proposed,
+    log_importance_ratios,
+    total_log_likelihood,
+)
 from jana_pymc.simulation import DataBatch
 
 if TYPE_CHECKING:
@@ -16,6 +21,28 @@ if TYPE_CHECKING:
 
 DEGREES = 4.0
 """Of freedom of the Student-t distribution that lends its tails to proposals."""
+
+
+def defensible(proposed: Proposed) -> np.ndarray:
+    """Whether enough draws carry the weight to learn the mean and covariance of `defend` from.
+
+    A stray draw may carry nearly all. The Student-t distribution is then a spike at it or, once
+    smoothing has spread its weight over the tail, misses it. Either may leave ratios of which none
+    is large, so that the k̂ that rang for that draw falls silent. The draws are therefore counted
+    by ratios that are not smoothed.
+
+    Parameters
+    ----------
+    proposed : Proposed
+
+    Returns
+    -------
+    ndarray of bool, shape (sets,)
+    """
+    ratios = proposed.pool_weight * proposed.log_ratios
+    with np.errstate(invalid="ignore"):  # where no draw is possible, none is effective
+        log_effective = 2 * logsumexp(ratios, axis=-1) - logsumexp(2 * ratios, axis=-1)
+    return np.exp(log_effective) >= MIN_EFFECTIVE * proposed.unconstrained.shape[-1]
 
 
 def defend(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pymc as pm
 from pymc.model.fgraph import clone_model
 from pymc.step_methods.hmc.quadpotential import QuadPotentialFull
+from rich.progress import Progress
 
+from jana_pymc.inference_data import split_chains
+from jana_pymc.refinement.convergence import split_r_hat
 from jana_pymc.refinement.proposals import log_likelihood_in_region
 from jana_pymc.refinement.refined import RefinedDraws
 from jana_pymc.simulation import DataBatch, PyMCPrior, random_generator
@@ -34,6 +39,7 @@ def nuts(
     chains: int = 4,
     tune: int = TUNE,
     random_seed: int | np.random.Generator | None = None,
+    progress: Progress | None = None,
 ) -> RefinedDraws:
     """NUTS on prior and neural likelihood, started from amortized draws.
 
@@ -51,6 +57,8 @@ def nuts(
         Positions of the data sets to sample; the others keep their `starts`. All by default.
     chains, tune : int
     random_seed : int or Generator, optional
+    progress : Progress, optional
+        Gets a bar for the steps of all chains and data sets.
 
     Returns
     -------
@@ -79,13 +87,20 @@ def nuts(
     datasets, possible = datasets[possible.any(axis=1)], possible[possible.any(axis=1)]
     unconstrained, log_q = starts.unconstrained.copy(), starts.log_q.copy()
     method = np.where(np.isin(np.arange(len(batch)), datasets), "nuts", starts.method)
-    divergences = starts.divergences.copy()
+    divergences, r_hat = starts.divergences.copy(), starts.r_hat.copy()
     if len(datasets):
+        progress = Progress(disable=True) if progress is None else progress
+        bar = progress.add_task("NUTS", total=len(datasets) * (draws + chains * tune))
         sampler = _Sampler(approximator, batch[datasets[:1]])
         for i, usable in zip(datasets, map(np.flatnonzero, possible), strict=True):
             first = rng.choice(usable, size=chains, replace=len(usable) < chains)
             unconstrained[i], divergences[i] = sampler.sample(
-                batch[np.array([i])], starts.unconstrained[i], first, tune=tune, rng=rng
+                batch[np.array([i])],
+                starts.unconstrained[i],
+                first,
+                tune=tune,
+                rng=rng,
+                after_step=partial(progress.advance, bar),
             )
         drawn = approximator.prior.constrain(unconstrained[datasets])
         support = prior_support(approximator.prior)
@@ -97,8 +112,9 @@ def nuts(
         log_q[datasets] = approximator.posterior.log_prob_unconstrained(
             unconstrained[datasets], batch[datasets]
         )
+        r_hat[datasets] = split_r_hat(split_chains(unconstrained[datasets], chains))
     return RefinedDraws(
-        unconstrained, log_q, method, starts.pareto_k, starts.effective_share, divergences
+        unconstrained, log_q, method, starts.pareto_k, starts.effective_share, divergences, r_hat
     )
 
 
@@ -162,6 +178,7 @@ class _Sampler:
         *,
         tune: int,
         rng: np.random.Generator,
+        after_step: Callable[[], object],
     ) -> tuple[np.ndarray, int]:
         """Draws of one data set, shape (draws, unconstrained), and the number of divergences.
 
@@ -184,6 +201,7 @@ class _Sampler:
                 initvals=[self.layout.unflatten(prior.constrain(starts[i])) for i in first],
                 random_seed=int(rng.integers(2**31)),
                 progressbar=False,
+                callback=lambda **_: after_step(),
                 compute_convergence_checks=False,
                 quiet=True,
             )

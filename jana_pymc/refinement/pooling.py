@@ -106,11 +106,19 @@ def pool_scores(
     log_prior = approximator.prior.log_prob(unconstrained)
     log_likelihood = total_log_likelihood(approximator, batch, parameters[:, None])[:, 0]
     ratios = propose(approximator, batch, DRAWS, random_seed=random_seed).log_ratios
-    scores = [log_q.mean()]
+    scores = [_mean(log_q)]
     for weight in WEIGHTS[1:]:
         # Where no draw of q is possible, nothing normalises the pool.
         log_constant = pareto_smooth(weight * ratios).log_mean
-        log_joint = (1.0 - weight) * log_q + weight * (log_prior + log_likelihood)
+        # Without weight, what q says is left out: zero times −inf would be no number.
+        log_joint = ((1.0 - weight) * log_q if weight < 1.0 else 0.0) + weight * (
+            log_prior + log_likelihood
+        )
         log_pool = np.where(np.isfinite(log_constant), log_joint - log_constant, -np.inf)
-        scores.append(np.nan_to_num(log_pool, nan=-np.inf).mean())
+        scores.append(_mean(log_pool))
     return np.array(scores)
+
+
+def _mean(log_density: np.ndarray) -> float:
+    """Mean of log densities; −inf if one of them is not finite."""
+    return float(np.where(np.isfinite(log_density), log_density, -np.inf).mean())

@@ -13,6 +13,9 @@ from jana_pymc.simulation import DataBatch, random_generator
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
 
+MIN_EFFECTIVE = 10
+"""Effective draws a parameter that a mean and a covariance are learned from."""
+
 
 @dataclass(frozen=True, eq=False)
 class Proposed:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
+from rich.progress import Progress
 
 from jana_pymc.checks import check_choice
 from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.refinement.hamiltonian import nuts
 from jana_pymc.refinement.refined import RefinedDraws
 from jana_pymc.refinement.resampling import CANDIDATES, amortized, psis
+from jana_pymc.refinement.starts import chain_starts
 from jana_pymc.simulation import DataBatch, random_generator
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ def refine(
     method: Refinement = "auto",
     chains: int = 4,
     random_seed: int | np.random.Generator | None = None,
+    progressbar: bool = False,
 ) -> RefinedDraws:
     """Draw from the posterior of each data set, refined as asked.
 
@@ -45,6 +48,8 @@ def refine(
     chains : int
         Chains of NUTS.
     random_seed : int or Generator, optional
+    progressbar : bool
+        Whether to show one while NUTS runs.
 
     Returns
     -------
@@ -63,9 +68,17 @@ def refine(
     chosen = np.arange(len(batch))[chosen]
     if not len(chosen):
         return resampled
-    return nuts(
-        approximator, batch, starts=resampled, datasets=chosen, chains=chains, random_seed=rng
-    )
+    starts, _ = chain_starts(approximator, batch, resampled, chosen, rng)
+    with Progress(disable=not progressbar) as progress:
+        return nuts(
+            approximator,
+            batch,
+            starts=starts,
+            datasets=chosen,
+            chains=chains,
+            random_seed=rng,
+            progress=progress,
+        )
 
 
 def _pool_weight(approximator: JointApproximator) -> float:

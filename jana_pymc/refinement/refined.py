@@ -21,11 +21,14 @@ class RefinedDraws:
         "none", "pooled", "psis" or "nuts": what each data set got.
     pareto_k : ndarray, shape (sets,)
         Of the weights: of amortized draws as proposals for what they were refined to or, where
-        that is too high, of these and draws with heavier tails. NaN if not computed.
+        that was too high and could be mended, of these and draws with heavier tails. NaN if not
+        computed.
     effective_share : ndarray, shape (sets,)
         Effective draws among all that were weighed, as a share; NaN if not computed.
     divergences : ndarray of int, shape (sets,)
         Of NUTS; zero for others.
+    r_hat : ndarray, shape (sets,)
+        Largest of all parameters, of NUTS; NaN for others, and of chains of fewer than four draws.
     """
 
     unconstrained: np.ndarray
@@ -34,6 +37,7 @@ class RefinedDraws:
     pareto_k: np.ndarray
     effective_share: np.ndarray
     divergences: np.ndarray
+    r_hat: np.ndarray
 
     def __len__(self) -> int:
         return len(self.method)

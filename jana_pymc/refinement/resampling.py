@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jana_pymc.importance import pareto_k_threshold
-from jana_pymc.refinement.defence import defend
+from jana_pymc.refinement.defence import defend, defensible
 from jana_pymc.refinement.proposals import Proposed, propose
 from jana_pymc.refinement.refined import RefinedDraws, concatenate
 from jana_pymc.simulation import DataBatch, random_generator
@@ -40,7 +40,7 @@ def psis(
     With α = 1 the result follows the posterior that likelihood network and prior imply, as far as
     k̂ allows; with a smaller one, the pool of that and the amortized posterior
     (`learn_pool_weight`), which α = 0 leaves as it is. Where k̂ is too high, the proposal gets
-    heavier tails first (`defend`).
+    heavier tails first (`defend`), unless too few draws carry the weight (`defensible`).
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def psis(
         proposed = propose(
             approximator, batch[part], CANDIDATES * draws, pool_weight, random_seed=rng
         )
-        light = proposed.weights.pareto_k > proposed.weights.threshold
+        light = (proposed.weights.pareto_k > proposed.weights.threshold) & defensible(proposed)
         if not light.any():
             refined.append(_resampled(proposed, draws, rng))
             continue
@@ -96,6 +96,7 @@ def amortized(
         unknown,
         unknown,
         np.zeros(len(batch), dtype=int),
+        unknown,
     )
 
 
@@ -110,6 +111,7 @@ def _resampled(proposed: Proposed, draws: int, rng: np.random.Generator) -> Refi
         pareto_k=weights.pareto_k,
         effective_share=weights.effective_draws / weights.draws,
         divergences=np.zeros(len(kept), dtype=int),
+        r_hat=np.full(len(kept), np.nan),
     )
 
 

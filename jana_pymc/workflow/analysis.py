@@ -24,8 +24,9 @@ from jana_pymc.inference_data import (
 from jana_pymc.plots.analysis import plot_analysis
 from jana_pymc.refinement import (
     CANDIDATES,
+    MAX_R_HAT,
     RefinedDraws,
-    log_likelihood_in_region,
+    chain_starts,
     nuts,
     propose,
     psis,
@@ -43,15 +44,6 @@ if TYPE_CHECKING:
 
 RUNGS = ("none", "amortized", "psis", "nuts")
 """What a data set can get; "none" where the likelihood is zero for all trained parameters."""
-
-MIN_EFFECTIVE = 10
-"""Effective draws a parameter that NUTS takes its starts and metric from."""
-
-N_PRIOR_DRAWS = 4000
-"""Draws from the prior to start from where the amortized posterior has gone astray."""
-
-MAX_R_HAT = 1.05
-"""Above it chains of NUTS have not converged."""
 
 N_SIMULATIONS = 2000
 """Well-specified data sets behind the check for misspecification."""
@@ -249,7 +241,7 @@ class _Ladder:
         possible = np.flatnonzero(reachable(self.approximator, self.batch))
         uneven = left_by(self._amortize, possible, self.draws, "Amortized draws")
         heavy = left_by(self._resample, uneven, CANDIDATES * self.draws, "Importance resampling")
-        self._sample(heavy, rng)
+        self._sample(heavy, rng, progress)
 
     def constrained(self) -> np.ndarray:
         """Draws on the user's scale."""
@@ -279,19 +271,36 @@ class _Ladder:
         self.rung[index] = "psis"
         return index[refined.pareto_k > self.threshold["psis"]]
 
-    def _sample(self, index: np.ndarray, rng: np.random.Generator) -> None:
+    def _sample(self, index: np.ndarray, rng: np.random.Generator, progress: Progress) -> None:
         if not len(index):
             return
-        starts, found = self._starts(index, rng)
+        resampled = RefinedDraws(
+            unconstrained=self.unconstrained[index],
+            log_q=self.log_q[index],
+            method=self.rung[index],
+            pareto_k=self.pareto_k[index],
+            effective_share=self.resampled_share[index],
+            divergences=self.divergences[index],
+            r_hat=self.r_hat[index],
+        )
+        starts, found = chain_starts(
+            self.approximator, self.batch[index], resampled, np.arange(len(index)), rng
+        )
         self.stranded[index[~found]] = True
         index, starts = index[found], starts[found]
-        batch = self.batch[index]
-        refined = nuts(self.approximator, batch, starts=starts, chains=self.chains, random_seed=rng)
+        refined = nuts(
+            self.approximator,
+            self.batch[index],
+            starts=starts,
+            chains=self.chains,
+            random_seed=rng,
+            progress=progress,
+        )
         ran = refined.method == "nuts"
         self.stranded[index[~ran]] = True
         index, refined = index[ran], refined[ran]
         self.divergences[index] = refined.divergences
-        self.r_hat[index] = _split_r_hat(split_chains(refined.unconstrained, self.chains))
+        self.r_hat[index] = refined.r_hat
         # Chains that have not mixed are no better than resampled draws of finite variance.
         better = (self.r_hat[index] <= MAX_R_HAT) | (self.pareto_k[index] > 1)
         kept = index[better]
@@ -300,64 +309,6 @@ class _Ladder:
             refined.log_q[better],
         )
         self.rung[kept] = "nuts"
-
-    def _starts(
-        self, index: np.ndarray, rng: np.random.Generator
-    ) -> tuple[RefinedDraws, np.ndarray]:
-        """Resampled amortized draws, or draws from the prior where those are of no use.
-
-        Returns
-        -------
-        starts : RefinedDraws
-        found : ndarray of bool, shape (sets,)
-            Whether there are any.
-        """
-        batch = self.batch[index]
-        size = self.approximator.prior.n_unconstrained
-        unconstrained = self.unconstrained[index]
-        theta = self.approximator.prior.constrain(unconstrained)
-        possible = np.isfinite(log_likelihood_in_region(self.approximator, batch, theta))
-        share = self.resampled_share[index]
-        effective = share * CANDIDATES * self.draws * possible.mean(axis=1)
-        found = np.ones(len(index), dtype=bool)
-        for i in range(len(index)):
-            usable = unconstrained[i, possible[i]]
-            if not effective[i] >= MIN_EFFECTIVE * size:
-                usable = _prior_starts(self.approximator, batch[[i]], self.draws, rng)
-            found[i] = len(usable) > 0
-            unconstrained[i] = np.resize(usable, unconstrained[i].shape)  # repeated where too few
-        starts = RefinedDraws(
-            unconstrained=unconstrained,
-            log_q=self.log_q[index],
-            method=self.rung[index],
-            pareto_k=self.pareto_k[index],
-            effective_share=share,
-            divergences=self.divergences[index],
-        )
-        return starts, found
-
-
-def _prior_starts(
-    approximator: JointApproximator, batch: DataBatch, draws: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Draws from the prior, resampled by the likelihood to a power that leaves enough of them.
-
-    There are none if the data set is impossible under all.
-    """
-    theta = approximator.prior.draw(N_PRIOR_DRAWS, rng)
-    log_weights = log_likelihood_in_region(approximator, batch, theta[None])[0]
-    possible = np.isfinite(log_weights)
-    if not possible.any():
-        return np.empty((0, approximator.prior.n_unconstrained))
-    theta, log_weights = theta[possible], log_weights[possible]
-    power = 1.0
-    while True:
-        weights = np.exp(power * (log_weights - log_weights.max()))
-        weights /= weights.sum()
-        if 1 / (weights**2).sum() >= min(MIN_EFFECTIVE * theta.shape[1], len(theta) / 2):
-            break
-        power /= 1.5
-    return approximator.prior.unconstrain(theta[rng.choice(len(theta), size=draws, p=weights)])
 
 
 def _check(
@@ -382,17 +333,6 @@ def _check(
         random_seed=rng,
         progressbar=False,
     )
-
-
-def _split_r_hat(draws: np.ndarray) -> np.ndarray:
-    """Largest split R-hat over parameters, draws of shape (sets, chains, draws, size)."""
-    half = draws.shape[2] // 2
-    if half < 2:
-        return np.full(len(draws), np.nan)
-    chains = np.concatenate([draws[:, :, :half], draws[:, :, -half:]], axis=1)
-    within = chains.var(axis=2, ddof=1).mean(axis=1)
-    between = chains.mean(axis=2).var(axis=1, ddof=1)
-    return np.sqrt((half - 1) / half + between / within).max(axis=-1)
 
 
 def _reason(row: Any, ladder: _Ladder, outside: float) -> str:
