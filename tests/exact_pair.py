@@ -56,8 +56,11 @@ class NormalPosterior:
     shift: float = 0.0
     stretch: float = 1.0
 
-    batch = SCHEMA.batch
     network = SimpleNamespace(bounds=None)
+
+    @staticmethod
+    def batch(data: object, *, check_n_obs: bool = True, schema: DataSchema = SCHEMA) -> DataBatch:
+        return schema.batch(data, check_n_obs=check_n_obs)
 
     def moments(self, batch: DataBatch) -> tuple[np.ndarray, np.ndarray]:
         precision = self.prior_sd**-2 + batch.n_obs

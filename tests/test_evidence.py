@@ -198,6 +198,47 @@ def test_bounds_of_an_observable_may_differ() -> None:
         result.summary(5)
 
 
+def declared(kind: jana.Continuous | jana.Categorical) -> ExactPair:
+    pair = ExactPair()
+    pair.schema = dataclasses.replace(pair.schema, observables={"x": kind})
+
+    def outside(_: object, batch: DataBatch) -> np.ndarray:
+        assert not kind.outside(batch.observables).any(), "networks know no such data"
+        return np.zeros(len(batch), dtype=bool)
+
+    pair.familiar = SimpleNamespace(outside=outside)
+    return pair
+
+
+def test_data_beyond_the_constant_bounds_of_a_model_are_impossible_under_it() -> None:
+    models = {"positive": declared(jana.Continuous(lower=0.0)), "free": ExactPair()}
+    positive, negative = {"x": np.arange(1.0, 7.0)}, {"x": np.append(np.arange(1.0, 6.0), -1.0)}
+    message = (
+        "of {} data sets lie beyond every bound that the likelihood of 'positive' was declared"
+    )
+    with pytest.warns(UserWarning, match="1 " + message.format(2)):
+        result = jana.compare_models(models, [positive, negative], draws=50, random_seed=1)
+    np.testing.assert_allclose(result.probabilities, [[0.5, 0.5], [0.0, 1.0]], rtol=1e-6)
+    with pytest.warns(UserWarning, match=message.format(60)):
+        recovery = jana.model_recovery(models, n_simulations=60, draws=50, random_seed=1)
+    assert np.isneginf(recovery.comparison.log_marginal_likelihood[:, 0]).sum() > 30
+    models["free"] = declared(jana.Continuous(lower=-0.5, upper=9.0))
+    with pytest.raises(
+        ValueError, match=r"1 value outside its support \(values with lower=-0\.5\)"
+    ):
+        jana.compare_models(models, negative, draws=50)
+
+
+def test_categories_of_a_model_may_be_fewer() -> None:
+    models = {"two": declared(jana.Categorical(2)), "three": declared(jana.Categorical(3))}
+    data = [{"x": np.array([0, 1] * 4)}, {"x": np.array([0, 2] * 4)}]
+    with pytest.warns(UserWarning, match="1 of 2 data sets lie beyond every bound .* of 'two'"):
+        result = jana.compare_models(models, data, draws=50, random_seed=1)
+    np.testing.assert_allclose(result.probabilities, [[0.5, 0.5], [0.0, 1.0]], rtol=1e-6)
+    with pytest.raises(ValueError, match="integers 0 to 2"):
+        jana.compare_models(models, {"x": np.array([0, 3] * 4)}, draws=50)
+
+
 def bounded(lowest: float) -> ExactPair:
     pair = ExactPair()
     pair.likelihood = NormalLikelihood(lowest)
@@ -211,7 +252,7 @@ def test_what_no_trained_parameter_explains_is_impossible_and_leaves_others_alon
     options = {"draws": 200, "random_seed": 1}
     pair = bounded(-20.0)
     pair.familiar = SimpleNamespace(
-        outside=lambda _, batch: np.array([False, True, True]), distances=np.zeros((200, 2))
+        outside=lambda _, batch: np.arange(len(batch)) > 0, distances=np.zeros((200, 2))
     )
     with (
         pytest.warns(UserWarning, match="1 of 3 data sets lie beyond every bound"),

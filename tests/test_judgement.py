@@ -10,6 +10,7 @@ import arviz as az
 import numpy as np
 import pymc as pm
 import pytest
+import xarray as xr
 from conjugate import SMALL, exact_posterior, normal_mean, normal_prior
 from normal_means import ExactModel, ExactPair, ExactPosterior
 from scipy import stats
@@ -340,6 +341,27 @@ def test_posterior_calibration_needs_room(approximator) -> None:
         posterior_calibration(approximator, {"x": np.zeros(15)})
     with pytest.raises(ValueError, match="takes one"):
         posterior_calibration(approximator, [{"x": np.zeros(6)}] * 2)
+    with pytest.raises(
+        ValueError, match="n_replicate=10: expected at most 9, since the data have 6"
+    ):
+        posterior_calibration(approximator, {"x": np.zeros(6)}, n_replicate=10)
+
+
+@pytest.mark.filterwarnings("ignore:.*farther from the simulations")
+def test_observations_beyond_a_data_sets_own_are_of_no_account(approximator) -> None:
+    """Batches of simulations hold real values there."""
+    x = np.append(np.zeros(6), np.full(4, 50.0))[None, :, None]
+    batch = DataBatch(x, np.empty((1, 10, 0)), np.array([6]))
+    whole = DataBatch(x[:, :6], batch.conditions[:, :6], batch.n_obs)
+    for read in (approximator.posterior.batch(each) for each in (batch, whole)):
+        np.testing.assert_array_equal(read.observables, x[:, :6])
+    both = DataBatch(np.repeat(x, 2, axis=0), np.empty((2, 10, 0)), np.array([6, 8]))
+    observables = approximator.posterior.batch(both).observables[..., 0]
+    assert np.isnan(observables).tolist() == [[False] * 6 + [True] * 2, [False] * 8]
+    options = {"draws": 5, "chains": 2, "random_seed": 1}
+    first, second = (approximator.sample(each, **options) for each in (batch, whole))
+    for group in ("posterior", "log_likelihood", "observed_data"):
+        xr.testing.assert_equal(to_groups(first)[group], to_groups(second)[group])
 
 
 def test_analysis_refines_only_what_needs_it(approximator) -> None:

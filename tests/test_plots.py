@@ -208,6 +208,22 @@ def test_without_correction_there_is_no_pareto_k_to_show(kind, options):
     assert right.texts[0].get_text() == "none: draws are not corrected"
 
 
+@pytest.mark.parametrize(
+    ("kind", "refitted", "labels"),
+    [
+        ("loo", [0, 0, 1], ["pooled draws", "own draws"]),
+        ("kfold", [0, 0, 0], ["pooled draws"]),
+        ("loo_approximate_posterior", [0, 0, 1], ["draws given all data", "own draws"]),
+        ("loo", [1, 1, 1], ["own draws"]),  # without correction
+    ],
+)
+def test_the_legend_of_cross_validation_says_which_draws(kind, refitted, labels):
+    terms = np.zeros((1, 3))
+    given = np.array([refitted]) == 1
+    left = CrossValidation(kind, terms, terms, terms, given, np.array([1000])).plot().axes[0]
+    assert [text.get_text() for text in left.get_legend().get_texts()] == labels
+
+
 NAMES = ("exponential forgetting", "power-law forgetting", "no forgetting", "interference")
 
 
@@ -601,3 +617,39 @@ def test_predictive_checks_its_input():
         plot_posterior_predictive(trials(8), trials(5, 8), value="speed")
     with pytest.raises(ValueError, match="predictive has 9"):
         plot_posterior_predictive(trials(8), trials(5, 9), value="rt")
+
+
+def dataset(dims, shape):
+    return xr.Dataset({name: (dims, values) for name, values in trials(*shape).items()})
+
+
+@pytest.mark.parametrize(
+    ("observed", "predictive", "message"),
+    [
+        (
+            dataset(("dataset", "obs"), (3, 8)),
+            dataset(("dataset", "chain", "draw", "obs"), (3, 2, 5, 8)),
+            r"observed\['rt'\] is of many data sets; take one of them, jana_pymc.select_dataset",
+        ),
+        (
+            trials(8),
+            dataset(("dataset", "draw", "obs"), (3, 5, 8)),
+            "predictive.* of many data sets",
+        ),
+        (
+            trials(3, 8),
+            trials(3, 2, 5, 8),
+            r"observed\['rt'\] has shape \(3, 8\); expected \(obs,\)",
+        ),
+        (trials(), trials(2, 5), r"observed\['rt'\] is a single number; expected observations"),
+        (trials(8), trials(), r"predictive\['rt'\] is a single number"),
+        (
+            trials(8),
+            {**trials(5, 8), "response": np.zeros(8)},
+            r"predictive\['response'\] has shape \(8,\); expected that of 'rt', \(5, 8\)",
+        ),
+    ],
+)
+def test_predictive_draws_one_data_set_of_single_numbers(observed, predictive, message):
+    with pytest.raises(ValueError, match=message):
+        plot_posterior_predictive(observed, predictive, value="rt", by="response")

@@ -59,7 +59,9 @@ class PosteriorApproximator:
         names = (", ".join(group) for group in (self.prior.layout.names, self.schema.observables))
         return f"PosteriorApproximator({' | '.join(names)})"
 
-    def batch(self, data: Any, *, check_n_obs: bool = True) -> DataBatch:
+    def batch(
+        self, data: Any, *, check_n_obs: bool = True, schema: DataSchema | None = None
+    ) -> DataBatch:
         """Read data sets as `DataSchema.batch` does, of lengths that the network takes.
 
         Parameters
@@ -67,10 +69,13 @@ class PosteriorApproximator:
         data : mapping, DataFrame, Dataset, ndarray, DataBatch, or sequence of data sets
         check_n_obs : bool
             Whether the network is to take them; False for data that only the likelihood sees.
+        schema : DataSchema, optional
+            To read them by in place of the pair's own, from which it differs in bounds.
 
         Returns
         -------
         DataBatch
+            Padded with NaN, whatever a given one holds beyond a set's own size.
 
         Raises
         ------
@@ -85,15 +90,20 @@ class PosteriorApproximator:
             If a data set has a number of observations outside the declared range, or conditions
             farther out than any that were simulated.
         """
-        batch = self.schema.batch(data, check_n_obs=False)
-        if batch is not data:
-            if check_n_obs:
-                # What is refused need not be warned of first.
-                for n_obs in np.unique(batch.n_obs):
-                    self.network.check_length(int(n_obs))
-                self.schema.warn_of_sizes(batch.n_obs)
-            present = np.arange(batch.conditions.shape[1]) < batch.n_obs[:, None]
-            warn_of_far_conditions(self._likelihood, self.schema, batch.conditions[present])
+        batch = (schema or self.schema).batch(data, check_n_obs=False)
+        present = np.arange(batch.n_obs.max()) < batch.n_obs[:, None]
+        if batch is data:  # of simulations, which may go on beyond a set's own size
+            observables, conditions = (
+                np.where(present[..., None], each[:, : present.shape[1]], np.nan)
+                for each in (batch.observables, batch.conditions)
+            )
+            return DataBatch(observables, conditions, batch.n_obs)
+        if check_n_obs:
+            # What is refused need not be warned of first.
+            for n_obs in np.unique(batch.n_obs):
+                self.network.check_length(int(n_obs))
+            self.schema.warn_of_sizes(batch.n_obs)
+        warn_of_far_conditions(self._likelihood, self.schema, batch.conditions[present])
         return batch
 
     def sample(

@@ -50,8 +50,9 @@ def plot_cross_validation(
     present = ~np.isnan(result.elpd_i)
     terms, in_sample = result.elpd_i[present], result.lpd_i[present]
     height, refitted = capped(result.pareto_k[present]), result.refitted[present]
+    given_all = result.kind == "loo_approximate_posterior"
     for chosen, colour, label in (
-        (~refitted, COLOURS[0], "pooled draws"),
+        (~refitted, COLOURS[0], "draws given all data" if given_all else "pooled draws"),
         (refitted, COLOURS[1], "own draws"),
     ):
         if chosen.any():

@@ -43,7 +43,8 @@ def plot_posterior_predictive(
     Parameters
     ----------
     observed : mapping of str to array, shape (obs,)
-        For example ``idata.observed_data``.
+        For example ``idata.observed_data`` of one data set; of many, that of
+        ``jana_pymc.select_dataset(idata, 0)``. Of an observable with a shape, one component.
     predictive : mapping of str to array, shape (..., obs)
         For example ``idata.posterior_predictive``: leading axes are draws.
     value : str
@@ -71,10 +72,17 @@ def plot_posterior_predictive(
     TypeError, ValueError
         If `bins` or `max_draws` is no count.
     ValueError
-        If an observable is missing, or lengths differ.
+        If an observable is missing, is that of many data sets, or is not one number an observation;
+        or if lengths differ.
     """
     data = _Columns(observed, value, by, "observed")
     draws = _Columns(predictive, value, by, "predictive").thin(check_count("max_draws", max_draws))
+    if len(data.value) != 1:
+        raise ValueError(
+            f"observed[{value!r}] has shape {np.shape(observed[value])}; expected (obs,), one "
+            "number for each observation of one data set. Of many data sets take one "
+            "(jana_pymc.select_dataset), of an observable with a shape one component."
+        )
     if data.value.shape[-1] != draws.value.shape[-1]:
         raise ValueError(
             f"observed has {data.value.shape[-1]} observations, but predictive has "
@@ -115,8 +123,15 @@ class _Columns:
         for key in (value, by):
             if key is not None and key not in source:
                 raise ValueError(f"{name} has no observable {key!r}.")
-        self.value = _rows(source[value])
-        self.by = np.zeros(self.value.shape, int) if by is None else _rows(source[by])
+        self.value = _rows(source[value], f"{name}[{value!r}]")
+        self.by = np.zeros(self.value.shape, int)
+        if by is not None:
+            self.by = _rows(source[by], f"{name}[{by!r}]")
+            if self.by.shape != self.value.shape:
+                raise ValueError(
+                    f"{name}[{by!r}] has shape {np.shape(source[by])}; expected that of {value!r}, "
+                    f"{np.shape(source[value])}."
+                )
 
     def thin(self, n: int) -> _Columns:
         keep = np.linspace(0, len(self.value) - 1, min(n, len(self.value))).astype(int)
@@ -130,8 +145,17 @@ class _Columns:
         return np.asarray(counts) / (rows.sum() * np.diff(edges))
 
 
-def _rows(array: ArrayLike) -> np.ndarray:
+def _rows(array: ArrayLike, name: str) -> np.ndarray:
+    if "dataset" in getattr(array, "dims", ()):
+        raise ValueError(
+            f"{name} is of many data sets; take one of them, jana_pymc.select_dataset(idata, 0)."
+        )
     values = np.asarray(array)
+    if not values.ndim:
+        raise ValueError(
+            f"{name} is a single number; expected observations, shape (obs,). What a vector "
+            "consists of has no density to draw."
+        )
     return values.reshape(-1, values.shape[-1])
 
 

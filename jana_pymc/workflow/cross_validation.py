@@ -22,6 +22,7 @@ from jana_pymc.workflow.cross_validation_result import (
     padded,
     warn_of_high_k,
 )
+from jana_pymc.workflow.elpd_data import check_exchangeable
 from jana_pymc.workflow.folds import Folds
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ def loo(
         `log_marginal_likelihood` does. If k̂ remains high after a refit, or uncorrected folds are
         smaller than what the posterior network was trained on.
     """
-    check_approximator(approximator)
-    batch = approximator.posterior.batch(data)
+    batch = _read(approximator, data)
     folds = [np.arange(n) for n in batch.n_obs]
     return _cross_validate(approximator, batch, folds, "loo", correction, draws, random_seed)
 
@@ -124,9 +124,8 @@ def kfold(
     UserWarning
         As for `loo`.
     """
-    check_approximator(approximator)
     rng = random_generator(random_seed)
-    batch = approximator.posterior.batch(data)
+    batch = _read(approximator, data)
     check_count("k", k, least=2)
     if k > batch.n_obs.min():
         raise ValueError(
@@ -178,8 +177,7 @@ def leave_one_group_out(
     UserWarning
         As for `loo`.
     """
-    check_approximator(approximator)
-    batch = approximator.posterior.batch(data)
+    batch = _read(approximator, data)
     many = isinstance(data, DataBatch) or is_many(data) or len(batch) > 1
     labels = _labels(groups, many)
     if [len(each) for each in labels] != batch.n_obs.tolist():
@@ -237,8 +235,7 @@ def loo_approximate_posterior(
     .. [2] Paananen, T., Piironen, J., Bürkner, P.-C., & Vehtari, A. (2021). Implicitly adaptive
        importance sampling. Statistics and Computing, 31(2), 16.
     """
-    check_approximator(approximator)
-    batch = approximator.posterior.batch(data)
+    batch = _read(approximator, data)
     folds = [np.arange(n) for n in batch.n_obs]
     kind = "loo_approximate_posterior"
     return _cross_validate(
@@ -252,6 +249,12 @@ def loo_approximate_posterior(
         refit=refit,
         moment_match=moment_match,
     )
+
+
+def _read(approximator: JointApproximator, data: Any) -> DataBatch:
+    check_approximator(approximator)
+    check_exchangeable(approximator.schema)
+    return approximator.posterior.batch(data)
 
 
 def _labels(groups: Any, many: bool) -> list[np.ndarray]:
@@ -344,11 +347,6 @@ def _check_folds(
     folds: Sequence[np.ndarray],
     correction: Correction,
 ) -> None:
-    if approximator.schema.structure != "exchangeable":
-        raise ValueError(
-            f"the data are declared {approximator.schema.structure!r}: single observations can be "
-            "left out of exchangeable data only."
-        )
     left = np.array([len(fold) - np.bincount(fold).max() for fold in folds])
     if (left < 1).any():
         raise ValueError(

@@ -41,12 +41,12 @@ class CrossValidation(Result):
         where no draw can lie beyond a bound of a parameter that the fold alone sets.
     refitted : ndarray of bool, shape (sets, units)
         Whether the unit's fold was given draws of its own: because k̂ asked for it, because it alone
-        bounds a parameter (as the smallest reaction time does t0), or, of sequences without
-        correction, since every prefix has them.
+        bounds a parameter (as the smallest reaction time does t0), or, without correction, since
+        every fold has them.
     draws : ndarray of int, shape (sets,)
         On which each term of a data set rests: those of all its folds where they are pooled, so
-        that the number asked for is rounded up to as many for each fold. Of a fold that is
-        refitted they are 2,000 of its own; of a sequence's prefix, as many as of any other.
+        that the number asked for is rounded up to as many for each fold. With correction, a fold
+        that is refitted rests on 2,000 of its own, a sequence's prefix on as many as any other.
     """
 
     kind: str

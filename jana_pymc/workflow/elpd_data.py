@@ -18,6 +18,7 @@ from jana_pymc.simulation.observables import split_components
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
+    from jana_pymc.simulation import DataSchema
 
 
 def to_elpd_data(
@@ -54,6 +55,8 @@ def to_elpd_data(
     for name, value in values.items():
         old = former.get(name, name)
         result[old if hasattr(result, old) else name] = value
+    if hasattr(result, "log_weights"):
+        result["log_weights"] = None  # terms rest on several sets of draws, not on one
     return result
 
 
@@ -71,6 +74,23 @@ def _template(n: int) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return az.loo(to_inference_data(groups), pointwise=True)
+
+
+def check_exchangeable(schema: DataSchema) -> None:
+    """Refuse data of which single observations cannot be left out.
+
+    Raises
+    ------
+    ValueError
+        If they are no exchangeable observations.
+    """
+    if schema.structure == "exchangeable":
+        return
+    future = "; of a sequence take leave_future_out" if schema.structure == "markovian" else ""
+    raise ValueError(
+        f"the data are declared {schema.structure!r}: single observations can be left out of "
+        f"exchangeable data only{future}."
+    )
 
 
 class AmortizedRefit(az.SamplingWrapper):
@@ -97,7 +117,8 @@ class AmortizedRefit(az.SamplingWrapper):
     TypeError
         If `approximator` is no pair.
     ValueError
-        If there is more than one data set, or it does not fit the declared observables.
+        If the data are not exchangeable, there is more than one data set, or it does not fit the
+        declared observables.
     """
 
     def __init__(
@@ -112,6 +133,7 @@ class AmortizedRefit(az.SamplingWrapper):
         random_seed: int | np.random.Generator | None = None,
     ):
         check_approximator(approximator)
+        check_exchangeable(approximator.schema)
         super().__init__(approximator, idata_orig=idata)
         batch = approximator.schema.batch(data)
         if len(batch) != 1:
@@ -144,6 +166,7 @@ class AmortizedRefit(az.SamplingWrapper):
                 modified_observed_data,
                 groups=("posterior",),
                 random_seed=self.random_generator,
+                progressbar=False,
                 **self.sample_kwargs,
             )
 

@@ -59,7 +59,7 @@ class LogMarginalLikelihood(Result):
     importance : ndarray, shape (sets,)
         Logarithm of the Pareto-smoothed mean of exp(`log_ratios`). Consistent for the marginal
         likelihood under the likelihood network, whatever q. Of data beyond every bound that the
-        likelihood was trained on it is −inf, without draws.
+        likelihood was declared with or trained on it is −inf, without draws.
     standard_error : ndarray, shape (sets,)
         Monte Carlo error of `importance`; zero where it is −inf without draws.
     pareto_k : ndarray, shape (sets,)
@@ -255,8 +255,10 @@ def estimated(
     log_ratios = np.full((n_sets, draws), -np.inf)
     importance, standard_error = np.full(n_sets, -np.inf), np.zeros(n_sets)
     pareto_k, outside = np.full(n_sets, np.nan), np.zeros(n_sets)
-    is_possible = reachable(approximator, batch)
-    possible = np.flatnonzero(is_possible)
+    outlier = np.zeros(n_sets, dtype=bool)
+    possible = np.flatnonzero(reachable(approximator, batch))
+    if len(possible):
+        outlier[possible] = outliers(approximator, batch[possible])
     for part in parts(len(possible), draws, DRAWS_AT_ONCE):
         index = possible[part]
         proposed = propose(approximator, batch[index], draws, random_seed=rng)
@@ -271,7 +273,7 @@ def estimated(
         standard_error,
         pareto_k,
         batch.n_obs,
-        outliers(approximator, batch) & is_possible,
+        outlier,
         outside,
     )
     _warn(result, of)
@@ -336,7 +338,8 @@ def _warn(result: LogMarginalLikelihood, of: str) -> None:
     if beyond.any():
         warn(
             f"{int(beyond.sum())} of {len(result)} data sets lie beyond every bound that the "
-            f"likelihood{of} was trained on: their log marginal likelihood is −inf.",
+            f"likelihood{of} was declared with or trained on: their log marginal likelihood is "
+            "−inf.",
         )
     unreliable = result.pareto_k > result.threshold
     with np.errstate(invalid="ignore"):  # data that no draw explains

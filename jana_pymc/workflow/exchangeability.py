@@ -24,6 +24,8 @@ def swap_p_values(
     nothing, so that the differences :math:`d_i` of any features may have their signs flipped, one
     sign a pair. The statistic is :math:`\max_f |\sum_i d_{if}| / \sqrt{\sum_i d_{if}^2}`, over all
     features of the group; its null distribution comes from random signs, and the p-value is exact.
+    Of few pairs all signs that differ are taken, each once: :math:`2^{n - 1}`, as all of them
+    turned leave the statistic as it is.
 
     Parameters
     ----------
@@ -31,6 +33,7 @@ def swap_p_values(
         Features of the first and of the second members. They may be computed with anything that
         does not change when members are exchanged.
     n_flips : int
+        At most.
     random_seed : Generator
 
     Returns
@@ -48,12 +51,21 @@ def swap_p_values(
         return np.stack([part.max(axis=1) for part in np.split(sums, ends[:-1], axis=1)], axis=1)
 
     observed = statistics(np.ones((1, len(joined))))[0]
+    n_pairs = len(joined)
+    few = 2 ** (n_pairs - 1) <= n_flips
+    total = 2 ** (n_pairs - 1) if few else n_flips
     exceeding = np.zeros(len(observed))
-    for start in range(0, n_flips, FLIPS_AT_ONCE):
-        size = min(FLIPS_AT_ONCE, n_flips - start)
-        signs = random_seed.choice((-1.0, 1.0), size=(size, len(joined)))
+    for start in range(0, total, FLIPS_AT_ONCE):
+        size = min(FLIPS_AT_ONCE, total - start)
+        if few:
+            turned = np.arange(start, start + size)[:, None] >> np.arange(n_pairs) & 1
+            signs = np.where(turned, -1.0, 1.0)
+        else:
+            signs = random_seed.choice((-1.0, 1.0), size=(size, n_pairs))
         exceeding += (statistics(signs) >= observed * (1 - 1e-9)).sum(axis=0)
-    return dict(zip(groups, ((1 + exceeding) / (1 + n_flips)).tolist(), strict=True))
+    # The observed signs count once; among all signs they are already there.
+    own = 0 if few else 1
+    return dict(zip(groups, ((own + exceeding) / (own + total)).tolist(), strict=True))
 
 
 def data_features(

@@ -80,7 +80,7 @@ class Folds:
         pointwise = self._pointwise(everything[0])
         in_sample = log_mean(self._by_fold(pointwise) if self.joint else pointwise, axis=0)
         values = group_terms if self.joint else terms
-        return values, in_sample, np.full(len(values), np.nan), np.zeros(len(values))
+        return values, in_sample, np.full(len(values), np.nan), np.ones(len(values))
 
     def corrected(
         self, draws: int, rng: np.random.Generator, *, pooled: bool, refit: bool, moment_match: bool

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -266,7 +266,8 @@ def compare_models(
     ----------
     approximators : mapping of str to JointApproximator
         Two or more, with observables, conditions and structure in common: names, kinds and shapes.
-        Bounds may differ.
+        Bounds and numbers of categories of observables may differ: data beyond those of one model
+        are impossible under it, and have a log marginal likelihood of −inf.
     data : mapping, DataFrame, Dataset, or sequence of these
     prior_probabilities : mapping of str to float, optional
         Of each model; equal by default.
@@ -282,8 +283,8 @@ def compare_models(
     TypeError
         If approximators or prior probabilities are no mapping, or of something else.
     ValueError
-        If fewer than two models are given, they are of different data, or the prior probabilities
-        do not fit.
+        If fewer than two models are given, they are of different data, the data lie beyond the
+        bounds of all of them, or the prior probabilities do not fit.
 
     Warns
     -----
@@ -294,10 +295,11 @@ def compare_models(
     names = _checked_names(approximators)
     prior = _prior_probabilities(names, prior_probabilities)
     rng = random_generator(random_seed)
-    results = {
-        name: estimated(each, each.posterior.batch(data), draws, rng, name)
-        for name, each in approximators.items()
-    }
+    widest = _widest([each.schema.observables for each in approximators.values()])
+    results = {}
+    for name, each in approximators.items():
+        schema = replace(each.schema, observables=widest)
+        results[name] = estimated(each, each.posterior.batch(data, schema=schema), draws, rng, name)
     for name, result in results.items():
         warn_of_extrapolation(approximators[name], result, name)
     return _compared(results, prior)
@@ -376,7 +378,7 @@ def model_recovery(
     for i, name in enumerate(names):
         model: Any = approximators[name].model
         simulations = model.simulate(n_simulations, random_seed=rng, progressbar=progressbar)
-        batch: DataBatch = simulations.batch()
+        batch: DataBatch = simulations.batch(pad=True)
         results = {
             name: estimated(each, batch, draws, rng, name) for name, each in approximators.items()
         }
@@ -436,6 +438,20 @@ def _kinds_of_data(schema: DataSchema) -> dict[str, str]:
         **{what: _described(declared) for what, declared in kinds.items()},
         "structure": schema.structure,
     }
+
+
+def _widest(declared: Sequence[Mapping[str, Any]]) -> dict[str, Observable]:
+    """Observables of all models, with bounds and categories that hold what any of them allows."""
+    widest = {}
+    for name, kind in declared[0].items():
+        ends: dict[str, Any] = {}
+        for end, extreme in (("lower", min), ("upper", max), ("n_categories", max)):
+            if hasattr(kind, end):
+                values = [getattr(observables[name], end) for observables in declared]
+                constant = not any(value is None or isinstance(value, str) for value in values)
+                ends[end] = extreme(values) if constant else None
+        widest[name] = replace(kind, **ends)
+    return widest
 
 
 def _described(kinds: Mapping[str, Observable]) -> str:

@@ -49,6 +49,7 @@ def posterior_calibration(
         Replicates, and posterior draws for each.
     joint : bool
         Replicates from the neural likelihood rather than from the simulator: the pair is tested.
+        With known conditions there is no other way.
     random_seed : int, Generator or None
     progressbar : bool
 
@@ -62,8 +63,9 @@ def posterior_calibration(
     TypeError
         If `approximator` is no pair.
     ValueError
-        If the data are no exchangeable observations, the posterior was trained on no larger data
-        sets, or there is no model to simulate.
+        If the data are no exchangeable observations, the posterior was trained on no data sets as
+        large as data and replicate together, or there is no model to simulate; with known
+        conditions, unless `joint`.
 
     References
     ----------
@@ -95,6 +97,12 @@ def posterior_calibration(
             "there is no room for a replicate. Train with a larger n_obs, or pass a part of the "
             "data."
         )
+    if n + size > largest:
+        raise ValueError(
+            f"n_replicate={size}: expected at most {largest - n}, since the data have {n} "
+            f"observations and the posterior was trained on at most {largest}. Take a smaller "
+            "replicate, or train with a larger n_obs."
+        )
     rng = random_generator(random_seed)
     repeated = observed[np.zeros(n_simulations, dtype=int)]
     parameters = approximator.posterior.sample(observed, n_simulations, random_seed=rng)[0]
@@ -105,7 +113,10 @@ def posterior_calibration(
         parameters, replicate = np.asarray(made.parameters), made.batch()
         repeated = repeated[: len(parameters)]
         if replicate.observables.shape[1] < size:
-            raise ValueError(f"n_replicate={size}; the model simulates at most {largest}.")
+            raise ValueError(
+                f"n_replicate={size}; the model simulates at most "
+                f"{replicate.observables.shape[1]} observations."
+            )
     observables, conditions = (
         np.concatenate([first[:, :n], second[:, :size]], axis=1)
         for first, second in (

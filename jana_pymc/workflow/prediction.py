@@ -45,7 +45,11 @@ class Prediction(Result):
 
     @property
     def standard_error(self) -> np.ndarray:
-        """Of `elpd`, for the variation from observation to observation, shape (sets,)."""
+        """Of `elpd`, for the variation from observation to observation, shape (sets,).
+
+        The Monte Carlo error of the draws is not in it, and may be half a nat of an observation far
+        from the data: another `random_seed` shows it, more draws make it smaller.
+        """
         return standard_error_of(self.elpd_i)
 
     def plot(self) -> Figure:
@@ -62,9 +66,10 @@ def elpd(
     draws: int = 4000,
     random_seed: int | np.random.Generator | None = None,
 ) -> Prediction:
-    r"""Log predictive density of new observations given data.
+    r"""Log predictive density of new observations given data, of the same parameters.
 
-    It is Eq. 12 of [1]_.
+    It is Eq. 12 of [1]_. New sequences are series of their own, which begin anew, not the
+    continuation of the data: that is what `leave_future_out` predicts.
 
     .. math:: \log p(x_{new} \mid x) \approx \log \frac1S \sum_s l(x_{new} \mid \theta_s), \quad
         \theta_s \sim q(\theta \mid x)
@@ -77,6 +82,7 @@ def elpd(
     correction : {"psis", "none"}
         Whether draws from q are weighted by likelihood × prior / q.
     draws : int
+        Their Monte Carlo error is not in the result's `standard_error`.
     random_seed : int or Generator, optional
 
     Returns

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def reachable(approximator: JointApproximator, batch: DataBatch) -> np.ndarray:
-    """Whether trained values of the bounding parameters can explain each data set.
+    """Whether each data set lies within constant bounds and those that trained parameters can be.
 
     Parameters
     ----------
@@ -26,4 +26,8 @@ def reachable(approximator: JointApproximator, batch: DataBatch) -> np.ndarray:
     -------
     ndarray of bool, shape (sets,)
     """
-    return approximator.likelihood.reachable(resized(batch, batch.n_obs).observables)
+    observables = resized(batch, batch.n_obs).observables
+    possible = approximator.likelihood.reachable(observables)
+    for column, kind in enumerate(approximator.schema.components.values()):
+        possible = possible & ~kind.outside(observables[..., column]).any(axis=1)
+    return possible

@@ -127,7 +127,7 @@ def verdict(
       :math:`\tilde x_i \sim l(x \mid \theta_i)` can be exchanged, whatever the posterior makes of
       them. Ranks, means and spreads of each parameter's posterior in SBC and JSBC are compared,
       pair by pair, and so are order statistics of the data. P-values are exact, by random
-      exchanges.
+      exchanges, or by all where there are few.
     - **the pair**: uniform joint ranks of each parameter. These accuse nobody alone.
 
     All p-values are adjusted together by the method of Holm, which bounds the probability of any
