@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -16,9 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from jana_pymc.checks import check_choice, check_count, check_switch
 from jana_pymc.simulation.block import Job
 from jana_pymc.simulation.conditions import sizes
+from jana_pymc.simulation.consistency import (
+    check_bounds,
+    check_proposal,
+    check_signature,
+    check_unique_names,
+)
 from jana_pymc.simulation.failures import Failure, FailureReport, SimulationError
-from jana_pymc.simulation.layout import ParameterLayout
-from jana_pymc.simulation.names import LIKELIHOOD_ARGUMENTS, RESERVED
 from jana_pymc.simulation.observables import Continuous, Observable, split_components
 from jana_pymc.simulation.prior import PyMCPrior
 from jana_pymc.simulation.randomness import RandomSeed, seed_sequence
@@ -143,17 +146,17 @@ class GenerativeModel:
         # Declared conditions that no design draws are the simulator's own.
         self.design = None if design == "simulator" else design
         self.vectorized = check_switch("vectorized", vectorized)
-        _check_names(self.layout, self.schema)
-        _check_bounds(self.layout, self.schema)
+        check_unique_names(self.layout, self.schema)
+        check_bounds(self.layout, self.schema)
         if self.proposal is not None:
-            _check_proposal(self.layout, self.proposal.layout)
+            check_proposal(self.layout, self.proposal.layout)
         if (design is None) != (not self.schema.conditions):
             raise ValueError("conditions and design belong together: give both, or neither.")
         told = [*sizes(self.schema)]
         given = [] if self.design is None else list(self.schema.conditions)
-        _check_signature("simulator", simulator, [*self.layout.names, *given, *told])
+        check_signature("simulator", simulator, [*self.layout.names, *given, *told])
         if self.design is not None:
-            _check_signature("design", self.design, told)
+            check_signature("design", self.design, told)
 
     def __repr__(self) -> str:
         simulator = getattr(self.simulator, "__name__", type(self.simulator).__name__)
@@ -477,71 +480,3 @@ def _digest(prior: PyMCPrior) -> list[str] | None:
         return prior.digest()
     except NotImplementedError:
         return None
-
-
-def _check_names(layout: ParameterLayout, schema: DataSchema) -> None:
-    dims = {dim for each in layout.dims.values() for dim in each if dim is not None}
-    seen = set(RESERVED)
-    for what, names in (
-        ("parameter", layout.names),
-        ("observable", schema.observables),
-        ("condition", schema.conditions),
-        ("dimension", dims),
-    ):
-        for name in names:
-            if name in seen:
-                raise ValueError(
-                    f"the {what} {name!r} has the name of something else; names of parameters, "
-                    f"observables, conditions and dims must differ, and not be any of "
-                    f"{', '.join(RESERVED)}."
-                )
-            seen.add(name)
-    for name in layout.names:
-        if name in LIKELIHOOD_ARGUMENTS:
-            raise ValueError(
-                f"the parameter {name!r} has the name of an argument of the trained likelihood, "
-                "which takes the parameters as keywords beside its own; name it otherwise, and not "
-                f"any of {', '.join(LIKELIHOOD_ARGUMENTS)}."
-            )
-
-
-def _check_bounds(layout: ParameterLayout, schema: DataSchema) -> None:
-    for name, kind in schema.observables.items():
-        for bound in kind.bound_parameters:
-            if bound not in layout.names:
-                raise ValueError(
-                    f"observables[{name!r}] is bounded by {bound!r}, which is no parameter; the "
-                    f"prior has {', '.join(layout.names)}."
-                )
-            if layout.shapes[bound] != ():
-                raise ValueError(
-                    f"observables[{name!r}] is bounded by {bound!r}, which has shape "
-                    f"{layout.shapes[bound]}; a bound must be a scalar parameter."
-                )
-
-
-def _check_proposal(prior: ParameterLayout, proposal: ParameterLayout) -> None:
-    if dict(prior.shapes) != dict(proposal.shapes):
-        described = [
-            ", ".join(f"{name} {layout.shapes[name]}" for name in layout.names)
-            for layout in (prior, proposal)
-        ]
-        raise ValueError(
-            f"the proposal has other parameters ({described[1]}) than the prior ({described[0]})."
-        )
-
-
-def _check_signature(what: str, function: Any, arguments: list[str]) -> None:
-    if not callable(function):
-        raise TypeError(f"{what} must be callable, got {function!r}.")
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # some functions written in C have none
-        return
-    try:
-        signature.bind(None, **dict.fromkeys(arguments))
-    except TypeError as error:
-        raise TypeError(
-            f"{what}{signature} cannot be called as "
-            f"{what}({', '.join(['rng', *(f'{name}=...' for name in arguments)])}): {error}."
-        ) from error
