@@ -67,6 +67,8 @@ DATA = batch_of(torch.linspace(0.0, 2.0, 64))
 class Interrupted:
     """Batches until someone has enough."""
 
+    seen = None
+
     def batch(self, step: int) -> tuple[Batch, None]:
         if step == 25:
             raise KeyboardInterrupt
@@ -75,6 +77,8 @@ class Interrupted:
 
 class Spoiled:
     """The same batch again and again, but for some steps, whose loss is no number."""
+
+    seen = None
 
     def __init__(self, *steps: int):
         self.steps = steps

@@ -269,7 +269,7 @@ def test_what_it_cannot_model_is_refused() -> None:
     model = decay()
     vector = jana.GenerativeModel(
         model.prior.model,
-        lambda rng, start, rate: {"x": start},
+        lambda rng, start, rate: {"x": start + rng.normal()},
         observables={"x": jana.Continuous()},
         structure="vector",
     )
