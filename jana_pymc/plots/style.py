@@ -116,7 +116,8 @@ def bin_edges(low: float, high: float, bins: int, *, whole: bool) -> np.ndarray:
 def whole_ticks(axis: Axis) -> None:
     """Leave out ticks between whole numbers, on an axis that counts."""
     # Of one thing that is counted there is but one whole number to show.
-    axis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    locator = MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    axis.set_major_locator(locator)
 
 
 def legend_below(ax: Axes, *, width: float = 3.6, **options: Any) -> Legend:
