@@ -578,7 +578,7 @@ def test_a_constant_index_beyond_groups_of_a_dimension_is_named(backend: str) ->
         return float(model.compile_logp(vars=[model["y"]], mode=PYTHON)({"v": [0.3, 0.5, 0.7]}))
 
     assert log_prob([-3, 1, -1]) == pytest.approx(log_prob([0, 1, 2]), rel=1e-12)
-    for wrong in ([1, 2, 3], [-4, 0, 0]):
+    for wrong in ([3, 1, 1], [-4, 0, 0]):
         with pytest.raises(AssertionError, match=f"it goes from {min(wrong)} to {max(wrong)}"):
             log_prob(wrong)
 
