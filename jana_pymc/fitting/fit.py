@@ -138,7 +138,11 @@ def fit(
        Bayesian models. UAI.
     """
     check_arguments(
-        *(model, network, training, checkpoint, random_seed),
+        model,
+        network,
+        training,
+        checkpoint,
+        random_seed,
         n_simulations=n_simulations,
         online=online,
         progressbar=progressbar,

@@ -15,7 +15,7 @@ from jana_pymc.approximators.summary_space import KINDS, SummarySpace, data_summ
 from jana_pymc.checks import check_share
 from jana_pymc.declarations import check_approximator, check_simulations
 from jana_pymc.plots.misspecification import plot_misspecification
-from jana_pymc.simulation import Simulations, random_generator
+from jana_pymc.simulation import DataBatch, Simulations, random_generator
 from jana_pymc.workflow.mmd import kernel_widths, mmd_test
 from jana_pymc.workflow.result import Result
 from jana_pymc.workflow.sources import resized, simulated
@@ -181,29 +181,11 @@ def detect_misspecification(
         observed = data.batch(pad=True)
     else:
         observed = approximator.posterior.batch(data)
-    model, sizes = approximator.model if approximator.schema.conditions else None, None
-    if simulations is not None:
-        # Given parameters will do: `JointApproximator.simulate` is handed draws from the prior.
-        check_simulations(approximator, simulations)
-    elif model is not None and model.design is not None:
-        simulations = model.simulate_alike(
-            observed, n_simulations, random_seed=rng, progressbar=progressbar
-        )
-        sizes = simulations.batch().n_obs
-    else:
-        simulations = simulated(approximator, n_simulations, rng, progressbar)
-    if len(simulations) < 200:
-        raise ValueError(
-            f"{len(simulations)} simulations cannot hold a null distribution; expected 200 at "
-            "least, and better 2000."
-        )
-    if sizes is None:
-        sizes = rng.choice(observed.n_obs, len(simulations))
-    alike = resized(simulations.batch(), sizes)
+    alike = _well_specified(approximator, observed, simulations, n_simulations, rng, progressbar)
     sizes = alike.n_obs  # fewer than asked for, where data are longer than all simulations
     summaries = data_summaries(approximator, alike)
     ours = data_summaries(approximator, observed)
-    half = len(simulations) // 2
+    half = len(alike) // 2
     spaces = {kind: SummarySpace.of(summaries[kind][:half]) for kind in KINDS}
     every = summary_distances(spaces, summaries)
     distances, null = summary_distances(spaces, ours), every[half:]
@@ -230,6 +212,36 @@ def detect_misspecification(
         coordinates=learned[:, :2],
         null_coordinates=theirs[:, :2],
     )
+
+
+def _well_specified(
+    approximator: JointApproximator,
+    observed: DataBatch,
+    simulations: Simulations | None,
+    n_simulations: int,
+    rng: np.random.Generator,
+    progressbar: bool,
+) -> DataBatch:
+    """Data sets of the model, of the sizes and under the known conditions of the observed ones."""
+    model = approximator.model if approximator.schema.conditions else None
+    if simulations is None and model is not None and model.design is not None:
+        made = model.simulate_alike(
+            observed, n_simulations, random_seed=rng, progressbar=progressbar
+        ).batch()
+        sizes = made.n_obs
+    else:
+        if simulations is None:
+            simulations = simulated(approximator, n_simulations, rng, progressbar)
+        else:
+            # Given parameters will do: `JointApproximator.simulate` is handed draws from the prior.
+            check_simulations(approximator, simulations)
+        made, sizes = simulations.batch(), None
+    if len(made) < 200:
+        raise ValueError(
+            f"{len(made)} simulations cannot hold a null distribution; expected 200 at least, and "
+            "better 2000."
+        )
+    return resized(made, rng.choice(observed.n_obs, len(made)) if sizes is None else sizes)
 
 
 def _p_values(distances: np.ndarray, null: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
