@@ -120,6 +120,17 @@ def posterior_of(data: ArviZData) -> xr.Dataset:
     return groups["posterior"]
 
 
+def divergent_share(data: ArviZData) -> float:
+    """Share of divergent transitions, 0 where the sampler did not note any.
+
+    Parameters
+    ----------
+    data : InferenceData or DataTree
+    """
+    statistics: Mapping[Any, Any] = to_groups(data).get("sample_stats", {})
+    return float(np.mean(statistics["diverging"])) if "diverging" in statistics else 0.0
+
+
 def split_chains(values: np.ndarray, chains: int) -> np.ndarray:
     """Lay independent draws out as chains, which between-chain diagnostics need.
 

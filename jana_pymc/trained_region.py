@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,12 @@ NEAR = 0.1
 
 MOST_NEAR = 0.01
 """A normal posterior that is cut off 1.7 standard deviations from its mean has so many there."""
+
+IN_REACH = 3.5
+"""Trajectories meet an edge within so many standard deviations of the draws' mean."""
+
+MANY_DIVERGED = 0.005
+"""Of a normal posterior, trajectories of twenty steps so often meet an edge just in reach."""
 
 MARGIN = 0.05
 """Share of the region's width by which parameters may lie outside before it is said."""
@@ -113,9 +119,44 @@ def leaning_posterior(
         If a variable has not the shape of its parameter, `renamed` names a parameter or a variable
         that does not exist, or the posterior holds no parameter at all.
     """
-    found = []
-    variables = _variables(layout, posterior, renamed)
-    for name, variable in variables.items():
+    groups = _groups(layout, posterior, renamed)
+    return [found for draws in groups for found in leaning(layout, region, draws)]
+
+
+def edges_in_reach(
+    layout: ParameterLayout,
+    region: np.ndarray,
+    posterior: Mapping[Any, Any],
+    renamed: Mapping[str, str],
+) -> list[tuple[str, float]]:
+    """Find the ends of the trained region that trajectories of a sampler will have met.
+
+    Where the density falls to zero, Hamiltonian trajectories diverge, and keep the draws away
+    from there: an edge may cost draws without any that lean on it.
+
+    Parameters
+    ----------
+    layout, region, posterior, renamed
+        As in `leaning_posterior`, which raises the same.
+
+    Returns
+    -------
+    list of (str, float)
+        Component and edge, each once.
+    """
+    found: dict[tuple[str, float], None] = {}
+    for draws in _groups(layout, posterior, renamed):
+        mean, sd = draws.mean(axis=0), draws.std(axis=0)
+        for end, i in zip(*np.nonzero(np.abs(region - mean) <= IN_REACH * sd), strict=True):
+            found[layout.component_names[i], float(region[end, i])] = None
+    return list(found)
+
+
+def _groups(
+    layout: ParameterLayout, posterior: Mapping[Any, Any], renamed: Mapping[str, str]
+) -> Iterator[np.ndarray]:
+    """Draws of each parameter in each group, shape (draws, size), NaN for all other parameters."""
+    for name, variable in _variables(layout, posterior, renamed).items():
         shape = layout.shapes[name]
         values = np.asarray(posterior[variable], dtype=float)
         if values.shape[values.ndim - len(shape) :] != shape:
@@ -128,8 +169,7 @@ def leaning_posterior(
         for group in range(flat.shape[2]):
             draws = np.full((flat.shape[0] * flat.shape[1], layout.size), np.nan)
             draws[:, own] = flat[:, :, group].reshape(len(draws), -1)
-            found += leaning(layout, region, draws)
-    return found
+            yield draws
 
 
 def _variables(
@@ -178,6 +218,19 @@ def warn_of_leaning(found: list[Leaning]) -> None:
         f"draws lean on the edge of the region that the likelihood was trained on: "
         f"{'; '.join(parts)}. The posterior is cut off there, unless the prior ends there too. "
         "Train on a wider proposal (GenerativeModel(proposal=...)), or narrow the prior.",
+    )
+
+
+def warn_of_divergences(share: float, edges: list[tuple[str, float]]) -> None:
+    """Say that divergences may come from the edges in reach, if there are many and any."""
+    if share <= MANY_DIVERGED or not edges:
+        return
+    parts = ", ".join(f"{name} at {edge:.4g}" for name, edge in edges)
+    warn(
+        f"{100 * share:.1f}% of the transitions diverged, and the draws come near the edge of the "
+        f"region that the likelihood was trained on ({parts}). Trajectories that leave the region "
+        "diverge, and draws are then too rare near its edge. Train on a wider proposal "
+        "(GenerativeModel(proposal=...)), or give these parameters a prior that ends there.",
     )
 
 

@@ -61,6 +61,28 @@ def test_draws_at_an_edge_are_named() -> None:
     assert found.name == "v" and found.edge == HIGH and found.share > 0.02
 
 
+@pytest.mark.parametrize(
+    ("distance", "share", "said"), [(2.5, 0.1, True), (4.0, 0.1, False), (2.5, 0.0, False)]
+)
+def test_an_edge_within_reach_may_be_why_transitions_diverged(distance, share, said) -> None:
+    """A standard normal cut there by a hard wall: none lean on it, but trajectories meet it."""
+    rng = np.random.default_rng(0)
+    v = 0.02 * stats.truncnorm(-9, 2.4).rvs((2, 500), random_state=rng) + HIGH - 0.02 * distance
+    data = to_inference_data(
+        {
+            "posterior": xr.Dataset({"v": (("chain", "draw"), v)}),
+            "sample_stats": xr.Dataset(
+                {"diverging": (("chain", "draw"), np.arange(1000).reshape(2, 500) < 1000 * share)}
+            ),
+        }
+    )
+    if not said:
+        assert RT.check_region(data) == []
+        return
+    with pytest.warns(UserWarning, match=r"10.0% of the transitions diverged.*\(v at 0\.9\)"):
+        assert RT.check_region(data) == []
+
+
 def test_groups_other_names_and_vectors() -> None:
     rng = np.random.default_rng(0)
     v = rng.normal(0.5, 0.05, (2, 500, 3))

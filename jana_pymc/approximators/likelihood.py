@@ -22,13 +22,19 @@ from jana_pymc.approximators.incomplete import fill_missing
 from jana_pymc.approximators.observed import split_conditions
 from jana_pymc.checks import check_count
 from jana_pymc.distribution import NeuralLikelihood
-from jana_pymc.inference_data import ArviZData, posterior_of
+from jana_pymc.inference_data import ArviZData, divergent_share, posterior_of
 from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.missing_values import MissingValues
 from jana_pymc.pytensor import Backend, ScoreCorrection, failure, is_sequence, log_density
 from jana_pymc.simulation import DataSchema, GenerativeModel, ParameterLayout, random_generator
 from jana_pymc.threads import one_thread, side_by_side
-from jana_pymc.trained_region import Leaning, leaning_posterior, warn_of_leaning
+from jana_pymc.trained_region import (
+    Leaning,
+    edges_in_reach,
+    leaning_posterior,
+    warn_of_divergences,
+    warn_of_leaning,
+)
 from jana_pymc.training import resolve_device
 
 ROWS_AT_ONCE = 200_000
@@ -532,7 +538,8 @@ class LikelihoodApproximator:
         """Tell whether posterior draws lean on the edge of the trained region.
 
         Outside the region the log density is −inf, so that a posterior that would go on is cut
-        off without further notice. Works on the result of any sampler.
+        off without further notice. Works on the result of any sampler. Where many transitions
+        diverged, edges that the trajectories will have met are named too.
 
         Parameters
         ----------
@@ -570,7 +577,11 @@ class LikelihoodApproximator:
         posterior = posterior_of(data)
         renamed = {} if parameters is None else parameters
         found = leaning_posterior(self.layout, self.region, posterior, renamed)
-        warn_of_leaning(found)
+        if found:
+            warn_of_leaning(found)
+        else:
+            edges = edges_in_reach(self.layout, self.region, posterior, renamed)
+            warn_of_divergences(divergent_share(data), edges)
         return found
 
     def reachable(self, observables: np.ndarray) -> np.ndarray:
