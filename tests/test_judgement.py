@@ -18,7 +18,7 @@ from scipy import stats
 import jana_pymc as jana
 from jana_pymc.inference_data import to_groups
 from jana_pymc.plots import plot_surrogate
-from jana_pymc.refinement import psis
+from jana_pymc.refinement import RefinedDraws, psis
 from jana_pymc.simulation import DataBatch
 from jana_pymc.workflow.mmd import kernel_widths, mmd_test, single_sample_mmd
 
@@ -438,6 +438,31 @@ def test_chains_start_where_the_likelihood_was_trained(approximator, monkeypatch
     assert (starts.effective_share[0] > 0.1) == (beyond < 1.0)
     assert starts.unconstrained.shape == (1, 200, 1)
     assert 0.0 < starts.unconstrained.min() < starts.unconstrained.max() <= high
+
+
+@pytest.mark.parametrize(
+    ("divergences", "r_hat", "reliable"), [(1, 1.0, True), (9, 1.0, False), (0, 1.2, False)]
+)
+def test_chains_that_diverge_often_or_disagree_are_not_reliable(
+    approximator, monkeypatch, divergences, r_hat, reliable
+) -> None:
+    """One of a hundred draws may diverge."""
+    analysis = "jana_pymc.workflow.analysis"
+
+    def nuts(*_: object, starts: RefinedDraws, **__: object) -> RefinedDraws:
+        return dataclasses.replace(
+            starts,
+            method=np.full(1, "nuts"),
+            divergences=np.full(1, divergences),
+            r_hat=np.full(1, r_hat),
+        )
+
+    monkeypatch.setattr(f"{analysis}.nuts", nuts)
+    monkeypatch.setattr(f"{analysis}.pareto_k_threshold", lambda draws: -np.inf)
+    data = {"x": np.random.default_rng(2).normal(1.0, 1.0, 12)}
+    row = jana.analyze(approximator, data, draws=50, random_seed=2, progressbar=False).table.iloc[0]
+    assert row["reliable"] == reliable and row["divergences"] == divergences
+    assert (f"(R-hat {r_hat:.2f}, {divergences / 200:.0%} divergent)" in row["reason"]) != reliable
 
 
 @pytest.mark.bridge

@@ -1,6 +1,6 @@
 """Amortized draws made better by the likelihood: importance resampling, and NUTS from there on."""
 
-from jana_pymc.refinement.convergence import MAX_R_HAT, warn_unconverged
+from jana_pymc.refinement.convergence import unconverged, warn_unconverged
 from jana_pymc.refinement.hamiltonian import nuts, prior_support
 from jana_pymc.refinement.pooling import learn_pool_weight
 from jana_pymc.refinement.proposals import (
@@ -17,7 +17,6 @@ from jana_pymc.refinement.starts import chain_starts
 
 __all__ = [
     "CANDIDATES",
-    "MAX_R_HAT",
     "RefinedDraws",
     "Refinement",
     "chain_starts",
@@ -31,6 +30,7 @@ __all__ = [
     "psis",
     "refine",
     "total_log_likelihood",
+    "unconverged",
     "warn_unconverged",
     "warn_unreliable",
 ]

@@ -37,13 +37,29 @@ def split_r_hat(draws: np.ndarray) -> np.ndarray:
     return np.sqrt((half - 1) / half + ratio).max(axis=-1)
 
 
+def unconverged(r_hat: np.ndarray, divergences: np.ndarray, draws: int) -> np.ndarray:
+    """Whether chains of NUTS disagree, or diverge often.
+
+    Parameters
+    ----------
+    r_hat, divergences : ndarray, shape (sets,)
+    draws : int
+        Of all chains together.
+
+    Returns
+    -------
+    ndarray of bool, shape (sets,)
+    """
+    return np.asarray((r_hat > MAX_R_HAT) | (divergences > MAX_DIVERGENT * draws))
+
+
 def warn_unconverged(refined: RefinedDraws) -> None:
     """Name the data sets whose chains of NUTS disagree, or diverge often."""
     draws = refined.unconstrained.shape[1]
-    divergent = refined.divergences / draws
-    found = np.flatnonzero((refined.r_hat > MAX_R_HAT) | (divergent > MAX_DIVERGENT))
+    found = np.flatnonzero(unconverged(refined.r_hat, refined.divergences, draws))
     if not len(found):
         return
+    divergent = refined.divergences / draws
     parts = ", ".join(
         f"{i} (R-hat {refined.r_hat[i]:.2f}, {100 * divergent[i]:.0f}% divergent)"
         for i in found[:5]

@@ -24,12 +24,12 @@ from jana_pymc.inference_data import (
 from jana_pymc.plots.analysis import plot_analysis
 from jana_pymc.refinement import (
     CANDIDATES,
-    MAX_R_HAT,
     RefinedDraws,
     chain_starts,
     nuts,
     propose,
     psis,
+    unconverged,
 )
 from jana_pymc.refinement.resampling import DRAWS_AT_ONCE, parts
 from jana_pymc.simulation import DataBatch, ParameterLayout, random_generator
@@ -125,7 +125,8 @@ def analyze(
     3. If not, but the tail of the weights is light (k̂ below its threshold), four times as many
        amortized draws are resampled by Pareto-smoothed weights.
     4. If that fails, NUTS starts from these draws, with their covariance as its metric. If it does
-       not converge either, or has nowhere to start, the table says that the draws are not reliable.
+       not converge either, diverges often, or has nowhere to start, the table says that the draws
+       are not reliable.
 
     Parameters
     ----------
@@ -185,7 +186,7 @@ def analyze(
     table["reliable"] = (outside <= FEW) & (
         (table["rung"] == "amortized")
         | ((table["rung"] == "psis") & (table["pareto_k"] <= ladder.threshold["psis"]))
-        | ((table["rung"] == "nuts") & (table["r_hat"] <= MAX_R_HAT))
+        | ((table["rung"] == "nuts") & ~ladder.unconverged)
     )
     table["reason"] = [_reason(row, ladder, outside[row.Index]) for row in table.itertuples()]
     return Analysis(
@@ -251,6 +252,11 @@ class _Ladder:
             result[done] = self.approximator.prior.constrain(self.unconstrained[done])
         return result
 
+    @property
+    def unconverged(self) -> np.ndarray:
+        """Whether NUTS ran and is not to be relied on, shape (sets,)."""
+        return unconverged(self.r_hat, self.divergences, self.draws)
+
     def _amortize(self, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Keep the draws of those with even weights; return the others."""
         proposed = propose(self.approximator, self.batch[index], self.draws, random_seed=rng)
@@ -302,7 +308,7 @@ class _Ladder:
         self.divergences[index] = refined.divergences
         self.r_hat[index] = refined.r_hat
         # Chains that have not mixed are no better than resampled draws of finite variance.
-        better = (self.r_hat[index] <= MAX_R_HAT) | (self.pareto_k[index] > 1)
+        better = ~self.unconverged[index] | (self.pareto_k[index] > 1)
         kept = index[better]
         self.unconstrained[kept], self.log_q[kept] = (
             refined.unconstrained[better],
@@ -347,7 +353,8 @@ def _reason(row: Any, ladder: _Ladder, outside: float) -> str:
         reason += "; NUTS found nowhere to start"
     if outside > FEW:
         reason += f"; {outside:.0%} of the draws lie outside the trained region"
-    if row.r_hat > MAX_R_HAT:
-        reason += f"; NUTS did not converge (R-hat = {row.r_hat:.2f})"
+    if ladder.unconverged[row.Index]:
+        divergent = row.divergences / ladder.draws
+        reason += f"; NUTS did not converge (R-hat {row.r_hat:.2f}, {divergent:.0%} divergent)"
     prefix = f"misspecified (p = {row.p_value:.3f}); " if row.misspecified else ""
     return prefix + reason
