@@ -65,12 +65,12 @@ class WalkNetwork(nn.Module):
         before = torch.cat([torch.zeros_like(observables[:, :1]), observables[:, :-1]], 1)
         return _normal(observables, before + step).sum(-1)
 
-    def sample(self, parameters, n_obs, conditions=None, generator=None):
+    def sample(self, parameters, n_obs, conditions=None, generator=None, *, past=None):
         step = (parameters[:, :1] + parameters[:, 1:])[:, None]
-        step = step if conditions is None else step + conditions
+        step = step if conditions is None else step + conditions[:, -n_obs:]
         shape = (len(parameters), n_obs, 2)
         noise = torch.randn(shape, generator=generator, dtype=parameters.dtype)
-        return (step + noise).cumsum(1)
+        return (step + noise).cumsum(1) + (0.0 if past is None else past[:, -1:])
 
 
 def vector(conditions: bool = False) -> LikelihoodApproximator:

@@ -73,6 +73,26 @@ def test_simulations_follow_the_density(components: str, n_states: int, order: i
 
 
 @ORDERS
+@pytest.mark.parametrize("components", COMPONENTS)
+def test_forecasts_follow_the_density_given_the_past(components: str, order: int) -> None:
+    # As above, but for the future of one past, not typical of most parameters.
+    network = random_likelihood(components, order)
+    other = copy.deepcopy(network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        randomize(other, 0.01)
+    theta = draw_parameters(1, 3).expand(2000, -1)
+    past = network.sample(theta[:1], 4, None, generator(5)).expand(2000, -1, -1)
+    whole = torch.cat([past, network.sample(theta, 2, None, generator(6), past=past)], 1)
+    difference = other.log_prob(whole, theta) - network.log_prob(whole, theta)
+    ratio = difference[:, 4:].sum(1).exp()
+    assert abs(ratio.mean() - 1.0) < 4.0 * ratio.std() / math.sqrt(len(ratio))
+    # A past of no observations is none.
+    none = network.sample(theta[:5], 3, None, generator(1), past=past[:5, :0])
+    torch.testing.assert_close(none, network.sample(theta[:5], 3, None, generator(1)))
+
+
+@ORDERS
 def test_terms_sum_to_one_given_the_past(order: int) -> None:
     network = random_likelihood("few counts", order)
     theta = draw_parameters(1, 3)

@@ -436,9 +436,10 @@ class LikelihoodApproximator:
         n_obs: int = 1,
         *,
         conditions: np.ndarray | None = None,
+        past: np.ndarray | None = None,
         random_seed: int | np.random.Generator | None = None,
     ) -> np.ndarray:
-        """Surrogate data sets.
+        """Surrogate data sets, or what follows the past of sequences.
 
         They are made on the CPU in double precision, whichever device the likelihood was brought
         to: a seed gives the same data.
@@ -449,6 +450,9 @@ class LikelihoodApproximator:
         n_obs : int
             1 for vectors.
         conditions : ndarray, shape (sets, n_obs, conditions), optional
+            With a past, (sets, past_obs + n_obs, conditions).
+        past : ndarray, shape (sets, past_obs, components), optional
+            Observations before, of sequences only.
         random_seed : int or Generator, optional
 
         Returns
@@ -466,13 +470,16 @@ class LikelihoodApproximator:
         generator = torch.Generator().manual_seed(seed)
         theta = torch.tensor(values)
         known = None if conditions is None else torch.tensor(np.asarray(conditions, dtype=float))
-        size = max(1, ROWS_AT_ONCE // n_obs)
+        before = None if past is None else torch.tensor(np.asarray(past, dtype=float))
+        size = max(1, ROWS_AT_ONCE // (n_obs + (0 if before is None else before.shape[1])))
         parts = []
         for start in range(0, len(theta), size):
             part = slice(start, start + size)
             given = None if known is None else known[part]
+            continued = {} if before is None else {"past": before[part]}
             with one_thread():
-                parts.append(self.network.sample(theta[part], n_obs, given, generator).numpy())
+                made = self.network.sample(theta[part], n_obs, given, generator, **continued)
+            parts.append(made.numpy())
         return np.concatenate(parts)
 
     def score_correction(

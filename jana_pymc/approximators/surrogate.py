@@ -13,6 +13,7 @@ from jana_pymc import inference_data
 from jana_pymc.approximators.beyond_training import warn_of_far_conditions
 from jana_pymc.approximators.observed import check_columns
 from jana_pymc.checks import check_count
+from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.simulation import (
     DataBatch,
     DataSchema,
@@ -52,21 +53,12 @@ def simulate(
     if not np.isfinite(theta).all():
         wrong = layout.component_names[int(np.argmax(~np.isfinite(theta).all(0)))]
         raise ValueError(f"parameters: {wrong!r} is NaN or infinite in some of the vectors.")
-    if conditions is None and schema.conditions:
-        names = ", ".join(schema.conditions)
-        raise TypeError(
-            f"conditions are missing: the likelihood was trained with {names}. Give conditions= as "
-            "a mapping of each to its values, of one data set or of every one."
-        )
-    if conditions is not None and not schema.conditions:
-        raise TypeError("conditions do not fit: the likelihood was trained without any.")
-    known = None if conditions is None else _joined(conditions, schema)
+    known = joined_conditions(conditions, schema)
     if n_obs is None and known is not None and known.ndim > 1 and schema.structure != "vector":
         n_obs = known.shape[-2]
     sizes = _sizes(n_obs, len(theta), schema)
     if known is not None:
-        known = _conditions(known, schema, sizes)
-        warn_of_far_conditions(approximator.likelihood.network, schema, known)
+        known = checked_conditions(known, approximator.likelihood.network, schema, sizes)
     observables = approximator.likelihood.simulate(
         theta, int(sizes.max()), conditions=known, random_seed=rng
     )
@@ -135,10 +127,37 @@ def _sizes(n_obs: int | ArrayLike | None, n_sets: int, schema: DataSchema) -> ND
     return np.broadcast_to(sizes, n_sets).astype(np.int64)
 
 
-def _conditions(
-    values: NDArray[np.float64], schema: DataSchema, sizes: NDArray[np.int64]
+def checked_conditions(
+    values: NDArray[np.float64],
+    network: LikelihoodNetwork,
+    schema: DataSchema,
+    sizes: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Known conditions of all data sets, shape (n_sets, n_obs, components), checked."""
+    """Known conditions of all data sets, checked.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_obs, components) or (sets, n_obs, components)
+        As `joined_conditions` returns them.
+    network : LikelihoodNetwork
+    schema : DataSchema
+    sizes : ndarray of int, shape (sets,)
+        Observations of each data set.
+
+    Returns
+    -------
+    ndarray, shape (sets, n_obs, components)
+
+    Raises
+    ------
+    ValueError
+        If they have another shape, or values that were not declared.
+
+    Warns
+    -----
+    UserWarning
+        If they lie far from all that were simulated.
+    """
     n_sets, n_obs, size = len(sizes), int(sizes.max()), len(schema.condition_components)
     if schema.structure == "vector" and values.shape in ((size,), (n_sets, size)):
         values = values[..., None, :]
@@ -154,6 +173,7 @@ def _conditions(
     present = np.ones((n_sets, n_obs), dtype=bool)
     for name, column in split_components(values, schema.conditions).items():
         check_values(f"conditions[{name!r}]", schema.conditions[name], column, present, many)
+    warn_of_far_conditions(network, schema, values)
     return values
 
 
@@ -164,9 +184,26 @@ def _without_padding(
     return np.where(padding, conditions[:, :1], conditions)
 
 
-def _joined(conditions: Any, schema: DataSchema) -> NDArray[np.float64]:
-    """Named or joined conditions as one array with the components last."""
+def joined_conditions(conditions: Any, schema: DataSchema) -> NDArray[np.float64] | None:
+    """Named or joined conditions as one array with the components last; None if there are none.
+
+    Raises
+    ------
+    TypeError
+        If the model has conditions and none are given, or the other way round.
+    ValueError
+        If names or shapes are not those of the model's.
+    """
     kinds = schema.conditions
+    if conditions is None and kinds:
+        raise TypeError(
+            f"conditions are missing: the likelihood was trained with {', '.join(kinds)}. Give "
+            "conditions= as a mapping of each to its values, of one data set or of every one."
+        )
+    if conditions is None:
+        return None
+    if not kinds:
+        raise TypeError("conditions do not fit: the likelihood was trained without any.")
     named = names_of(conditions)
     if named is None:
         return as_float("conditions", conditions)

@@ -331,35 +331,46 @@ class TrajectoryLikelihood(nn.Module):
         n_obs: int,
         conditions: Float[Tensor, "sets obs k"] | None = None,
         generator: torch.Generator | None = None,
+        *,
+        past: Float[Tensor, "sets past_obs c"] | None = None,
     ) -> Float[Tensor, "sets obs c"]:
-        """Simulate a sequence for each parameter vector.
+        """Simulate a sequence for each parameter vector, or continue one.
 
         Parameters
         ----------
         parameters : Tensor, shape (sets, parameters)
         n_obs : int
-            At most as many as the longest that was trained on.
+            With a past, at most as many together as the longest that was trained on.
         conditions : None
             There are none.
         generator : torch.Generator, optional
+        past : Tensor, shape (sets, past_obs, components), optional
+            Observations before, all of one length.
 
         Returns
         -------
         Tensor, shape (sets, n_obs, components)
         """
-        location, log_scale, features = self._trajectory(parameters, n_obs)
+        begin = 0 if past is None else past.shape[1]
+        trajectory = self._trajectory(parameters, begin + n_obs)
+        location, log_scale, features = (each[:, begin:] for each in trajectory)
         order = self.settings.order
         if order == 0:  # all times at once
             x, _ = self._draw(parameters, location, log_scale, features, [], generator)
             return x
-        past = [torch.zeros_like(location[:, :1]) for _ in range(order)]
+        known = torch.zeros_like(location[:, :1]).expand(-1, order, -1)
+        if past is not None:
+            y, _, _ = self._to_real(past, parameters)
+            residual = (y - trajectory[0][:, :begin]) * (-trajectory[1][:, :begin]).exp()
+            known = torch.cat([known, atan_clamp(residual, MAX_SEEN)], 1)[:, -order:]
+        before = list(known.flip(1).split(1, 1))
         steps = []
         for t in range(n_obs):
             now = slice(t, t + 1)
             x, seen = self._draw(
-                parameters, location[:, now], log_scale[:, now], features[:, now], past, generator
+                parameters, location[:, now], log_scale[:, now], features[:, now], before, generator
             )
-            past = [seen, *past[:-1]]
+            before = [seen, *before[:-1]]
             steps.append(x)
         return torch.cat(steps, 1)
 

@@ -9,6 +9,7 @@ from jana_pymc.plots.evidence import (
     plot_model_comparison,
     plot_model_recovery,
 )
+from jana_pymc.plots.forecast import plot_forecast
 from jana_pymc.plots.history import plot_history
 from jana_pymc.plots.leave_future_out import plot_leave_future_out
 from jana_pymc.plots.misspecification import plot_criticism, plot_misspecification
@@ -24,6 +25,7 @@ __all__ = [
     "plot_coverage",
     "plot_criticism",
     "plot_cross_validation",
+    "plot_forecast",
     "plot_history",
     "plot_leave_future_out",
     "plot_log_marginal_likelihood",

@@ -13,6 +13,7 @@ from jana_pymc.workflow.cross_validation import (
 from jana_pymc.workflow.cross_validation_result import CrossValidation
 from jana_pymc.workflow.elpd_data import AmortizedRefit
 from jana_pymc.workflow.evidence import LogMarginalLikelihood, log_marginal_likelihood
+from jana_pymc.workflow.forecast import forecast
 from jana_pymc.workflow.leave_future_out import LeaveFutureOut, leave_future_out
 from jana_pymc.workflow.misspecification import Misspecification, detect_misspecification
 from jana_pymc.workflow.model_comparison import (
@@ -46,6 +47,7 @@ __all__ = [
     "detect_misspecification",
     "ecdf_band",
     "elpd",
+    "forecast",
     "kfold",
     "leave_future_out",
     "leave_one_group_out",

@@ -1,0 +1,221 @@
+"""What follows a sequence: draws of its future, given its past (Eq. 15)."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from jana_pymc import inference_data
+from jana_pymc.approximators.surrogate import checked_conditions, joined_conditions
+from jana_pymc.checks import check_count
+from jana_pymc.declarations import check_approximator
+from jana_pymc.refinement import Refinement
+from jana_pymc.simulation import DataBatch, random_generator
+from jana_pymc.warning import warn
+
+if TYPE_CHECKING:
+    from jana_pymc.approximators import JointApproximator
+
+
+def forecast(
+    approximator: JointApproximator,
+    data: Any,
+    ahead: int,
+    *,
+    conditions: Any = None,
+    posterior: inference_data.ArviZData | None = None,
+    draws: int = 1000,
+    chains: int = 4,
+    refine: Refinement = "none",
+    random_seed: int | np.random.Generator | None = None,
+    progressbar: bool = True,
+) -> inference_data.ArviZData:
+    r"""Draw what follows each sequence: counts, categories or real numbers.
+
+    The likelihood network continues the sequence step by step, once for each posterior draw:
+
+    .. math::
+
+        x_{T+1:T+A} \sim l(\cdot \mid x_{1:T}, \theta_s), \quad
+        \theta_s \sim q(\theta \mid x_{1:T})
+
+    How good such forecasts are, `leave_future_out` estimates.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+        Of a model with ``structure="markovian"``.
+    data : mapping, DataFrame, Dataset, or sequence of these
+        The past of one sequence or of many, as for `JointApproximator.sample`.
+    ahead : int
+        Observations to draw.
+    conditions : mapping of str to array, shape (ahead, ...) or (sets, ahead, ...), optional
+        The known conditions of the future, if the model has any; those of the past are in `data`.
+    posterior : InferenceData or DataTree, optional
+        Draws from another sampler that hold all parameters by name, as `pm.sample` returns them. By
+        default `JointApproximator.sample` makes them.
+    draws, chains, refine, progressbar
+        As for `JointApproximator.sample`; without effect if there is a `posterior`.
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    InferenceData or DataTree
+        Groups "posterior", "observed_data", and "predictions" with the dimensions (chain, draw,
+        [dataset], ahead); ``ahead`` counts from 1. Where there are conditions, those of the future
+        are "predictions_constant_data".
+
+    Raises
+    ------
+    TypeError
+        If `approximator` is no pair, `posterior` no ArviZ data, or conditions are missing or given
+        in vain.
+    ValueError
+        If the data are no sequences or do not fit what was declared, the likelihood cannot reach so
+        far, or `posterior` lacks a parameter or is of another number of data sets.
+
+    Warns
+    -----
+    UserWarning
+        If past and future are longer than what was trained on; and as `JointApproximator.sample`
+        does.
+
+    See Also
+    --------
+    jana_pymc.plots.plot_forecast : The past, and bands of the future.
+
+    References
+    ----------
+    .. [1] Radev, S. T., et al. (2023). JANA: Jointly amortized neural approximation of complex
+       Bayesian models. UAI. Equation 15.
+    """
+    check_approximator(approximator)
+    check_count("ahead", ahead)
+    schema, rng = approximator.schema, random_generator(random_seed)
+    if schema.structure != "markovian":
+        raise ValueError(
+            f"the data are declared {schema.structure!r}, which has no future. New data with the "
+            "same parameters are in the group 'posterior_predictive' of JointApproximator.sample."
+        )
+    known = joined_conditions(conditions, schema)
+    batch = approximator.posterior.batch(data, check_n_obs=posterior is None)
+    _check_reach(approximator, int(batch.n_obs.max()), ahead)
+    if known is not None:
+        known = checked_conditions(
+            known, approximator.likelihood.network, schema, np.full(len(batch), ahead)
+        )
+    if posterior is None:
+        made = approximator.sample(
+            data,
+            draws=draws,
+            chains=chains,
+            groups=("posterior",),
+            refine=refine,
+            random_seed=rng,
+            progressbar=progressbar,
+        )
+        drawn = inference_data.posterior_of(made)
+        single = "dataset" not in drawn.dims
+    else:
+        drawn = inference_data.posterior_of(posterior)
+        single = "dataset" not in drawn.dims
+        _check_sets(drawn, len(batch))
+    theta = _parameters(approximator, drawn)
+    future = _continued(approximator, batch, theta, ahead, known, rng)
+    groups = {
+        "posterior": drawn,
+        "predictions": _ahead(future[0] if single else future, schema.observables),
+        "observed_data": inference_data.observable_dataset(
+            batch.observables[0] if single else batch.observables, schema.observables
+        ),
+    }
+    if known is not None:
+        groups["predictions_constant_data"] = _ahead(
+            known[0] if single else known, schema.conditions
+        )
+    return inference_data.to_inference_data(groups)
+
+
+def _check_reach(approximator: JointApproximator, n_past: int, ahead: int) -> None:
+    """Refuse what the likelihood cannot continue, and warn of what it was not trained on."""
+    network, longest = approximator.likelihood.network, approximator.schema.n_obs[1]
+    if "past" not in inspect.signature(network.sample).parameters:
+        raise ValueError(
+            f"{type(network).__name__} cannot continue a sequence: its sample() takes no past."
+        )
+    total = n_past + ahead
+    if total <= longest:
+        return
+    what = f"past and future have {n_past} + {ahead} time points; the pair was trained on {longest}"
+    if getattr(network, "n_steps", None) is not None:
+        raise ValueError(
+            f"{what} at most, and this likelihood ends there. Take a smaller `ahead`, or train on "
+            "longer sequences (GenerativeModel(n_obs=...))."
+        )
+    warn(
+        f"{what} at most: beyond that the forecast is an extrapolation. Train on longer sequences "
+        "(GenerativeModel(n_obs=(fewest, most)))."
+    )
+
+
+def _check_sets(posterior: xr.Dataset, n_sets: int) -> None:
+    found = posterior.sizes.get("dataset", 1)
+    if found != n_sets:
+        raise ValueError(
+            f"posterior is of {found} data sets, but data are {n_sets}; expected the draws of each."
+        )
+
+
+def _parameters(approximator: JointApproximator, posterior: xr.Dataset) -> np.ndarray:
+    """Draws, shape (sets, chains, draws, size)."""
+    layout = approximator.layout
+    missing = [name for name in layout.names if name not in posterior]
+    if missing:
+        raise ValueError(
+            f"posterior lacks {', '.join(missing)}; it holds {', '.join(map(str, posterior))}. "
+            "Rename its variables to the parameters of the model, or draw from the pair's own."
+        )
+    theta = layout.flatten({name: np.asarray(posterior[name]) for name in layout.names})
+    if theta.ndim not in (3, 4):
+        raise ValueError(
+            f"the parameters of posterior have {theta.ndim - 1} dimensions before their own; "
+            "expected (chain, draw) or (chain, draw, dataset)."
+        )
+    return np.moveaxis(theta, 2, 0) if theta.ndim == 4 else theta[None]
+
+
+def _continued(
+    approximator: JointApproximator,
+    batch: DataBatch,
+    theta: np.ndarray,
+    ahead: int,
+    known: np.ndarray | None,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Futures of each sequence, shape (sets, chains, draws, ahead, components)."""
+    n_sets, chains, draws, _ = theta.shape
+    n_components = batch.observables.shape[-1]
+    future = np.empty((n_sets, chains, draws, ahead, n_components))
+    for i, n_past in enumerate(batch.n_obs):
+        conditions = None
+        if known is not None:
+            conditions = np.concatenate([batch.conditions[i, :n_past], known[i]])
+            conditions = np.broadcast_to(conditions, (chains * draws, *conditions.shape))
+        past = batch.observables[i, :n_past]
+        future[i] = approximator.likelihood.simulate(
+            theta[i].reshape(chains * draws, -1),
+            ahead,
+            conditions=conditions,
+            past=np.broadcast_to(past, (chains * draws, *past.shape)),
+            random_seed=rng,
+        ).reshape(future.shape[1:])
+    return future
+
+
+def _ahead(values: np.ndarray, kinds: Any) -> xr.Dataset:
+    """Values by name, with a dimension of their own for time, which goes on from the past."""
+    dataset = inference_data.observable_dataset(values, kinds).rename(obs="ahead")
+    return dataset.assign_coords(ahead=1 + np.arange(dataset.sizes["ahead"]))
