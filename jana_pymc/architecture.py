@@ -11,7 +11,7 @@ import torch
 
 from jana_pymc.checks import check_kind
 from jana_pymc.flows.flow import NOT_FOR, FlowSettings
-from jana_pymc.joint import JointNetwork
+from jana_pymc.joint_network import JointNetwork
 from jana_pymc.likelihoods import (
     AutoregressiveLikelihood,
     AutoregressiveSettings,

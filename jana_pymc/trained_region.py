@@ -249,7 +249,7 @@ def share_outside(region: np.ndarray, parameters: np.ndarray) -> np.ndarray:
     return (_beyond(region, parameters) > 0.0).any(axis=-1).mean(axis=-1)
 
 
-def warn_of_extrapolated(shares: np.ndarray, model: str | None = None) -> None:
+def warn_of_draws_outside_region(shares: np.ndarray, model: str | None = None) -> None:
     """Name the data sets whose draws often lie outside the trained region.
 
     Parameters
@@ -273,7 +273,9 @@ def warn_of_extrapolated(shares: np.ndarray, model: str | None = None) -> None:
     )
 
 
-def warn_of_outside(layout: ParameterLayout, region: np.ndarray, parameters: np.ndarray) -> None:
+def warn_of_parameters_outside_region(
+    layout: ParameterLayout, region: np.ndarray, parameters: np.ndarray
+) -> None:
     """Name the parameters, shape (sets, size), that lie clearly outside the trained region."""
     beyond = _beyond(region, parameters)
     outside = beyond > 0.0

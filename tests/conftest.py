@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 jaxtyping.install_import_hook(
     [
         "jana_pymc.flows",
-        "jana_pymc.joint",
+        "jana_pymc.joint_network",
         "jana_pymc.likelihoods",
         "jana_pymc.networks",
         "jana_pymc.posterior",

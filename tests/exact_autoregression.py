@@ -78,7 +78,7 @@ class ExactAutoregression:
     posterior: ExactPosterior = field(default_factory=ExactPosterior)
     n_obs: tuple[int, int] = (4, 200)
 
-    familiar = None  # nothing tells how far out its data may lie
+    reference_distances = None  # nothing tells how far out its data may lie
 
     def __post_init__(self) -> None:
         with pm.Model() as prior:

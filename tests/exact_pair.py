@@ -89,7 +89,7 @@ class ExactPair:
 
     posterior: NormalPosterior = field(default_factory=NormalPosterior)
 
-    familiar = None  # nothing tells how far out its data may lie
+    reference_distances = None  # nothing tells how far out its data may lie
     positive = (False,)
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import jana_pymc as jana
-from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.joint_network import Batch, JointNetwork
 from jana_pymc.training import SimulationRounds, StoredSimulations, TrainingRun, to_batch
 
 

@@ -28,7 +28,7 @@ FLOORS = (
     ("flows",),
     ("likelihoods",),
     ("posterior",),
-    ("joint",),
+    ("joint_network",),
     ("architecture", "training"),
     ("pytensor",),
     (
@@ -56,7 +56,7 @@ TORCH_ONLY = (
     "flows",
     "likelihoods",
     "posterior",
-    "joint",
+    "joint_network",
 )
 OPTIONAL = ("joblib", "sklearn", "threadpoolctl")
 

@@ -16,7 +16,7 @@ from jana_pymc import storage
 from jana_pymc.architecture import LikelihoodSettings, NetworkSettings, build_network
 from jana_pymc.fitting.sources import fingerprint
 from jana_pymc.flows import FlowSettings
-from jana_pymc.joint import JointNetwork
+from jana_pymc.joint_network import JointNetwork
 from jana_pymc.likelihoods import AutoregressiveSettings, VectorSettings
 from jana_pymc.networks import SetSummarySettings
 from jana_pymc.posterior import PosteriorSettings

@@ -206,7 +206,7 @@ def declared(kind: jana.Continuous | jana.Categorical) -> ExactPair:
         assert not kind.outside(batch.observables).any(), "networks know no such data"
         return np.zeros(len(batch), dtype=bool)
 
-    pair.familiar = SimpleNamespace(outside=outside)
+    pair.reference_distances = SimpleNamespace(outside=outside)
     return pair
 
 
@@ -251,7 +251,7 @@ FAR = {"x": np.array([-50.0, 0.1, 0.2, 0.3, 0.4])}
 def test_what_no_trained_parameter_explains_is_impossible_and_leaves_others_alone() -> None:
     options = {"draws": 200, "random_seed": 1}
     pair = bounded(-20.0)
-    pair.familiar = SimpleNamespace(
+    pair.reference_distances = SimpleNamespace(
         outside=lambda _, batch: np.arange(len(batch)) > 0, distances=np.zeros((200, 2))
     )
     with (

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jana_pymc.joint import _some_times
+from jana_pymc.joint_network import _some_times
 
 
 @pytest.mark.parametrize(

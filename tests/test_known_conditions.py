@@ -154,7 +154,7 @@ def joint(pair: ExactPair) -> jana.JointApproximator:
     """A `JointApproximator` with these halves in the place of networks."""
     made = object.__new__(jana.JointApproximator)
     halves = {"posterior": pair.posterior, "likelihood": pair.likelihood}
-    vars(made).update(halves, prior=pair.prior, schema=pair.schema, familiar=None)
+    vars(made).update(halves, prior=pair.prior, schema=pair.schema, reference_distances=None)
     return made
 
 

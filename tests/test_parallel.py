@@ -13,7 +13,7 @@ import torch
 from conjugate import normal_mean
 
 import jana_pymc as jana
-from jana_pymc.joint import Batch
+from jana_pymc.joint_network import Batch
 from jana_pymc.training import TrainingSettings, parallel
 from jana_pymc.training.step import TrainingStep
 

@@ -18,7 +18,7 @@ import jana_pymc as jana
 from jana_pymc.inference_data import select_dataset, to_groups
 from jana_pymc.refinement import nuts, propose, psis, refine, total_log_likelihood
 from jana_pymc.refinement.convergence import split_r_hat
-from jana_pymc.refinement.defence import DEGREES, _log_student_t
+from jana_pymc.refinement.defensive_mixture import DEGREES, _log_student_t
 from jana_pymc.simulation import PyMCPrior
 
 pytestmark = [

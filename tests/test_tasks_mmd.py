@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from jana_pymc.joint import MMD_BANDWIDTHS
+from jana_pymc.joint_network import MMD_BANDWIDTHS
 from jana_pymc.tasks import maximum_mean_discrepancy, task
 
 RNG = np.random.default_rng(1)

@@ -14,7 +14,7 @@ from jana_pymc.architecture import NetworkSettings, build_network
 from jana_pymc.fitting import default_settings, default_training, standardize
 from jana_pymc.fitting.defaults import candidates
 from jana_pymc.flows import FlowSettings
-from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.joint_network import Batch, JointNetwork
 from jana_pymc.likelihoods import SoftFlowSettings
 from jana_pymc.simulation import GenerativeModel
 from jana_pymc.tasks import task

@@ -24,8 +24,8 @@ from jana_pymc.simulation import Categorical, Continuous, PyMCPrior
 from jana_pymc.trained_region import (
     leaning,
     share_outside,
-    warn_of_extrapolated,
-    warn_of_outside,
+    warn_of_draws_outside_region,
+    warn_of_parameters_outside_region,
 )
 
 pytestmark = [pytest.mark.bridge, pytest.mark.arviz]
@@ -145,14 +145,14 @@ def test_an_edge_of_the_prior_cuts_nothing_off() -> None:
 
 def test_simulating_outside_the_region_is_said() -> None:
     with pytest.warns(UserWarning, match=r"1 of 2 parameter vectors.*v reaches 2, trained from 0"):
-        warn_of_outside(RT.layout, RT.region, np.array([[2.0, 0.3], [0.5, 0.3]]))
+        warn_of_parameters_outside_region(RT.layout, RT.region, np.array([[2.0, 0.3], [0.5, 0.3]]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         farthest = np.array([[HIGH + 0.01, 0.3]])  # of a prior's draws
-        warn_of_outside(RT.layout, RT.region, farthest)
+        warn_of_parameters_outside_region(RT.layout, RT.region, farthest)
         few = np.repeat([[0.5, 0.3]], 200, axis=0)
         few[0, 0] = 2.0
-        warn_of_outside(RT.layout, RT.region, few)
+        warn_of_parameters_outside_region(RT.layout, RT.region, few)
 
 
 def test_conditions_far_outside_are_said() -> None:
@@ -243,10 +243,10 @@ def test_draws_clearly_outside_are_counted_for_each_data_set() -> None:
     shares = share_outside(region, draws)
     np.testing.assert_array_equal(shares, [0.0, 0.0, 0.25])
     with pytest.warns(UserWarning, match=r"data sets 2 \(25%\) lie outside the region"):
-        warn_of_extrapolated(shares)
+        warn_of_draws_outside_region(shares)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_extrapolated(shares[:2])
+        warn_of_draws_outside_region(shares[:2])
 
 
 @pytest.mark.parametrize("backend", ["lowering", "op"])

@@ -18,7 +18,7 @@ from jana_pymc.architecture import NetworkSettings
 from jana_pymc.fitting import fit
 from jana_pymc.fitting.sources import fingerprint
 from jana_pymc.flows import FlowSettings
-from jana_pymc.joint import squared_mmd
+from jana_pymc.joint_network import squared_mmd
 from jana_pymc.likelihoods import AutoregressiveSettings, VectorSettings
 from jana_pymc.networks import DeepSetSettings, SetSummarySettings
 from jana_pymc.posterior import PosteriorSettings

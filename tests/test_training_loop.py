@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.joint_network import Batch, JointNetwork
 from jana_pymc.storage import StorageError
 from jana_pymc.training import (
     SimulationRounds,

@@ -14,7 +14,7 @@ from scipy import stats
 from sequences import draw_parameters, generator, randomize
 
 import jana_pymc as jana
-from jana_pymc.joint import _some_times
+from jana_pymc.joint_network import _some_times
 from jana_pymc.likelihoods import (
     Bound,
     CountRange,

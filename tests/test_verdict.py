@@ -12,7 +12,7 @@ from scipy import stats
 
 from jana_pymc.inference_data import to_groups
 from jana_pymc.workflow import verdict
-from jana_pymc.workflow.exchangeability import data_features, swap_p_values
+from jana_pymc.workflow.swap_test import data_features, swap_p_values
 
 
 def judge(pair, **options):

@@ -12,7 +12,7 @@ import pymc as pm
 from numpy.typing import ArrayLike
 
 from jana_pymc import inference_data
-from jana_pymc.approximators import stored, surrogate
+from jana_pymc.approximators import serialization, surrogate
 from jana_pymc.approximators.groups import (
     GROUPS,
     Drawn,
@@ -21,11 +21,11 @@ from jana_pymc.approximators.groups import (
     groups_of_draws,
 )
 from jana_pymc.approximators.likelihood import LikelihoodApproximator
-from jana_pymc.approximators.novelty import Familiar, outliers, warn_of_outliers
+from jana_pymc.approximators.outliers import ReferenceDistances, outliers, warn_of_outliers
 from jana_pymc.approximators.posterior import PosteriorApproximator
 from jana_pymc.architecture import NetworkSettings
 from jana_pymc.checks import check_count
-from jana_pymc.joint import JointNetwork
+from jana_pymc.joint_network import JointNetwork
 from jana_pymc.pytensor import ScoreCorrection
 from jana_pymc.refinement import CANDIDATES, Refinement, warn_unconverged, warn_unreliable
 from jana_pymc.refinement import refine as refined_draws
@@ -39,7 +39,11 @@ from jana_pymc.simulation import (
     random_generator,
 )
 from jana_pymc.simulation.schema import is_many
-from jana_pymc.trained_region import share_outside, warn_of_extrapolated, warn_of_outside
+from jana_pymc.trained_region import (
+    share_outside,
+    warn_of_draws_outside_region,
+    warn_of_parameters_outside_region,
+)
 from jana_pymc.training import TrainingHistory
 from jana_pymc.warning import warn
 
@@ -141,12 +145,12 @@ class JointApproximator:
         return self.prior.layout
 
     @cached_property
-    def familiar(self) -> Familiar | None:
+    def reference_distances(self) -> ReferenceDistances | None:
         """How far out the pair's own data sets lie, made when data are first compared with them.
 
         None where they would be too long, or their known conditions have no design.
         """
-        return Familiar.of(self)
+        return ReferenceDistances.of(self)
 
     def simulate(
         self,
@@ -187,7 +191,7 @@ class JointApproximator:
         made = surrogate.simulate(
             self, parameters, n_obs, conditions=conditions, random_seed=random_seed
         )
-        warn_of_outside(self.layout, self.region, made.parameters)
+        warn_of_parameters_outside_region(self.layout, self.region, made.parameters)
         return made
 
     def prior_predictive(
@@ -393,7 +397,7 @@ class JointApproximator:
         FileNotFoundError, IsADirectoryError
             If the folder does not exist, or the path is one.
         """
-        return stored.write(self, path)
+        return serialization.write(self, path)
 
     def _drawn(
         self,
@@ -423,7 +427,7 @@ class JointApproximator:
             'Pass refine="auto" or "nuts".',
         )
         warn_unconverged(refined)
-        warn_of_extrapolated(share_outside(self.likelihood.region, parameters))
+        warn_of_draws_outside_region(share_outside(self.likelihood.region, parameters))
         attributes = {
             "pareto_k": refined.pareto_k,
             "refined": ",".join(refined.method),
@@ -466,4 +470,4 @@ def load(
         If the prior is not the one that the pair was trained with, or the GenerativeModel declares
         other data.
     """
-    return JointApproximator(**stored.read(path, prior, device))
+    return JointApproximator(**serialization.read(path, prior, device))

@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from jana_pymc.approximators import JointApproximator
 from jana_pymc.architecture import NetworkSettings, build_network
-from jana_pymc.fitting.arguments import check_arguments, warn_of_half_training
+from jana_pymc.fitting.checks import check_arguments, warn_of_half_training
 from jana_pymc.fitting.defaults import (
     candidates,
     default_settings,
@@ -39,7 +39,7 @@ from jana_pymc.fitting.sources import (
     stores_and_first_chunks,
     streamed,
 )
-from jana_pymc.joint import JointNetwork
+from jana_pymc.joint_network import JointNetwork
 from jana_pymc.likelihoods import VectorSettings
 from jana_pymc.refinement import learn_pool_weight
 from jana_pymc.simulation import (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from jana_pymc.fitting.sources import MINIMUM_SIMULATIONS, as_pair
-from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.joint_network import Batch, JointNetwork
 from jana_pymc.simulation import GenerativeModel, Simulations
 from jana_pymc.training import StoredSimulations, TrainingSettings, to_batch
 

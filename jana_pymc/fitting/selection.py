@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from jana_pymc.architecture import NetworkSettings
-from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.joint_network import Batch, JointNetwork
 from jana_pymc.likelihoods import VectorLikelihood
 from jana_pymc.training import TrainingError, TrainingRun, of_first_process
 

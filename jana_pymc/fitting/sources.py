@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from jana_pymc.joint import Batch
+from jana_pymc.joint_network import Batch
 from jana_pymc.simulation import GenerativeModel, SimulationError, Simulations, SimulationStore
 from jana_pymc.training import ChunkRounds, SimulationRounds, TrainingSettings, to_batch
 

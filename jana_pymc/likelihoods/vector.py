@@ -16,7 +16,7 @@ from jana_pymc.flows.linear import Reversal
 from jana_pymc.flows.trials import TrialSumTransform
 from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.likelihoods.discrete import DiscreteAutoregressive, Law
-from jana_pymc.likelihoods.distractors import DistractorFlow
+from jana_pymc.likelihoods.distractor_flow import DistractorFlow
 from jana_pymc.likelihoods.elementary_laws import log_normal
 from jana_pymc.likelihoods.entering import check_among, entering, known_conditions, skewed
 from jana_pymc.likelihoods.support import Support

@@ -26,7 +26,7 @@ from jana_pymc.networks.time_series_transformer import (
     TimeSeriesTransformer,
     TimeSeriesTransformerSettings,
 )
-from jana_pymc.posterior.adjustment import AdjustedFlow, AdjustmentSettings
+from jana_pymc.posterior.adjusted_flow import AdjustedFlow, AdjustmentSettings
 from jana_pymc.posterior.data_bounds import DataBound, DataBounds
 from jana_pymc.posterior.normal_scores import NormalScores
 

@@ -12,7 +12,7 @@ from jana_pymc.flows.autoregressive import MAX_LOG_SCALE, AutoregressiveTransfor
 from jana_pymc.flows.trials import LEAST_SCALE, PACE, TrialSumTransform
 from jana_pymc.likelihoods import CountRange, VectorLikelihood
 from jana_pymc.likelihoods.discrete import LOGISTIC_LOG_SD, DiscreteAutoregressive
-from jana_pymc.likelihoods.distractors import DistractorFlow
+from jana_pymc.likelihoods.distractor_flow import DistractorFlow
 from jana_pymc.networks.conditioners import FAR, ConditionerBank, LocationScaleNetwork
 from jana_pymc.pytensor.lowering import lower
 from jana_pymc.pytensor.lowering_parts import (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jana_pymc.importance import pareto_k_threshold
-from jana_pymc.refinement.defence import defend, defensible
+from jana_pymc.refinement.defensive_mixture import add_defensive_mixture, can_defend
 from jana_pymc.refinement.proposals import Proposed, propose
 from jana_pymc.refinement.refined import RefinedDraws, concatenate
 from jana_pymc.simulation import DataBatch, random_generator
@@ -40,7 +40,8 @@ def psis(
     With α = 1 the result follows the posterior that likelihood network and prior imply, as far as
     k̂ allows; with a smaller one, the pool of that and the amortized posterior
     (`learn_pool_weight`), which α = 0 leaves as it is. Where k̂ is too high, the proposal gets
-    heavier tails first (`defend`), unless too few draws carry the weight (`defensible`).
+    heavier tails first (`add_defensive_mixture`), unless too few draws carry the weight
+    (`can_defend`).
 
     Parameters
     ----------
@@ -70,11 +71,11 @@ def psis(
         proposed = propose(
             approximator, batch[part], CANDIDATES * draws, pool_weight, random_seed=rng
         )
-        light = (proposed.weights.pareto_k > proposed.weights.threshold) & defensible(proposed)
+        light = (proposed.weights.pareto_k > proposed.weights.threshold) & can_defend(proposed)
         if not light.any():
             refined.append(_resampled(proposed, draws, rng))
             continue
-        defended = defend(approximator, batch[part][light], proposed[light], rng)
+        defended = add_defensive_mixture(approximator, batch[part][light], proposed[light], rng)
         both = concatenate(
             [_resampled(proposed[~light], draws, rng), _resampled(defended, draws, rng)]
         )

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
 from jana_pymc.checks import check_choice
-from jana_pymc.joint import MMD_BANDWIDTHS
+from jana_pymc.joint_network import MMD_BANDWIDTHS
 
 __all__ = ["maximum_mean_discrepancy"]
 

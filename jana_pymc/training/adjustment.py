@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.joint_network import Batch, JointNetwork
 from jana_pymc.posterior import AdjustmentSettings, LatentSlopes
 from jana_pymc.simulation import PyMCPrior
 from jana_pymc.training.batches import SimulationRounds

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jana_pymc.joint import Batch
+from jana_pymc.joint_network import Batch
 from jana_pymc.likelihoods import Support
 from jana_pymc.simulation import Continuous, PyMCPrior, Simulations
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jana_pymc import storage
-from jana_pymc.joint import JointNetwork
+from jana_pymc.joint_network import JointNetwork
 from jana_pymc.training.history import TrainingHistory
 from jana_pymc.training.settings import TrainingSettings
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.joint_network import Batch, JointNetwork
 from jana_pymc.likelihoods import VectorLikelihood
 from jana_pymc.posterior.network import PosteriorNetwork
 from jana_pymc.training.run import TrainingRun

@@ -12,7 +12,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.joint_network import Batch, JointNetwork
 from jana_pymc.training import parallel
 from jana_pymc.training.batches import BatchSource, seeded_generator
 from jana_pymc.training.checkpoint import Checkpoint

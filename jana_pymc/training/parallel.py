@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from jana_pymc.joint import Batch
+from jana_pymc.joint_network import Batch
 
 
 def n_processes() -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.joint_network import Batch, JointNetwork
 from jana_pymc.simulation import PyMCPrior
 from jana_pymc.training.batches import BatchSource, StoredSimulations
 from jana_pymc.training.gradients import HALVES

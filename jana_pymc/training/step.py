@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from jana_pymc.flows.autoregressive import AutoregressiveTransform
-from jana_pymc.joint import Batch, JointNetwork
+from jana_pymc.joint_network import Batch, JointNetwork
 from jana_pymc.training import parallel
 from jana_pymc.training.batches import seeded_generator
 from jana_pymc.training.flat import FlatParameters

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from jana_pymc.joint import Batch
+from jana_pymc.joint_network import Batch
 from jana_pymc.training.batches import seeded_generator
 from jana_pymc.training.loop import TrainingError
 from jana_pymc.training.run import TrainingRun

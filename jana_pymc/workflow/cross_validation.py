@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from jana_pymc.approximators.novelty import outliers, warn_of_outliers
+from jana_pymc.approximators.outliers import outliers, warn_of_outliers
 from jana_pymc.checks import check_choice, check_count
 from jana_pymc.declarations import check_approximator
 from jana_pymc.simulation import DataBatch, random_generator

@@ -12,7 +12,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.special import logsumexp
 
-from jana_pymc.approximators.novelty import outliers, warn_of_outliers
+from jana_pymc.approximators.outliers import outliers, warn_of_outliers
 from jana_pymc.checks import check_count
 from jana_pymc.declarations import check_approximator
 from jana_pymc.importance import pareto_k_threshold
@@ -20,7 +20,7 @@ from jana_pymc.plots.evidence import plot_log_marginal_likelihood
 from jana_pymc.refinement import propose
 from jana_pymc.refinement.resampling import parts
 from jana_pymc.simulation import DataBatch, random_generator
-from jana_pymc.trained_region import share_outside, warn_of_extrapolated
+from jana_pymc.trained_region import share_outside, warn_of_draws_outside_region
 from jana_pymc.warning import warn
 from jana_pymc.workflow.reachable import reachable
 from jana_pymc.workflow.result import Result
@@ -293,7 +293,7 @@ def warn_of_extrapolation(
         What the pair is called, where it is one of several.
     """
     warn_of_outliers(approximator, result.outlier, model)
-    warn_of_extrapolated(result.outside, model)
+    warn_of_draws_outside_region(result.outside, model)
 
 
 def posterior_probabilities(

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from jana_pymc.approximators.novelty import outliers, warn_of_outliers
+from jana_pymc.approximators.outliers import outliers, warn_of_outliers
 from jana_pymc.checks import check_choice, check_count
 from jana_pymc.declarations import check_approximator
 from jana_pymc.importance import pareto_k_threshold, pareto_smooth

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from jana_pymc.approximators.novelty import summary_distances
+from jana_pymc.approximators.outliers import summary_distances
 from jana_pymc.approximators.summary_space import KINDS, SummarySpace, data_summaries
 from jana_pymc.checks import check_share
 from jana_pymc.declarations import check_approximator, check_simulations

@@ -22,9 +22,9 @@ from jana_pymc.refinement import log_likelihood_of
 from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.workflow.bands import uniformity_p_value
 from jana_pymc.workflow.calibration import Calibration, ranked
-from jana_pymc.workflow.exchangeability import clipped_scores, data_features, swap_p_values
 from jana_pymc.workflow.result import Result
 from jana_pymc.workflow.sources import resized, simulated
+from jana_pymc.workflow.swap_test import clipped_scores, data_features, swap_p_values
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator

@@ -23,8 +23,8 @@ DEGREES = 4.0
 """Of freedom of the Student-t distribution that lends its tails to proposals."""
 
 
-def defensible(proposed: Proposed) -> np.ndarray:
-    """Whether enough draws carry the weight to learn the mean and covariance of `defend` from.
+def can_defend(proposed: Proposed) -> np.ndarray:
+    """Whether enough draws carry the weight to learn a Student-t's mean and covariance from.
 
     A stray draw may carry nearly all. The Student-t distribution is then a spike at it or, once
     smoothing has spread its weight over the tail, misses it. Either may leave ratios of which none
@@ -45,7 +45,7 @@ def defensible(proposed: Proposed) -> np.ndarray:
     return np.exp(log_effective) >= MIN_EFFECTIVE * proposed.unconstrained.shape[-1]
 
 
-def defend(
+def add_defensive_mixture(
     approximator: JointApproximator, batch: DataBatch, proposed: Proposed, rng: np.random.Generator
 ) -> Proposed:
     """Put heavy tails under proposals whose own are too light.

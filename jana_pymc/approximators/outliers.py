@@ -30,7 +30,7 @@ MAX_ROWS = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Familiar:
+class ReferenceDistances:
     """Summary distances of data sets like those that the networks were trained on.
 
     Attributes
@@ -45,7 +45,7 @@ class Familiar:
     distances: NDArray[np.float64]
 
     @classmethod
-    def of(cls, approximator: JointApproximator) -> Familiar | None:
+    def of(cls, approximator: JointApproximator) -> ReferenceDistances | None:
         """Take it from the pair's own data sets: no call of the simulator.
 
         None without a way to draw known conditions, which belong to a data set, and of data sets
@@ -104,12 +104,12 @@ def summary_distances(
 def outliers(approximator: JointApproximator, batch: DataBatch) -> NDArray[np.bool_]:
     """Which data sets lie farther out than every simulated one, shape (sets,).
 
-    None of them where it is not known how far out those lie (`Familiar.of`).
+    None of them where it is not known how far out those lie (`ReferenceDistances.of`).
     """
-    familiar = approximator.familiar
-    if familiar is None:
+    reference = approximator.reference_distances
+    if reference is None:
         return np.zeros(len(batch), dtype=bool)
-    return familiar.outside(approximator, batch)
+    return reference.outside(approximator, batch)
 
 
 def warn_of_outliers(
@@ -128,10 +128,10 @@ def warn_of_outliers(
     model : str, optional
         What the pair is called, where it is one of several.
     """
-    familiar = approximator.familiar
-    if familiar is None or not outlier.any():
+    reference = approximator.reference_distances
+    if reference is None or not outlier.any():
         return
-    count, n_sets, n_null = int(outlier.sum()), len(outlier), len(familiar.distances)
+    count, n_sets, n_null = int(outlier.sum()), len(outlier), len(reference.distances)
     first = int(np.argmax(outlier))
     which = "the data lie" if n_sets == 1 else f"{count} of {n_sets} data sets (first: {first}) lie"
     of = "" if model is None else f" of {model!r}"

@@ -16,8 +16,8 @@ from exact_pair import NormalPosterior
 from normal_means import SCHEMA, ExactLikelihood, ExactPair
 
 import jana_pymc as jana
-from jana_pymc.approximators import novelty
-from jana_pymc.approximators.novelty import Familiar
+from jana_pymc.approximators import outliers
+from jana_pymc.approximators.outliers import ReferenceDistances
 
 pytestmark = pytest.mark.arviz
 
@@ -34,11 +34,11 @@ def made(n_obs: int) -> tuple[int, int] | None:
     """Data sets and observations in each, of a pair for up to so many; None if none are made."""
     pair = ExactPair(likelihood=Counting(), schema=replace(SCHEMA, n_obs=(1, n_obs)))
     pair.prior = SimpleNamespace(draw=lambda n, rng: rng.standard_normal((n, 3)))
-    familiar = Familiar.of(pair)
-    if familiar is None:
+    reference = ReferenceDistances.of(pair)
+    if reference is None:
         return None
-    assert len(familiar.distances) == pair.likelihood.made[0] // 2
-    assert np.isfinite(familiar.distances).all()
+    assert len(reference.distances) == pair.likelihood.made[0] // 2
+    assert np.isfinite(reference.distances).all()
     return pair.likelihood.made
 
 
@@ -47,8 +47,8 @@ def test_long_data_sets_are_fewer_and_very_long_ones_are_not_looked_at(
 ) -> None:
     assert made(100_000) is None
     for name, value in (("N_REFERENCE", 50), ("FEWEST", 20), ("ENOUGH_ROWS", 400)):
-        monkeypatch.setattr(novelty, name, value)
-    monkeypatch.setattr(novelty, "MAX_ROWS", 2_000)
+        monkeypatch.setattr(outliers, name, value)
+    monkeypatch.setattr(outliers, "MAX_ROWS", 2_000)
     assert made(2) == (100, 2)
     assert made(5) == (80, 5)
     assert made(50) == (40, 50)
@@ -59,7 +59,7 @@ def test_long_data_sets_are_fewer_and_very_long_ones_are_not_looked_at(
 def normal(prior_sd: float = 2.0) -> exact_pair.ExactPair:
     """mu ~ N(0, prior_sd²), x_i ~ N(mu, 1), which knows how far out its data may lie."""
     pair = exact_pair.ExactPair(NormalPosterior(prior_sd))
-    pair.familiar = Familiar.of(pair)
+    pair.reference_distances = ReferenceDistances.of(pair)
     return pair
 
 
@@ -114,7 +114,7 @@ def test_new_sequences_are_looked_at_where_such_lengths_were_simulated(n_new: in
         seen.append((batch.observables.shape[1], batch.n_obs.tolist()))
         return batch.n_obs < 0
 
-    pair.familiar = SimpleNamespace(outside=outside)
+    pair.reference_distances = SimpleNamespace(outside=outside)
     old, new = ({"x": sequence(n, 0.5, 1)} for n in (4, n_new))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="n_obs=")
@@ -128,7 +128,9 @@ def test_sequences_that_lie_far_out_are_said_to() -> None:
     call = partial(far_out, jana.leave_future_out, pair, data, start=9, draws=50, random_seed=1)
     assert call() == []
     outside = np.array([False, True])
-    pair.familiar = SimpleNamespace(outside=lambda *_: outside, distances=np.zeros((200, 2)))
+    pair.reference_distances = SimpleNamespace(
+        outside=lambda *_: outside, distances=np.zeros((200, 2))
+    )
     (message,) = call()
     assert message.startswith("1 of 2 data sets (first: 1) lie farther from the simulations than")
 
