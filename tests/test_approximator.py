@@ -187,6 +187,12 @@ def test_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         jana.load(path, normal_prior())
 
 
+def test_a_batch_of_no_data_sets_is_refused(approximator) -> None:
+    batch = approximator.schema.batch({"x": np.zeros(9)})
+    with pytest.raises(ValueError, match="the batch of data sets is empty"):
+        approximator.sample(batch[:0])
+
+
 def test_untrained_networks_are_refused(approximator) -> None:
     with pytest.raises(ValueError, match="untrained"):
         JointApproximator(

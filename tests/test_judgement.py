@@ -88,6 +88,12 @@ def test_an_experiment_unlike_the_design_is_not_misspecified() -> None:
     result = detect(pair, data, n_simulations=1_000)
     assert stats.binomtest(int(result.outliers.sum()), 150, 0.05).pvalue > 0.001
     assert result.mmd_p_value > 0.01
+    # What conditions alone decide is the same in all simulations under those of one data set.
+    dose = rng.uniform(0.5, 4.0, 18)
+    longer = {"x": simulator(rng, 1.0, dose, 18)["x"], "dose": dose}
+    with pytest.warns(UserWarning, match="n_obs=18, outside the range"):
+        result = detect(pair, longer, n_simulations=1_000)
+    assert result.p_values[0] > 0.001 and result.n_obs.tolist() == [18]
 
 
 def test_level_and_joint_p_value_on_well_specified_data() -> None:
@@ -121,7 +127,7 @@ def test_shifted_data_are_found_alone_and_together() -> None:
 
 
 def test_data_longer_than_all_simulations_are_compared_with_the_longest() -> None:
-    """What the null is made of then is the same, and so are the p-values of the short ones."""
+    """By so many of their observations."""
     x, results = np.random.default_rng(9).normal(size=(60, 96, 3)), []
     for sizes in ((9, 24, 24), (9, 48, 96)):
         n_obs = np.repeat(sizes, 20)
@@ -129,7 +135,8 @@ def test_data_longer_than_all_simulations_are_compared_with_the_longest() -> Non
         batch = DataBatch(np.where(beyond[..., None], np.nan, x), np.empty((60, 96, 0)), n_obs)
         results.append(detect(ExactPair(), batch))
     np.testing.assert_array_equal(*(each.null for each in results))
-    np.testing.assert_array_equal(*(each.p_values_by_kind[:20] for each in results))
+    np.testing.assert_array_equal(*(each.p_values_by_kind for each in results))
+    assert results[1].n_obs.tolist() == n_obs.tolist()
 
 
 def test_detection_checks_its_input() -> None:

@@ -122,6 +122,15 @@ def test_order_statistics_are_taken_of_values_within_joint_categories() -> None:
     assert values_and_cells([first], [2], [False])[0].shape == (2, 2, 0)
 
 
+def test_scales_look_at_all_rows_of_sequences() -> None:
+    """Every fourth row is alike: a look at these alone takes the others for extreme ones."""
+    values = torch.randn(40_000, 1, generator=torch.Generator().manual_seed(1))
+    values[::4] *= 1e-3
+    mean, sd = location_and_scale(values)
+    torch.testing.assert_close(mean, values.mean(0), rtol=0, atol=0)
+    torch.testing.assert_close(sd, values.std(0), rtol=0, atol=0)
+
+
 def test_scales_are_those_of_the_middle_only_where_a_few_values_are_extreme() -> None:
     generator = torch.Generator().manual_seed(1)
     values = torch.randn(30_000, 4, generator=generator) + torch.tensor([0.0, 3.0, 0.0, 0.0])

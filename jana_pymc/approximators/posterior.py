@@ -91,6 +91,8 @@ class PosteriorApproximator:
             farther out than any that were simulated.
         """
         batch = (schema or self.schema).batch(data, check_n_obs=False)
+        if not len(batch):
+            raise ValueError("the batch of data sets is empty.")
         present = np.arange(batch.n_obs.max()) < batch.n_obs[:, None]
         if batch is data:  # of simulations, which may go on beyond a set's own size
             observables, conditions = (

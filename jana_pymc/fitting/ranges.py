@@ -116,10 +116,11 @@ def warn_of_atoms(simulations: Simulations) -> None:
         if len(distinct) <= FEW_VALUES:  # said by `warn_of_few_values`
             continue
         found = _most_frequent(distinct, counts)
-        equal = {other: float((values == theirs).mean()) for other, theirs in others.items()}
-        other = max(equal, key=equal.__getitem__)
-        if equal[other] > ATOM and 2 * len(distinct) > counts.sum():  # else both may be rounded
-            found = (f"equals {other}", equal[other])
+        equal = {other: values == theirs for other, theirs in others.items()}
+        other = max(equal, key=lambda each: int(equal[each].sum()))
+        share = float(equal[other].mean())
+        if share > ATOM and _mostly_distinct(values[~equal[other]]):  # else both may be rounded
+            found = (f"equals {other}", share)
         if found is not None:
             warn(
                 f"{name} is declared Continuous but {found[0]} in {100 * found[1]:.0f}% of the "
@@ -134,7 +135,8 @@ def warn_of_atoms(simulations: Simulations) -> None:
 def warn_of_extremes(simulations: Simulations) -> None:
     """Name unbounded components of which a few values lie so far off that networks waste on them.
 
-    They are scaled by the others then (`networks.moments.location_and_scale`).
+    Networks scale by the others then (`networks.moments.location_and_scale`), except that of a
+    trajectory.
     """
     observables = simulations.batch().observables
     for i, (name, kind) in enumerate(simulations.schema.components.items()):
@@ -143,7 +145,9 @@ def warn_of_extremes(simulations: Simulations) -> None:
         values = observables[..., i]
         values = values[np.isfinite(values)]
         low, high = np.quantile(values, [0.05, 0.95]) if len(values) else (0.0, 0.0)
-        if 0.0 < OUTLYING * (high - low) / NORMAL_RANGE < values.std():
+        with np.errstate(over="ignore"):  # an infinite deviation is one too
+            deviation = values.std() if len(values) else 0.0
+        if 0.0 < OUTLYING * (high - low) / NORMAL_RANGE < deviation:
             worst = values[np.abs(values).argmax()]
             warn(
                 f"{name} reaches {worst:.3g} in simulations, of which nine tenths lie between "
@@ -154,10 +158,18 @@ def warn_of_extremes(simulations: Simulations) -> None:
             )
 
 
+def _mostly_distinct(values: np.ndarray) -> bool:
+    """Whether hardly any value comes twice, as of what is not rounded."""
+    finite = values[np.isfinite(values)]
+    return 2 * len(np.unique(finite)) > len(finite)
+
+
 def _most_frequent(distinct: np.ndarray, counts: np.ndarray) -> tuple[str, float] | None:
     """A value that comes again as no continuous one does, in words, and its share."""
     most, total = counts.argmax(), counts.sum()
-    if counts[most] <= max(ATOM * total, ROUNDED * np.median(counts)):
+    # Where values are rounded, most observations have one that is nearly as frequent.
+    others = np.delete(counts, most)
+    if counts[most] <= max(ATOM * total, ROUNDED * np.quantile(np.repeat(others, others), 0.25)):
         return None
     return f"is {distinct[most]:g}", counts[most] / total
 

@@ -13,9 +13,6 @@ OUTLYING = 20.0
 """A standard deviation of so many times what the middle nine tenths of the values would have, were
 they normal, is that of a few extreme ones: scaled by it, all others would be one to a network."""
 
-ENOUGH = 20_000
-"""Rows to find the middle of."""
-
 NORMAL_RANGE = 3.29
 """Standard deviations that nine tenths of normal values extend over."""
 
@@ -37,8 +34,10 @@ def location_and_scale(
     The explosive ones among autoregressive series are such: one in a hundred may reach millions.
     """
     centre, deviation = values.mean(0), values.std(0)
-    ordered = values[:: -(-len(values) // ENOUGH)].sort(dim=0).values
-    low, median, high = (ordered[int(q * len(ordered))] for q in (0.05, 0.5, 0.95))
+    # Of all rows: those of sequences come in an order, to which every stride may keep time.
+    low, median, high = (
+        values.kthvalue(1 + int(q * len(values)), dim=0).values for q in (0.05, 0.5, 0.95)
+    )
     core = (high - low) / NORMAL_RANGE
     outlying = (core > 0.0) & (deviation > OUTLYING * core)
     centre = torch.where(outlying, median, centre)

@@ -135,7 +135,8 @@ def detect_misspecification(
     of the same sizes, and under the same known conditions, that location and covariance were not
     taken from: the p-value of each kind is a rank (of distances rid of their trend in the size of
     the data sets), and so is that of the smaller of the two. Its level holds for data with
-    parameters from the prior.
+    parameters from the prior. Where data sets are longer than all simulations, their first
+    observations are tested.
 
     All data sets together are compared with simulations by the maximum mean discrepancy of their
     learned summaries, with a permutation test.
@@ -182,7 +183,8 @@ def detect_misspecification(
     else:
         observed = approximator.posterior.batch(data)
     alike = _well_specified(approximator, observed, simulations, n_simulations, rng, progressbar)
-    sizes = alike.n_obs  # fewer than asked for, where data are longer than all simulations
+    sizes, n_obs = alike.n_obs, observed.n_obs
+    observed = resized(observed, np.minimum(n_obs, sizes.max()))
     summaries = data_summaries(approximator, alike)
     ours = data_summaries(approximator, observed)
     half = len(alike) // 2
@@ -205,7 +207,7 @@ def detect_misspecification(
         p_values=p_values,
         p_values_by_kind=p_by_kind,
         level=level,
-        n_obs=np.asarray(observed.n_obs),
+        n_obs=np.asarray(n_obs),
         mmd=mmd,
         mmd_null=mmd_null,
         mmd_p_value=mmd_p,
