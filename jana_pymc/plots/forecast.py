@@ -57,6 +57,7 @@ def plot_forecast(
     shown = past.shape[-1] if last is None else check_count("last", last)
     figure, given = panels(len(past), axes, columns=3, size=(4.2, 2.8))
     for i, ax in enumerate(given):
+        ax.use_sticky_edges = False  # else a band's end is that of the panel
         n_past = int((~np.isnan(past[i])).sum())
         before = np.arange(max(0, n_past - shown), n_past)
         ax.plot(before + 1, past[i, before], ".-", color=DATA, ms=4, linewidth=0.9, label="past")
