@@ -31,6 +31,7 @@ from jana_pymc import LikelihoodApproximator
 from jana_pymc.likelihoods import (
     AutoregressiveLikelihood,
     Bound,
+    LikelihoodNetwork,
     SignedCouplingLikelihood,
     Support,
 )
@@ -99,7 +100,7 @@ def _densities() -> dict[str, Density]:
     }
 
 
-def _approximator(network: nn.Module) -> LikelihoodApproximator:
+def _approximator(network: LikelihoodNetwork) -> LikelihoodApproximator:
     """The network, moved away from its start, as a likelihood of the diffusion model."""
     generator = torch.Generator().manual_seed(1)
     for parameter in network.parameters():
@@ -115,7 +116,7 @@ def _neural(approximator: LikelihoodApproximator, backend: str) -> Density:
     )
 
 
-class DenseLikelihood(nn.Module):
+class DenseLikelihood(LikelihoodNetwork):
     """Log density as a dense network of (θ, time, response), as likelihood ratio methods have it.
 
     Parameters

@@ -10,7 +10,7 @@ from typing import Any
 from epidemic_networks import training
 
 import jana_pymc as jana
-from jana_pymc.tasks.scores import read_json, write_json
+from jana_pymc.tasks.run_folder import read_json, write_json
 
 DEFAULTS: dict[str, Any] = {
     "quick": False,

@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from jana_pymc.tasks import TASKS
-from jana_pymc.tasks.experiment import BOTH, QUICK, Protocol, prepare_task
-from jana_pymc.tasks.scores import write_json
+from jana_pymc.tasks.experiment import BOTH, QUICK, ExperimentProtocol, prepare_task
+from jana_pymc.tasks.run_folder import write_json
 
 PUBLISHED, GRID = "#6B7280", "#E5E7EB"
 OURS = {"amortized": "#0072B2", "refined": "#D55E00"}
@@ -33,20 +33,20 @@ console = Console() if Console().is_terminal else Console(width=WIDTH)
 
 
 def folder_of(arguments: argparse.Namespace) -> Path:
-    """Where runs with these options are: others have other networks."""
+    """Folder of the runs with these options: other options have other networks."""
     quick = "_quick" if arguments.quick else ""
     return arguments.output / f"seed{arguments.random_seed}{quick}"
 
 
 def prepare(arguments: argparse.Namespace, name: str) -> Callable[[], dict[str, Any]]:
-    """The run of one task; what is wrong with it is told before any task is trained."""
+    """The run of one task; an error in its options is reported before any task is trained."""
     try:
         return prepare_task(
             name,
             folder_of(arguments) / name,
             definition=BOTH,
             reference=arguments.reference_dir / f"{name}.npz",
-            protocol=QUICK if arguments.quick else Protocol(),
+            protocol=QUICK if arguments.quick else ExperimentProtocol(),
             random_seed=arguments.random_seed,
             n_jobs=arguments.jobs,
             progressbar=not arguments.no_progress,

@@ -3,15 +3,15 @@
 For each budget and repetition the pair is trained anew, and draws at x = (0, 0) are compared with
 exact ones by the maximum mean discrepancy of the paper's Figure 5: of the posterior, amortized and
 refined, and of the posterior predictive ("joint"), whose draws are the neural likelihood's.
-Training does not know that (0, 0) will be asked for; sequential methods spend all they have on it.
+Training does not aim at (0, 0); sequential methods spend all of their budget on it.
 
     python examples/experiment2_two_moons.py --output experiment2
     python examples/experiment2_two_moons.py --output experiment2 --repetitions 1 --budgets 2000
     python examples/experiment2_two_moons.py --output experiment2 --peers SNPE-C ABC-SMC
 
 Peers are run live, from the extra `peers`: sbi's sequential methods and pyABC's. What is finished
-stays in the folder; a run that was cut short goes on. Repetitions of other defaults than today's
-are made anew.
+stays in the folder, and a run that was cut short goes on. Repetitions with defaults other than
+today's are made anew.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from two_moons_peers import NEURAL, available, posterior_draws
 import jana_pymc as jana
 from jana_pymc.fitting.defaults import default_settings, default_training
 from jana_pymc.tasks.mmd import maximum_mean_discrepancy as mmd
-from jana_pymc.tasks.scores import write_json
+from jana_pymc.tasks.run_folder import write_json
 from jana_pymc.tasks.two_moons import DEFINITIONS, sample_posterior, simulator, two_moons
 
 BUDGETS = (2_000, 6_000, 10_000)
@@ -71,7 +71,7 @@ Moments = tuple[float, float]
 
 
 def exact_draws(rng: np.random.Generator) -> np.ndarray:
-    """From the posterior at (0, 0), as the paper's reference has them."""
+    """Draws from the posterior at (0, 0), made like the paper's reference."""
     return sample_posterior(rng, OBSERVED, DRAWS, constants=CONSTANTS, truncate=False)
 
 
@@ -88,9 +88,9 @@ def choices(model: jana.GenerativeModel) -> tuple[jana.NetworkSettings, jana.Tra
 
 
 def repetition(model: jana.GenerativeModel, budget: int, seed: int, path: Path) -> dict[str, Any]:
-    """Train once, and hold draws against exact ones; from the file if it was done before."""
+    """Train once, and compare draws with exact ones; read from the file if it was done before."""
     network, training = choices(model)
-    # By these finished repetitions are known.
+    # By these, finished repetitions are recognised.
     parts = {"network": network.to_dict(), "training": asdict(training)}
     settings = json.loads(json.dumps(parts))
     if (done := _finished(path)) is not None and done.get("defaults") == settings:
@@ -139,7 +139,7 @@ def peer(method: str, budgets: list[int], seed: int, path: Path) -> dict[str, di
     done = _finished(path) or {}
     if all(str(budget) in done for budget in budgets):
         return done
-    # All budgets are of one run; those that the file has are made with the others again.
+    # One run makes all budgets; those in the file are made again, with the others.
     wanted = sorted({*map(int, done), *budgets})
     result: dict[str, dict[str, float]] = {}
     for budget, theta, seconds in posterior_draws(method, simulate, OBSERVED, wanted, DRAWS, seed):

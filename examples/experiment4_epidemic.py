@@ -17,7 +17,7 @@ posterior finds implausible, and whether data from another process are told apar
 
 The likelihood is one of whole reports given parameters alone: nothing is standardised by the data
 that are to be predicted. With ``--original-conditioning`` it is, as in the paper: series are
-standardised by their own mean and standard deviation, which the networks are told, and surrogates
+standardised by their own mean and standard deviation, which the networks are given, and surrogates
 are drawn with those of simulated epidemics. That repeats the paper's figures; it is no p(x | θ).
 The paper's networks (Appendix D.4) take far longer to train than the default ones. Trained networks
 stay in the folder, beside a record of the options that they were trained with. The next run uses
@@ -59,7 +59,7 @@ from jana_pymc.tasks.epidemic import (
     load_reports,
     standardized_reports,
 )
-from jana_pymc.tasks.scores import write_json
+from jana_pymc.tasks.run_folder import write_json
 
 DAYS = 81
 FAILED_IN_PAPER = ("phi_I", "phi_R", "phi_D", "sigma_I", "sigma_R", "sigma_D", "L_D")
@@ -119,7 +119,7 @@ def train(
             )
     except jana.StorageError as error:  # a checkpoint of other options
         raise SystemExit(str(error)) from error
-    # The record first: networks without one are taken for saved by hand.
+    # The record is written first: networks without one count as saved by hand.
     write_record(arguments)
     approximator.save(path)
     checkpoint.unlink()
@@ -142,7 +142,7 @@ def hold_out(
     with watch("log-likelihoods of held-out epidemics"):
         neural = neural_log_likelihood(approximator, simulations)
     if arguments.original_conditioning:
-        # Of standardised series, given what they are standardised by, there is no closed form.
+        # Standardised series, given their mean and standard deviation, have no closed form.
         return {"log_likelihood_per_day": neural.mean()}
     exact = exact_log_likelihood(simulations, original=arguments.original)
     difference = (exact - neural).mean(axis=1)
@@ -278,7 +278,7 @@ def tell_apart(
 
 
 def read_reports(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
-    """Reports of a file, of as many days as the networks know, each of shape (days,)."""
+    """Reports from a file, of as many days as the networks take, each of shape (days,)."""
     reports = load_reports(
         arguments.csv,
         columns=dict(zip(OBSERVABLES, arguments.columns, strict=True)),
@@ -291,7 +291,7 @@ def read_reports(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     length = len(reports["cases"])
     if length != DAYS:
         raise SystemExit(
-            f"{arguments.csv} has {length} days; the networks know epidemics of {DAYS}. Choose as "
+            f"{arguments.csv} has {length} days; the networks take epidemics of {DAYS}. Choose as "
             "many with --start and --end."
         )
     return reports
@@ -336,7 +336,7 @@ def analyse(
 
 
 def report(scores: dict[str, Any], arguments: argparse.Namespace, watch: Stopwatch) -> None:
-    """What was found beside what was aimed at, and what the size of the run allows to say."""
+    """What was found beside what was aimed at, and what can be said for a run of this size."""
     sbc, jsbc = scores["sbc_inside"], scores["jsbc_inside"]
     n, n_thetas = scores["calibration_sets"], len(scores["energy"])
     table = Table("quantity", "found", "target", title=f"results in {arguments.output}")
@@ -428,7 +428,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--original-conditioning",
         **option,
         action="store_true",
-        help="series standardised by their own mean and sd, which the networks are told",
+        help="series standardised by their own mean and sd, which the networks are given",
     )
     parser.add_argument("--n-steps", **option, type=positive, help="steps of training")
     parser.add_argument("--batch-size", **option, type=positive, help="epidemics a step")

@@ -8,7 +8,6 @@ from jana_pymc.approximators import (
     load,
     row_parameters,
 )
-from jana_pymc.architecture import NetworkSettings
 from jana_pymc.fitting import default_settings, default_training, fit
 from jana_pymc.flows import FlowSettings
 from jana_pymc.inference_data import save_inference_data, select_dataset
@@ -22,6 +21,7 @@ from jana_pymc.likelihoods import (
     TrajectorySettings,
     VectorSettings,
 )
+from jana_pymc.network_settings import NetworkSettings
 from jana_pymc.networks import (
     AttentionSettings,
     DeepSetSettings,

@@ -14,7 +14,7 @@ from rich.table import Table
 from jana_pymc.simulation import SimulationError
 from jana_pymc.storage import StorageError
 from jana_pymc.tasks import TASKS
-from jana_pymc.tasks.experiment import QUICK, Protocol, prepare_task
+from jana_pymc.tasks.experiment import QUICK, ExperimentProtocol, prepare_task
 from jana_pymc.training import TrainingError
 
 SUMMARY = "Train on a benchmark task, check its calibration, and score it against references."
@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _checked(
     given: argparse.Namespace, console: Console, parser: argparse.ArgumentParser
 ) -> Callable[[], dict[str, Any]]:
-    """The run that was asked for; later, a ValueError is no fault of the arguments."""
-    protocol = QUICK if given.quick else Protocol()
+    """Prepare the run; a ValueError that it raises later is not caused by the arguments."""
+    protocol = QUICK if given.quick else ExperimentProtocol()
     try:
         if given.n_simulations is not None:
             protocol = replace(protocol, n_simulations=given.n_simulations)
@@ -93,7 +93,7 @@ def summary(scores: dict[str, Any]) -> Table:
 
 
 def _number(value: float | None) -> str:
-    """Numbers that are not finite are kept as nothing."""
+    """Text of a number; those that are not finite are stored as None."""
     return "not finite" if value is None else f"{value:.3f}"
 
 

@@ -1,4 +1,4 @@
-"""How parameters and data were declared, and whether models or simulations agree in it."""
+"""Comparison of the declarations of parameters and data of models, pairs and simulations."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 
 def declared(layout: ParameterLayout, schema: DataSchema, *, named: bool = True) -> dict[str, Any]:
-    """What networks and a model must agree in; as lists, since the order counts.
+    """Declarations in which networks and a model must agree; as lists, since the order matters.
 
-    The numbers of observations may differ: the density of one observation is the same.
+    Numbers of observations are not included, since the density of one observation is the same.
 
     Parameters
     ----------
     layout : ParameterLayout
     schema : DataSchema
     named : bool
-        Whether observables have names and kinds, which those of a torch function do not.
+        Whether observables have names and kinds; those of a torch function have none.
 
     Returns
     -------
@@ -45,21 +45,21 @@ def declared(layout: ParameterLayout, schema: DataSchema, *, named: bool = True)
 def check_declared(
     given: Mapping[str, Any], expected: Mapping[str, Any], whose: str, than: str, advice: str
 ) -> None:
-    """Refuse what was declared otherwise.
+    """Refuse declarations that differ.
 
     Parameters
     ----------
     given, expected : mapping of str to object
-        Of `declared`.
+        Results of `declared`.
     whose, than : str
-        Whom they belong to, with article and ending: "the model's", "the likelihood's".
+        Owners of the two in the message, such as "the model's" and "the likelihood's".
     advice : str
-        What to do.
+        End of the message: what to do.
 
     Raises
     ------
     ValueError
-        Naming the first difference, as declared on either side.
+        Naming the first difference and both declarations.
     """
     for what, theirs in given.items():
         ours = expected[what]
@@ -70,19 +70,19 @@ def check_declared(
 
 
 def check_approximator(value: Any, name: str = "approximator") -> None:
-    """Refuse what is no trained pair, as data are that were passed in its place.
+    """Refuse an argument that is no trained pair, such as data passed in its place.
 
     Parameters
     ----------
     value : object
-        What a user passed.
+        The argument.
     name : str
-        Of the argument, for the message.
+        Name of the argument, for the message.
 
     Raises
     ------
     TypeError
-        If it lacks a part that every pair has.
+        If it lacks an attribute that every pair has.
     """
     if not all(hasattr(value, part) for part in ("posterior", "likelihood", "schema")):
         raise TypeError(
@@ -98,25 +98,25 @@ def check_simulations(
     from_prior: bool = False,
     name: str = "simulations",
 ) -> None:
-    """Refuse simulations that are none, or of another model than a pair was trained on.
+    """Refuse an argument that is no simulations, or simulations of another model than a pair's.
 
     Parameters
     ----------
     approximator : JointApproximator
     simulations : object
-        What a user passed.
+        The argument.
     from_prior : bool
         Whether their parameters must be drawn from the prior.
     name : str
-        Of the argument, for the messages.
+        Name of the argument, for the messages.
 
     Raises
     ------
     TypeError
         If they are no `Simulations`.
     ValueError
-        If there are none, if parameters or data were declared otherwise than the pair's, or if
-        their parameters are not from the prior where they must be.
+        If there are no data sets, if declarations differ from the pair's, or if parameters are not
+        from the prior although they must be.
     """
     if not isinstance(simulations, Simulations):
         raise TypeError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytensor
@@ -19,14 +19,11 @@ from jana_pymc.pytensor import (
     Given,
     ScoreCorrection,
     Truncation,
-    is_sequence,
     log_density,
 )
 from jana_pymc.simulation import DataSchema, split_components
 from jana_pymc.simulation.validation import check_values
-
-if TYPE_CHECKING:
-    from jana_pymc.approximators import LikelihoodApproximator
+from jana_pymc.trained_likelihood import TrainedLikelihood
 
 
 class NeuralLikelihoodRV(RandomVariable):
@@ -50,7 +47,7 @@ class NeuralLikelihoodRV(RandomVariable):
 
     def __init__(
         self,
-        approximator: LikelihoodApproximator,
+        approximator: TrainedLikelihood,
         backend: Backend = "auto",
         contaminant: Contaminant | None = None,
         truncation: Truncation | None = None,
@@ -67,9 +64,9 @@ class NeuralLikelihoodRV(RandomVariable):
         super().__init__(signature=signature, dtype="float64", inplace=inplace)
 
     def split(self, inputs: Any) -> tuple[list[Any], Any, Any]:
-        """Parameters, conditions and probability of a lapse among the inputs; None for none."""
+        """Parameters, conditions and probability of a lapse among the inputs; None if absent."""
         values = list(inputs)
-        if is_sequence(self.approximator.schema):
+        if self.approximator.schema.is_sequence:
             values.pop()  # the number of observations
         probability = values.pop() if self.contaminant is not None else None
         known = values.pop() if self.approximator.schema.conditions else None
@@ -78,27 +75,27 @@ class NeuralLikelihoodRV(RandomVariable):
     def _supp_shape_from_params(
         self, dist_params: Any, param_shapes: Any = None
     ) -> tuple[Any, ...]:
-        """One row of components; of a sequence, as many rows as the last input says."""
+        """One row of components or, for sequences, as many rows as the last input gives."""
         n_components = len(self.approximator.schema.components)
-        if not is_sequence(self.approximator.schema):
+        if not self.approximator.schema.is_sequence:
             return (n_components,)
         n_obs = dist_params[-1]
         return (n_obs if n_obs.type.ndim == 0 else n_obs.ravel()[0], n_components)
 
     def rng_fn(self, rng: np.random.Generator, *arguments: Any) -> np.ndarray:
-        """Simulate by the network; many observations of equal parameters share its work.
+        """Simulate by the network, in one call for many observations of equal parameters.
 
         Raises
         ------
         ValueError
-            If a condition is missing, infinite or not of its declared kind, or those of a sequence
-            are not as many as its observations.
+            If a condition is missing, infinite or not of its declared kind, or if a sequence has
+            another number of conditions than of observations.
         """
         *inputs, size = arguments
         approximator = self.approximator
         schema = approximator.schema
         values, known, probability = self.split(inputs)
-        sequence = is_sequence(schema)
+        sequence = schema.is_sequence
         n_obs = int(np.ravel(inputs[-1])[0]) if sequence else 1
         shapes = tuple(approximator.layout.shapes.values())
         batches = [v.shape[: v.ndim - len(s)] for v, s in zip(values, shapes, strict=True)]
@@ -148,9 +145,9 @@ class NeuralLikelihoodRV(RandomVariable):
 
 
 def _check_conditions(schema: DataSchema, known: np.ndarray) -> None:
-    """Refuse what is no condition, which `pymc.set_data` may have brought, before it is drawn for.
+    """Refuse invalid conditions, which `pymc.set_data` may have brought in, before simulating.
 
-    A log density refuses it in its graph (`checked_data`).
+    Log densities check conditions in the graph (`checked_data`).
     """
     rows = known.reshape(1, -1, known.shape[-1])
     present = np.ones(rows.shape[:2], dtype=bool)
@@ -167,17 +164,17 @@ class NeuralLikelihood(Distribution):
     @classmethod
     def dist(
         cls,
-        approximator: LikelihoodApproximator,
+        approximator: TrainedLikelihood,
         backend: Backend,
         given: Given,
         n_obs: Any = None,
         **kwargs: Any,
     ) -> TensorVariable:
-        """Build the variable; of a sequence, with its number of observations."""
+        """Build the variable; for sequences, with the number of observations as an input."""
         check_choice("backend", backend, get_args(Backend))
         inputs = (*given.parameters, given.conditions, given.probability)
         values = [pt.cast(v, "float64") for v in inputs if v is not None]
-        if is_sequence(approximator.schema):
+        if approximator.schema.is_sequence:
             values.append(pt.cast(pt.as_tensor_variable(n_obs), "int64"))
         return super().dist(
             values,
@@ -193,7 +190,7 @@ class NeuralLikelihood(Distribution):
     def rv_op(
         cls,
         *parameters: TensorVariable,
-        approximator: LikelihoodApproximator,
+        approximator: TrainedLikelihood,
         backend: Backend = "auto",
         contaminant: Contaminant | None = None,
         truncation: Truncation | None = None,
@@ -220,18 +217,18 @@ def _neural_logprob(
 def _neural_support_point(
     op: NeuralLikelihoodRV, rv: TensorVariable, rng: Any, size: Any, *inputs: Any
 ) -> TensorVariable:
-    """A simulated value: inside the support whatever the parameters."""
+    """A simulated value, which lies inside the support for any parameters."""
     return rv
 
 
-def _signature(approximator: LikelihoodApproximator, contaminant: Contaminant | None) -> str:
+def _signature(approximator: TrainedLikelihood, contaminant: Contaminant | None) -> str:
     schema = approximator.schema
     inputs = [f"({','.join(map(str, shape))})" for shape in approximator.layout.shapes.values()]
     if schema.conditions:
-        rows = "t," if is_sequence(schema) else ""
+        rows = "t," if schema.is_sequence else ""
         inputs.append(f"({rows}{len(schema.condition_components)})")
     if contaminant is not None:
         inputs.append("()")
-    if not is_sequence(schema):
+    if not schema.is_sequence:
         return f"{','.join(inputs)}->({len(schema.components)})"
     return f"{','.join(inputs)},()->(n,{len(schema.components)})"

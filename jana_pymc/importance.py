@@ -12,13 +12,13 @@ import xarray as xr
 from scipy.special import logsumexp
 
 CONSTANT = 1e-9
-"""Log ratios of the tail that spread less than this are equal but for rounding."""
+"""Log ratios in the tail whose range is below this differ by rounding only."""
 
 RESOLUTION = 0.01
-"""Ratios so large that their logarithms are rounded to more than this many nats tell nothing."""
+"""Ratios whose logarithms are rounded to more than this many nats carry no information."""
 
 NARROW = math.log(2.0)
-"""Where no ratio is above the mean ratio by more than this, the largest move nothing."""
+"""If no log ratio exceeds that of the mean by more than this, no single draw is influential."""
 
 SMALLEST_TAIL = 8
 """Draws that a tail needs to be fitted."""
@@ -26,7 +26,7 @@ SMALLEST_TAIL = 8
 
 @dataclass(frozen=True, eq=False)
 class ImportanceWeights:
-    r"""Smoothed weights of draws from a proposal, and what they tell about the proposal.
+    r"""Smoothed weights of draws from a proposal, and diagnostics of the proposal.
 
     Attributes
     ----------
@@ -34,15 +34,15 @@ class ImportanceWeights:
         Normalised: their exponentials sum to one.
     pareto_k : ndarray, shape (...)
         Shape :math:`\hat k` of the generalised Pareto distribution fitted to the largest ratios.
-        Above `threshold` the weights cannot be relied on. Zero for constant ratios, and in the
-        place of one above the threshold where no ratio is above twice their mean: of a proposal
-        that is all but right the largest ratios have a shape like any others, but nothing hangs on
-        it. Infinite where too few draws have a positive density for a fit (so are fewer than 31 in
-        all), or where log ratios beyond 1e13 differ by less than their rounding.
+        Above `threshold` the weights are not reliable. Zero for constant ratios. Values above the
+        threshold are set to zero where no ratio exceeds twice the mean: for an almost exact
+        proposal the fitted shape may be large, but no draw is influential. Infinite where too few
+        draws have a positive density for a fit (always with fewer than 31 draws), or where log
+        ratios beyond 1e13 differ by less than their rounding.
     log_mean : ndarray, shape (...)
         Logarithm of the mean ratio: the importance sampling estimate of a normalising constant.
     standard_error : ndarray, shape (...)
-        Of `log_mean`, by the delta method.
+        Standard error of `log_mean`, by the delta method.
     """
 
     log_weights: np.ndarray
@@ -61,16 +61,16 @@ class ImportanceWeights:
 
     @property
     def effective_draws(self) -> np.ndarray:
-        """Draws from the target that would do as well (Kish), shape (...)."""
+        """Equivalent number of independent draws from the target (Kish), shape (...)."""
         return np.exp(-logsumexp(2 * self.log_weights, axis=-1))
 
     @property
     def threshold(self) -> float:
-        """Largest :math:`\\hat k` at which so many draws suffice."""
+        """Largest :math:`\\hat k` for which the number of draws suffices."""
         return pareto_k_threshold(self.draws)
 
     def resample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw positions with the weights, systematically: no draw is repeated without need.
+        """Systematic resampling by the weights, which repeats draws as rarely as possible.
 
         Parameters
         ----------
@@ -145,7 +145,7 @@ def pareto_smooth(log_ratios: np.ndarray) -> ImportanceWeights:
     if not plain.all():
         log_weights[~plain], pareto_k[~plain] = _psislw(floored[~plain])
     with np.errstate(invalid="ignore", divide="ignore"):
-        # From the largest on: of large numbers a sum would lose the logarithm of their number.
+        # Relative to the largest: with large numbers, a sum would lose the log of their count.
         log_weights = np.where(possible, log_weights - log_weights.max(-1, keepdims=True), -np.inf)
         total = logsumexp(log_weights, axis=-1, keepdims=True)
         uniform = np.full_like(log_weights, -np.log(ratios.shape[-1]))
@@ -189,7 +189,7 @@ def _log_mean(ratios: np.ndarray, log_weights: np.ndarray) -> tuple[np.ndarray, 
     normalised = np.take_along_axis(log_weights, middle, -1)[..., 0]
     with np.errstate(invalid="ignore", divide="ignore"):
         log_mean = raw - normalised - np.log(draws)
-        # Where most draws are excluded the scale hangs on the unsmoothed sum.
+        # If most draws are excluded, the scale comes from the unsmoothed sum.
         unsmoothed = logsumexp(ratios, axis=-1) - np.log(draws)
     log_mean = np.where(np.isfinite(log_mean), log_mean, unsmoothed)
     share = np.exp(logsumexp(2 * log_weights, axis=-1)) * draws - 1.0

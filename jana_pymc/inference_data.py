@@ -38,15 +38,15 @@ _HAS_INFERENCE_DATA = int(az.__version__.split(".")[0]) < 1
 def to_inference_data(
     groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any] | None = None
 ) -> ArviZData:
-    """Wrap datasets into what the installed ArviZ works on.
+    """Wrap datasets into the container of the installed ArviZ.
 
     Parameters
     ----------
     groups : mapping of str to Dataset
-        Any names; ArviZ knows ``posterior``, ``log_likelihood``, ``sample_stats`` and others.
+        Groups by name; ArviZ uses ``posterior``, ``log_likelihood``, ``sample_stats`` and others.
     attrs : mapping, optional
-        Attributes of the whole, next to ``inference_library``. Values must fit into netCDF:
-        strings, numbers, arrays.
+        Attributes of the container, in addition to ``inference_library``. netCDF restricts their
+        values to strings, numbers and arrays.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def to_groups(data: ArviZData) -> dict[str, xr.Dataset]:
     """
     if isinstance(data, xr.DataTree):
         return {name: child.to_dataset() for name, child in data.children.items()}
-    # InferenceData is known by its method: ArviZ 1.x warns when it is asked for the class.
+    # InferenceData is recognised by its method: accessing the class warns in ArviZ 1.x.
     if not callable(getattr(data, "groups", None)):
         raise TypeError(
             f"data is {type(data).__name__}; expected InferenceData or DataTree, as pm.sample and "
@@ -94,7 +94,7 @@ def to_groups(data: ArviZData) -> dict[str, xr.Dataset]:
 
 
 def posterior_of(data: ArviZData) -> xr.Dataset:
-    """Take the posterior draws out of what a sampler returned.
+    """Posterior draws in the result of a sampler.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def posterior_of(data: ArviZData) -> xr.Dataset:
 
 
 def divergent_share(data: ArviZData) -> float:
-    """Share of divergent transitions, 0 where the sampler did not note any.
+    """Share of divergent transitions; 0 if the sampler recorded none.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def parameter_dataset(parameters: np.ndarray, layout: ParameterLayout) -> xr.Dat
     Parameters
     ----------
     parameters : ndarray, shape (chains, draws, size) or (sets, chains, draws, size)
-        Flattened as `layout` does it.
+        Flattened in the order of `layout`.
     layout : ParameterLayout
 
     Returns
@@ -194,7 +194,7 @@ def observable_dataset(
     Parameters
     ----------
     values : ndarray, shape (obs, components)
-        Or, with leading axes, (sets, obs, components), (chains, draws, obs, components) or
+        With leading axes also (sets, obs, components), (chains, draws, obs, components) or
         (sets, chains, draws, obs, components). Shorter data sets are padded with NaN. A vector is
         one observation.
     observables : mapping of str to Continuous, Categorical or Count
@@ -229,7 +229,7 @@ def observable_dataset(
     return _with_coords(variables, {})
 
 
-def log_likelihood_dataset(log_likelihood: np.ndarray, name: str = "y") -> xr.Dataset:
+def log_likelihood_dataset(log_likelihood: np.ndarray, name: str) -> xr.Dataset:
     """Pointwise log-likelihoods.
 
     Parameters
@@ -268,24 +268,24 @@ def sample_stats_dataset(statistics: Mapping[str, np.ndarray]) -> xr.Dataset:
 
 
 def select_dataset(data: ArviZData, dataset: int) -> ArviZData:
-    """One of many data sets, without its padding: what `arviz.loo` and its kin work on.
+    """Select one of many data sets, without padding, for `arviz.loo` and similar functions.
 
     Parameters
     ----------
     data : InferenceData or DataTree
-        Of many data sets, with a dimension ``dataset``.
+        Results for many data sets, with a dimension ``dataset``.
     dataset : int
-        Its coordinate, counted from zero.
+        Coordinate of the data set, counted from zero.
 
     Returns
     -------
     InferenceData or DataTree
-        Laid out as if the one data set had been analysed alone.
+        In the same form as the result for a single data set.
 
     Raises
     ------
     TypeError
-        If `data` is something else, or `dataset` is no integer.
+        If `data` is of another type, or `dataset` is no integer.
     ValueError
         If the data have no dimension ``dataset``, or `dataset` is negative.
     KeyError
@@ -306,8 +306,8 @@ def select_dataset(data: ArviZData, dataset: int) -> ArviZData:
 
 
 def _of_dataset(group: xr.Dataset, dataset: int) -> xr.Dataset:
-    """One data set's part of a group, and of the attributes that say how draws were refined."""
-    # Of an array of one number a file gives back the number.
+    """One data set's part of a group, and of its attributes about refinement."""
+    # Files return an array with one number as a number.
     attrs = {
         name: np.atleast_1d(group.attrs[name])[[dataset]]
         for name in ("pareto_k", "divergences")
@@ -319,7 +319,7 @@ def _of_dataset(group: xr.Dataset, dataset: int) -> xr.Dataset:
 
 
 def save_inference_data(data: ArviZData, path: str | Path) -> Path:
-    """Save as netCDF, which `arviz.from_netcdf` reads; an older file stays whole until then.
+    """Save as netCDF, for `arviz.from_netcdf`; an existing file is replaced only at the end.
 
     Parameters
     ----------
@@ -333,7 +333,7 @@ def save_inference_data(data: ArviZData, path: str | Path) -> Path:
     Raises
     ------
     FileNotFoundError, IsADirectoryError
-        If the folder does not exist, or the path is one.
+        If the folder does not exist, or the path is a folder.
     """
     path = Path(path)
     check_target(path)

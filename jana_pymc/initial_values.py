@@ -1,4 +1,4 @@
-"""A start for samplers where the density of the data is positive."""
+"""Initial values for samplers at which the density of the data is positive."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pytensor.graph.replace import clone_replace
 PRIOR_DRAWS = 500
 
 SWAPS = 30
-"""Other draws whose value an element of a variable is given, in search of a possible one."""
+"""Other draws whose values are tried for an element of a variable."""
 
 INTERPRETED = Mode(linker="py", optimizer=None)
-"""A few hundred densities are not worth compiling for, which takes half a minute."""
+"""For a few hundred densities, compilation, which takes half a minute, does not pay off."""
 
 Point = list[np.ndarray]
 """A value for each free variable."""
@@ -27,29 +27,29 @@ def initvals(
 ) -> dict[str, np.ndarray]:
     """Find initial values for `pymc.sample` at which the model's density is positive.
 
-    A parameter that bounds an observable, such as t0 < rt, starts at its prior's centre, often
-    beyond the most extreme observation, and PyMC then finds no start: the density is zero there.
+    PyMC starts a parameter at the centre of its prior. If the parameter bounds an observable, as in
+    t0 < rt, this is often beyond the most extreme observation, where the density is zero.
 
     Parameters
     ----------
     model : pm.Model, optional
-        The one on the context stack by default.
+        By default the model on the context stack.
     random_seed : int or Generator, optional
-        For the prior draws among which a start is sought.
+        Seed of the prior draws among which a start is sought.
 
     Returns
     -------
     dict of str to ndarray
-        Empty if PyMC's own start will do; else a value for each free variable: the prior draw with
-        the highest log density, or, where all are impossible, one whose elements are exchanged for
-        those of other draws until it is possible.
+        Empty if PyMC's own start has a positive density. Otherwise a value for each free variable:
+        the prior draw with the highest log density or, if all draws are impossible, a draw whose
+        elements are exchanged for those of other draws until it is possible.
 
     Raises
     ------
     TypeError
-        If the model is none.
+        If `model` is no PyMC model.
     ValueError
-        If no start is found, or the prior cannot be drawn from.
+        If no start is found, or prior draws are not possible.
 
     Examples
     --------
@@ -124,7 +124,7 @@ def _repaired(
 ) -> Point:
     """Exchange elements for those of other draws as long as fewer terms are impossible.
 
-    Of many groups with a bound of its own each, hardly any draw is possible for all together.
+    With many groups, each with its own bound, hardly any draw is possible for all groups.
     """
     point = [np.array(value) for value in points[best]]
     possible = _score(terms(*point))[0]

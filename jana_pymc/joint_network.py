@@ -32,7 +32,7 @@ class Batch:
     n_obs : Tensor of int, shape (sets,)
         Observations beyond it are padding.
     slopes : Tensor, shape (sets, slopes), or None
-        What an adjusted posterior is told (`LatentSlopes`).
+        Slopes of the likelihood, for an adjusted posterior (`LatentSlopes`).
     """
 
     parameters: Tensor
@@ -79,7 +79,7 @@ class JointNetwork(nn.Module):
     def posterior_loss(
         self, batch: Batch, *, with_mmd: bool = False
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """The terms in which the posterior network takes part.
+        """The terms of the loss that depend on the posterior network.
 
         Returns
         -------
@@ -115,15 +115,15 @@ class JointNetwork(nn.Module):
         proposal_batch : Batch, optional
             Simulations from a wider proposal, from which the likelihood learns too.
         max_obs : int, optional
-            How much of a data set is used. Of exchangeable observations the first so many; of
-            sequences so many times at even distances, where the likelihood tells their density
-            alone (``log_prob_at``), and else all, since every observation needs its past.
+            Number of observations of a data set that are used: the first ones if they are
+            exchangeable, and time points at even distances if the likelihood of sequences has
+            ``log_prob_at``. Other sequences are used whole, since observations need their past.
         generator : torch.Generator, optional
             For likelihoods with randomness in their loss.
         """
         wider = batch if proposal_batch is None else _concatenate(batch, proposal_batch)
-        if getattr(self.likelihood, "is_sequential", False):
-            at = getattr(self.likelihood, "log_prob_at", None)
+        if self.likelihood.is_sequential:
+            at = self.likelihood.log_prob_at
             if at is not None and max_obs is not None and max_obs < wider.observables.shape[1]:
                 times = _some_times(wider.parameters, int(wider.observables.shape[1]), max_obs)
                 return -at(times, wider.observables, wider.parameters).mean()
@@ -174,7 +174,7 @@ def squared_mmd(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tenso
     """
 
     def kernel_mean(a: Tensor, b: Tensor) -> Tensor:
-        # Of differences: what the product of a and b leaves is too coarse for the narrow kernels.
+        # From differences: distances by a matrix product are too coarse for the narrow kernels.
         distance = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
         kernels = [torch.exp(distance * (-0.5 / width)) for width in MMD_BANDWIDTHS]
         return torch.stack(kernels).sum(0).mean()

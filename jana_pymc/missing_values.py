@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
 from pymc.logprob.transforms import Transform
 from pytensor.tensor.variable import TensorVariable
 
+from jana_pymc.pytensor import Contaminant, Truncation
 from jana_pymc.simulation import Continuous
-
-if TYPE_CHECKING:
-    from jana_pymc.approximators import LikelihoodApproximator
-    from jana_pymc.pytensor import Contaminant, Truncation
+from jana_pymc.trained_likelihood import TrainedLikelihood
 
 SMALLEST = 1e-300
 
@@ -21,11 +19,11 @@ SMALLEST = 1e-300
 class MissingValues(Transform):
     """Map each missing value from its support, which may depend on parameters, to the real line.
 
-    Lapses may lie where the approximator's observables cannot, and outside a window nothing can.
+    Lapses extend the support of the approximator's observables; a truncation window restricts it.
 
     Parameters
     ----------
-    approximator : LikelihoodApproximator
+    approximator : TrainedLikelihood
     mask : ndarray of bool, shape (..., components)
         Which values are missing, in the shape of the data.
     contaminant : Contaminant, optional
@@ -37,15 +35,15 @@ class MissingValues(Transform):
 
     def __init__(
         self,
-        approximator: LikelihoodApproximator,
+        approximator: TrainedLikelihood,
         mask: np.ndarray,
         contaminant: Contaminant | None = None,
         truncation: Truncation | None = None,
     ):
         self.approximator = approximator
         self.contaminant, self.truncation = contaminant, truncation
-        n_batch = mask.ndim - (2 if approximator.schema.structure == "markovian" else 1)
-        # Of each missing value its component, and the event whose parameters it depends on.
+        n_batch = mask.ndim - approximator.schema.event_dims
+        # Component of each missing value, and the event whose parameters it depends on.
         self.columns = np.nonzero(mask)[-1]
         self.events = np.nonzero(mask)[0] if n_batch else np.zeros(len(self.columns), dtype=int)
 
@@ -60,14 +58,14 @@ class MissingValues(Transform):
     def log_jac_det(self, value: TensorVariable, *inputs: Any) -> TensorVariable:
         """Log derivative of `backward`, in the shape of the density that PyMC adds it to.
 
-        That of a variable that is kept whole is empty: `correction` makes up for it.
+        Empty for a variable that PyMC keeps whole, where `correction` replaces it.
         """
         if self._parameters(inputs)[1]:
             return pt.zeros((0,))
         return self._each(value, inputs, _log_derivative).sum(axis=-1)
 
     def correction(self, missing: TensorVariable) -> TensorVariable | None:
-        """Term of the model's log density that PyMC leaves out of a variable kept whole."""
+        """Term of the model's log density that PyMC omits for a variable that it keeps whole."""
         node = missing.owner
         assert node is not None, "a free variable has inputs"
         inputs = node.inputs
@@ -83,7 +81,7 @@ class MissingValues(Transform):
         kinds = list(self.approximator.schema.components.values())
         for column in np.unique(self.columns):
             positions = np.nonzero(self.columns == column)[0]
-            # Of rows that are split off, PyMC keeps the parameters of these alone.
+            # If PyMC splits incomplete rows off, it keeps only the parameters of these rows.
             where = self.events[positions] if whole else _ranks(self.events)[positions]
             kind = kinds[column]
             assert isinstance(kind, Continuous)
@@ -93,7 +91,7 @@ class MissingValues(Transform):
         return result.reshape(value.shape)
 
     def _support(self, column: int, low: Any, high: Any) -> tuple[Any, Any]:
-        """Where a component may lie whose declared bounds are given; None for no bound."""
+        """Bounds of a component with lapses and window, from its declared ones; None for none."""
         lapses, window = self.contaminant, self.truncation
         if lapses is not None:
             low = None if low is None else pt.minimum(low, lapses.low[column])
@@ -106,10 +104,10 @@ class MissingValues(Transform):
         return low, high
 
     def _parameters(self, inputs: Any) -> tuple[Any, bool]:
-        """Parameters, and whether they are those of all rows, or of the incomplete ones.
+        """Parameters, and whether they are those of all rows instead of the incomplete ones.
 
-        PyMC splits a variable whose missing rows are missing whole; else it keeps it whole and
-        takes it apart by a mask.
+        PyMC splits a variable if all values of its incomplete rows are missing; otherwise it keeps
+        the variable whole and selects values by a mask.
         """
         node = getattr(inputs[0], "owner", None)
         if node is not None and hasattr(node.op, "approximator"):
@@ -131,7 +129,7 @@ class MissingValues(Transform):
 
 
 def _ranks(events: np.ndarray) -> np.ndarray:
-    """Position of each event among those that are there."""
+    """Rank of each event among the distinct events."""
     return np.unique(events, return_inverse=True)[1]
 
 
@@ -166,5 +164,5 @@ def _log_derivative(y: TensorVariable, low: Any, high: Any) -> TensorVariable:
 
 
 def _width(low: Any, high: Any) -> Any:
-    """Positive also where a parameter leaves nothing of a window: the density is −inf there."""
+    """Width, kept positive where a parameter leaves nothing of a window: there, log p is −inf."""
     return pt.maximum(high - low, SMALLEST)

@@ -30,7 +30,7 @@ def check_target(path: Path, argument: str = "") -> None:
     ----------
     path : Path
     argument : str
-        By which it was given, for the message.
+        Name of the argument that gave it, for the message.
 
     Raises
     ------
@@ -70,11 +70,11 @@ def write(path: Path, tensors: Mapping[str, Tensor], configuration: Any, *, kind
         "version": str(VERSION),
         "kind": kind,
         "configuration": json.dumps(configuration, default=_plain),
-        "sha256": _digest(contiguous),
+        "sha256": digest(contiguous),
     }
     with replacing(path) as aside:
         aside.touch()
-        # Those of the old file, or of any new one: safetensors sets 0600.
+        # As the old file has, or any new one: safetensors sets 0600.
         permissions = (path if path.exists() else aside).stat().st_mode & 0o777
         save_file(contiguous, aside, metadata=metadata)
         aside.chmod(permissions)
@@ -104,7 +104,7 @@ def read(path: Path, *, kind: str) -> tuple[dict[str, Tensor], Any]:
         raise StorageError(
             f"{str(path)!r} is not a readable safetensors file ({error}); it may be truncated."
         ) from error
-    if metadata.get("sha256", "") not in ("", _digest(tensors)):  # older files have none
+    if metadata.get("sha256", "") not in ("", digest(tensors)):  # older files have none
         raise StorageError(
             f"{str(path)!r} is damaged: its numbers are not those that were written. Take another "
             "copy, or make it again."
@@ -112,20 +112,30 @@ def read(path: Path, *, kind: str) -> tuple[dict[str, Tensor], Any]:
     return tensors, json.loads(metadata["configuration"])
 
 
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Hash of all names and numbers: a flipped bit would silently make other weights.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        On the CPU.
+
+    Returns
+    -------
+    str
+    """
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(tensors[name].numpy().tobytes())
+    return found.hexdigest()
+
+
 def _plain(number: Any) -> Any:
-    """What JSON takes in the place of one of NumPy's numbers."""
+    """One of NumPy's numbers as one of Python's, which JSON takes."""
     if isinstance(number, np.generic):
         return number.item()
     raise TypeError(f"{number!r} does not serialise.")
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """Hash of all numbers: a flipped bit would make other weights, and say nothing."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _check(path: Path, metadata: Mapping[str, str], kind: str) -> None:

@@ -1,4 +1,4 @@
-"""Whether draws lean on the edge of the region that a likelihood was trained on."""
+"""Draws at the edge of, or outside, the region that a likelihood was trained on."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from jana_pymc.simulation import ParameterLayout
 from jana_pymc.warning import warn
 
 NEAR = 0.1
-"""An edge is near within this share of the draws' standard deviation."""
+"""Draws within this share of their standard deviation from an edge count as near it."""
 
 MOST_NEAR = 0.01
-"""A normal posterior that is cut off 1.7 standard deviations from its mean has so many there."""
+"""Share of draws near an edge for a normal posterior cut off 1.7 sds from its mean."""
 
 IN_REACH = 3.5
-"""Trajectories meet an edge within so many standard deviations of the draws' mean."""
+"""Trajectories may meet an edge within so many standard deviations of the draws' mean."""
 
 MANY_DIVERGED = 0.005
-"""Of a normal posterior, trajectories of twenty steps so often meet an edge just in reach."""
+"""Share of trajectories of twenty steps that meet an edge just in reach, for a normal posterior."""
 
 MARGIN = 0.05
-"""Share of the region's width by which parameters may lie outside before it is said."""
+"""Share of the region's width by which parameters may lie outside without a warning."""
 
 FEW = 0.01
-"""Share of all parameter vectors that may lie outside: tails of the prior always do."""
+"""Share of parameter vectors that may lie outside, as some in the tails of the prior do."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Leaning:
         The component, as `ParameterLayout.component_names` names it.
     edge : float
     share : float
-        Of draws at the edge or beyond.
+        Share of draws at the edge or beyond.
     """
 
     name: str
@@ -54,20 +54,21 @@ def leaning(
     draws: np.ndarray,
     support: np.ndarray | None = None,
 ) -> list[Leaning]:
-    """Find the ends of the trained region that draws lean on.
+    """Find the ends of the trained region where draws pile up.
 
-    The density is zero outside the region. A posterior that would go on beyond is cut off there,
-    and more than a hundredth of its draws lie within a tenth of their standard deviation of the
-    edge; of a normal posterior, if it is cut closer than 1.7 standard deviations to its mean.
+    The density is zero outside the region, so that a posterior that extends beyond it is cut off.
+    The criterion is that more than a hundredth of the draws lie within a tenth of their standard
+    deviation of the edge, which is the case for a normal posterior that is cut off closer than 1.7
+    standard deviations to its mean.
 
     Parameters
     ----------
     layout : ParameterLayout
     region : ndarray, shape (2, size)
     draws : ndarray, shape (draws, size)
-        NaN for parameters of which nothing is known.
+        NaN for parameters that are not checked.
     support : ndarray, shape (2, size), optional
-        Where the prior ends. An edge of the region that is one of the prior too cuts nothing off.
+        Ends of the prior. An edge that is also an end of the prior cuts nothing off.
 
     Returns
     -------
@@ -96,14 +97,14 @@ def leaning_posterior(
     posterior: Mapping[Any, Any],
     renamed: Mapping[str, str],
 ) -> list[Leaning]:
-    """Find the ends of the trained region that variables of a posterior lean on.
+    """Find the ends of the trained region where variables of a posterior pile up.
 
     Parameters
     ----------
     layout : ParameterLayout
     region : ndarray, shape (2, size)
     posterior : mapping of str to array, shape (chains, draws, ..., *shape)
-        Dimensions before a parameter's own are groups, each of which is looked at.
+        Dimensions before a parameter's own are groups, which are checked one by one.
     renamed : mapping of str to str
         Name in the posterior of each parameter that has another name there.
 
@@ -116,8 +117,8 @@ def leaning_posterior(
     TypeError
         If `renamed` is no mapping.
     ValueError
-        If a variable has not the shape of its parameter, `renamed` names a parameter or a variable
-        that does not exist, or the posterior holds no parameter at all.
+        If a variable does not have the shape of its parameter, `renamed` names a parameter or a
+        variable that does not exist, or the posterior holds no parameter.
     """
     groups = _groups(layout, posterior, renamed)
     return [found for draws in groups for found in leaning(layout, region, draws)]
@@ -129,10 +130,10 @@ def edges_in_reach(
     posterior: Mapping[Any, Any],
     renamed: Mapping[str, str],
 ) -> list[tuple[str, float]]:
-    """Find the ends of the trained region that trajectories of a sampler will have met.
+    """Find the ends of the trained region that trajectories of a sampler are likely to have met.
 
-    Where the density falls to zero, Hamiltonian trajectories diverge, and keep the draws away
-    from there: an edge may cost draws without any that lean on it.
+    Hamiltonian trajectories diverge where the density falls to zero, which keeps draws away: an
+    edge may distort the posterior although no draws pile up there.
 
     Parameters
     ----------
@@ -142,7 +143,7 @@ def edges_in_reach(
     Returns
     -------
     list of (str, float)
-        Component and edge, each once.
+        Component and edge, without repetitions.
     """
     found: dict[tuple[str, float], None] = {}
     for draws in _groups(layout, posterior, renamed):
@@ -177,7 +178,7 @@ def _variables(
 ) -> dict[str, str]:
     """Name in the posterior of each parameter that it holds.
 
-    A slip in a name must not read as if nothing leaned on an edge.
+    Misspelt names are refused: they would look like a posterior without problems.
     """
     if not isinstance(renamed, Mapping):
         raise TypeError(
@@ -201,13 +202,13 @@ def _variables(
     if not found:
         raise ValueError(
             f"the posterior holds {held}, but no parameter of the likelihood "
-            f"({', '.join(layout.names)}); say in parameters= what they are called there."
+            f"({', '.join(layout.names)}); give their names there in parameters=."
         )
     return found
 
 
 def warn_of_leaning(found: list[Leaning]) -> None:
-    """Name the parameters whose draws lean on an edge, if there are any."""
+    """Warn of parameters whose draws pile up at an edge, if there are any."""
     if not found:
         return
     worst: dict[tuple[str, float], float] = {}
@@ -222,7 +223,7 @@ def warn_of_leaning(found: list[Leaning]) -> None:
 
 
 def warn_of_divergences(share: float, edges: list[tuple[str, float]]) -> None:
-    """Say that divergences may come from the edges in reach, if there are many and any."""
+    """Warn that divergences may come from edges in reach, if there are many of them."""
     if share <= MANY_DIVERGED or not edges:
         return
     parts = ", ".join(f"{name} at {edge:.4g}" for name, edge in edges)
@@ -250,14 +251,14 @@ def share_outside(region: np.ndarray, parameters: np.ndarray) -> np.ndarray:
 
 
 def warn_of_draws_outside_region(shares: np.ndarray, model: str | None = None) -> None:
-    """Name the data sets whose draws often lie outside the trained region.
+    """Warn of data sets whose draws often lie outside the trained region.
 
     Parameters
     ----------
     shares : ndarray, shape (sets,)
-        As `share_outside` finds them.
+        As returned by `share_outside`.
     model : str, optional
-        What the pair is called, where it is one of several.
+        Name of the pair, if it is one of several.
     """
     found = np.flatnonzero(shares > FEW)
     if not len(found):
@@ -267,8 +268,8 @@ def warn_of_draws_outside_region(shares: np.ndarray, model: str | None = None) -
     of = "" if model is None else f" of {model!r}"
     warn(
         f"draws of data sets {parts}{more} lie outside the region that the likelihood{of} was "
-        "trained on. Their weights are an extrapolation, whatever their k̂ is. "
-        "detect_misspecification tells whether the model can make such data; "
+        "trained on. Their weights are an extrapolation, even where k̂ is low. "
+        "detect_misspecification tests whether the model can generate such data; "
         "GenerativeModel(proposal=...) trains the likelihood on a wider region.",
     )
 
@@ -276,7 +277,7 @@ def warn_of_draws_outside_region(shares: np.ndarray, model: str | None = None) -
 def warn_of_parameters_outside_region(
     layout: ParameterLayout, region: np.ndarray, parameters: np.ndarray
 ) -> None:
-    """Name the parameters, shape (sets, size), that lie clearly outside the trained region."""
+    """Warn of parameters, shape (sets, size), that lie clearly outside the trained region."""
     beyond = _beyond(region, parameters)
     outside = beyond > 0.0
     columns = np.nonzero(outside.any(axis=0))[0]

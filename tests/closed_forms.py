@@ -1,4 +1,4 @@
-"""Likelihood networks in closed form, one for each structure of data, as torch modules."""
+"""Likelihood networks in closed form, one for each structure of data."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from jana_pymc import LikelihoodApproximator
+from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.simulation import Continuous, Count, DataSchema, ParameterLayout
 
 LAYOUT = ParameterLayout(("mu", "b"), {"mu": (), "b": (2,)})
@@ -19,7 +20,7 @@ def _normal(x: Tensor, mean: Tensor, sd: float = 1.0) -> Tensor:
     return -0.5 * ((x - mean) / sd) ** 2 - math.log(sd) - 0.5 * math.log(2.0 * math.pi)
 
 
-class VectorNetwork(nn.Module):
+class VectorNetwork(LikelihoodNetwork):
     """A count n ~ Poisson(e^mu) and a matrix x (2, 2) with rows ~ N(b, 1), n and x apart.
 
     With a condition, it is added to all of x.
@@ -52,7 +53,7 @@ class VectorNetwork(nn.Module):
         return torch.cat([count, x], -1)[:, None]
 
 
-class WalkNetwork(nn.Module):
+class WalkNetwork(LikelihoodNetwork):
     """A random walk in two dimensions: x_t ~ N(x_{t-1} + b + mu, 1), from the origin."""
 
     def __init__(self) -> None:

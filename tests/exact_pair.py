@@ -60,7 +60,8 @@ class NormalPosterior:
 
     @staticmethod
     def batch(data: object, *, check_n_obs: bool = True, schema: DataSchema = SCHEMA) -> DataBatch:
-        return schema.batch(data, check_n_obs=check_n_obs)
+        batch = schema.batch(data, check_n_obs=check_n_obs)
+        return batch.resized(batch.n_obs)
 
     def moments(self, batch: DataBatch) -> tuple[np.ndarray, np.ndarray]:
         precision = self.prior_sd**-2 + batch.n_obs

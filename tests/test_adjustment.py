@@ -17,11 +17,11 @@ from scipy import stats
 from stages import interrupted, same
 
 import jana_pymc as jana
-from jana_pymc.architecture import NetworkSettings
 from jana_pymc.fitting import default_settings, default_training
 from jana_pymc.flows import FlowSettings
 from jana_pymc.flows.flow import conditional_flow
-from jana_pymc.likelihoods import VectorSettings
+from jana_pymc.likelihoods import LikelihoodNetwork, VectorSettings
+from jana_pymc.network_settings import NetworkSettings
 from jana_pymc.networks import SetSummarySettings
 from jana_pymc.posterior import (
     AdjustedFlow,
@@ -38,8 +38,8 @@ NOISE = 0.05
 POINTS = AdjustmentSettings(n_points=3)
 
 
-class Density(torch.nn.Module):
-    """A likelihood of which the density alone is asked."""
+class Density(LikelihoodNetwork):
+    """A likelihood network that has a density alone."""
 
     def __init__(self, log_prob):
         super().__init__()
@@ -47,8 +47,6 @@ class Density(torch.nn.Module):
 
     def log_prob(self, observables, parameters, conditions=None):
         return self._log_prob(observables, parameters)
-
-    standardize = training_log_prob = log_prob_rows = sample = log_prob
 
 
 EXACT = Density(lambda x, theta: torch.distributions.Normal(theta[:, None], SD).log_prob(x).sum(-1))

@@ -301,6 +301,7 @@ def test_an_observed_name_is_no_dimension(approximator, data, name) -> None:
         ("prior", TypeError, r"groups='prior': expected a sequence of names, \('prior',\)"),
         ([["posterior"]], TypeError, r"groups=\[\['posterior'\]\]: expected names"),
         ([], ValueError, r"groups=\[\] is empty; choose from"),
+        (iter(["posterior"]), TypeError, "expected a sequence of names"),
     ],
 )
 def test_bad_groups_are_named(approximator, data, groups, error, message) -> None:

@@ -22,14 +22,16 @@ FLOORS = (
     (
         "checks",
         "files",
+        "slices",
         "warning",
     ),
     ("networks", "screening", "simulation", "storage", "threads", "tracing"),
     ("flows",),
     ("likelihoods",),
     ("posterior",),
-    ("joint_network",),
+    ("joint_network", "network_settings"),
     ("architecture", "training"),
+    ("trained_likelihood",),
     ("pytensor",),
     (
         "declarations",
@@ -57,6 +59,8 @@ TORCH_ONLY = (
     "likelihoods",
     "posterior",
     "joint_network",
+    "network_settings",
+    "trained_likelihood",
 )
 OPTIONAL = ("joblib", "sklearn", "threadpoolctl")
 

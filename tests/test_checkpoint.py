@@ -13,15 +13,16 @@ import torch
 from conjugate import normal_mean
 
 from jana_pymc import storage
-from jana_pymc.architecture import LikelihoodSettings, NetworkSettings, build_network
+from jana_pymc.architecture import build_network
 from jana_pymc.fitting.sources import fingerprint
 from jana_pymc.flows import FlowSettings
 from jana_pymc.joint_network import JointNetwork
 from jana_pymc.likelihoods import AutoregressiveSettings, VectorSettings
+from jana_pymc.network_settings import LikelihoodSettings, NetworkSettings
 from jana_pymc.networks import SetSummarySettings
 from jana_pymc.posterior import PosteriorSettings
 from jana_pymc.training import TrainingHistory, TrainingSettings
-from jana_pymc.training.checkpoint import KIND, Checkpoint
+from jana_pymc.training.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.usefixtures("interpreted")
 
@@ -43,12 +44,9 @@ def parts(network: JointNetwork, data: str = "ab stored") -> tuple[Any, ...]:
     return network, torch.optim.Adam(network.parameters()), SETTINGS, 1, data
 
 
-def saved(path: Path, network: JointNetwork, **changes: Any) -> Path:
-    """A checkpoint of no step, with another configuration; None leaves an entry out."""
+def saved(path: Path, network: JointNetwork) -> Path:
+    """A checkpoint of no step."""
     Checkpoint(TrainingHistory(), best={}, average={}).save(path, *parts(network))
-    tensors, configuration = storage.read(path, kind=KIND)
-    configuration = {k: v for k, v in (configuration | changes).items() if v is not None}
-    storage.write(path, tensors, configuration, kind=KIND)
     return path
 
 
@@ -90,20 +88,12 @@ def test_settings_of_numpy_numbers_are_those_of_plain_ones(tmp_path: Path) -> No
     Checkpoint.load(path, *parts(network_of(POSTERIOR, VECTOR)))
 
 
-def test_files_of_before_say_neither_networks_nor_source(tmp_path: Path) -> None:
-    network = network_of(POSTERIOR, VECTOR)
-    path = saved(tmp_path / "checkpoint", network, networks=None, data="ab")
-    for source in ("stored", "online 500"):
-        Checkpoint.load(path, *parts(network_of(POSTERIOR, VECTOR), f"ab {source}"))
-    with pytest.raises(storage.StorageError, match="other simulations"):
-        Checkpoint.load(path, *parts(network, "cd stored"))
-
-
 def test_simulations_made_anew_are_not_those_that_were_stored(tmp_path: Path) -> None:
     network = network_of(POSTERIOR, VECTOR)
     path = saved(tmp_path / "checkpoint", network)
-    with pytest.raises(storage.StorageError, match=r"other simulations .*or online"):
-        Checkpoint.load(path, *parts(network, "ab online 500"))
+    for data in ("ab online 500", "cd stored"):
+        with pytest.raises(storage.StorageError, match=r"other simulations .*or online"):
+            Checkpoint.load(path, *parts(network, data))
     fit = importlib.import_module("jana_pymc.fitting.fit")  # the name is the function's, too
     sets = [MODEL.simulate(20, random_seed=1, progressbar=False)]
     said = {fit._data(sets, [], n) for n in (None, 20, 30)}

@@ -12,6 +12,7 @@ from stages import run_on
 
 import jana_pymc as jana
 from jana_pymc import training
+from jana_pymc.joint_network import JointNetwork
 from jana_pymc.likelihoods import Support, VectorLikelihood, VectorSettings
 from jana_pymc.networks import FlatSummarySettings, SetSummarySettings
 from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings
@@ -146,7 +147,7 @@ def test_surrogates_have_distractors_if_the_posterior_looks_at_them(settings, se
         )
         likelihood = VectorLikelihood([Support()] * SIZE, 1, settings=NETWORK.likelihood)
     assert {i for i in range(SIZE) if posterior.sees(i)} == seen
-    run = run_on(jana.joint.JointNetwork(posterior, likelihood), model(), 50)
+    run = run_on(JointNetwork(posterior, likelihood), model(), 50)
     made, _ = Surrogates(run, 4, seed=1)(0)
     drawn = made.observables[:, 0].abs().sum(0) > 0
     assert drawn.tolist() == [i in seen | {1, 4} for i in range(SIZE)]

@@ -363,7 +363,7 @@ def test_the_first_of_many_data_sets_that_cannot_be_is_named() -> None:
 
 
 def test_each_draw_may_have_a_data_set_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jana_pymc.approximators.likelihood.NUMBERS_AT_ONCE", 6)  # two at a time
+    monkeypatch.setattr("jana_pymc.trained_likelihood.NUMBERS_AT_ONCE", 6)  # two at a time
     likelihood = untrained({"x": Continuous()}, {"b": (), "s": ()}, {"known": Continuous()})
     rng = np.random.default_rng(1)
     x, known, theta = (rng.uniform(LOW, HIGH, shape) for shape in ((5, 3, 1), (5, 3, 1), (5, 2)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +14,9 @@ from scipy import stats
 from untrained import reaction_times
 
 import jana_pymc as jana
+from jana_pymc.approximators.beyond_training import reachable
 from jana_pymc.simulation import DataBatch
 from jana_pymc.workflow.evidence import posterior_probabilities
-from jana_pymc.workflow.reachable import reachable
 
 pytestmark = pytest.mark.arviz
 
@@ -201,6 +202,8 @@ def test_bounds_of_an_observable_may_differ() -> None:
 def declared(kind: jana.Continuous | jana.Categorical) -> ExactPair:
     pair = ExactPair()
     pair.schema = dataclasses.replace(pair.schema, observables={"x": kind})
+    region = pair.likelihood.region
+    pair.likelihood.reachable = partial(reachable, pair.schema, pair.layout, region)
 
     def outside(_: object, batch: DataBatch) -> np.ndarray:
         assert not kind.outside(batch.observables).any(), "networks know no such data"
@@ -281,13 +284,13 @@ def test_observations_beyond_a_data_sets_own_are_of_no_account() -> None:
     result = jana.log_marginal_likelihood(bounded(-20.0), batch, draws=50, random_seed=1)
     assert np.isfinite(result.importance[0])
     likelihood = reaction_times()  # its t0 was trained from 0.1 on
-    pair = ExactPair()
-    pair.likelihood = likelihood
     times = [[0.5, 0.05], [0.5, 0.6], [0.09, 0.5]]
     data = likelihood.schema.batch([{"rt": t, "response": [0, 1]} for t in times])
-    assert reachable(pair, data).tolist() == [False, True, False]
-    shorter = DataBatch(data.observables, data.conditions, np.ones(3, dtype=int))
-    assert reachable(pair, shorter).tolist() == [True, True, False]
+    assert likelihood.reachable(data.observables).tolist() == [False, True, False]
+    shorter = data.resized(np.array([1, 2, 1]))
+    assert likelihood.reachable(shorter.observables).tolist() == [True, True, False]
+    shorter.observables[1, 0, 1] = 2.0  # no category
+    assert likelihood.reachable(shorter.observables).tolist() == [True, False, False]
 
 
 def test_a_model_that_cannot_explain_the_data_is_not_the_true_one() -> None:

@@ -11,7 +11,7 @@ import pymc as pm
 import pytest
 
 import jana_pymc as jana
-from jana_pymc.architecture import NetworkSettings, build_network
+from jana_pymc.architecture import build_network
 from jana_pymc.fitting import default_settings, default_training
 from jana_pymc.fitting.defaults import TRIALS, candidates
 from jana_pymc.fitting.ranges import constant_conditions, warn_of_atoms, warn_of_extremes
@@ -21,6 +21,7 @@ from jana_pymc.likelihoods import (
     TrajectorySettings,
     VectorSettings,
 )
+from jana_pymc.network_settings import NetworkSettings
 from jana_pymc.networks import FlatSummarySettings, TimeSeriesSettings
 from jana_pymc.simulation import DataSchema
 from jana_pymc.training import TrainingSettings

@@ -30,7 +30,9 @@ def perturbed_flow(dim: int, noise: float = 0.1, **settings: object) -> Conditio
     generator = torch.Generator().manual_seed(dim)
     waves = 2 if settings.get("transform") == "autoregressive" else 0
     small = FlowSettings(**{"hidden": (16, 16), "n_waves": waves, **settings})
-    flow = conditional_flow(dim, N_CONDITION, small, generator).double()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(dim)
+        flow = conditional_flow(dim, N_CONDITION, small).double()
     for parameter in flow.parameters():
         parameter.data += noise * torch.randn(parameter.shape, generator=generator)
     return flow
@@ -194,7 +196,9 @@ def test_student_t_draws_have_its_radius() -> None:
 
 def test_linear_transforms() -> None:
     x = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    rotation = Rotation(4, torch.Generator().manual_seed(1)).double()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        rotation = Rotation(4).double()
     matrix = rotation.matrix()
     torch.testing.assert_close(matrix @ matrix.mT, torch.eye(4, dtype=torch.float64))
     permuted, _ = Permutation([2, 0, 3, 1])(x)

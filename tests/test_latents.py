@@ -95,7 +95,9 @@ def test_latent_is_chosen_by_settings(settings: dict, kind: type) -> None:
 
 def test_flow_on_a_mixture_integrates_to_one() -> None:
     settings = FlowSettings(1, hidden=(8,), latent="mixture", learned_latent=True, residual=True)
-    flow = conditional_flow(2, 1, settings, torch.Generator().manual_seed(0)).double()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        flow = conditional_flow(2, 1, settings).double()
     for parameter in flow.parameters():
         parameter.data += 0.1 * torch.randn(
             parameter.shape, generator=torch.Generator().manual_seed(1)

@@ -315,12 +315,11 @@ def test_draws_in_single_precision_are_possible(name: str, far: float) -> None:
 @pytest.mark.parametrize("name", [*NETWORKS, *OTHERS])
 def test_every_likelihood_keeps_the_contract(name: str) -> None:
     network = (OTHERS[name] if name in OTHERS else NETWORKS[name][0])().double()
-    assert isinstance(network, LikelihoodNetwork)
     theta = torch.rand(20, 2, generator=seeded(), dtype=torch.float64)
     theta[:, 1] += 1.0
     x = network.sample(theta, 3, generator=seeded())
     assert x.shape == (20, 3, 2) and torch.equal(x, network.sample(theta, 3, generator=seeded()))
-    in_time = getattr(network, "is_sequential", False)
+    in_time = network.is_sequential
     observables, parameters = (x, theta) if in_time else (x[:, 0], theta)
     network.standardize(observables, parameters)
     x = network.sample(theta, 3, generator=seeded())
@@ -337,16 +336,33 @@ def test_every_likelihood_keeps_the_contract(name: str) -> None:
     changed[:, 0] = x[:, 1]
     others = (network.log_prob(changed, theta) - log_prob)[:, 2:].abs().max()
     assert in_time or others < 1e-9
-    if hasattr(network, "log_prob_at"):
+    if network.log_prob_at is not None:
         times = torch.tensor([2, 0])
         torch.testing.assert_close(network.log_prob_at(times, x, theta), log_prob[:, times])
-    if distractors := list(getattr(network, "distractors", ())):
-        other = x.clone()
-        other[..., distractors] += 1.0
-        informative = [network.informative_log_prob(each, theta) for each in (x, other)]
-        torch.testing.assert_close(*informative)
-        drawn = network.sample_informative(theta, 3, generator=seeded())
-        assert (drawn[..., distractors] == 0.0).all()
+    distractors = list(network.distractors)
+    other = x.clone()
+    other[..., distractors] += 1.0
+    torch.testing.assert_close(
+        network.informative_log_prob(other, theta), network.informative_log_prob(x, theta)
+    )
+    drawn = network.sample_informative(theta, 3, generator=seeded())
+    x[..., distractors] = 0.0
+    torch.testing.assert_close(drawn, x)
+
+
+def test_a_density_alone_is_a_likelihood_without_a_simulator() -> None:
+    class Exponential(LikelihoodNetwork):
+        def log_prob(self, observables, parameters, conditions=None):
+            return parameters.log() - parameters * observables[..., 0]
+
+    network, x, theta = Exponential(), torch.rand(4, 3, 1), torch.rand(4, 1)
+    expected = network.log_prob(x, theta)
+    torch.testing.assert_close(network.training_log_prob(x, theta, None, seeded()), expected)
+    torch.testing.assert_close(network.informative_log_prob(x, theta), expected)
+    assert not network.is_sequential and network.log_prob_at is None
+    for missing in (network.sample, network.sample_informative):
+        with pytest.raises(NotImplementedError):
+            missing(theta, 3)
 
 
 def test_standard_normal_density_is_that_of_the_field() -> None:

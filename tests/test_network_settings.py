@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jana_pymc import flows, likelihoods, networks
-from jana_pymc.architecture import NetworkSettings
+from jana_pymc.network_settings import NetworkSettings
 from jana_pymc.networks import DeepSetSettings
 from jana_pymc.posterior import AdjustmentSettings, PosteriorSettings
 

@@ -9,8 +9,9 @@ import torch
 from scipy import stats
 
 import jana_pymc as jana
-from jana_pymc.architecture import NetworkSettings, build_network
+from jana_pymc.architecture import build_network
 from jana_pymc.fitting import default_settings
+from jana_pymc.network_settings import NetworkSettings
 from jana_pymc.posterior.normal_scores import NormalScores
 from jana_pymc.simulation import PyMCPrior
 

@@ -171,8 +171,8 @@ def test_exact_pairs_need_nothing() -> None:
 
 
 def test_chains_start_in_the_trained_region_and_leave_data_beyond_it_alone(monkeypatch) -> None:
-    """Half of the first posterior's draws lie inside, none of the second's."""
-    begun = []
+    """Half of the first posterior's draws lie inside; the second data set is impossible."""
+    begun, evaluated = [], []
 
     class Sampler:
         def __init__(self, *_: object) -> None:
@@ -185,13 +185,21 @@ def test_chains_start_in_the_trained_region_and_leave_data_beyond_it_alone(monke
     monkeypatch.setattr("jana_pymc.refinement.hamiltonian._Sampler", Sampler)
     pair = ExactPair()
     batch = pair.schema.batch([{"x": np.zeros(9)}, {"x": np.full(9, 50.0)}])
+    possible = pair.likelihood.pointwise
+
+    def pointwise(x, parameters, conditions):
+        evaluated.append(len(parameters))
+        return np.where(x[:, 0] > 10.0, -np.inf, possible(x, parameters))
+
+    monkeypatch.setattr(pair.likelihood, "pointwise", pointwise)
     monkeypatch.setattr(pair.likelihood, "region", np.array([[-np.inf], [0.0]]))
-    starts = refine(pair, batch, 40, method="none", random_seed=1)
     with pytest.warns(UserWarning, match=r"data sets \[1\].*at none of their draws"):
-        refined = nuts(pair, batch, starts=starts, random_seed=1)
+        refined = refine(pair, batch, 40, method="nuts", random_seed=1)
+    assert evaluated.count(40) == 2  # the likelihood of resampled draws, once for each data set
     assert (begun[0] <= 0.0).all() and len(begun) == 1
-    assert list(refined.method) == ["nuts", "none"] and list(refined.divergences) == [3, 0]
-    np.testing.assert_array_equal(refined.unconstrained[1], starts.unconstrained[1])
+    assert list(refined.method) == ["nuts", "psis"] and list(refined.divergences) == [3, 0]
+    resampled = psis(pair, batch, 40, random_seed=1)
+    np.testing.assert_array_equal(refined.unconstrained[1], resampled.unconstrained[1])
 
 
 def test_chains_start_apart_where_few_draws_have_weight(monkeypatch) -> None:
@@ -320,7 +328,7 @@ class StuckOrDivergent:
 
 def test_chains_that_have_not_converged_are_named_once(approximator, monkeypatch) -> None:
     monkeypatch.setattr("jana_pymc.refinement.hamiltonian._Sampler", StuckOrDivergent)
-    with pytest.warns(UserWarning, match="NUTS is not to be relied on") as caught:
+    with pytest.warns(UserWarning, match="NUTS is not reliable") as caught:
         approximator.sample(
             data_sets(8, 10, 12),
             draws=100,
@@ -342,10 +350,10 @@ def test_a_bar_is_shown_only_while_nuts_runs(approximator, monkeypatch, capsys) 
     data = data_sets(10)
     for quiet in ({"refine": "none"}, {"refine": "psis"}):
         approximator.sample(data, **options, **quiet)
-    with pytest.warns(UserWarning, match="NUTS is not to be relied on"):
+    with pytest.warns(UserWarning, match="NUTS is not reliable"):
         approximator.sample(data, refine="nuts", progressbar=False, **options)
     assert capsys.readouterr().out == ""
-    with pytest.warns(UserWarning, match="NUTS is not to be relied on"):
+    with pytest.warns(UserWarning, match="NUTS is not reliable"):
         approximator.sample(data, refine="nuts", **options)
     assert "NUTS" in capsys.readouterr().out
 

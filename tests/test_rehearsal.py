@@ -13,10 +13,10 @@ import torch
 from stages import interrupted, run_on, same
 
 import jana_pymc as jana
-from jana_pymc.architecture import NetworkSettings
 from jana_pymc.fitting import default_settings, default_training
 from jana_pymc.flows import FlowSettings
 from jana_pymc.likelihoods import VectorSettings
+from jana_pymc.network_settings import NetworkSettings
 from jana_pymc.networks import FlatSummarySettings
 from jana_pymc.posterior import PosteriorSettings
 from jana_pymc.simulation import DataSchema

@@ -8,11 +8,11 @@ import pymc as pm
 import pytest
 import torch
 
-from jana_pymc.architecture import NetworkSettings
 from jana_pymc.fitting.defaults import default_settings
 from jana_pymc.fitting.replicates import replicated_draws
 from jana_pymc.fitting.search import find_draws, find_informative
 from jana_pymc.likelihoods import CountRange, Support, VectorLikelihood, VectorSettings
+from jana_pymc.network_settings import NetworkSettings
 from jana_pymc.networks import FlatSummarySettings, SetSummarySettings
 from jana_pymc.posterior import PosteriorNetwork, PosteriorSettings
 from jana_pymc.simulation import Continuous, GenerativeModel

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 import jana_pymc as jana
-from jana_pymc.architecture import NetworkSettings, build_network
+from jana_pymc.architecture import build_network
 from jana_pymc.fitting.defaults import TRIALS, candidates, default_settings, default_training
 from jana_pymc.fitting.preparation import standardize
 from jana_pymc.fitting.selection import select_likelihood
 from jana_pymc.joint_network import Batch, JointNetwork
 from jana_pymc.likelihoods import Support, VectorLikelihood, VectorSettings
+from jana_pymc.network_settings import NetworkSettings
 from jana_pymc.training import StoredSimulations, TrainingError, TrainingRun, TrainingSettings
 from jana_pymc.training.batches import to_batch
 from jana_pymc.training.step import TrainingStep

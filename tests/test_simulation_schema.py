@@ -427,6 +427,13 @@ def test_a_dataset_of_many_may_hold_rubbish_beyond_its_sizes():
     assert (batch.observables[1] == [0.7, 1.0]).all()
 
 
+def test_a_dataset_of_shorter_data_sets_is_cut_to_the_longest_of_them():
+    batch, alone = SCHEMA.batch(many()), SCHEMA.batch(many().isel(simulation=[0]))
+    assert alone.n_obs.tolist() == [3]
+    np.testing.assert_array_equal(alone.observables, batch.observables[:1, :3])
+    np.testing.assert_array_equal(alone.conditions, batch.conditions[:1, :3])
+
+
 @pytest.mark.parametrize(
     ("dataset", "match"),
     [

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from jana_pymc import storage
 from jana_pymc.files import replacing
-from jana_pymc.tasks.scores import write_json
+from jana_pymc.tasks.run_folder import write_json
 
 TENSORS = {"weight": torch.arange(6.0).reshape(2, 3)}
 
@@ -138,7 +138,7 @@ def test_files_of_before_there_was_a_checksum_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file.safetensors"
-    monkeypatch.setattr(storage, "_digest", lambda tensors: "")
+    monkeypatch.setattr(storage, "digest", lambda tensors: "")
     storage.write(path, TENSORS, 1, kind="test")
     monkeypatch.undo()
     assert torch.equal(storage.read(path, kind="test")[0]["weight"], TENSORS["weight"])

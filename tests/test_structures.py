@@ -26,6 +26,7 @@ from jana_pymc.inference_data import (
     to_groups,
     to_inference_data,
 )
+from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.pytensor import LogDensity
 from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema, ParameterLayout
 
@@ -222,7 +223,7 @@ def test_missing_parts_of_many_data_sets_are_imputed(form: str) -> None:
 def normals(observables: dict[str, Continuous], structure: str) -> LikelihoodApproximator:
     """Every component of every observation is x ~ N(mu, 1)."""
 
-    class Normals(torch.nn.Module):
+    class Normals(LikelihoodNetwork):
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("one", torch.ones(()))

@@ -15,14 +15,14 @@ from rich.console import Console
 from scipy import stats
 
 from jana_pymc.approximators import load
-from jana_pymc.architecture import NetworkSettings
 from jana_pymc.cli import main, summary
+from jana_pymc.network_settings import NetworkSettings
 from jana_pymc.simulation import Continuous, GenerativeModel, SimulationError
 from jana_pymc.storage import StorageError
-from jana_pymc.tasks import TASKS, experiment, scores, task
+from jana_pymc.tasks import TASKS, experiment, run_folder, scores, task
 from jana_pymc.tasks.benchmark import Task
 from jana_pymc.tasks.c2st import c2st
-from jana_pymc.tasks.experiment import Protocol, prepare_task
+from jana_pymc.tasks.experiment import ExperimentProtocol, prepare_task
 from jana_pymc.tasks.losses import _paper_units, losses
 from jana_pymc.tasks.references import ReferencePosteriors
 from jana_pymc.training import TrainingError, TrainingSettings
@@ -30,7 +30,7 @@ from jana_pymc.workflow import calibration
 
 pytestmark = pytest.mark.trains
 
-TINY = Protocol(300, 200, 60, 40, 40, TrainingSettings(n_steps=40))
+TINY = ExperimentProtocol(300, 200, 60, 40, 40, TrainingSettings(n_steps=40))
 
 pytest.importorskip("sklearn", reason="scores need the extra `tasks`")
 
@@ -343,7 +343,7 @@ def test_a_finished_run_is_not_done_again(finished, monkeypatch):
         (scores, "c2st"),
     ):
         monkeypatch.setattr(module, name, None)  # a call would fail
-    assert scores._plain(run_tiny(finished)) == before
+    assert run_folder._plain(run_tiny(finished)) == before
 
 
 def test_only_what_is_missing_is_done(finished, monkeypatch):
@@ -361,16 +361,8 @@ def test_only_what_is_missing_is_done(finished, monkeypatch):
 
 def test_versions_are_those_that_trained(finished, monkeypatch):
     monkeypatch.setattr(experiment, "_versions", lambda: {"torch": "of tomorrow"})
-    record, scores = (finished / "out" / f"{name}.json" for name in ("training", "scores"))
-    kept = {path: path.read_text() for path in (record, scores)}
-    assert run_tiny(finished)["versions"] == json.loads(kept[record])["versions"]
-    try:
-        record.unlink()
-        without = run_tiny(finished)  # as an earlier version left it
-        assert without["versions"] == {} and without["settings"]["training"] is None
-    finally:
-        for path, text in kept.items():
-            path.write_text(text)
+    record = json.loads((finished / "out" / "training.json").read_text())
+    assert run_tiny(finished)["versions"] == record["versions"]
 
 
 def test_both_checks_are_of_the_data_sets_that_each_would_simulate(finished):
@@ -419,6 +411,9 @@ def test_a_folder_whose_options_or_networks_cannot_be_read_is_refused(tmp_path):
     networks.unlink()
     prepare_task("slcp", tmp_path, protocol=TINY)
     networks.write_text("cut short")
+    with pytest.raises(ValueError, match=r"holds networks, but no training\.json"):
+        prepare_task("slcp", tmp_path, protocol=TINY)
+    (tmp_path / "training.json").write_text("{}")
     with pytest.raises(StorageError, match="not a readable safetensors file"):
         prepare_task("slcp", tmp_path, protocol=TINY)
 

@@ -146,7 +146,7 @@ def test_a_module_is_frozen_and_evaluates(method: bool) -> None:
 def test_a_density_goes_to_another_device_in_its_own_dtype(log_prob, monkeypatch) -> None:
     on_cpu = jana.from_torch(log_prob, parameter_names=("mu",), event_shape=(2,))
     # A device without numbers, which every machine has.
-    monkeypatch.setattr("jana_pymc.approximators.likelihood.resolve_device", torch.device)
+    monkeypatch.setattr("jana_pymc.trained_likelihood.resolve_device", torch.device)
     moved = on_cpu.to("meta")
     network = moved.network_on(moved.graph_device)
     options = {"dtype": torch.float64, "device": "meta"}

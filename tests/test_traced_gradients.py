@@ -10,12 +10,13 @@ import torch
 from conjugate import normal_mean
 from torch import nn
 
-from jana_pymc.architecture import NetworkSettings, build_network
+from jana_pymc.architecture import build_network
 from jana_pymc.fitting import default_settings, default_training, standardize
 from jana_pymc.fitting.defaults import candidates
 from jana_pymc.flows import FlowSettings
 from jana_pymc.joint_network import Batch, JointNetwork
 from jana_pymc.likelihoods import SoftFlowSettings
+from jana_pymc.network_settings import NetworkSettings
 from jana_pymc.simulation import GenerativeModel
 from jana_pymc.tasks import task
 from jana_pymc.tasks.ddm import ddm

@@ -12,12 +12,13 @@ import torch
 from conjugate import normal_mean
 from torch import nn
 
-from jana_pymc.architecture import NetworkSettings, build_network
+from jana_pymc.architecture import build_network
 from jana_pymc.fitting import default_settings, default_training, standardize
 from jana_pymc.fitting.defaults import candidates
 from jana_pymc.flows import FlowSettings
 from jana_pymc.joint_network import Batch
 from jana_pymc.likelihoods import Support, VectorLikelihood, VectorSettings
+from jana_pymc.network_settings import NetworkSettings
 from jana_pymc.networks import FlatSummary, FlatSummarySettings, SetSummarySettings
 from jana_pymc.posterior import PosteriorSettings
 from jana_pymc.simulation import Categorical, Continuous, Count, GenerativeModel

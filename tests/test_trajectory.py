@@ -18,7 +18,6 @@ from jana_pymc.joint_network import _some_times
 from jana_pymc.likelihoods import (
     Bound,
     CountRange,
-    LikelihoodNetwork,
     Support,
     TrajectoryLikelihood,
     TrajectorySettings,
@@ -58,7 +57,6 @@ def random_likelihood(
 def test_simulations_follow_the_density(components: str, n_states: int, order: int) -> None:
     # Under draws from p, the mean of p'/p is one for any density p' on the same support.
     network = random_likelihood(components, order, n_states=n_states)
-    assert isinstance(network, LikelihoodNetwork)
     other = copy.deepcopy(network)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(9)

@@ -147,7 +147,7 @@ def test_no_gradient_is_nan_under_truncation(truncated_slope, v, t0, exponent) -
         (RT, {"rt": 1.0}, ValueError, r"no \(low, high\)"),
         (RT, (0.2, 1.0), TypeError, r"expected \{observable: \(low, high\)\}"),
         (LIKELIHOODS["two continuous"][0], {"y": (0.0, 1.0)}, ValueError, r"continuous.*\(x\)"),
-        (vector(), {"x[0, 0]": (0.0, 1.0)}, ValueError, "does not know its distribution function"),
+        (vector(), {"x[0, 0]": (0.0, 1.0)}, ValueError, "has no distribution function"),
     ],
 )
 def test_windows_that_are_not_known_exactly_are_refused(

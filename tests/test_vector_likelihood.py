@@ -16,7 +16,6 @@ from jana_pymc.flows.trials import LEAST_SCALE, PACE, TrialSumTransform
 from jana_pymc.likelihoods import (
     Bound,
     CountRange,
-    LikelihoodNetwork,
     Support,
     VectorLikelihood,
     VectorSettings,
@@ -178,7 +177,6 @@ def test_skewed_positive_parameters_enter_as_logarithms() -> None:
     )
     network.standardize(parameters[:, :1], parameters)
     assert network.parameter_log.tolist() == [False, True]
-    assert isinstance(network, LikelihoodNetwork)
     # Also where only a wider proposal, whose rows come last of very many, spreads them.
     narrow = 1.0 + 0.1 * torch.rand(100_000, 2)
     both = torch.cat([narrow, parameters.repeat(100, 1)])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jana_pymc.architecture import NetworkSettings
 from jana_pymc.checks import check_count, check_switch
+from jana_pymc.network_settings import NetworkSettings
 from jana_pymc.simulation import GenerativeModel, PyMCPrior
 from jana_pymc.storage import check_target
 from jana_pymc.training import TrainingSettings

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from jana_pymc.architecture import NetworkSettings
 from jana_pymc.checks import check_count, check_kind
 from jana_pymc.fitting.search import MANY_COMPONENTS
 from jana_pymc.flows.flow import FlowSettings
@@ -16,6 +15,7 @@ from jana_pymc.likelihoods import (
     TrajectorySettings,
     VectorSettings,
 )
+from jana_pymc.network_settings import NetworkSettings
 from jana_pymc.networks import FlatSummarySettings, SetSummarySettings, TimeSeriesSettings
 from jana_pymc.posterior import AdjustmentSettings, PosteriorSettings
 from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema

@@ -12,7 +12,7 @@ import numpy as np
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from jana_pymc.approximators import JointApproximator
-from jana_pymc.architecture import NetworkSettings, build_network
+from jana_pymc.architecture import build_network
 from jana_pymc.fitting.checks import check_arguments, warn_of_half_training
 from jana_pymc.fitting.defaults import (
     candidates,
@@ -41,6 +41,7 @@ from jana_pymc.fitting.sources import (
 )
 from jana_pymc.joint_network import JointNetwork
 from jana_pymc.likelihoods import VectorSettings
+from jana_pymc.network_settings import NetworkSettings
 from jana_pymc.refinement import learn_pool_weight
 from jana_pymc.simulation import (
     GenerativeModel,

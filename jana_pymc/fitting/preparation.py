@@ -71,7 +71,7 @@ def standardize(network: JointNetwork, batches: Sequence[Batch]) -> None:
     network.posterior.standardize(
         first.unconstrained, first.observables, first.n_obs, first.conditions
     )
-    sequences = getattr(network.likelihood, "is_sequential", False)
+    sequences = network.likelihood.is_sequential
     n_rows = 1 if sequences else first.observables.shape[1]
     observables, parameters, conditions = [], [], []
     for batch in batches:

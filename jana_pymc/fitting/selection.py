@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from jana_pymc.architecture import NetworkSettings
 from jana_pymc.joint_network import Batch, JointNetwork
 from jana_pymc.likelihoods import VectorLikelihood
+from jana_pymc.network_settings import NetworkSettings
 from jana_pymc.training import TrainingError, TrainingRun, of_first_process
 
 N_STEPS, LINEAR_STEPS, N_VALIDATIONS = 1_500, 200, 10

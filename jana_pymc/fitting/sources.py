@@ -19,9 +19,6 @@ AnySimulations: TypeAlias = Simulations | SimulationStore
 
 MINIMUM_SIMULATIONS = 20
 
-OTHERWISE = "schema or parameters differ, or the order in which they were declared"
-"""From the model's: networks know columns by their place."""
-
 
 def simulations_in_memory(
     model: GenerativeModel,
@@ -74,13 +71,7 @@ def simulations_in_memory(
     if not sets or sets[0].source != "prior":
         raise ValueError("simulations: the posterior needs some that were drawn from the prior.")
     for s in sets:
-        if s.schema != model.schema or s.layout.names != model.layout.names:
-            raise ValueError(f"simulations belong to another model: {OTHERWISE}.")
-        if s.source == "prior" and s.prior is not None and s.prior != model.prior.digest():
-            raise ValueError(
-                "simulations belong to another model: their prior has another density; simulate "
-                "from the model's own."
-            )
+        _check_model(s, model, "simulations belong")
         if len(s) < MINIMUM_SIMULATIONS:
             raise ValueError(
                 f"{len(s)} simulations from the {s.source} are too few to train on; expected at "
@@ -125,11 +116,7 @@ def stores_and_first_chunks(
     _check_sources(stores, "let GenerativeModel.simulate_to make one store of them all")
     stores.sort(key=lambda store: store.source != "prior")
     for store in stores:
-        if store.schema != model.schema or store.layout.names != model.layout.names:
-            raise ValueError(f"{store!r} belongs to another model: {OTHERWISE}.")
-        prior = store.options.get("prior")
-        if store.source == "prior" and prior not in (None, model.prior.digest()):
-            raise ValueError(f"{store!r} belongs to another model: its prior has another density.")
+        _check_model(store, model, f"{store!r} belongs")
         if not store.chunks:
             raise ValueError(f"{store!r} is empty.")
     if all(len(store.chunks) == 1 for store in stores):
@@ -157,8 +144,23 @@ def _listed(simulations: Any) -> list[Any]:
     return sets
 
 
+def _check_model(simulated: AnySimulations, model: GenerativeModel, belong: str) -> None:
+    """Refuse what another model made: networks find columns by their place."""
+    if simulated.schema != model.schema or simulated.layout.names != model.layout.names:
+        raise ValueError(
+            f"{belong} to another model: schema or parameters differ, or the order in which they "
+            "were declared."
+        )
+    of_prior = simulated.prior if simulated.source == "prior" else None
+    if of_prior is not None and of_prior != model.prior.digest():
+        raise ValueError(
+            f"{belong} to another model: the prior has another density; simulate from the model's "
+            "own."
+        )
+
+
 def _check_sources(sets: Sequence[AnySimulations], advice: str) -> None:
-    """One set is learned from as the prior's, and a second one as the proposal's."""
+    """Refuse two sets from one source, and more than two sets."""
     for source, count in Counter(each.source for each in sets).items():
         if count > 1:
             raise ValueError(
@@ -205,9 +207,6 @@ def streamed(
 def fingerprint(sets: Sequence[Simulations], n_streamed: int) -> str:
     """Hash of all parameters in memory, of the first data sets, and of how many are on disk.
 
-    Where fewer are from the proposal than from the prior, of how many, too: older checkpoints of
-    such trainings had held out another share of these.
-
     Parameters
     ----------
     sets : sequence of Simulations
@@ -219,8 +218,6 @@ def fingerprint(sets: Sequence[Simulations], n_streamed: int) -> str:
     str
     """
     digest = hashlib.sha256(str(n_streamed).encode() if n_streamed else b"")
-    if len(sets) > 1 and len(sets[1]) < len(sets[0]):
-        digest.update(str(len(sets[1])).encode())
     for each in sets:
         digest.update(np.ascontiguousarray(each.parameters).tobytes())
         first = each.batch()
@@ -229,7 +226,7 @@ def fingerprint(sets: Sequence[Simulations], n_streamed: int) -> str:
 
 
 def as_pair(batches: Sequence[Batch]) -> tuple[Batch, Batch | None]:
-    """What is from the prior, and what is from the proposal if there is anything.
+    """The batch from the prior, and that from the proposal if there is one.
 
     Parameters
     ----------
@@ -246,7 +243,7 @@ def as_pair(batches: Sequence[Batch]) -> tuple[Batch, Batch | None]:
 
 
 def _sources(model: GenerativeModel) -> tuple[Literal["prior", "proposal"], ...]:
-    """From where its parameters are drawn."""
+    """Distributions from which the model's parameters are drawn."""
     return ("prior",) if model.proposal is None else ("prior", "proposal")
 
 

@@ -1,21 +1,17 @@
 """Conditional normalizing flows on torch: transforms, latents and their composition."""
 
-from jana_pymc.flows.coupling import AffineElementwise, Coupling, SplineElementwise
 from jana_pymc.flows.flow import ConditionalFlow, FlowSettings, conditional_flow
 from jana_pymc.flows.latents import GaussianLatent, GaussianMixtureLatent, StudentTLatent
 from jana_pymc.flows.linear import ActNorm, Permutation, Rotation
 
 __all__ = [
     "ActNorm",
-    "AffineElementwise",
     "ConditionalFlow",
-    "Coupling",
     "FlowSettings",
     "GaussianLatent",
     "GaussianMixtureLatent",
     "Permutation",
     "Rotation",
-    "SplineElementwise",
     "StudentTLatent",
     "conditional_flow",
 ]

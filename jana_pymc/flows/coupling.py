@@ -51,7 +51,7 @@ class SplineElementwise:
         Number of inner bins.
     """
 
-    def __init__(self, n_bins: int = 16):
+    def __init__(self, n_bins: int):
         self.n_bins = n_bins
         self.affine = AffineElementwise()
         self.n_parameters = self.affine.n_parameters + n_spline_parameters(n_bins)
@@ -100,10 +100,10 @@ class Coupling(nn.Module):
         n_condition: int,
         elementwise: AffineElementwise | SplineElementwise,
         *,
-        hidden: Sequence[int] = (128, 128),
-        activation: str = "silu",
-        dropout: float = 0.0,
-        residual: bool = False,
+        hidden: Sequence[int],
+        activation: str,
+        dropout: float,
+        residual: bool,
     ):
         super().__init__()
         self.n_first = dim // 2

@@ -30,7 +30,7 @@ from jana_pymc.flows.linear import ActNorm, Permutation, Reversal, Rotation
 from jana_pymc.networks.dense import ACTIVATIONS
 
 MOST_WAVES = 12
-"""Shorter waves than this leaves are shorter than what single precision tells apart."""
+"""With more of them, the shortest would be finer than single precision resolves."""
 
 _OF_AUTOREGRESSIVE = ("conditioner_hidden", "conditioner_layers", "n_waves")
 NOT_FOR: Mapping[str, tuple[str, ...]] = {
@@ -39,7 +39,7 @@ NOT_FOR: Mapping[str, tuple[str, ...]] = {
     "interleaved": _OF_AUTOREGRESSIVE,
     "autoregressive": ("activation", "dropout"),
 }
-"""For each transform the settings that are for others, and have no effect on it."""
+"""For each transform, the settings that belong to others and have no effect on it."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,18 @@ class FlowSettings:
     linear : {"rotation", "permutation", "reversal"}
         Learned rotation, fixed random permutation or reversed order between layers.
     hidden, activation, dropout
-        The conditioning networks, see `DenseNetwork`. Of an autoregressive flow, ``hidden`` is for
-        the network that standardises by the condition; the other two are not for it.
+        The conditioning networks, see `DenseNetwork`. In an autoregressive flow, ``hidden`` is for
+        the network that standardises by the condition; the other two are for coupling layers only.
     conditioner_hidden, conditioner_layers : int
         Width and number of hidden layers of each component's own network in an autoregressive
         flow. Its first two layers are plain, further ones residual.
     n_waves : int
-        Sines and cosines of each earlier component that these networks see beside it: what changes
-        fast with it, as the edges of narrow curved posteriors do, is learned sooner.
+        Sines and cosines of each earlier component that these networks see beside it: what varies
+        fast with it, like the edges of narrow curved posteriors, is learned sooner.
     n_bins : int
         Inner bins of the splines.
     degrees_of_freedom : float, optional
-        Of the multivariate Student-t base distribution; 50 if left out.
+        Tail index of the multivariate Student-t base distribution; 50 if left out.
     latent : {"gaussian", "student_t", "mixture"}, optional
         Base distribution. Left out, it is the Student-t if degrees of freedom are given, else the
         Gaussian.
@@ -140,7 +140,7 @@ class FlowSettings:
         object.__setattr__(self, "hidden", check_sizes("hidden", self.hidden))
 
     def _check_transform(self) -> None:
-        """Refuse what other transforms are for, which would be ignored."""
+        """Refuse settings of other transforms, which would be ignored."""
         defaults = {field.name: field.default for field in fields(self)}
         for name in NOT_FOR[self.transform]:
             if getattr(self, name) != defaults[name]:
@@ -224,12 +224,7 @@ class ConditionalFlow(nn.Module):
         return x, self.latent.log_prob(z) - log_det
 
 
-def conditional_flow(
-    dim: int,
-    n_condition: int,
-    settings: FlowSettings,
-    generator: torch.Generator | None = None,
-) -> ConditionalFlow:
+def conditional_flow(dim: int, n_condition: int, settings: FlowSettings) -> ConditionalFlow:
     """Build a flow.
 
     Parameters
@@ -237,32 +232,28 @@ def conditional_flow(
     dim, n_condition : int
         Sizes of the target and of the condition.
     settings : FlowSettings
-    generator : torch.Generator, optional
-        Draws the fixed permutations or the rotations' base.
     """
     latent = settings.build_latent(dim)
     if settings.transform == "autoregressive":
-        return ConditionalFlow(_autoregressive(dim, n_condition, settings, generator), latent)
-    return ConditionalFlow(_coupling(dim, n_condition, settings, generator), latent)
+        return ConditionalFlow(_autoregressive(dim, n_condition, settings), latent)
+    return ConditionalFlow(_coupling(dim, n_condition, settings), latent)
 
 
-def linear_map(dim: int, kind: str, generator: torch.Generator | None = None) -> list[nn.Module]:
+def linear_map(dim: int, kind: str) -> list[nn.Module]:
     """The "rotation", "permutation" or "reversal" before a layer; none in one dimension."""
     if dim == 1:
         return []
     if kind == "rotation":
-        return [Rotation(dim, generator)]
+        return [Rotation(dim)]
     if kind == "reversal":
         return [Reversal()]
-    return [Permutation(torch.randperm(dim, generator=generator))]
+    return [Permutation(torch.randperm(dim))]
 
 
-def _autoregressive(
-    dim: int, n_condition: int, settings: FlowSettings, generator: torch.Generator | None
-) -> list[nn.Module]:
+def _autoregressive(dim: int, n_condition: int, settings: FlowSettings) -> list[nn.Module]:
     transforms: list[nn.Module] = []
     for layer in range(settings.n_layers):
-        transforms += linear_map(dim, settings.linear, generator) if layer else []
+        transforms += linear_map(dim, settings.linear) if layer else []
         transforms.append(
             AutoregressiveTransform(
                 dim,
@@ -278,16 +269,14 @@ def _autoregressive(
     return transforms
 
 
-def _coupling(
-    dim: int, n_condition: int, settings: FlowSettings, generator: torch.Generator | None
-) -> list[nn.Module]:
+def _coupling(dim: int, n_condition: int, settings: FlowSettings) -> list[nn.Module]:
     transforms: list[nn.Module] = []
     for layer in range(settings.n_layers):
         affine = settings.transform == "affine" or (
             settings.transform == "interleaved" and layer % 2 == 0
         )
         transforms.append(ActNorm(dim))
-        transforms += linear_map(dim, settings.linear, generator)
+        transforms += linear_map(dim, settings.linear)
         transforms.append(
             Coupling(
                 dim,

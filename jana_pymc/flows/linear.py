@@ -75,20 +75,18 @@ class Reversal(nn.Module):
 class Rotation(nn.Module):
     """A learned rotation z = x Q with the Cayley transform Q = (I + S)⁻¹ (I − S), S = A − Aᵀ.
 
-    Q stays orthogonal whatever the optimizer does, so that log|det| is zero and the inverse a
-    transpose.
+    Q is random at the start, and stays orthogonal whatever the optimizer does, so that log|det| is
+    zero and the inverse a transpose.
 
     Parameters
     ----------
     dim : int
         Number of dimensions.
-    generator : torch.Generator, optional
-        Draws the rotation to start from.
     """
 
-    def __init__(self, dim: int, generator: torch.Generator | None = None):
+    def __init__(self, dim: int):
         super().__init__()
-        self.skew = nn.Parameter(torch.randn(dim, dim, generator=generator))
+        self.skew = nn.Parameter(torch.randn(dim, dim))
 
     def matrix(self) -> Float[Tensor, "d d"]:
         skew = self.skew - self.skew.mT

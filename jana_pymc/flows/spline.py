@@ -16,7 +16,7 @@ MINIMUM = 1e-3
 """Smallest bin width, bin height and knot derivative: keeps the inverse well conditioned."""
 
 HALF_WIDTH = 4.0
-"""The identity spline, which raw parameters of zero give, spans as much to either side of zero."""
+"""Raw parameters of zero give the identity, with knots as far as this to either side of zero."""
 
 
 class SplineLayout(NamedTuple):
@@ -114,7 +114,7 @@ class SplineTable:
     def __init__(self, raw: Float[Tensor, "*batch p"], n_bins: int):
         matrix, offset, shift = _layout_on(n_bins, raw.dtype, raw.device)
         raw = raw + shift
-        # Of all, and then cut: what is cut first has gaps in memory, and takes ten times as long.
+        # Softplus of all, then cut: a slice has gaps in memory, and takes ten times as long.
         positive = torch.cat([raw[..., :2], softplus(raw)[..., 2:]], dim=-1)
         fields = linear(positive, matrix.T, offset)
         self.fields = fields.unflatten(-1, (n_bins + 2, N_FIELDS))
@@ -168,7 +168,7 @@ class SplineTable:
 
 
 def unpacked(fields: Float[Tensor, "*batch f"]) -> tuple[Float[Tensor, "*batch"], ...]:
-    """The fields one by one, without gaps in memory, which cost each operation on them dearly."""
+    """The fields one by one, without gaps in memory, which would slow down each operation."""
     return fields.movedim(-1, 0).contiguous().unbind(0)
 
 
@@ -235,7 +235,7 @@ def _log_derivative(
     d_left: Tensor,
     d_right: Tensor,
 ) -> Tensor:
-    """Of z by x; all terms of the numerator are positive, so that none cancels another."""
+    """Log derivative of z by x; all terms of the numerator are positive, and none cancels."""
     ends = torch.addcmul(d_right * xi**2, d_left, rest**2)
     numerator = torch.addcmul(ends, slope, product, value=2.0)
     return torch.log(numerator * (slope / denominator) ** 2)

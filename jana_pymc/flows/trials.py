@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 LEAST_SCALE = 1e-2
-"""Standard deviation of what is no trial, at least, in units of that which simulations leave."""
+"""Least standard deviation beside the trials, in units of the regression's residuals."""
 
 START_SCALE = math.exp(-2.0)
 """The same at the start."""
@@ -18,13 +18,13 @@ PACE = 5.0
 """Weights are stored in this unit, so that they learn faster than those of deep networks."""
 
 FEWEST_ROWS = 2
-"""Rows for each column of the regression, at least."""
+"""Least number of rows for each column of the regression."""
 
 LEAST_SHARE = 1e-3
-"""Of a component's variance, at least, is left to it once parameters and others are known."""
+"""Least share of a component's variance that is left once parameters and others are known."""
 
 CONSTANT = 1e-10
-"""A variance below this, in standard units, is none."""
+"""A variance below this, in standard units, counts as zero."""
 
 MEAN_SPREAD = 0.2
 """About the mean variance of a trial at the start."""
@@ -40,13 +40,14 @@ class TrialSumTransform(nn.Module):
         \ell = U c + b,
 
     and with the Cholesky factor L of C, :math:`z = L(c)^{-1} (x - m(c))`. Statistics that are
-    added up over trials have such moments, and what teaches their mean teaches their covariance.
+    added up over trials have such moments, and whatever is learned about their mean holds for their
+    covariance.
 
     In an exponential family with sufficient statistics x both are derivatives of one function of
     the natural parameters, and U is V W with W the slopes of the mean in units of the covariance,
-    which a regression tells. Rows of U are written as V W and a difference. Weight decay draws the
-    differences to zero, and V too, unless simulations hold them: few simulations cannot tell the
-    parameters' influence on each mean and each covariance by itself.
+    which come from a regression. U is written as V W plus a difference. Weight decay draws the
+    differences to zero, and V too, as far as simulations do not contradict: few simulations do not
+    determine the parameters' influence on each mean and each covariance separately.
 
     x is first taken to the units in which the residuals of that regression are uncorrelated.
     The first components may be given: then the rest is standardised given these.
@@ -88,7 +89,7 @@ class TrialSumTransform(nn.Module):
         # On the host: some devices have no double precision.
         y = values.cpu().double()
         design = torch.cat([torch.ones(len(y), 1).double(), context.cpu().double()], -1)
-        if len(design) < FEWEST_ROWS * design.shape[1]:  # which tell no slopes
+        if len(design) < FEWEST_ROWS * design.shape[1]:  # too few for slopes
             design = design[:, :1]
         normal = design.T @ design + 1e-6 * len(design) * torch.eye(design.shape[1])
         coefficients = torch.linalg.solve(normal, design.T @ y)
@@ -99,7 +100,7 @@ class TrialSumTransform(nn.Module):
         covariance[constant], covariance[:, constant] = 0.0, 0.0
         covariance += torch.diag(torch.where(constant, 1.0, 1e-8 * variance))
         unit = torch.linalg.cholesky(covariance)
-        # What follows from other components, or was hardly seen, must not be taken for certain.
+        # A component that follows from others, or hardly varied, must not count as certain.
         thin = ~constant & (unit.diagonal() ** 2 < LEAST_SHARE * variance)
         if thin.any():
             covariance += torch.diag(torch.where(thin, LEAST_SHARE * variance, 0.0))
@@ -168,7 +169,7 @@ class TrialSumTransform(nn.Module):
         context = condition[..., : self.n_context]
         given = condition[..., condition.shape[-1] - self.n_given :]
         mean, covariance = self.moments(context)
-        # Without a look from the host: a step without finite gradients is left out anyway.
+        # Unchecked by the host: a step without finite gradients is left out anyway.
         factor, _ = torch.linalg.cholesky_ex(covariance)
         return mean, factor, given
 

@@ -1,4 +1,4 @@
-"""How a spline goes on towards a wall: a bound of the data that is a parameter."""
+"""How a spline continues towards a wall, a bound of the data that is a parameter."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ CUBIC = 0.1
 """Coefficient of the third power."""
 
 FARTHEST = 500.0
-"""Bound on where a spline may end, in standardised data, among which bins can be told apart."""
+"""Bound on where a spline may end, in standardised data: within it bins can be told apart."""
 
 
 @dataclass(frozen=True)
 class WalledSplines:
     r"""A batch of splines without the plateau that they may have next to a wall.
 
-    Next to the wall there are too few simulations to train a spline, and what it keeps of its
-    beginnings is flat: a likelihood that does not fall where a parameter moves the wall into the
-    data lets samplers run into it. From :math:`y_c` on, where :math:`z = g(y_c)` is ∓ `CUT`,
+    Next to the wall there are too few simulations to train a spline, which stays as flat there as
+    it began: if the likelihood does not fall where a parameter moves the wall into the data,
+    samplers run into it. From :math:`y_c` on, where :math:`z = g(y_c)` is ∓ `CUT`,
 
     .. math:: |z| = c + v + k v^3, \qquad v = g'(y_c) \, |y - y_c|,
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from jana_pymc.checks import check_choice, check_count, check_sizes, check_switch
 from jana_pymc.flows.spline import SplineTable, n_spline_parameters
 from jana_pymc.flows.wall import WalledSplines
+from jana_pymc.likelihoods.contract import LikelihoodNetwork
 from jana_pymc.likelihoods.elementary_laws import draw_category, log_normal
 from jana_pymc.likelihoods.entering import known_conditions
 from jana_pymc.likelihoods.support import Support
@@ -51,7 +52,7 @@ class AutoregressiveSettings:
         check_switch("residual", self.residual)
 
 
-class AutoregressiveLikelihood(nn.Module):
+class AutoregressiveLikelihood(LikelihoodNetwork):
     """Density of one observation as a product of conditionals, discrete components first.
 
     .. math::
@@ -165,16 +166,6 @@ class AutoregressiveLikelihood(nn.Module):
                 for s, c in zip(self.supports, self.continuous, strict=True)
             ]
             set_moments(self.real_mean, self.real_sd, torch.stack(real, -1))
-
-    def training_log_prob(
-        self,
-        observables: Float[Tensor, "sets obs c"],
-        parameters: Float[Tensor, "sets p"],
-        conditions: Float[Tensor, "sets obs k"] | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "sets obs"]:
-        """What the training loss averages: the exact log density, which needs no randomness."""
-        return self.log_prob(observables, parameters, conditions)
 
     def log_prob(
         self,
@@ -293,9 +284,10 @@ class AutoregressiveLikelihood(nn.Module):
     def cell(
         self, observables: Float[Tensor, "rows c"]
     ) -> tuple[Int[Tensor, " rows"], Bool[Tensor, " rows"]]:
-        """Number of the joint category of each observation, and whether there are such categories.
+        """Index of the joint category of each observation, and whether its values are categories.
 
-        In mixed radix, first component first; what is no category counts as the nearest.
+        The index is in mixed radix, first component first; a value that is no category counts as
+        the nearest one.
         """
         cell = torch.zeros(len(observables), dtype=torch.long, device=observables.device)
         possible = torch.ones_like(cell, dtype=torch.bool)
@@ -320,7 +312,7 @@ class AutoregressiveLikelihood(nn.Module):
     def _contexts(
         self, standardized: Tensor, group: Tensor, conditions: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Network inputs for the table, and the same for every row."""
+        """Inputs of the network behind the table, and the same for every row."""
         if self.n_conditions == 0:
             return standardized, standardized[group]
         known = known_conditions(conditions, self.condition_mean, self.condition_sd)

@@ -14,8 +14,8 @@ from torch.nn.functional import logsigmoid
 from jana_pymc.flows.autoregressive import monotone_forward
 
 Images: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-"""Of an increasing map of the real line: those of the left and the right ends of cells, and of
-their widths to first order."""
+"""From left ends, right ends and widths of cells to their images under an increasing map of the
+real line; those of the widths to first order."""
 
 NARROW = 1e-2
 """Cells narrower than this are measured by the spline's slope: differences would cancel."""
@@ -53,7 +53,7 @@ class CountRange:
     def real_of_mean(
         self, mean: Float[Tensor, "*batch"]
     ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-        """Image of a mean, taken to the nearest possible count, and the log slope there."""
+        """Image of a mean, clipped to the range of the counts, and the log slope there."""
         inside = mean.clamp(0.0, self.upper)
         slope = 1.0 / (inside + 0.5)
         if self.upper is not None:
@@ -100,14 +100,14 @@ class CountRange:
 def log_count(
     kind: CountRange, counts: Float[Tensor, "*batch"], images: Images
 ) -> Float[Tensor, "*batch"]:
-    """Log probability of counts; finite, but of no meaning, for what is none.
+    """Log probability of counts; finite, but meaningless, for values that are no counts.
 
     Parameters
     ----------
     kind : CountRange
     counts : Tensor
     images : callable
-        Of the map under which the counts' law is standard logistic.
+        Images under the map that makes the counts' law standard logistic.
     """
     safe = torch.where(kind.inside(counts), counts, 0.0)
     has_left, has_right, (left, right, width) = kind.cells(safe)
@@ -121,7 +121,7 @@ def monotone_images(
     inverse_scale: Float[Tensor, "*batch"],
     shift: Float[Tensor, "*batch"] | None = None,
 ) -> Images:
-    """`monotone_forward` of what is standardised first, and then shifted."""
+    """Images under `monotone_forward` of values that are first standardised, then shifted."""
 
     def images(left: Tensor, right: Tensor, width: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         points = torch.stack([left, right, 0.5 * (left + right)], -1)

@@ -23,7 +23,7 @@ Law = tuple[Float[Tensor, "rows d"], Float[Tensor, "rows d"]]
 """Means and standard deviations of counts."""
 
 LOGISTIC_LOG_SD = math.log(math.pi / math.sqrt(3.0))
-"""Of the standard logistic distribution."""
+"""Log standard deviation of the standard logistic distribution."""
 
 
 class DiscreteAutoregressive(nn.Module):
@@ -51,8 +51,8 @@ class DiscreteAutoregressive(nn.Module):
         Residual connections between these.
     conditioner_hidden, conditioner_layers : int
         Width and number of hidden layers of each component's own network.
-    sees : Tensor of bool, shape (dim, dim), optional
-        Which of the components before its own each depends on; all by default.
+    sees : Tensor of bool, shape (dim, dim), or None
+        Which of the components before its own each depends on; None for all.
     """
 
     code_mean: Tensor
@@ -65,12 +65,12 @@ class DiscreteAutoregressive(nn.Module):
         components: Sequence[int | CountRange],
         n_context: int,
         *,
-        n_bins: int = 4,
-        hidden: tuple[int, ...] = (128, 128),
-        residual: bool = False,
-        conditioner_hidden: int = 64,
-        conditioner_layers: int = 2,
-        sees: Bool[Tensor, "d d"] | None = None,
+        n_bins: int,
+        hidden: tuple[int, ...],
+        residual: bool,
+        conditioner_hidden: int,
+        conditioner_layers: int,
+        sees: Bool[Tensor, "d d"] | None,
     ):
         super().__init__()
         self.components, self.n_bins = tuple(components), n_bins
@@ -89,7 +89,8 @@ class DiscreteAutoregressive(nn.Module):
         )
         self.register_buffer("code_mean", torch.zeros(dim))
         self.register_buffer("code_sd", torch.ones(dim))
-        # Components of a kind are evaluated together; indices that no list must carry to a GPU.
+        # Components of a kind are evaluated together. Their indices are buffers, since lists would
+        # be copied to a GPU at each use.
         positions: dict[int | CountRange, list[int]] = {}
         for j, kind in enumerate(self.components):
             positions.setdefault(kind, []).append(j)
@@ -130,7 +131,7 @@ class DiscreteAutoregressive(nn.Module):
         ----------
         values, context : Tensor
         law : tuple of Tensor, optional
-            Mean and standard deviation that counts are taken to have, which the networks amend.
+            Mean and standard deviation of the counts, which the networks then correct.
         """
         location, log_scale = self._location_scale(context, law)
         residual = self._residual(self.codes(values), location, log_scale)
@@ -203,7 +204,7 @@ class DiscreteAutoregressive(nn.Module):
         return (code - location) * (-log_scale).exp()
 
     def _real(self, values: Tensor) -> Tensor:
-        """Categories and images of counts; finite for what is no count."""
+        """Categories, and images of counts; finite also for values that are no counts."""
         parts = []
         for kind, value in self._split(values):
             if not isinstance(kind, int):
@@ -218,7 +219,7 @@ class DiscreteAutoregressive(nn.Module):
         return ((kind, *(each[:, own] for each in tensors)) for kind, own in self.kinds.items())
 
     def _in_order(self, parts: list[Tensor]) -> Tensor:
-        """What was computed kind by kind, in the order of the components."""
+        """Columns that were computed kind by kind, in the order of the components."""
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1).index_select(1, self.in_order)
 
     def _code(self, j: int, value: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from jana_pymc.networks.conditioners import compress
 class DistractorFlow(nn.Module):
     r"""Density of distractors given the informative components, whatever the parameters.
 
-    It cancels from every posterior, and serves simulation and evidence. Distractors may have tails
-    of any weight: the flow works on :math:`\operatorname{arsinh}((x - m) / s)`, m the median and s
+    It cancels from every posterior; simulation and evidence need it. Distractors may have tails of
+    any weight: the flow works on :math:`\operatorname{arsinh}((x - m) / s)`, m the median and s
     half the range of the middle 68 %.
 
     Parameters

@@ -17,7 +17,7 @@ def log_normal(z: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
 def draw_category(
     log_probs: Float[Tensor, "*batch n"], uniform: Float[Tensor, "*batch n"]
 ) -> Int[Tensor, "*batch"]:
-    """Draw categories by the Gumbel-max trick, which needs no cumulated probabilities.
+    """Draw categories by the Gumbel-max trick, which needs no cumulative probabilities.
 
     Parameters
     ----------

@@ -25,8 +25,8 @@ class EnteringParameters(nn.Module):
     angles : sequence of int
         Positions of angles in radians: sines and cosines enter in their place.
     rounded : sequence of int
-        Positions of those that the simulator rounds to whole numbers: it knows no difference
-        between values that round to the same, and the network is told none.
+        Positions of parameters that the simulator rounds to whole numbers. They enter rounded:
+        values that round to the same number give the same data.
 
     Raises
     ------
@@ -55,7 +55,7 @@ class EnteringParameters(nn.Module):
         whole = torch.zeros(n_parameters, dtype=torch.bool)
         whole[self.rounded] = True
         self.register_buffer("whole", whole, persistent=False)
-        # Which columns have sines in their place, and an index that no list must carry to a GPU.
+        # Columns that sines replace; a buffer, since a list would be copied to a GPU at each use.
         self.register_buffer(
             "turning", torch.tensor(self.angles, dtype=torch.long), persistent=False
         )
@@ -151,7 +151,7 @@ def parameter_positions(name: str, values: Any) -> tuple[int, ...]:
 
 
 def check_among(given: str, positions: Sequence[int], n_parameters: int) -> None:
-    """Ask for positions that parameters have.
+    """Refuse positions at which there is no parameter.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from jana_pymc.checks import check_count, check_kind, check_switch
+from jana_pymc.likelihoods.contract import LikelihoodNetwork
 from jana_pymc.likelihoods.entering import known_conditions
 from jana_pymc.likelihoods.sequences import shifted, within_groups
 from jana_pymc.likelihoods.time_point import Component, ConditionalSettings, TimePointDensity
@@ -30,9 +31,10 @@ class MarkovianSettings:
         that of a Markov process of the given order, and evaluates in native PyTensor.
     clock : bool
         Whether the density may depend on how long ago the sequence began, beyond `order` steps.
-        A process that is no different later on needs none, and is learned from less without.
+        A process whose law does not change with time needs none, and is learned from fewer
+        simulations without it.
     conditional : ConditionalSettings
-        Of the density of one observation given its past.
+        Architecture of the density of one observation given its past.
 
     Raises
     ------
@@ -54,17 +56,17 @@ class MarkovianSettings:
         check_kind("conditional", self.conditional, (ConditionalSettings,))
 
 
-class MarkovianLikelihood(nn.Module):
+class MarkovianLikelihood(LikelihoodNetwork):
     r"""Density of a sequence as a product over time (Eq. 15).
 
     .. math::
 
         l(x_{1:T} \mid \theta) = \prod_t p(x_t \mid x_{<t}, \theta, c_t)
 
-    Of the past an observation sees the last ``order`` observations and, with ``memory``, the state
-    of a gated recurrent unit [2]_ that has read all observations before, the parameters and the
-    known conditions so far. What lies before the beginning is marked as absent. Densities of all
-    time points are computed at once (teacher forcing); simulation goes step by step.
+    The law of an observation depends on the last ``order`` observations and, with ``memory``, on
+    the state of a gated recurrent unit [2]_ that has read all observations before, the parameters
+    and the known conditions so far. What lies before the beginning is marked as absent. Densities
+    of all time points are computed at once (teacher forcing); simulation goes step by step.
 
     The density of one time point given its past is that of `TimePointDensity`.
 
@@ -85,6 +87,7 @@ class MarkovianLikelihood(nn.Module):
        statistical machine translation. EMNLP.
     """
 
+    is_sequential = True
     parameter_mean: Tensor
     parameter_sd: Tensor
     smallest: Tensor
@@ -125,9 +128,6 @@ class MarkovianLikelihood(nn.Module):
         self.register_buffer("smallest", torch.zeros(n_parameters))
         self.register_buffer("length", torch.tensor(1.0))
 
-    is_sequential = True
-    """Observations are not independent: neither may one be left out, nor their order changed."""
-
     def train(self, mode: bool = True) -> MarkovianLikelihood:
         """Set the mode; the memory, which has no dropout, stays in that of training.
 
@@ -157,16 +157,6 @@ class MarkovianLikelihood(nn.Module):
         owner = present.nonzero()[:, 0]
         self.density.standardize(observables[present], parameters[owner])
         self.length.fill_(observables.shape[1])
-
-    def training_log_prob(
-        self,
-        observables: Float[Tensor, "sets obs c"],
-        parameters: Float[Tensor, "sets p"],
-        conditions: Float[Tensor, "sets obs k"] | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "sets obs"]:
-        """What the training loss averages over the observations that are there: the log density."""
-        return self.log_prob(observables, parameters, conditions)
 
     def log_prob(
         self,
@@ -252,7 +242,7 @@ class MarkovianLikelihood(nn.Module):
         n_obs : int
             Observations to simulate.
         conditions : Tensor, shape (sets, obs, conditions), optional
-            With a past, of the past too.
+            With a past, those of past and future.
         generator : torch.Generator, optional
         past : Tensor, shape (sets, past_obs, components), optional
             Observations before, all of one length: the result is a forecast.
@@ -328,7 +318,7 @@ class MarkovianLikelihood(nn.Module):
         memory: Tensor | None,
         time: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What the conditional density sees: the known, the past, and the past within its range."""
+        """Inputs of the conditional density: what is known, the past, and the past in its range."""
         known = [context, *(~t for t in there)]
         if self.settings.clock:
             clock = 2.0 * time.to(context.dtype) / self.length - 1.0
@@ -346,7 +336,7 @@ class MarkovianLikelihood(nn.Module):
 
 
 def _joined(parts: list[Tensor], like: Tensor) -> Tensor:
-    """Along the last axis, in one type; empty if there are none."""
+    """Concatenate along the last axis, in the type of `like`; empty if there are no parts."""
     if not parts:
         return like[..., :0]
     return torch.cat([p.to(like.dtype) for p in parts], -1)

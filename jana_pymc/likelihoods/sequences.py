@@ -1,4 +1,4 @@
-"""Sequences as tensors: values of some steps before, and rows of one sequence after the other."""
+"""Sequences as tensors: values some steps earlier, and rows of one sequence after the other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def shifted(values: Shaped[Tensor, "sets obs f"], steps: int) -> Shaped[Tensor, "sets obs f"]:
-    """Values of some steps before, zero (or false) before the beginning."""
+    """Values so many steps earlier, zero (or false) before the beginning."""
     n = max(values.shape[1] - steps, 0)
     start = torch.zeros_like(values[:, : values.shape[1] - n])
     return torch.cat([start, values[:, :n]], 1)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from jana_pymc.checks import check_kind
 from jana_pymc.flows.flow import FlowSettings, conditional_flow
+from jana_pymc.likelihoods.contract import LikelihoodNetwork
 from jana_pymc.likelihoods.support import Support
 from jana_pymc.networks.moments import set_moments
 
@@ -49,16 +50,16 @@ class SignedCouplingSettings:
         check_kind("flow", self.flow, (FlowSettings,))
 
 
-class SignedCouplingLikelihood(nn.Module):
+class SignedCouplingLikelihood(LikelihoodNetwork):
     """Density of (response, time) through the signed time s = t (2 r − 1).
 
     One continuous, positive component and one binary one become a single real number, to which a
     standard normal dummy is appended, since a coupling layer needs two coordinates. While training
     the dummy is drawn afresh; at evaluation it is zero and its density is divided out, so that the
-    value is deterministic. That is the density of the time itself only as far as the flow has
-    learned that the dummy is independent. The flow knows nothing of a declared support: it has
-    probability outside, which the density does not count, and draws from there come to lie on its
-    edge. The default is `AutoregressiveLikelihood`: it needs neither sign nor dummy.
+    value is deterministic. It is the density of the time itself only as far as the flow has learned
+    that the dummy is independent. The flow has probability outside a declared support, too: there
+    the density is zero all the same, and draws are moved to the edge. The default is
+    `AutoregressiveLikelihood`: it needs neither sign nor dummy.
 
     Parameters
     ----------
@@ -198,6 +199,6 @@ class SignedCouplingLikelihood(nn.Module):
         context = (parameters - self.parameter_mean) / self.parameter_sd
         joint = self.flow.log_prob(torch.stack([signed, dummy], -1), context)
         log_prob = joint + 0.5 * dummy**2 + 0.5 * math.log(2.0 * math.pi)
-        # The sign is the response's: a negative time would be a time of the other one.
+        # The sign is the response's: a negative time would count as one of the other response.
         possible = self.support.to_real(times, parameters)[2] & (times >= 0)
         return torch.where(possible, log_prob, -torch.inf)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from jana_pymc.checks import check_kind, check_number
 from jana_pymc.flows.flow import FlowSettings, conditional_flow
+from jana_pymc.likelihoods.contract import LikelihoodNetwork
 from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.likelihoods.entering import known_conditions
 from jana_pymc.likelihoods.support import Support
@@ -22,10 +23,10 @@ from jana_pymc.networks.moments import set_moments
 class SoftFlowSettings:
     """Architecture of the SoftFlow likelihood.
 
-    Of counts and categories it gives densities of values with noise, as the paper's does, which
-    sum over all integers to more or less than one: log marginal likelihoods and expected log
-    densities of such data do not compare with those of other networks. The default ones have
-    probabilities.
+    For counts and categories it gives, as the paper's network does, densities of values with noise.
+    Their sum over all integers is not exactly one: log marginal likelihoods and expected log
+    densities of such data cannot be compared with those of other networks. The default networks
+    give probabilities.
 
     Parameters
     ----------
@@ -69,12 +70,12 @@ class SoftFlowSettings:
             )
 
 
-class SoftFlowLikelihood(nn.Module):
+class SoftFlowLikelihood(LikelihoodNetwork):
     r"""Density of a vector through SoftFlow dequantisation.
 
     Every discrete component gets Gaussian noise, whose level c is drawn anew for each observation
-    and told to the flow; continuous components are left as they are, on the real line to which
-    their support is mapped. At evaluation the noise is zero and c fixed, so the value is
+    and is a condition of the flow; continuous components are left as they are, on the real line to
+    which their support is mapped. At evaluation the noise is zero and c fixed, so the value is
     deterministic. The noisy density at an integer k is
 
     .. math:: l(k \mid \theta, c) = \sum_j P(j \mid \theta)\, N(k; j, c^2)
@@ -258,7 +259,7 @@ class SoftFlowLikelihood(nn.Module):
 def _largest(component: int | CountRange | Support) -> float:
     if isinstance(component, CountRange):
         return math.inf if component.upper is None else float(component.upper)
-    assert isinstance(component, int)  # narrows the type; continuous components are told apart
+    assert isinstance(component, int)  # narrows the type; callers exclude continuous components
     return component - 1.0
 
 

@@ -31,7 +31,7 @@ LOG_SCALE_RANGE = 8.0
 """Log scales bend towards ± this, far from any use: an exploding simulation stays finite."""
 
 LARGEST_LOG = 80.0
-"""Of a simulated distance from a bound: its exponential is finite in single precision."""
+"""Largest logarithm of a simulated distance from a bound: finite in single precision."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Encoded:
     features : Tensor, shape (rows, features)
         Standardised real values of continuous components and counts, indicators of categories.
     log_abs_det_jacobian : Tensor, shape (rows,)
-        Of all continuous components together, standardisation included.
+        For all continuous components together, standardisation included.
     inside : Tensor of bool, shape (rows,)
         Whether all components lie in their support.
     """
@@ -114,7 +114,7 @@ class TimePointDensity(nn.Module):
         n_known: int,
         n_past: int,
         flag: int,
-        settings: ConditionalSettings = ConditionalSettings(),
+        settings: ConditionalSettings,
     ):
         super().__init__()
         self.components = tuple(components)
@@ -266,7 +266,7 @@ class TimePointDensity(nn.Module):
 
 
 class _RealLine:
-    """Increasing map of the real line, one a row: shift, scale, then spline."""
+    """Increasing maps of the real line, one for each row: shift, scale, then spline."""
 
     def __init__(self, raw: Tensor, n_bins: int):
         self.shift = raw[:, 0]
@@ -291,7 +291,7 @@ class _RealLine:
 
 
 def _indicators(category: Tensor, n: int, dtype: torch.dtype) -> Tensor:
-    """1 at each category, else 0; `one_hot` would ask for values, which is not traced."""
+    """1 at each category, else 0; `one_hot` looks at values, and could not be traced."""
     return (category[:, None] == torch.arange(n, device=category.device)).to(dtype)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from jana_pymc.checks import check_count, check_sizes
 from jana_pymc.flows.autoregressive import monotone_forward, monotone_inverse
 from jana_pymc.flows.spline import n_spline_parameters
+from jana_pymc.likelihoods.contract import LikelihoodNetwork
 from jana_pymc.likelihoods.counts import CountRange, log_count, monotone_images
 from jana_pymc.likelihoods.elementary_laws import log_normal
 from jana_pymc.likelihoods.entering import EnteringParameters, parameter_positions
@@ -43,16 +44,16 @@ class TrajectorySettings:
         Hidden layers, residual, of the network from parameters to trajectory.
     n_states : int
         Size of a hidden state that this network moves on from one time point to the next, as
-        differential equations do (`DynamicsNetwork`), which takes far fewer simulations. 0 makes
-        the whole trajectory at once.
+        differential equations do (`DynamicsNetwork`); far fewer simulations are then needed. 0
+        makes the whole trajectory at once.
     n_members : int
-        Laws that move hidden states of their own; the trajectory is the mean of theirs
-        (`DynamicsEnsemble`).
+        Number of laws of motion, each with a hidden state of its own; the trajectory is the mean
+        of theirs (`DynamicsEnsemble`).
     n_substeps : int
         Steps of the hidden state from one time point to the next.
     n_features : int
-        Numbers for each component and time point, beside location and scale, by which the
-        trajectory tells the noise of its shape.
+        Numbers for each component and time point, beside location and scale, on which the law of
+        the noise depends.
     law_hidden : tuple of int
         Hidden layers of the network for the law of the noise, which all time points share.
     n_bins : int
@@ -120,7 +121,7 @@ class TrajectorySettings:
             )
 
 
-class TrajectoryLikelihood(nn.Module):
+class TrajectoryLikelihood(LikelihoodNetwork):
     r"""Density of a sequence around a trajectory, with noise of one law for all times.
 
     .. math::
@@ -133,10 +134,9 @@ class TrajectoryLikelihood(nn.Module):
     trajectory from the parameters, at once or step by step (`DynamicsNetwork`): locations m, log
     scales s and features f of all time points. A second, small one makes the law of the residuals
     r, an increasing spline of each to a standard normal, or logistic for counts; it is the same
-    network at all times, told where it is by the features alone, so that each simulation teaches it
-    T times over. With ``order`` k it sees the
-    residuals of the k observations before, by which a trajectory that is not quite right can be
-    corrected.
+    network at all times, which differ by the features alone, so that it learns from each simulation
+    T times. With ``order`` k its inputs include the residuals of the k observations before, which
+    can correct a trajectory that is not quite right.
 
     Sequences may end earlier than those trained on, not later.
 
@@ -156,6 +156,8 @@ class TrajectoryLikelihood(nn.Module):
         If a component is categorical.
     """
 
+    is_sequential = True
+    n_steps: int
     y_mean: Tensor
     y_sd: Tensor
 
@@ -191,7 +193,7 @@ class TrajectoryLikelihood(nn.Module):
                 )
                 for _ in range(settings.n_members)
             ]
-            # One law has no ensemble about it, by which stored weights are named.
+            # A single law is not put into an ensemble, so that stored weights keep their names.
             self.trajectory = laws[0] if len(laws) == 1 else DynamicsEnsemble(laws)
         else:
             self.trajectory = DenseNetwork(
@@ -199,7 +201,7 @@ class TrajectoryLikelihood(nn.Module):
             )
             self.linear = nn.Linear(n_in, n_steps * n_out, bias=False)
             nn.init.zeros_(self.linear.weight)
-        # Residuals that the law may see: of observations before, and of components before its own.
+        # Residuals among the law's inputs: of observations before, and of earlier components.
         self.n_seen = dim * (settings.order + 1)
         self.law = DenseNetwork(
             2 + settings.n_features + dim + self.n_seen,
@@ -211,9 +213,6 @@ class TrajectoryLikelihood(nn.Module):
         self.register_buffer("y_mean", torch.zeros(n_steps, dim))
         self.register_buffer("y_sd", torch.ones(n_steps, dim))
         self.register_buffer("before", torch.tril(torch.ones(dim, dim), -1), persistent=False)
-
-    is_sequential = True
-    """Observations have their places: neither may one be left out, nor their order changed."""
 
     def linear_parameters(self) -> list[nn.Parameter]:
         """The linear part and the constants: what is trained first."""
@@ -238,16 +237,6 @@ class TrajectoryLikelihood(nn.Module):
         self.y_mean.copy_(mean)
         sd = (y - self.y_mean).square().nanmean(over).sqrt().nan_to_num(0.0)
         self.y_sd.copy_(scale_or_one(sd, mean))
-
-    def training_log_prob(
-        self,
-        observables: Float[Tensor, "sets obs c"],
-        parameters: Float[Tensor, "sets p"],
-        conditions: Float[Tensor, "sets obs k"] | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "sets obs"]:
-        """What the training loss averages: the log density."""
-        return self.log_prob(observables, parameters)
 
     def log_prob(
         self,
@@ -279,7 +268,7 @@ class TrajectoryLikelihood(nn.Module):
         observables: Float[Tensor, "sets obs c"],
         parameters: Float[Tensor, "sets p"],
     ) -> Float[Tensor, "sets times"]:
-        """The same at some time points only, at the price of these."""
+        """`log_prob` at some time points only, for the price of these."""
         n_obs = int(observables.shape[1])  # a tracer makes it a tensor
         location, log_scale, features = self._trajectory(parameters, n_obs)
         present = ~torch.isnan(observables).any(-1)
@@ -409,7 +398,7 @@ class TrajectoryLikelihood(nn.Module):
         return torch.stack(columns, -1), seen
 
     def _trajectory(self, parameters: Tensor, n_obs: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Locations and log scales on the real line, and all that is told the law."""
+        """Locations and log scales on the real line, and all outputs, which the law takes."""
         if n_obs > self.n_steps:
             raise ValueError(
                 f"n_obs={n_obs}: this likelihood was trained on {self.n_steps} time points at most."

@@ -14,6 +14,7 @@ from jana_pymc.flows.flow import ConditionalFlow
 from jana_pymc.flows.latents import GaussianLatent
 from jana_pymc.flows.linear import Reversal
 from jana_pymc.flows.trials import TrialSumTransform
+from jana_pymc.likelihoods.contract import LikelihoodNetwork
 from jana_pymc.likelihoods.counts import CountRange
 from jana_pymc.likelihoods.discrete import DiscreteAutoregressive, Law
 from jana_pymc.likelihoods.distractor_flow import DistractorFlow
@@ -27,7 +28,7 @@ MAX_PRODUCTS = 256
 """More products of parameters and conditions than this are left to the networks."""
 
 
-class VectorLikelihood(nn.Module):
+class VectorLikelihood(LikelihoodNetwork):
     r"""Density of a vector of discrete and continuous components,
 
     .. math::
@@ -58,7 +59,7 @@ class VectorLikelihood(nn.Module):
     ValueError
         If a sequence has both discrete and continuous components, distractors, or more than one
         layer; if `angles`, `informative` or `draws` of the settings are no positions, or name
-        components that they cannot be of.
+        components that they are not for.
 
     References
     ----------
@@ -66,6 +67,7 @@ class VectorLikelihood(nn.Module):
        Bayesian models. UAI. Equation 7 (the likelihood network's loss).
     """
 
+    n_steps: int
     parameter_mean: Tensor
     parameter_sd: Tensor
     parameter_log: Tensor
@@ -92,6 +94,7 @@ class VectorLikelihood(nn.Module):
         super().__init__()
         self.components = tuple(components)
         self.n_steps, self.n_conditions = n_steps, n_conditions
+        self.is_sequential = self.takes_one_length = n_steps > 1
         self.settings = settings
         parts = parts_of(self.components, settings, n_steps, n_conditions)
         self.discrete, self.continuous = parts.discrete, parts.continuous
@@ -142,7 +145,7 @@ class VectorLikelihood(nn.Module):
         transforms: list[nn.Module] = []
         n_seen = n_context + n_given
         if settings.n_trials:
-            # What is given before is known to the flow by its codes, and as it is.
+            # Discrete components are given to the flow twice: by their codes, and as they are.
             n_seen += n_given
             transforms.append(
                 TrialSumTransform(n_given + dim, n_context, n_given, settings.n_trials)
@@ -161,7 +164,7 @@ class VectorLikelihood(nn.Module):
         return ConditionalFlow(transforms, GaussianLatent(dim))
 
     def _register_indices(self) -> None:
-        """Positions of components and parameters, which no list must carry to a GPU."""
+        """Positions of components and parameters; lists would be copied to a GPU at each use."""
         indices = {
             "turning": self.angles,
             "of_draws": [i for draw in self.draws for i in draw],
@@ -185,16 +188,6 @@ class VectorLikelihood(nn.Module):
         for name, size in sizes.items():
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_sd", torch.ones(size))
-
-    @property
-    def is_sequential(self) -> bool:
-        """Whether observations depend on those before them."""
-        return self.n_steps > 1
-
-    @property
-    def takes_one_length(self) -> bool:
-        """Whether sequences must have as many observations as those that it was trained on."""
-        return self.n_steps > 1
 
     @torch.no_grad()
     def standardize(
@@ -241,7 +234,7 @@ class VectorLikelihood(nn.Module):
 
     @property
     def trial_sum(self) -> TrialSumTransform | None:
-        """What takes the components for sums of trials, if anything does."""
+        """The transform for components that are sums of trials, if there is one."""
         if self.flow is None or not self.settings.n_trials:
             return None
         return self.flow.transforms[0]  # type: ignore[return-value]
@@ -253,7 +246,7 @@ class VectorLikelihood(nn.Module):
     def _given(
         self, values: Float[Tensor, "rows d"], context: Float[Tensor, "rows c"]
     ) -> Float[Tensor, "rows k"]:
-        """What the flow sees of each row, discrete components included."""
+        """Conditions of the flow for each row, discrete components included."""
         assert self.discrete_part is not None  # narrows the type; callers have checked
         seen = [context, self.discrete_part.codes(values)]
         return torch.cat(seen if self.trial_sum is None else [*seen, self._plain(values)], -1)
@@ -265,23 +258,13 @@ class VectorLikelihood(nn.Module):
         mean, sd = self.trial_sum.given_moments(context)
         return mean * self.count_sd + self.count_mean, sd * self.count_sd
 
-    def training_log_prob(
-        self,
-        observables: Float[Tensor, "sets obs c"],
-        parameters: Float[Tensor, "sets p"],
-        conditions: Float[Tensor, "sets obs k"] | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "sets obs"]:
-        """What the training loss averages: the exact log density, which needs no randomness."""
-        return self.log_prob(observables, parameters, conditions)
-
     def log_prob(
         self,
         observables: Float[Tensor, "sets obs c"],
         parameters: Float[Tensor, "sets p"],
         conditions: Float[Tensor, "sets obs k"] | None = None,
     ) -> Float[Tensor, "sets obs"]:
-        """Log density of each observation; of a sequence, of each step given those before it."""
+        """Log density of each observation; in a sequence, of each step given those before it."""
         n_sets, n_obs, _ = observables.shape
         if self.distractor_part is not None and n_sets > 1 and observables.stride(0) == 0:
             # One data set under many parameters: its distractors are evaluated once.
@@ -299,7 +282,7 @@ class VectorLikelihood(nn.Module):
         parameters: Float[Tensor, "sets p"],
         conditions: Float[Tensor, "sets obs k"] | None = None,
     ) -> Float[Tensor, "sets obs"]:
-        """Log density of each observation without its distractors, as parameters compare by it."""
+        """Log density of each observation without its distractors, which no parameter changes."""
         n_sets, n_obs, _ = observables.shape
         if self.sees_parameters_alone:
             context = self._context(parameters, None)
@@ -364,8 +347,8 @@ class VectorLikelihood(nn.Module):
     ) -> Float[Tensor, "rows parts"]:
         """Log densities of the components given those before them, without distractors.
 
-        Of a sequence there is one for each component, in order; otherwise they are good for their
-        sum only.
+        For a sequence there is one for each component, in order; otherwise only their sum has a
+        meaning.
         """
         context = self._context(parameters, conditions, group)
         parts = []
@@ -417,7 +400,7 @@ class VectorLikelihood(nn.Module):
         conditions: Float[Tensor, "sets obs k"] | None = None,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "sets obs c"]:
-        """The same with zeros in the place of distractors, which take most of the work."""
+        """`sample` with zeros in the place of distractors, which take most of the work."""
         if self.n_steps > 1 and n_obs != self.n_steps:
             raise ValueError(
                 f"n_obs={n_obs}: this likelihood was trained on sequences of {self.n_steps}."
@@ -446,7 +429,7 @@ class VectorLikelihood(nn.Module):
     def _standardized(
         self, values: Float[Tensor, "*rows d"], parameters: Float[Tensor, "*rows p"]
     ) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows d"], Bool[Tensor, "*rows d"]]:
-        """What the flow sees of values, the log derivative, and whether they may exist."""
+        """Values as the flow takes them, the log derivative, and whether they are possible."""
         mapped = [s.to_real(values[..., j], parameters) for j, s in enumerate(self.supports)]
         real, log_det, inside = (torch.stack(m, -1) for m in zip(*mapped, strict=True))
         return (real - self.real_mean) / self.real_sd, log_det - self.real_sd.log(), inside
@@ -467,7 +450,7 @@ class VectorLikelihood(nn.Module):
     def _context(
         self, parameters: Tensor, conditions: Tensor | None, group: Tensor | None = None
     ) -> Float[Tensor, "rows c"]:
-        """What the networks see of each row; of each set, if no row has conditions of its own."""
+        """Inputs of the networks for each row; for each set, if there is no group."""
         context = (self._entering(parameters) - self.parameter_mean) / self.parameter_sd
         context = context if group is None else context[group]
         if not self.n_conditions:

@@ -1,4 +1,4 @@
-"""What the likelihood of vectors is asked to be, and what that makes of each component."""
+"""Settings of the likelihood of vectors, and which part of it each component belongs to."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ class VectorSettings:
         Inner bins of the splines of continuous components; counts have half as many.
     informative : tuple of int, optional
         The components that depend on the parameters; all by default. The others are continuous
-        distractors, whose density given these is learned without the parameters.
+        distractors: their density given these is learned without the parameters.
     draws : tuple of tuple of int, optional
-        All components that depend on the parameters, those of each independent draw of one law
-        together, which has one flow for all draws. In the place of `informative`.
+        All components that depend on the parameters, grouped by independent draws of one law; the
+        draws share one flow. Given instead of `informative`.
     order : int, optional
-        How many observations of a sequence back each depends on, given the parameters: 0 for a
-        deterministic system that is observed with noise. By default all.
+        How many observations back each observation of a sequence depends on, given the parameters:
+        0 for a deterministic system that is observed with noise. By default all.
     angles : tuple of int
         Positions of parameters that are angles, in radians: their sines and cosines enter in their
         place, so that the ends of the circle are one point.
     n_trials : int
-        If not 0, counts and continuous components are taken for statistics added up over trials:
-        mean and covariance are those of so many binary trials (`TrialSumTransform`), in the place
-        of the network of `hidden` layers.
+        If not 0, counts and continuous components are treated as statistics added up over trials:
+        the mean and covariance of so many binary trials (`TrialSumTransform`) replace the network
+        of `hidden` layers.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def parts_of(
 
 
 def visible_past(n_components: int, n_steps: int, order: int | None) -> Bool[Tensor, "d d"] | None:
-    """Which components of a sequence, step by step, enter the law of which."""
+    """Which components of a sequence (columns) enter the law of each (rows); None for all."""
     if order is None or n_steps == 1:
         return None
     step = torch.arange(n_components) // (n_components // n_steps)
@@ -185,7 +185,7 @@ def _check_sequence(
     continuous: tuple[int, ...],
     distractors: tuple[int, ...],
 ) -> None:
-    """Refuse what would leave the order of time."""
+    """Refuse settings that break the order of time."""
     if discrete and continuous:
         raise ValueError(
             "a sequence with both discrete and continuous components cannot be modelled as "

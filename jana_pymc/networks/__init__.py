@@ -5,8 +5,7 @@ from jana_pymc.networks.deep_set import DeepSet, DeepSetSettings
 from jana_pymc.networks.dense import DenseNetwork
 from jana_pymc.networks.dynamics import DynamicsEnsemble, DynamicsNetwork
 from jana_pymc.networks.flat_summary import FlatSummary, FlatSummarySettings
-from jana_pymc.networks.order_statistics import OrderStatistics
-from jana_pymc.networks.set_summary import SetSummary, SetSummarySettings
+from jana_pymc.networks.set_summary import SetSummarySettings
 from jana_pymc.networks.set_transformer import SetTransformer, SetTransformerSettings
 from jana_pymc.networks.time_series import TimeSeriesNetwork, TimeSeriesSettings
 from jana_pymc.networks.time_series_transformer import (
@@ -23,8 +22,6 @@ __all__ = [
     "DynamicsNetwork",
     "FlatSummary",
     "FlatSummarySettings",
-    "OrderStatistics",
-    "SetSummary",
     "SetSummarySettings",
     "SetTransformer",
     "SetTransformerSettings",

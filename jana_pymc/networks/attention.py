@@ -78,7 +78,7 @@ class MultiHeadAttention(nn.Module):
         y: Float[Tensor, "sets keys w"],
         mask: Bool[Tensor, "sets keys"] | None = None,
     ) -> Float[Tensor, "sets queries w"]:
-        """Let elements of x attend to those of y where the mask is true, of which one must be."""
+        """Let elements of x attend to those of y where the mask is true, at least once a set."""
         queries, keys, values = (
             layer(z).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
             for layer, z in ((self.queries, x), (self.keys, y), (self.values, y))
@@ -125,6 +125,6 @@ class AttentionBlock(nn.Module):
         y: Float[Tensor, "sets keys w"],
         mask: Bool[Tensor, "sets keys"] | None = None,
     ) -> Float[Tensor, "sets queries w"]:
-        """Let elements of x learn of those of y where the mask is true, of which one must be."""
+        """Let elements of x learn of those of y where the mask is true, at least once a set."""
         h = self.after_attention(x + self.attention(x, y, mask))
         return self.after_network(h + self.network(h))

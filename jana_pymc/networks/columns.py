@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def columns(values: Float[Tensor, "*rows n"], positions: Sequence[int]) -> Float[Tensor, "*rows k"]:
-    """Some of the last axis, by few positions.
+    """Columns at a few positions along the last axis.
 
     A list as index would have to travel to the device first, which a step that is captured as a
     CUDA graph must not do. Regular positions are a slice, which is a view.

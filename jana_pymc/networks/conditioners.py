@@ -1,4 +1,4 @@
-"""Conditioning networks of autoregressive densities: linear where they may be, and all at once."""
+"""Conditioning networks of autoregressive densities: with linear parts, and evaluated together."""
 
 from __future__ import annotations
 
@@ -35,13 +35,7 @@ class LocationScaleNetwork(nn.Module):
         Residual connections between them.
     """
 
-    def __init__(
-        self,
-        n_context: int,
-        dim: int,
-        hidden: tuple[int, ...] = (128, 128),
-        residual: bool = False,
-    ):
+    def __init__(self, n_context: int, dim: int, hidden: tuple[int, ...], residual: bool):
         super().__init__()
         self.dense = DenseNetwork(
             n_context, 2 * dim, hidden=hidden, residual=residual, zero_output=True
@@ -63,7 +57,7 @@ class LocationScaleNetwork(nn.Module):
 class ConditionerBank(nn.Module):
     """As many networks as there are components, the j-th seeing the context and components < j.
 
-    The networks share no weights, but their work: all are evaluated by a batched product a layer.
+    The networks share no weights, but are evaluated together, by one batched product a layer.
     The first output of each, the shift, has a linear part beside the network.
 
     Parameters
@@ -75,8 +69,8 @@ class ConditionerBank(nn.Module):
     n_layers : int
         Number of hidden layers, at least 2; those after the second are residual.
     n_waves : int
-        So many sines and cosines of each component are seen beside it. Networks are slow to learn
-        what changes fast; of waves as short, they need only take a part [1]_.
+        Sines and cosines of each component that are seen beside it. Networks are slow to learn what
+        varies fast, unless their inputs vary as fast [1]_.
     sees : Tensor of bool, shape (dim, dim), optional
         Which of the components before its own each network sees; all by default.
 
@@ -95,7 +89,7 @@ class ConditionerBank(nn.Module):
         n_context: int,
         n_outputs: int,
         *,
-        hidden: int = 64,
+        hidden: int,
         n_layers: int = 2,
         n_waves: int = 0,
         sees: Bool[Tensor, "d d"] | None = None,

@@ -25,8 +25,8 @@ class DeepSetSettings:
     hidden : tuple of int
         Hidden layers of each inner network; each also ends in a layer of the last width.
     n_extremes : int
-        Besides the mean of all inner features, the maximum of the first n of them is kept: it sees
-        what a mean blurs, such as the fastest response, which bounds the non-decision time.
+        Besides the mean of all inner features, the maximum of the first n of them is kept: it
+        shows what a mean blurs, such as the fastest response, which bounds the non-decision time.
     activation : {"relu", "silu", "tanh"}
     """
 

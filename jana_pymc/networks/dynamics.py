@@ -1,4 +1,4 @@
-"""A trajectory step by step: a hidden state that one law moves on, or the mean of several such."""
+"""A trajectory step by step: by one law of motion of a hidden state, or the mean of several."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGEST = 16.0
 """Bound of the hidden state: no parameters, however unusual, send it to infinity."""
 
 MAX_LOG_GAIN = 4.0
-"""Bound on the logarithm of what parameters multiply the state by."""
+"""Bound on the logarithm of the gains by which parameters multiply the state."""
 
 
 class DynamicsNetwork(nn.Module):
@@ -27,10 +27,10 @@ class DynamicsNetwork(nn.Module):
 
         h_0 = e(c), \qquad h_{k+1} = B \bigl(h_k + f(h_k; c) / m\bigr), \qquad o_t = W h_{mt} + w,
 
-    with m steps from one time to the next. The law f is a dense network whose first layer sees the
-    state multiplied by gains, and moved, as the condition c says: rates multiply what they act on.
-    B(h) = 16 tanh(h / 16) keeps the state bounded. What systems of differential equations do is one
-    law for all times, so that each simulation teaches it m T times over [1]_.
+    with m steps from one time to the next. The law f is a dense network; after its first linear map
+    the state is multiplied by gains and shifted, both functions of the condition c: rates multiply
+    what they act on. B(h) = 16 tanh(h / 16) keeps the state bounded. Systems of differential
+    equations have one law for all times, which can be learned m T times from each simulation [1]_.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class DynamicsNetwork(nn.Module):
         return self.follow(condition, self.start, self.context, self.enter, self.law, self.out)
 
     def follow(self, condition: Tensor, *parts: Callable[[Tensor], Tensor]) -> Tensor:
-        """Outputs at all times, by parts in the place of its own, for any number of members."""
+        """Outputs at all times, by the given parts for its own, for any number of members."""
         start, context, enter, law, out = parts
         shift, log_gain = context(condition).chunk(2, -1)
         gain = tanh_clamp(log_gain, MAX_LOG_GAIN).exp()
@@ -95,8 +95,9 @@ class DynamicsNetwork(nn.Module):
 class DynamicsEnsemble(nn.Module):
     r"""Mean of several laws of motion that have learned apart.
 
-    Of few simulations each learns errors of its own, of which the mean has less [1]_. In training
-    each member sees a share of the batch, so that a step costs hardly more than that of one law.
+    From few simulations each learns errors of its own, and the mean has smaller ones [1]_. In
+    training each member sees a share of the batch, so that a step costs hardly more than that of
+    one law.
 
     Parameters
     ----------
@@ -120,8 +121,8 @@ class DynamicsEnsemble(nn.Module):
         first: Any = self.members[0]
         if not self.training:
             return first.follow(condition.expand(n, -1, -1), *laws).mean(0)
-        # Every so many, since a batch may hold first the prior's sets and then a proposal's. Shares
-        # are filled up from the first set on, again and again if there are fewer sets than members.
+        # A member takes every n-th set, since a batch may hold first the prior's sets and then a
+        # proposal's. Shares are filled up from the first set on, repeatedly if sets are too few.
         filled = condition.repeat(n, 1)[: n_sets + -n_sets % n]
         found = first.follow(filled.unflatten(0, (-1, n)).transpose(0, 1), *laws)
         return found.transpose(0, 1).flatten(0, 1)[:n_sets]
@@ -149,7 +150,7 @@ class DynamicsEnsemble(nn.Module):
                 weight.copy_(torch.cat(parts, 1) / n)
             elif name == "out.bias":
                 weight.copy_(torch.stack(parts).mean(0))
-            elif name.endswith("bias") or name == "start.layers.0.weight":  # they see the same
+            elif name.endswith("bias") or name == "start.layers.0.weight":  # all have one input
                 weight.copy_(torch.cat(parts))
             else:
                 weight.copy_(torch.block_diag(*parts))

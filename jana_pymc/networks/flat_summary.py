@@ -20,8 +20,8 @@ class FlatSummarySettings:
     Parameters
     ----------
     n_summaries : int or None
-        Size of the learned summary; None, or 0, passes the values on as they are, which few values
-        need no summary for.
+        Size of the learned summary; None, or 0, passes the values on as they are: a few values need
+        no summary.
     hidden : tuple of int
         Hidden layers, where there is a network.
     informative : tuple of int, optional
@@ -56,7 +56,7 @@ class FlatSummary(nn.Module):
     Parameters
     ----------
     n_features : int
-        Of a whole data set.
+        Features of a whole data set.
     settings : FlatSummarySettings
 
     Raises
@@ -77,7 +77,7 @@ class FlatSummary(nn.Module):
                     "features."
                 )
             n_features = len(self.informative)
-            # An index that no list must carry to a GPU.
+            # A buffer, since a list would be copied to a GPU at each use.
             self.register_buffer("columns", torch.tensor(self.informative), persistent=False)
         self.network = None
         if settings.n_summaries:

@@ -15,9 +15,9 @@ SMALLEST = 1e-9
 class OrderStatistics(nn.Module):
     """Quantiles and moments of continuous components within each category of the discrete ones.
 
-    The ordered values of a set hold all it has to say, so that a network that is given them
-    starts where a deep set arrives after long training. There is nothing to learn here: the cost
-    is one sort.
+    The ordered values of a set hold all its information, so that a network that is given them
+    starts where a deep set arrives after long training. Nothing is learned here: the cost is one
+    sort.
 
     Parameters
     ----------

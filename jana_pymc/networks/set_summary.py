@@ -27,8 +27,8 @@ class SetSummarySettings:
     Parameters
     ----------
     n_summaries : int
-        Size of the learned summary; 0 leaves it out, order statistics and deep set with it, so that
-        the means are all that is seen of the data.
+        Size of the learned summary; 0 leaves out both order statistics and deep set, so that the
+        summary consists of the means alone.
     n_quantiles : int
         Order statistics of each continuous component, beside the deep set; 0 leaves them out, and
         the deep set's own output is the summary.

@@ -49,8 +49,8 @@ class SetTransformerSettings:
 class SetTransformer(nn.Module):
     """Summarise sets of differing sizes, whatever the order of their elements.
 
-    Attention forms means, in which the size of a set is lost: what needs it must be given it
-    beside the summary.
+    Attention forms means, in which the size of a set is lost: where it matters, it must be passed
+    on beside the summary.
 
     Parameters
     ----------

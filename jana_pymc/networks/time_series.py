@@ -77,7 +77,7 @@ class TimeSeriesNetwork(nn.Module):
         Features of one time step, size of the summary.
     settings : TimeSeriesSettings
     n_observed : int, optional
-        How many of the features, the first, are observed; the others are known. All by default.
+        Number of observed features, which come first; the others are known. By default all.
 
     References
     ----------

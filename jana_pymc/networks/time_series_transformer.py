@@ -1,4 +1,4 @@
-"""A summary network for sequences: self-attention, asked by a recurrent network."""
+"""A summary network for sequences: self-attention, pooled by a recurrent network's query."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TimeSeriesTransformerSettings:
     Raises
     ------
     TypeError
-        If a number is none, or `attention` something else.
+        If a number or `attention` is something else.
     ValueError
         If a number is too small, the recurrent network is unknown, or the width is odd.
     """

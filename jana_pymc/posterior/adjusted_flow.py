@@ -1,4 +1,4 @@
-"""A flow that sees, beside its condition, which way the likelihood would have it move."""
+"""A flow that depends, beside its condition, on the slopes of the likelihood."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ class AdjustmentSettings:
             raise ValueError("hidden=(): an adjustment needs at least one hidden layer.")
 
     def n_slopes(self, dim: int) -> int:
-        """Numbers that `LatentSlopes` tells of a data set, given the size of the parameters."""
+        """Numbers that `LatentSlopes` gives for a data set, by the size of the parameters."""
         return self.n_points * dim + (self.n_points if self.n_points > 1 else 0)
 
 
 class AdjustedFlow(nn.Module):
-    r"""The density of a flow whose latent points are moved, as slopes say, before they go in.
+    r"""The density of a flow whose latent points are first moved, according to slopes.
 
     .. math::
 
         q(x \mid c, s) = p_z(h(g(x; c); c, s))\, |\det \partial h / \partial x|,
 
-    where g is the flow and h one `AutoregressiveTransform`. If the flow were the posterior, its
-    latent density would be :math:`p_z`; how the posterior's differs from it, the slopes s tell
-    (`LatentSlopes`). Where they are small, their linear effect on the location, which the transform
-    has, is Le Cam's one-step estimator [1]_.
+    where g is the flow and h one `AutoregressiveTransform`. Were the flow the posterior, the
+    posterior would have the density :math:`p_z` in the latent space; the slopes s say how it
+    differs from that (`LatentSlopes`). Where they are small, the transform's linear effect of the
+    slopes on the location is Le Cam's one-step estimator [1]_.
 
     A condition without slopes gives the flow as it was.
 
@@ -99,7 +99,7 @@ class AdjustedFlow(nn.Module):
 
     @torch.no_grad()
     def standardize(self, condition: Float[Tensor, "sets s"]) -> None:
-        """Take location and scale of slopes and condition, both in one."""
+        """Take location and scale of slopes and condition, which are one tensor."""
         set_moments(self.mean, self.sd, condition)
 
     def log_prob(

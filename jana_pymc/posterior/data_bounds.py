@@ -1,7 +1,8 @@
 """Parameters that bound the data are bounded by them.
 
 Where an observable lies above a parameter, as reaction times above the non-decision time, the
-parameter lies below the smallest observation: the posterior's support is known. Flows are given it.
+parameter lies below the smallest observation: the posterior's support is known, and given to the
+flow.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from jana_pymc.networks.columns import columns
 from jana_pymc.networks.moments import set_moments
 
 ROUNDING = 1e-6
-"""Smallest distance from the bound that is told from zero, in prior standard deviations."""
+"""Smallest distance from the bound that counts as not zero, in prior standard deviations."""
 
 SHARE = 0.03
 """Share of the mean distance from the extreme observation that is added to all distances."""
@@ -155,7 +156,7 @@ class DataBounds(nn.Module):
         return torch.cat([bound.log_distance(observables, mask) for bound in self.bounds], -1)
 
     def features(self, bounds: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch k"]:
-        """The bounds, finite: none is felt beyond the largest parameter in the simulations."""
+        """The bounds, made finite: beyond the largest simulated parameter they have no effect."""
         return torch.minimum(bounds, self.highest)
 
     @torch.no_grad()
@@ -190,7 +191,7 @@ class DataBounds(nn.Module):
         distance = bounds - s
         log_det = -torch.log(-torch.expm1(-distance.clamp_min(ROUNDING)))
         r = s + log_det - self.features(bounds)
-        outside = (distance < -100 * ROUNDING).any(-1)  # unlike what rounding explains
+        outside = (distance < -100 * ROUNDING).any(-1)  # by more than rounding
         log_det = torch.where(outside, -math.inf, log_det.sum(-1))
         real = (self._replaced(standardized, r) - self.mean) / self.sd
         return real, log_det - self.sd.log().sum()

@@ -41,8 +41,8 @@ SummarySettings: TypeAlias = (
 DEFAULT_SUMMARIES = 32
 
 MAX_PRODUCTS = 64
-"""More products of observables and conditions than this are left to the networks; likewise those of
-conditions with each other, if they are more than what the first leave of it."""
+"""Most products among the features: if those of observables and conditions are more, they are left
+to the networks; so are those of conditions with each other, if both kinds together are more."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class PosteriorSettings:
         `FlatSummarySettings` for vectors and for sequences of one length.
     flow : FlowSettings
     draws : tuple of tuple of int, optional
-        Of a vector, the components of each independent draw of one law. The draws are summarised as
+        In a vector, the components of each independent draw of one law. The draws are summarised as
         exchangeable observations, and all other components are ignored.
     n_summaries : int
         Size of the summary where the summary's own settings do not say it, as `SetSummarySettings`
@@ -68,8 +68,8 @@ class PosteriorSettings:
         Give the flow the normal scores of parameters within an interval (`NormalScores`).
     adjustment : AdjustmentSettings or None
         How the trained posterior is adjusted to the likelihood network, if the training has steps
-        for it (`TrainingSettings.adjustment_steps`). The settings of a trained pair say None if
-        that had none, or they gained nothing.
+        for it (`TrainingSettings.adjustment_steps`). In the settings of a trained pair it is None
+        if there were no such steps, or they gained nothing.
 
     Raises
     ------
@@ -232,7 +232,8 @@ class PosteriorNetwork(nn.Module):
         """Whether the posterior may depend on a component of the observations."""
         if self.settings.draws is not None:
             return any(component in draw for draw in self.settings.draws)
-        informative = getattr(self.settings.summary, "informative", None)
+        summary = self.settings.summary
+        informative = summary.informative if isinstance(summary, FlatSummarySettings) else None
         if informative is None or any(self.positive) or any(self.components):
             return True  # features may be others than the components
         return component in informative
@@ -371,7 +372,7 @@ class PosteriorNetwork(nn.Module):
         return condition[..., -len(self.bounds) :]
 
     def _summarized(self, observables: Tensor, n_obs: Tensor) -> tuple[Tensor, Tensor]:
-        """What the summary network sees, and where that is no padding."""
+        """Observables as the summary network takes them, and where they are no padding."""
         if self.settings.draws is None:
             return observables, _mask(observables, n_obs)
         shape = len(self.settings.draws), len(self.components)

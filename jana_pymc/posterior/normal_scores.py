@@ -1,9 +1,9 @@
 """Parameters within an interval as normal scores: a uniform prior becomes the flow's own latent.
 
-PyMC carries an interval to the line by the logit. Mass at the interval's ends, of which a uniform
-prior and most posteriors near an end have a share, then has logistic tails, heavier than those of a
-Gaussian latent, and a flow spends its layers on them. Normal scores of the place in the interval
-have the Gaussian's.
+PyMC carries an interval to the line by the logit. A uniform prior, like most posteriors near an end
+of the interval, has mass at the ends, which becomes logistic tails: they are heavier than those of
+a Gaussian latent, and a flow spends its layers on them. Normal scores of the place in the interval
+have the Gaussian's tails.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 FAR = 80.0
-"""Logits beyond this are as good as infinite: single precision does not tell them from the end."""
+"""Logits beyond this count as infinite: single precision cannot tell their place from the end."""
 
 
 class NormalScores(nn.Module):

@@ -1,4 +1,4 @@
-"""What the likelihood network says about the latent points of a posterior."""
+"""Slopes of the likelihood network's log density at latent points of a posterior."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ ROWS_AT_ONCE = 16_000
 """Observations whose density is differentiated at once."""
 
 LARGEST = 1e6
-"""Slopes and log densities beyond it count as so much; those that are no number count as zero."""
+"""Slopes and log densities are clipped to ± this; those that are no number count as zero."""
 
 POINTS_SEED = 7
 
 
 class LatentSlopes:
-    r"""How the log density of parameters, seen from the posterior's latent space, slopes there.
+    r"""Gradients, in a posterior's latent space, of its difference from the likelihood's posterior.
 
-    With the map :math:`\theta(z; x)` from latent points to parameters, it is the gradient of
+    With the map :math:`\theta(z; x)` from latent points to parameters, they are those of
 
     .. math::
 
         \log l(x \mid \theta(z)) + \log p(\theta(z)) - \log q(\theta(z) \mid x),
 
     all densities over unconstrained parameters. Were q the posterior of this likelihood, the sum
-    would be constant in z. Latent distances are in standard deviations of q, for whatever data, and
-    the gradient is a change in nats for each. Its entries s are told as sign(s) log(1 + abs(s)),
-    near zero the slopes themselves. Of more than one point the values of the sum are told too, less
-    their mean, in the same way.
+    would be constant in z. Latent distances are in standard deviations of q, whatever the data, and
+    the gradient is a change in nats for each. Its entries s are returned as
+    sign(s) log(1 + abs(s)), near zero the slopes themselves. For more than one point, the values of
+    the sum, less their mean, follow in the same form.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class LatentSlopes:
     likelihood : LikelihoodNetwork
     prior : PyMCPrior
     n_points : int
-        The centre, and so many less one random points, always the same.
+        Number of points: the centre, and random ones that are always the same.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class LatentSlopes:
         n_obs: Int[Tensor, " sets"],
         conditions: Float[Tensor, "sets obs k"] | None = None,
     ) -> Float[Tensor, "sets slopes"]:
-        """Tell the slopes of each data set; observations beyond `n_obs` are padding."""
+        """Compute the slopes of each data set; observations beyond `n_obs` are padding."""
         size = max(1, ROWS_AT_ONCE // (observables.shape[1] * len(self.points)))
         parts = [slice(i, i + size) for i in range(0, len(observables), size)]
         # Gradients are wanted even where the caller switched them off.
@@ -119,15 +119,12 @@ class LatentSlopes:
         """Log likelihood and its gradient."""
         n_points = parameters.shape[1]
         present = torch.arange(observables.shape[1], device=n_obs.device) < n_obs[:, None]
-        # Padding is made something that has a density, which then does not count.
+        # Padding becomes an observation, which has a density; that is then left out of the sum.
         observables = torch.where(present[..., None], observables, observables[:, :1])
         if conditions is not None:
             conditions = torch.where(present[..., None], conditions, conditions[:, :1])
         theta = parameters.flatten(0, 1).requires_grad_()
-        log_prob = self.likelihood.log_prob
-        if getattr(self.likelihood, "distractors", ()):  # the same wherever one looks
-            log_prob = self.likelihood.informative_log_prob  # type: ignore[attr-defined]
-        pointwise = log_prob(
+        pointwise = self.likelihood.informative_log_prob(
             observables.repeat_interleave(n_points, 0),
             theta,
             None if conditions is None else conditions.repeat_interleave(n_points, 0),
@@ -140,7 +137,7 @@ class LatentSlopes:
 
 
 def _difference(values: Tensor) -> Tensor:
-    """Central differences along the axis of steps, which has none, all on and all back."""
+    """Central differences along the axis of steps: first no step, then all on, then all back."""
     _, forward, backward = values.tensor_split((1, 1 + values.shape[2] // 2), 2)
     return (forward - backward) / (2.0 * STEP)
 

@@ -49,7 +49,7 @@ class Job:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """What simulator and design are told besides parameters and conditions."""
+        """Arguments of simulator and design besides parameters and conditions."""
         return sizes(self.schema)
 
     @property
@@ -130,7 +130,7 @@ def run_block(
     job : Job
     parameters : dict of str to ndarray, shape (sets, *shape of the parameter)
     conditions : dict of str to ndarray, shape (sets, obs, *shape), or None
-        Known ones, in the place of those that the design draws.
+        Known conditions, used instead of those that the design would draw.
     seed : SeedSequence
         All randomness of the block.
 

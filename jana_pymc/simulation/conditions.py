@@ -18,7 +18,7 @@ Design: TypeAlias = Callable[..., Mapping[str, Any]]
 
 
 def sizes(schema: DataSchema) -> dict[str, int]:
-    """What simulator and design are told besides parameters and conditions.
+    """Arguments of simulator and design besides parameters and conditions.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from jana_pymc.simulation.schema import DataSchema
 
 
 def check_unique_names(layout: ParameterLayout, schema: DataSchema) -> None:
-    """Ask for names that differ, and that the trained likelihood has no argument of."""
+    """Check that names differ, and that none is an argument of the trained likelihood."""
     dims = {dim for each in layout.dims.values() for dim in each if dim is not None}
     seen = set(RESERVED)
     for what, names in (
@@ -38,7 +38,7 @@ def check_unique_names(layout: ParameterLayout, schema: DataSchema) -> None:
 
 
 def check_bounds(layout: ParameterLayout, schema: DataSchema) -> None:
-    """Ask for bounds of observables that are scalar parameters."""
+    """Check that observables are bounded by scalar parameters only."""
     for name, kind in schema.observables.items():
         for bound in kind.bound_parameters:
             if bound not in layout.names:
@@ -54,7 +54,7 @@ def check_bounds(layout: ParameterLayout, schema: DataSchema) -> None:
 
 
 def check_proposal(prior: ParameterLayout, proposal: ParameterLayout) -> None:
-    """Ask for a proposal of the same parameters."""
+    """Check that the proposal has the parameters of the prior."""
     if dict(prior.shapes) != dict(proposal.shapes):
         described = [
             ", ".join(f"{name} {layout.shapes[name]}" for name in layout.names)
@@ -66,7 +66,7 @@ def check_proposal(prior: ParameterLayout, proposal: ParameterLayout) -> None:
 
 
 def check_signature(what: str, function: Any, arguments: list[str]) -> None:
-    """Ask for a simulator, or a design, that takes what it will be told."""
+    """Check that a simulator, or a design, takes the arguments that it will be given."""
     if not callable(function):
         raise TypeError(f"{what} must be callable, got {function!r}.")
     try:

@@ -22,7 +22,7 @@ from jana_pymc.simulation.consistency import (
     check_unique_names,
 )
 from jana_pymc.simulation.failures import Failure, FailureReport, SimulationError
-from jana_pymc.simulation.observables import Continuous, Observable, split_components
+from jana_pymc.simulation.observables import Continuous, Observable
 from jana_pymc.simulation.prior import PyMCPrior
 from jana_pymc.simulation.randomness import RandomSeed, seed_sequence
 from jana_pymc.simulation.runner import run_simulations, simulation_progress
@@ -54,7 +54,7 @@ class GenerativeModel:
     n_obs : int or tuple of int, optional
         Smallest and largest number of observations in a data set; left out for vectors alone.
     order : int, optional
-        Of a sequence: how many observations back each depends on, given the parameters. 0 for a
+        For a sequence: how many observations back each depends on, given the parameters. 0 for a
         deterministic system that is observed with independent noise, None for all or if unknown.
     conditions : dict of str to Continuous, Categorical or Count, optional
         Covariates known for each observation.
@@ -287,12 +287,10 @@ class GenerativeModel:
 
     def _arrays(self, conditions: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
         """Conditions by name, as a design draws them: for the simulator."""
-        if self.schema.structure == "vector":
-            conditions = conditions[:, 0]
         kinds = self.schema.conditions
         return {
             name: values if isinstance(kinds[name], Continuous) else values.astype(np.int64)
-            for name, values in split_components(conditions, kinds).items()
+            for name, values in self.schema.split_batch(conditions, kinds).items()
         }
 
     def _run(
@@ -307,7 +305,7 @@ class GenerativeModel:
         executor: Executor | None = None,
         progressbar: bool,
     ) -> Simulations:
-        """Simulate for parameters, and say what failed beside what the report says already."""
+        """Simulate for parameters, and warn of what failed, now and in the report so far."""
         outcome = run_simulations(
             Job(self.simulator, self.design, self.schema, self.vectorized),
             self.layout.unflatten(theta),
@@ -350,7 +348,7 @@ class GenerativeModel:
         A run that was cut short goes on with the chunk that it was at, and gives what an
         uninterrupted one would have; with a larger `n_simulations` a store grows. A chunk whose
         folder was deleted is made again. Another prior is noticed, if it has a log density; another
-        proposal or simulator is not, unless a chunk that is made again tells of it.
+        proposal or simulator is not, unless a chunk is made again and differs.
 
         Parameters
         ----------
@@ -475,7 +473,7 @@ def _read(prior: pm.Model | PyMCPrior) -> PyMCPrior:
 
 
 def _digest(prior: PyMCPrior) -> list[str] | None:
-    """By what the prior is recognised; what has draws, but no log density, is not."""
+    """By what the prior is recognised; None if it has no log density."""
     try:
         return prior.digest()
     except NotImplementedError:

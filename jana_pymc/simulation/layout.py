@@ -168,12 +168,12 @@ class ParameterLayout:
         Parameters
         ----------
         values : mapping of str to array_like, or array_like, shape (..., size)
-            What has names, as a DataFrame of draws and its rows have, is read by these.
+            Values that have names, such as a DataFrame of draws or a row of it, are read by name.
 
         Returns
         -------
         ndarray
-            Of an array a copy, whose shape is not checked.
+            For an array a copy, whose shape is not checked.
 
         Raises
         ------

@@ -70,7 +70,7 @@ def names_of(data: Any) -> list[Any] | None:
     Returns
     -------
     list or None
-        None of anything else, such as a Series whose values are numbered.
+        None for anything else, such as a Series whose values are numbered.
     """
     for attribute in ("data_vars", "columns"):  # an xarray Dataset, a DataFrame
         if hasattr(data, attribute):
@@ -87,16 +87,16 @@ def check_complete(
     *,
     verbs: tuple[str, str] = ("lacks", "has"),
 ) -> None:
-    """Ask for all expected names and no others.
+    """Check that all expected names are given, and no others.
 
     Parameters
     ----------
     what : str
-        Has the names, for the message.
+        What has the names, for the message.
     expected : collection of str
     given : iterable of str
     verbs : tuple of str
-        What a name is missing by, and what an unknown one is there by.
+        Of the message, for missing names and for unknown ones.
 
     Raises
     ------

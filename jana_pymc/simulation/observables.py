@@ -156,7 +156,7 @@ class Categorical:
         ----------
         values : array_like
         parameters : mapping of str to ndarray, optional
-            Of no account.
+            Ignored.
 
         Returns
         -------
@@ -233,7 +233,7 @@ class Count:
         ----------
         values : array_like
         parameters : mapping of str to ndarray, optional
-            Of no account.
+            Ignored.
 
         Returns
         -------

@@ -230,7 +230,7 @@ class PyMCPrior:
         return tuple(found)
 
     def interval(self, name: str) -> tuple[int, tuple[float, float]] | None:
-        """Tell where a scalar parameter lies: its unconstrained column, and its of `intervals`.
+        """Tell where a scalar parameter lies: its unconstrained column, and its interval.
 
         Parameters
         ----------
@@ -239,7 +239,7 @@ class PyMCPrior:
         Returns
         -------
         tuple of int and (float, float), or None
-            None if it is no scalar, or its transform none of the elementwise ones.
+            See `intervals`. None if it is no scalar, or its transform none of the elementwise ones.
 
         Raises
         ------
@@ -302,7 +302,7 @@ class PyMCPrior:
     def _without_impossible(
         self, theta: ArrayLike, unconstrained: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """NaN for what is not on the surface that fewer unconstrained values span: a simplex."""
+        """Put NaN for parameters off the surface that fewer values span, as for a simplex."""
         if self.n_unconstrained == self.layout.size:
             return unconstrained
         close = np.isclose(self.constrain(unconstrained), theta, rtol=_OFF, atol=_OFF)
@@ -332,7 +332,7 @@ class PyMCPrior:
 
 
 def _interval(u: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, float] | None:
-    """Ends of the support, by values at the first two points, far out, and at others between."""
+    """Ends of the support, from values at the first two points, far out, and at others between."""
     lower, upper = (float(end) for end in sorted(values[:2]))
     with np.errstate(all="ignore"):
         forms = (

@@ -149,7 +149,7 @@ class PriorGraph:
         Returns
         -------
         callable
-            Of rows, shape (rows, unconstrained values), compiled; so are the following.
+            Compiled, as all that follow; it takes rows, shape (rows, unconstrained values).
         """
         return self._log_prob(self.values, self.value_shapes, self.transforms)
 
@@ -219,7 +219,7 @@ class PriorGraph:
         Returns
         -------
         callable
-            Of a seed.
+            It takes a seed.
         """
         try:
             draw = _vectorised_draw(self.rvs)

@@ -48,7 +48,7 @@ def as_numbers(values: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any] | None
     ----------
     values : array_like
     shape : tuple of int
-        That they must have.
+        Shape that they must have.
 
     Returns
     -------

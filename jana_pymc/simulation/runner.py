@@ -19,18 +19,18 @@ from jana_pymc.simulation.block import Arrays, BlockResult, Job, run_block
 from jana_pymc.simulation.failures import Failure, FailureReport, SimulationError
 from jana_pymc.warning import warn
 
-# Blocks are fixed by the model alone, since each has its own seed: the trials that a vectorised
-# simulator works on at once, and the sets of one that is called set by set.
+# Each block has its own seed, so that its size must depend on the model alone: the trials that a
+# vectorised simulator makes at once, or the data sets of a simulator that is called set by set.
 _TRIALS_IN_BLOCK = 49_152
 _SETS_IN_BLOCK = 16
-# A task is what a worker gets at once; so many that the progress bar moves.
+# A worker gets one task at a time; there are enough of them for the progress bar to move.
 _TASKS = 100
 
 RETRIES = 2
 """How often a task that a worker lost is run again."""
 
 MISTAKES = (TypeError, ValueError, SimulationError)
-"""What would come again: a simulator that does not fit its declaration."""
+"""Errors that would be raised again: the simulator does not fit its declaration."""
 
 Block: TypeAlias = tuple[Arrays, Arrays | None, np.random.SeedSequence]
 Results: TypeAlias = Generator[tuple[int, BlockResult], None, None]
@@ -38,7 +38,7 @@ Results: TypeAlias = Generator[tuple[int, BlockResult], None, None]
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What came of all simulations.
+    """Result of all simulations.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def run_simulations(
     parameters: Arrays,
     seed: np.random.SeedSequence,
     *,
-    conditions: Arrays | None = None,
+    conditions: Arrays | None,
     executor: Executor | None,
     progressbar: bool,
 ) -> Outcome:
@@ -87,8 +87,8 @@ def run_simulations(
     parameters : dict of str to ndarray, shape (sets, *shape of the parameter)
     seed : SeedSequence
         The outcome depends on it, but not on the executor.
-    conditions : dict of str to ndarray, shape (sets, obs, *shape), optional
-        Known ones, in the place of those that the design draws.
+    conditions : dict of str to ndarray, shape (sets, obs, *shape), or None
+        Known conditions, used instead of those that the design would draw.
     executor : Executor or None
         None simulates here.
     progressbar : bool
@@ -118,12 +118,12 @@ def run_simulations(
 
 
 def simulation_progress(progressbar: bool) -> Progress:
-    """The bar that simulations are shown with.
+    """Progress bar of simulations.
 
     Parameters
     ----------
     progressbar : bool
-        Whether they are.
+        Whether it is shown.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def _run_tasks(job: Job, tasks: Sequence[Sequence[Block]], executor: Executor | 
 
 
 def _submit(job: Job, tasks: Sequence[Sequence[Block]], executor: Executor) -> Results:
-    """Run tasks elsewhere; one that a worker loses is run again, alike by its seed."""
+    """Run tasks in an executor; one that a worker loses is run again, with the same seed."""
     _check_executor(job, executor)
     futures: dict[Future[BlockResult], int] = {}
     lost: dict[int, int] = {}
@@ -220,7 +220,7 @@ def _submit(job: Job, tasks: Sequence[Sequence[Block]], executor: Executor) -> R
 def _check_executor(job: Job, executor: Executor) -> None:
     if not isinstance(executor, Executor):
         raise TypeError(
-            f"executor must be a concurrent.futures.Executor, got {executor!r}; of a "
+            f"executor must be a concurrent.futures.Executor, got {executor!r}; for a "
             "dask.distributed.Client, pass client.get_executor()."
         )
     if not isinstance(executor, ProcessPoolExecutor):

@@ -61,6 +61,26 @@ class DataBatch:
             raise TypeError(f"a batch is indexed by a slice or an array; write [[{index}]].")
         return DataBatch(self.observables[index], self.conditions[index], self.n_obs[index])
 
+    def resized(self, n_obs: NDArray[np.int64]) -> DataBatch:
+        """The first observations of each data set, padded with NaN to the largest.
+
+        Parameters
+        ----------
+        n_obs : ndarray of int, shape (sets,)
+            Number of observations to keep; all that there are where there are fewer.
+
+        Returns
+        -------
+        DataBatch
+        """
+        sizes = np.minimum(n_obs, self.observables.shape[1])
+        beyond = (np.arange(sizes.max()) >= sizes[:, None])[..., None]
+        observables, conditions = (
+            np.where(beyond, np.nan, each[:, : sizes.max()])
+            for each in (self.observables, self.conditions)
+        )
+        return DataBatch(observables, conditions, sizes)
+
 
 @dataclass(frozen=True)
 class DataSchema:
@@ -80,7 +100,7 @@ class DataSchema:
     n_obs : int or tuple of int
         Smallest and largest number of observations in a data set; 1 for a vector.
     order : int, optional
-        Of a sequence: how many observations back each depends on, given the parameters. 0 for a
+        For a sequence: how many observations back each depends on, given the parameters. 0 for a
         deterministic system that is observed with independent noise, None for all or if unknown.
 
     Raises
@@ -131,7 +151,7 @@ the first at position 1: -0.1.
                 )
         check_choice("structure", self.structure, STRUCTURES)
         if self.order is not None:
-            if self.structure != "markovian":
+            if not self.is_sequence:
                 raise ValueError(
                     f"order={self.order} belongs to structure='markovian', but "
                     f"structure={self.structure!r}; leave it out."
@@ -140,7 +160,7 @@ the first at position 1: -0.1.
             object.__setattr__(self, "order", order)
 
     def __eq__(self, other: object) -> bool:
-        """Whether all was declared alike, in the same order too, which columns follow."""
+        """Whether both declare the same, in the same order too, which is that of columns."""
         return isinstance(other, DataSchema) and self._declaration == other._declaration
 
     @property
@@ -152,6 +172,16 @@ the first at position 1: -0.1.
     def components(self) -> dict[str, Observable]:
         """The single numbers of one observation, by name: the last axis of a batch."""
         return scalar_components(self.observables)
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether one log density belongs to all observations of a data set together."""
+        return self.structure == "markovian"
+
+    @property
+    def event_dims(self) -> int:
+        """Dimensions of what one log density belongs to: a row of components, or a sequence."""
+        return 2 if self.is_sequence else 1
 
     @property
     def max_size(self) -> int:
@@ -170,7 +200,7 @@ the first at position 1: -0.1.
         ----------
         name : str
         n_obs : int
-            Number of observations; of no account for a vector.
+            Number of observations; ignored for a vector.
 
         Returns
         -------
@@ -184,8 +214,26 @@ the first at position 1: -0.1.
         shape = {**self.observables, **self.conditions}[name].shape
         return shape if self.structure == "vector" else (n_obs, *shape)
 
+    def split_batch(
+        self, values: NDArray[Any], kinds: Mapping[str, Observable]
+    ) -> dict[str, NDArray[Any]]:
+        """Split the arrays of a batch into variables of the shapes that simulators return.
+
+        Parameters
+        ----------
+        values : ndarray, shape (sets, obs, components)
+        kinds : mapping of str to Continuous, Categorical or Count
+            The observables or the conditions.
+
+        Returns
+        -------
+        dict of str to ndarray, shape (sets, obs, *shape of the variable)
+            Without the axis of observations for vectors.
+        """
+        return split_components(values[:, 0] if self.structure == "vector" else values, kinds)
+
     def _named(self, values: NDArray[Any], prefix: str = "") -> dict[str, NDArray[Any]]:
-        """Columns of an array, as the observables that they are."""
+        """Split the columns of an array into the observables."""
         if self.conditions:
             raise TypeError(
                 f"{prefix}data are an ndarray, which has no room for the conditions "
@@ -211,13 +259,13 @@ the first at position 1: -0.1.
         ----------
         data : mapping, DataFrame, Dataset, sequence of these, ndarray, or DataBatch
             One data set: one array of shape ``(n_obs, *shape)`` for each observable and condition;
-            of its shape alone for a vector, for which a Series, a row of a DataFrame, will do. An
-            array is one data set without conditions, (n_obs, components) with the components in the
+            for a vector of shape ``shape``, and a Series, a row of a DataFrame, will do. An array
+            is one data set without conditions, (n_obs, components) with the components in the
             order in which they were declared; (components,) for a vector. Many: a sequence of data
             sets, or an xarray Dataset with a dimension ``simulation`` and, if their sizes differ, a
             variable ``n_obs``. Many vectors, and sequences of one length, may also have an axis
             ``sets`` in front of each array, so that a DataFrame has a vector in each row;
-            conditions without that axis are those of all.
+            conditions without that axis hold for all data sets.
         check_n_obs : bool
             Warn if a data set is smaller or larger than those declared.
 
@@ -269,7 +317,7 @@ the first at position 1: -0.1.
         values : ndarray, shape (sets, obs, components)
         n_obs : ndarray of int, shape (sets,)
         many : bool
-            Whether the data were given as many data sets, if only one.
+            Whether the data were given as many data sets, even if there is only one.
 
         Raises
         ------
@@ -355,18 +403,18 @@ the first at position 1: -0.1.
 
 
 def is_many(data: Any) -> bool:
-    """Tell many data sets, if only a list of one, from one data set.
+    """Tell many data sets, even a list of one, from one data set.
 
     Parameters
     ----------
     data : object
-        As `DataSchema.batch` takes it; a DataBatch says by its length how many it holds.
+        As `DataSchema.batch` takes it, but no DataBatch.
 
     Returns
     -------
     bool
-        True of a sequence, and of a Dataset with the dimension ``simulation``. Of arrays with an
-        axis of data sets only their declaration tells.
+        True for a sequence, and for a Dataset with the dimension ``simulation``. Arrays that have
+        an axis of data sets are recognised only by their declaration.
     """
     if "simulation" in getattr(data, "dims", ()):
         return True

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from importlib.util import find_spec
 from operator import add
@@ -32,24 +32,24 @@ CHUNK_SIZE = 10_000
 
 @dataclass(frozen=True)
 class Chunk:
-    """What the index knows about one chunk.
+    """Entry of the index for one chunk.
 
     Attributes
     ----------
     n_simulations : int
-        Those that succeeded.
+        Number of those that succeeded.
     low, high : tuple of float
         Smallest and largest value of each parameter, flattened.
     failures : FailureReport
-    digest : str or None
-        Of all values, by which damage is noticed; None in stores of earlier versions.
+    digest : str
+        Of all values, by which damage is noticed.
     """
 
     n_simulations: int
     low: tuple[float, ...]
     high: tuple[float, ...]
     failures: FailureReport
-    digest: str | None = None
+    digest: str
 
     @classmethod
     def of(cls, simulations: Simulations) -> Chunk:
@@ -120,7 +120,7 @@ class SimulationStore:
                 tuple(each["low"]),
                 tuple(each["high"]),
                 FailureReport.from_dict(each["failures"]),
-                each.get("digest"),
+                each["digest"],
             )
             for each in index["chunks"]
         ]
@@ -136,6 +136,11 @@ class SimulationStore:
     def source(self) -> str:
         """``"prior"`` or ``"proposal"``."""
         return self.options["source"]
+
+    @property
+    def prior(self) -> list[str] | None:
+        """Digest of the model's prior; None if it has no log density."""
+        return self.options["prior"]
 
     @property
     def failures(self) -> FailureReport:
@@ -189,7 +194,7 @@ class SimulationStore:
             loaded = Simulations.load(file)
         except ValueError as error:
             raise ValueError(f"chunk {number} of {self!r}: {error} {repair}") from error
-        if expected is not None and _digest(loaded) != expected:
+        if _digest(loaded) != expected:
             raise ValueError(f"{str(file)!r} is not what was written there. {repair}")
         return loaded
 
@@ -220,15 +225,15 @@ def default_chunk_size(path: Path, n_simulations: int) -> int:
     Parameters
     ----------
     path : Path
-        Of a store, which goes on as it began, or of one to be.
+        Of a store, which keeps its chunk size, or of one that is not there yet.
     n_simulations : int
         In all.
 
     Returns
     -------
     int
-        That of a store with chunks; else of the fewest equal chunks of at most `CHUNK_SIZE`, which
-        hold fewer simulations too many than there are chunks.
+        That of a store with chunks; else that of the fewest equal chunks of at most `CHUNK_SIZE`,
+        which together exceed `n_simulations` by less than their number.
 
     Raises
     ------
@@ -253,7 +258,7 @@ def fill_store(
     path : Path
         A new store, or one that was cut short.
     options : dict
-        What the chunks depend on, JSON-serialisable, schema and layout among it; those of an
+        All that the chunks depend on, JSON-serialisable, including schema and layout; those of an
         existing store must be the same.
     sizes : list of int
         Simulations to ask for in each chunk.
@@ -274,7 +279,7 @@ def fill_store(
     Warns
     -----
     UserWarning
-        If a chunk that was missing came out otherwise than before; the index describes the new one.
+        If a chunk that was missing now differs from what it was; the index describes the new one.
     """
     require_zarr()
     chunks = _chunks_so_far(path, options)
@@ -285,10 +290,15 @@ def fill_store(
             former, chunks[number] = chunks[number], Chunk.of(made)
             if chunks[number] != former:
                 _write_index(path, options, chunks)
-                _warn_of_another(path, number, former, chunks[number])
+                warn(
+                    f"chunk {number} of {str(path)!r} was missing and is made again, but differs "
+                    "from what was there: simulator, proposal, NumPy or machine are not those that "
+                    "made the store. Rounding does no harm; the simulations of another model "
+                    "belong into another folder."
+                )
     for number in range(len(chunks), len(sizes)):
         file = chunk_file(path, number)
-        if file.exists():  # complete, but killed before the index knew of it: made again alike
+        if file.exists():  # the run was killed before the index named it
             shutil.rmtree(file)
         made = simulate(number, sizes[number])
         made.save(file)
@@ -298,7 +308,7 @@ def fill_store(
 
 
 def _chunks_so_far(path: Path, options: dict[str, Any]) -> list[Chunk]:
-    """Chunks of a store that goes on; of one that begins none, but it has its index."""
+    """Chunks of a store to be continued; none for a new one, whose index is written."""
     if path.exists() and not path.is_dir():
         raise ValueError(f"{str(path)!r} is a file; expected a folder for the store.")
     path.mkdir(parents=True, exist_ok=True)
@@ -322,7 +332,7 @@ def _sweep(path: Path) -> None:
 
 
 def _check_options(store: SimulationStore, options: dict[str, Any]) -> None:
-    """Refuse other options, and another order of what the schema names: columns follow it."""
+    """Refuse other options, and variables in another order, which is that of columns."""
     differing = {k for k in options if store.options.get(k) != options[k]}
     if store.schema != DataSchema.from_dict(options["schema"]):
         differing.add("schema")
@@ -331,18 +341,6 @@ def _check_options(store: SimulationStore, options: dict[str, Any]) -> None:
         raise ValueError(
             f"{str(store.path)!r} holds a store with other options: {'; '.join(parts)}. Choose "
             "another folder, or the same options."
-        )
-
-
-def _warn_of_another(path: Path, number: int, former: Chunk, made: Chunk) -> None:
-    """Say that a chunk is not what it was, where that is known."""
-    if former.digest is None:  # of an earlier version, which knew none
-        former = replace(former, digest=made.digest)
-    if former != made:
-        warn(
-            f"chunk {number} of {str(path)!r} was missing and is made again, but differs from what "
-            "was there: simulator, proposal, NumPy or machine are not those that made the store. "
-            "Rounding does no harm; the simulations of another model belong into another folder."
         )
 
 

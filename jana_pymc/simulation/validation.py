@@ -19,11 +19,11 @@ Columns: TypeAlias = dict[str, NDArray[np.float64]]
 
 
 def read_one(
-    data: Any, declared: Declared, *, structure: str = "exchangeable", least: int = 1
+    data: Any, declared: Declared, *, structure: str, least: int
 ) -> tuple[Columns, NDArray[np.int64], bool]:
-    """Read one data set as a batch of one; of vectors and sequences, many of one size too.
+    """Read one data set as a batch of one, or many vectors or sequences of one length.
 
-    Many have an axis in front of those of one data set. Conditions without it are those of all.
+    Many have an axis in front of those of one data set. Conditions without it hold for all of them.
 
     Parameters
     ----------
@@ -31,16 +31,16 @@ def read_one(
     declared : mapping
         The observables and the conditions, by group and name, or one of the two.
     structure : str
-        As of `DataSchema`; a vector is one value of each, without an axis of observations.
+        As for `DataSchema`; a vector is one value of each, without an axis of observations.
     least : int
-        Observations that a data set was declared to have at least.
+        Smallest number of observations that was declared.
 
     Returns
     -------
     columns : dict of str to ndarray, shape (sets, obs, *shape)
     n_obs : ndarray of int, shape (sets,)
     many : bool
-        Whether the axis of data sets was there, if only of length one.
+        Whether there was an axis of data sets, even one of length one.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def read_one(
 
 
 def read_many(
-    data: Any, declared: Declared, *, structure: str = "exchangeable"
+    data: Any, declared: Declared, *, structure: str
 ) -> tuple[Columns, NDArray[np.int64]]:
     """Read a sequence of data sets, or a Dataset with the dimension ``simulation``.
 
@@ -74,7 +74,7 @@ def read_many(
     Returns
     -------
     columns : dict of str to ndarray, shape (sets, obs, *shape)
-        NaN beyond a set's own size, but in a Dataset, which may hold anything there.
+        Beyond a set's own size NaN, or whatever a Dataset holds there.
     n_obs : ndarray of int, shape (sets,)
 
     Raises
@@ -112,7 +112,7 @@ def check_values(
     Parameters
     ----------
     label : str
-        Of the variable, for the message.
+        Name of the variable, for the message.
     kind : Continuous, Categorical or Count
     values : ndarray, shape (sets, obs, *shape)
         Padding is set to NaN, in place.
@@ -156,7 +156,7 @@ def _columns(
 ) -> tuple[Columns, list[str]]:
     """Arrays (sets, obs, *shape), and names of those that came without an axis of data sets.
 
-    All come without it, and have one data set, unless they may hold ``several``.
+    Unless ``several`` are allowed, each array is one data set, and none has that axis.
     """
     available = names_of(data)
     if available is None:
@@ -199,12 +199,12 @@ def _columns(
 
 
 def _written(*sizes: str | int) -> str:
-    """A shape of which some sizes have but a name."""
+    """A shape, some of whose sizes are names."""
     return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(map(str, sizes))})"
 
 
 def _spread(columns: Columns, alone: list[str]) -> None:
-    """Give conditions of all data sets, the names ``alone``, to each; in place."""
+    """Repeat the conditions ``alone``, which hold for all data sets, for each; in place."""
     sizes = {name: len(values) for name, values in columns.items() if name not in alone}
     if len(set(sizes.values())) > 1:
         counts = ", ".join(f"{name} has {size}" for name, size in sizes.items())
@@ -219,15 +219,15 @@ def _spread(columns: Columns, alone: list[str]) -> None:
 def as_float(
     label: str, values: Any, hint: str = " (categories as integers 0, 1, ...)"
 ) -> NDArray[np.float64]:
-    """Copy real numbers into a float64 array; whatever else is at fault by its label.
+    """Copy real numbers into a float64 array; an error names them by their label.
 
     Parameters
     ----------
     label : str
-        Of the values, for the message.
+        Name of the values, for the message.
     values : array_like
     hint : str
-        What the message says of real numbers.
+        Added to the message, after the real numbers that it expects.
 
     Returns
     -------
@@ -236,7 +236,8 @@ def as_float(
     Raises
     ------
     TypeError
-        If the values are not real numbers, or hide them: a tensor that requires a gradient.
+        If the values are not real numbers, or NumPy cannot read them, as a tensor that requires a
+        gradient.
     ValueError
         If the array is masked or ragged.
     """
@@ -249,7 +250,7 @@ def as_float(
     except (TypeError, RuntimeError) as error:
         raise TypeError(
             f"{label} is {type(values).__name__} that NumPy cannot read ({error}); expected real "
-            "numbers. Of a torch tensor give tensor.detach().cpu().numpy()."
+            "numbers. For a torch tensor give tensor.detach().cpu().numpy()."
         ) from error
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{label} has dtype {array.dtype}; expected real numbers{hint}.")
@@ -268,7 +269,7 @@ def _common_length(columns: Columns, prefix: str) -> int:
 
 
 def _read_dataset(data: Any, declared: Declared, vector: bool) -> tuple[Columns, NDArray[np.int64]]:
-    """Read a Dataset of many; its variables without the observations' dimension are let be."""
+    """Read a Dataset of many; variables without the dimension of observations are ignored."""
     if vector:
         return _read_vectors(data, declared)
     (first, kind), group = next(
@@ -298,11 +299,13 @@ def _read_dataset(data: Any, declared: Declared, vector: bool) -> tuple[Columns,
         if columns[name].shape != (*shape, *within):
             needed = f"('simulation', {own[0]!r})" + (f" and shape {within}" if within else "")
             raise ValueError(f"{group}[{name!r}] has dims {ordered[name].dims}; expected {needed}.")
-    return columns, _sizes(data, shape)
+    n_obs = _sizes(data, shape)
+    # Of some chosen simulations, none may be as long as the arrays are.
+    return {name: values[:, : n_obs.max()] for name, values in columns.items()}, n_obs
 
 
 def _read_vectors(data: Any, declared: Declared) -> tuple[Columns, NDArray[np.int64]]:
-    """Read a Dataset of vectors; its other variables are let be, as nothing tells them apart."""
+    """Read a Dataset of vectors; others of its variables may be parameters, and are ignored."""
     columns = {}
     for group, kinds in declared.items():
         for name, kind in kinds.items():

@@ -46,9 +46,9 @@ class OneByOne:
 class Task:
     """A benchmark task.
 
-    Data sets come in two forms. The model's own says what it knows of their structure:
-    observations, sequences, counts, conditions. The flat form is the vector of numbers that the
-    literature calls x; :meth:`data` and :meth:`flatten` lead from one to the other.
+    Data sets come in two forms. The model's own declares their structure: observations, sequences,
+    counts, conditions. The flat form is the vector of numbers that the literature calls x;
+    :meth:`data` and :meth:`flatten` lead from one to the other.
 
     Parameters
     ----------
@@ -166,9 +166,7 @@ class Task:
         rng = np.random.default_rng(seed_sequence(random_seed))
         return self.posterior_sampler(rng, values, n)
 
-    def test_set(
-        self, n: int = 1000, *, seed: int = PAPER_SEED
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def test_set(self, n: int = 1000) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Make the paper's test set: all parameters, then all data, one draw after the other.
 
         One generator serves both. The authors' software simulates two data sets first, to check
@@ -179,7 +177,6 @@ class Task:
         n : int
             Number of data sets; the paper has 1000. Fewer are not the first of more, since all
             parameters are drawn before the first data set.
-        seed : int
 
         Returns
         -------
@@ -196,7 +193,7 @@ class Task:
             raise ValueError(
                 f"{self!r} has no stored test set; take definition='paper', or simulate."
             )
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(PAPER_SEED)
         for size in (_PILOT_DRAWS, n):
             theta = np.stack([self.one_by_one.prior(rng) for _ in range(size)])
             x = np.stack([self.one_by_one.simulator(rng, row) for row in theta])
@@ -221,7 +218,7 @@ def vector_form(
     Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]],
     Callable[[Arrays], NDArray[np.float64]],
 ]:
-    """For models of a single vector ``x``, whose two forms are the same."""
+    """Ways from one form to the other for a single vector ``x``, in which both are the same."""
 
     def unflatten(x: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         return {"x": x}

@@ -9,8 +9,8 @@ sets; :func:`fixed_design` makes it by its published recipe (legacy NumPy genera
 
 Raw, the trials are exchangeable given their stimulus, which is known: conditions ``stimulus_0`` to
 ``stimulus_8``. Summarised, a data set is the number of spikes, and for each filter value the sum of
-the stimulus over the spikes. With the design known these are sufficient; with the paper's own
-design of each data set, which they do not tell, there is no likelihood in closed form.
+the stimulus over the spikes. With the design known these are sufficient; in the paper each data set
+has its own, which is not part of the data, and there is no likelihood in closed form.
 
 References
 ----------
@@ -56,7 +56,7 @@ def bernoulli_glm(definition: str = "paper") -> Task:
     scale = N_TRIALS if paper else 1.0
 
     def unflatten(x: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        # Dividing and multiplying a whole number by 100 may leave it next to itself.
+        # A whole number divided and multiplied by 100 may come out next to itself.
         return {"n_spikes": np.rint(scale * x[..., 0]), "stimulus_sum": scale * x[..., 1:]}
 
     def flatten(arrays: Arrays) -> NDArray[np.float64]:
@@ -217,7 +217,7 @@ def _same_design(rng: np.random.Generator, n_obs: int) -> dict[str, NDArray[np.f
 def _log_likelihood_of_statistics(
     x: NDArray[np.float64], theta: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Without the logarithm of the number of spike trains that have these statistics."""
+    """Log-likelihood less the logarithm of the number of spike trains with these statistics."""
     logit = theta @ fixed_design().T
     return (x * theta).sum(axis=-1) - np.logaddexp(0.0, logit).sum(axis=-1)
 

@@ -1,8 +1,9 @@
 r"""Classifier two-sample test (C2ST) between draws, by the protocol of the benchmark's scores.
 
 A classifier is trained to tell two sets of draws apart. Its accuracy on draws that it has not seen
-is 1/2 if the sets have the same distribution, and 1 if it tells every draw; the best classifier of
-all has :math:`\frac12 + \frac12 \mathrm{TV}`, with TV the total variation distance of the two.
+is 1/2 if the sets have the same distribution, and 1 if it tells every draw; that of the best
+possible classifier is :math:`\frac12 + \frac12 \mathrm{TV}`, with TV the total variation distance
+of the two.
 
 References
 ----------
@@ -48,13 +49,13 @@ def c2st(
     reference, draws : array_like, shape (n, d)
         The published protocol has 10,000 of each.
     n_draws : int, optional
-        Compare only so many of each, chosen at random. A classifier learns less from fewer draws:
-        the result tends to be lower, and is for trials only.
+        Number of each that are compared, chosen at random. A classifier learns less from fewer
+        draws: the result tends to be lower, and is for trials only.
     n_jobs : int
         Folds side by side, each in a process of its own with one thread; the result does not
         depend on it.
     random_seed : int
-        Of the classifier and of the folds; 1 in the protocol.
+        Seed of the classifier and of the folds; 1 in the protocol.
 
     Returns
     -------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -25,21 +24,23 @@ from jana_pymc.tasks.losses import losses
 from jana_pymc.tasks.references import ReferencePosteriors
 from jana_pymc.tasks.registry import TASKS
 from jana_pymc.tasks.registry import task as build_task
-from jana_pymc.tasks.scores import (
-    CHAINS,
-    fingerprint,
-    observation_draws,
+from jana_pymc.tasks.run_folder import (
+    OPTIONS,
+    check_options,
+    make_folder,
+    read_identified,
     read_json,
-    score,
     write_json,
+    write_options,
 )
+from jana_pymc.tasks.scores import CHAINS, fingerprint, observation_draws, score
 from jana_pymc.training import TrainingSettings, resolve_device, trained_with
 from jana_pymc.workflow import Calibration, calibration
 
-__all__ = ["QUICK", "Protocol", "prepare_task"]
+__all__ = ["QUICK", "ExperimentProtocol", "prepare_task"]
 
 BOTH = "both"
-OPTIONS, NETWORKS, TRAINING = "options.json", "approximator.safetensors", "training.json"
+NETWORKS, TRAINING = "approximator.safetensors", "training.json"
 CHECKPOINT = "training.checkpoint"
 PACKAGES = (
     *("jana_pymc", "torch", "pymc", "pytensor", "arviz"),
@@ -50,7 +51,7 @@ _CALIBRATION, _TEST, _EVIDENCE = 20, 21, 22
 
 
 @dataclass(frozen=True)
-class Protocol:
+class ExperimentProtocol:
     """How much is simulated, drawn and scored. No task has settings of its own.
 
     Parameters
@@ -82,7 +83,7 @@ class Protocol:
             raise ValueError(f"draws={self.draws}: expected a multiple of {CHAINS}.")
 
 
-QUICK = Protocol(1_000, 1_000, 200, 100, 200, TrainingSettings(n_steps=300))
+QUICK = ExperimentProtocol(1_000, 1_000, 200, 100, 200, TrainingSettings(n_steps=300))
 """To see that everything runs; the numbers mean nothing."""
 
 
@@ -92,7 +93,7 @@ def prepare_task(
     *,
     definition: str | None = None,
     reference: str | Path | None = None,
-    protocol: Protocol = Protocol(),
+    protocol: ExperimentProtocol = ExperimentProtocol(),
     random_seed: int = 1,
     n_jobs: int = 2,
     device: str = "auto",
@@ -117,7 +118,7 @@ def prepare_task(
         calibration and losses from the paper's, scores from the benchmark's.
     reference : str or Path, optional
         File of observations and reference posteriors, see `ReferencePosteriors.load`.
-    protocol : Protocol
+    protocol : ExperimentProtocol
     random_seed : int
     n_jobs : int
         Processes for scoring.
@@ -130,7 +131,7 @@ def prepare_task(
     Returns
     -------
     callable
-        Does all of it, and returns the content of ``scores.json``. What it raises is no fault of
+        Does all of it, and returns the content of ``scores.json``. What it raises is not caused by
         the arguments.
 
     Raises
@@ -175,15 +176,15 @@ def _prepare_both_definitions(
     paper, benchmark = build_task(name, "paper"), build_task(name, "benchmark")
     same = _same(paper, benchmark)
     claimed = _options(name, BOTH, options["protocol"], options["random_seed"])
-    _check_options(output, claimed)
+    check_options(output, claimed)
     if same:
         options["report"](f"{name}: both definitions are the same model")
         first = second = _Run(paper, output / "paper", reference, **options)
     else:
-        # The one with the file first: what is wrong with that leaves no trace.
+        # The one with the file first: if that is wrong, no folder is made.
         second = _Run(benchmark, output / "benchmark", reference, **options)
         first = _Run(paper, output / "paper", None, **options)
-    _write_options(output, claimed)
+    write_options(output, claimed)
 
     def scores() -> dict[str, Any]:
         calibrated = first.scores()
@@ -221,7 +222,7 @@ class _Run:
         output: Path,
         reference: str | Path | None,
         *,
-        protocol: Protocol,
+        protocol: ExperimentProtocol,
         random_seed: int,
         n_jobs: int,
         device: str,
@@ -242,36 +243,34 @@ class _Run:
             self.references = ReferencePosteriors.load(reference, task)
             digest = hashlib.sha256(Path(reference).read_bytes()).hexdigest()
             self.reference_file = {"name": Path(reference).name, "sha256": digest}
-        _make_folder(output)
+        make_folder(output)
         options = _options(task.name, task.definition, protocol, random_seed)
-        _check_options(output, options)
+        check_options(output, options)
         self.trained = self._read_trained()
-        _write_options(output, options)
+        write_options(output, options)
 
     def scores(self) -> dict[str, Any]:
         """All stages; the file is written after each, and says whether it is complete."""
         approximator = self._train() if self.trained is None else self.trained
         trained = read_json(self.output / TRAINING)
-        train_seconds = trained.get("train_seconds", approximator.history.seconds[-1])
         result: dict[str, Any] = {
             "task": self.task.name,
             "definition": self.task.definition,
             "random_seed": self.random_seed,
             "protocol": asdict(self.protocol),
             "reference": self.reference_file,
-            "train_seconds": float(train_seconds),
+            "train_seconds": trained["train_seconds"],
             "validation": {
                 "posterior": approximator.history.best_posterior,
                 "likelihood": approximator.history.best_likelihood,
                 "steps": approximator.history.step[-1],
             },
             "pool_weight": approximator.pool_weight,
-            # Of a pair that an earlier version trained without a record, the rest is not known.
             "settings": {
                 "network": approximator.settings.to_dict(),
-                "training": trained.get("training"),
+                "training": trained["training"],
             },
-            "versions": trained.get("versions", {}),
+            "versions": trained["versions"],
             "complete": False,
         }
         self._save(plot_history(approximator.history), "history.png")
@@ -290,11 +289,12 @@ class _Run:
         path = self.output / NETWORKS
         if not path.exists():
             return None
-        if not (self.output / OPTIONS).exists():
-            raise ValueError(
-                f"{str(self.output)!r} holds networks, but no {OPTIONS} that says with which "
-                "options they were trained. Choose another folder, or delete this one."
-            )
+        for name in (OPTIONS, TRAINING):
+            if not (self.output / name).exists():
+                raise ValueError(
+                    f"{str(self.output)!r} holds networks, but no {name} that says how they were "
+                    "trained. Choose another folder, or delete this one."
+                )
         approximator = load(path, self.task.model, device=self.device)
         self.report(f"{self.task!r}: trained before, read from {path}")
         return approximator
@@ -326,8 +326,8 @@ class _Run:
         path, figure = self.output / "calibration.json", self.output / "calibration.png"
         n, draws = self.protocol.n_calibration, self.protocol.calibration_draws
         identity = f"{fingerprint(approximator)} {n} {draws} {self.random_seed}"
-        stored = read_json(path)
-        if stored.get("identity") == identity and figure.exists():
+        stored = read_identified(path, identity)
+        if "calibration" in stored and figure.exists():
             return stored["calibration"]
         self.report(f"{self.task!r}: SBC and JSBC on {n} data sets")
         simulations = self.task.model.simulate(
@@ -351,18 +351,18 @@ class _Run:
             result[key] = _verdicts(check)
             result[f"{key}_inside"] = all(check.inside().values())
             result[f"{key}_inside_familywise"] = all(check.inside(familywise=True).values())
-        write_json(path, {"identity": identity, "calibration": result})
+        write_json(path, stored | {"calibration": result})
         return result
 
     def _for_calibration(self) -> np.random.Generator:
-        """Random numbers of both checks; the first generator that it spawns is for their data."""
+        """Generator of both checks; the first one that it spawns is for their data."""
         return np.random.default_rng([self.random_seed, _CALIBRATION])
 
     def _losses(self, approximator: JointApproximator) -> dict[str, Any]:
         path, n = self.output / "losses.json", self.protocol.n_test
         identity = f"{fingerprint(approximator)} {n} {self.random_seed}"
-        stored = read_json(path)
-        if stored.get("identity") != identity:
+        stored = read_identified(path, identity)
+        if "losses" not in stored:
             self.report(f"{self.task!r}: losses on {n} data sets")
             made = self.task.model.simulate(
                 n, random_seed=np.random.default_rng([self.random_seed, _TEST]), progressbar=False
@@ -374,7 +374,7 @@ class _Run:
                 self.task.flatten(made),
                 random_seed=np.random.default_rng([self.random_seed, _EVIDENCE]),
             )
-            write_json(path, {"identity": identity, "losses": asdict(found)})
+            write_json(path, stored | {"losses": asdict(found)})
         return read_json(path)["losses"]
 
     def _score(
@@ -399,7 +399,7 @@ class _Run:
         }
 
     def _plot_pairs(self, approximator: JointApproximator, references: ReferencePosteriors) -> None:
-        """Draw the first observation's posteriors; its draws are those that will be scored."""
+        """Plot the posteriors of the first observation, from the draws that will be scored."""
         number = int(references.num_observation[0])
         name = f"pairs_observation_{number}.png"
         drawn = observation_draws(
@@ -428,8 +428,10 @@ class _Run:
         figure.savefig(self.output / name, dpi=120)
 
 
-def _options(name: str, definition: str, protocol: Protocol, random_seed: int) -> dict[str, Any]:
-    """By which a folder is known: all that its networks depend on."""
+def _options(
+    name: str, definition: str, protocol: ExperimentProtocol, random_seed: int
+) -> dict[str, Any]:
+    """By what a folder is recognised: all that its networks depend on."""
     return {
         "task": name,
         "definition": definition,
@@ -437,45 +439,6 @@ def _options(name: str, definition: str, protocol: Protocol, random_seed: int) -
         "random_seed": random_seed,
         "training": None if protocol.training is None else asdict(protocol.training),
     }
-
-
-def _check_options(output: Path, options: dict[str, Any]) -> None:
-    """Refuse a folder of other options: its networks would be taken for these."""
-    path = output / OPTIONS
-    stored = read_json(path)
-    if path.exists() and not stored:
-        raise ValueError(
-            f"{str(path)!r} cannot be read, so that it is not known of which options the run in "
-            "this folder is. Choose another folder, or delete this one."
-        )
-    changed = [
-        f"{key}={stored.get(key)!r}, not {value!r}"
-        for key, value in options.items()
-        if stored and stored.get(key) != value
-    ]
-    if changed:
-        raise ValueError(
-            f"{str(output)!r} holds a run with {'; '.join(changed)}. Choose another "
-            "folder, or delete this one."
-        )
-
-
-def _write_options(output: Path, options: dict[str, Any]) -> None:
-    if not (output / OPTIONS).exists():
-        write_json(output / OPTIONS, options)
-
-
-def _make_folder(output: Path) -> None:
-    """Make the folder, and see before anything else that it can be written."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        probe = output / f".{os.getpid()}.part"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OSError(
-            f"cannot write to the folder {str(output)!r} ({error.strerror}); choose another output."
-        ) from error
 
 
 def _same(first: Task, second: Task) -> bool:

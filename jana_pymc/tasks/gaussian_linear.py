@@ -97,7 +97,7 @@ def truncated_normal(
 ) -> NDArray[np.float64]:
     """Draw n vectors of independent normal components between two bounds, by inversion.
 
-    In logarithms, and from the tail that lies nearer, so that bounds may be far from the mean.
+    It works in logarithms, from the nearer tail, so that bounds may be far from the mean.
     """
     sign = np.where(mean < (lower + upper) / 2, -1.0, 1.0)
     ends = np.sort(np.stack([sign * (lower - mean), sign * (upper - mean)]) / sd, axis=0)

@@ -31,6 +31,8 @@ _STAGES = (
 )
 # Fifth minus fourth order.
 _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+# Largest error of a step, in any component of the state.
+_TOLERANCE = 1e-7
 _FIRST_STEP = 1e-2
 _SMALLEST_STEP = 1e-9
 _MOST_STEPS = 20_000
@@ -41,8 +43,6 @@ def integrate(
     initial: ArrayLike,
     parameters: Sequence[NDArray[np.float64]],
     times: ArrayLike,
-    *,
-    tolerance: float = 1e-7,
 ) -> NDArray[np.float64]:
     """Solve an autonomous initial value problem for many parameters.
 
@@ -55,8 +55,6 @@ def integrate(
     parameters : sequence of ndarray, shape (n,)
     times : array_like
         Increasing, from 0 on.
-    tolerance : float
-        Largest error of a step, in any component of the state.
 
     Returns
     -------
@@ -74,7 +72,7 @@ def integrate(
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for i, time in enumerate(grid):
             if time > now:
-                state, step = _advance(derivative, state, parameters, step, time - now, tolerance)
+                state, step = _advance(derivative, state, parameters, step, time - now)
                 now = time
             result[:, i] = state.T
     return result
@@ -86,7 +84,6 @@ def _advance(
     parameters: Sequence[NDArray[np.float64]],
     step: NDArray[np.float64],
     duration: float,
-    tolerance: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Bring all trajectories over an interval; those that arrive leave the arrays."""
     arrived, next_step = np.full_like(state, np.nan), step.copy()
@@ -100,7 +97,7 @@ def _advance(
             break
         used = np.minimum(h, left)
         new, new_slope, error = _step(derivative, y, slope, theta, used)
-        error /= tolerance
+        error /= _TOLERANCE
         accepted = error <= 1
         factor = np.where(error > 0, 0.9 * error**-0.2, 5.0)
         proposed = used * np.clip(np.nan_to_num(factor, nan=0.2), 0.2, 5.0)

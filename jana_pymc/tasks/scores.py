@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,13 @@ from jana_pymc.files import replacing
 from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.refinement import CANDIDATES, RefinedDraws, refine
 from jana_pymc.simulation import DataBatch
+from jana_pymc.storage import digest
 from jana_pymc.tasks.benchmark import Task
 from jana_pymc.tasks.c2st import c2st
 from jana_pymc.tasks.references import ReferencePosteriors
+from jana_pymc.tasks.run_folder import read_identified, write_json
 
-__all__ = ["fingerprint", "read_json", "score", "write_json"]
+__all__ = ["fingerprint", "score"]
 
 CHAINS = 4
 
@@ -40,11 +41,11 @@ class ScoredDraws:
     method : str
         How they were refined: "pooled", "psis" or "nuts".
     pareto_k : float
-        Of the weights by which amortized draws were refined (`RefinedDraws`).
+        k̂ of the weights by which amortized draws were refined (`RefinedDraws`).
     effective_share : float
-        Effective draws among all that were weighed, as a share.
+        Share of effective draws among all that were weighted.
     divergences : int
-        Of NUTS.
+        Number of divergences of NUTS.
     amortized_seconds, refined_seconds : float
         Wall time of drawing; compilation of NUTS is part of the latter.
     """
@@ -98,9 +99,9 @@ def score(
 ) -> list[ObservationScore]:
     """Score all observations; what the folder holds already is not done again.
 
-    Draws come before scores, for all observations, so that a run that is cut short leaves what is
-    quick. Each observation has its own random numbers: its draws depend on neither the others nor
-    the order.
+    All observations are drawn for before the first is scored, so that a run that is cut short has
+    finished what is quick. Each observation has its own random numbers: its draws depend on neither
+    the others nor the order.
 
     Parameters
     ----------
@@ -111,8 +112,8 @@ def score(
         Gets ``draws/observation_N.npz`` and ``scores/observation_N.json``. Files of another pair,
         observation or number of draws are written anew.
     draws : int
-        Of each kind, for each observation: a multiple of 4. If there are fewer reference draws,
-        the scores compare as many.
+        Number of each kind, for each observation: a multiple of 4. If there are fewer reference
+        draws, the scores compare as many.
     n_jobs : int
         Processes that share the work of a score.
     random_seed : int
@@ -194,7 +195,7 @@ def observation_draws(
 def _refined(
     approximator: JointApproximator, batch: DataBatch, draws: int, rng: np.random.Generator
 ) -> RefinedDraws:
-    """Of the pooled posterior; NUTS where importance weights cannot reach it."""
+    """Draws from the pooled posterior; by NUTS where importance weights cannot reach it."""
     pooled = refine(approximator, batch, draws, method="pooled", random_seed=rng)
     if pooled.pareto_k[0] <= pareto_k_threshold(CANDIDATES * draws):
         return pooled
@@ -202,28 +203,9 @@ def _refined(
 
 
 def fingerprint(approximator: JointApproximator) -> str:
-    """Hash of all weights, by which draws and scores know the pair they belong to."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(approximator.network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Content of a file, empty if there is none or it is broken."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a file whole or not at all; numbers that are not finite become null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as aside:
-        aside.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+    """Hash of all weights, by which draws and scores are kept apart from another pair's."""
+    weights = approximator.network.state_dict()
+    return digest({name: tensor.cpu() for name, tensor in weights.items()})[:16]
 
 
 def _score_one(
@@ -236,9 +218,7 @@ def _score_one(
 ) -> ObservationScore:
     n = min(len(reference), len(drawn.amortized))
     identity = f"{key} {_digest(drawn.amortized, drawn.refined)} {_digest(reference)}"
-    cached = read_json(path)
-    if cached.get("identity") != identity:
-        cached = {"identity": identity, "seconds": 0.0}
+    cached = {"seconds": 0.0} | read_identified(path, identity)
     for kind, values in (("amortized", drawn.amortized), ("refined", drawn.refined)):
         if kind not in cached:
             start = time.perf_counter()
@@ -281,18 +261,3 @@ def _digest(*arrays: NDArray[Any]) -> str:
     for each in arrays:
         digest.update(np.ascontiguousarray(each).tobytes())
     return digest.hexdigest()[:16]
-
-
-def _plain(content: Any) -> Any:
-    """What JSON can hold, of nested dicts, lists, dataclasses and NumPy values."""
-    if hasattr(content, "__dataclass_fields__"):
-        content = asdict(content)
-    if isinstance(content, dict):
-        return {str(key): _plain(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_plain(each) for each in content]
-    if isinstance(content, np.ndarray | np.generic):
-        return _plain(content.tolist())
-    if isinstance(content, float):
-        return content if np.isfinite(content) else None
-    return content

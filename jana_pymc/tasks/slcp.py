@@ -8,10 +8,11 @@ Paper: 46 pairs follow the four points in fixed order, each from a mixture of 20
 distributions with two degrees of freedom; their means are drawn anew for every data set.
 
 Benchmark: 92 values come together from a fixed mixture of 20 Student-t distributions of 92
-dimensions, and all 100 values are put in a fixed order that the model does not tell. Means, scale
-matrices and order are arbitrary but published by the recipe that drew them (legacy NumPy generator,
-seed 42), which :func:`distractor_mixture` repeats; NumPy guarantees that this stream never changes.
-The benchmark's code adds 1e-6 to the variances of the points, which is left out here.
+dimensions, and all 100 values are put in a fixed order that the model does not declare. Means,
+scale matrices and order are arbitrary but published by the recipe that drew them (legacy NumPy
+generator, seed 42), which :func:`distractor_mixture` repeats; NumPy guarantees that this stream
+never changes. The benchmark's code adds 1e-6 to the variances of the points, which is left out
+here.
 
 References
 ----------

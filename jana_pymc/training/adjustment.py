@@ -1,9 +1,9 @@
-"""The trained posterior is adjusted to what the likelihood network says of each data set.
+"""The trained posterior is adjusted to the slopes of the likelihood network at each data set.
 
-A posterior network learns by regression, and a narrow posterior takes it long: each halving of its
-error asks for more steps than the one before. The likelihood network knows the posterior's shape
-already. Asked at the posterior's own centre which way it would have it move, it answers in
-posterior standard deviations, and how far to follow is learned in a few minutes.
+A posterior network learns by regression, and a narrow posterior takes long: each halving of the
+error takes more steps than the one before. The likelihood network determines the posterior's shape
+already. Its slope at the posterior's own centre says, in posterior standard deviations, which way
+to move, and how far to follow is learned in a few minutes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FOR_SCALES = 2_000
 """Data sets by which inputs are standardised."""
 
 SEED_OFFSET = 2
-"""From the seed of the run: the pair has that itself, the rehearsal the next one."""
+"""Added to the seed of the run: the pair has that seed itself, the rehearsal the next one."""
 
 
 def adjust(
@@ -62,7 +62,7 @@ def adjust(
     settings, posterior = run.settings, run.network.posterior
     own = replace(
         posterior_stage(settings, settings.adjustment_steps, settings.adjustment_learning_rate),
-        mmd_weight=0.0,  # of summaries, which stay
+        mmd_weight=0.0,  # it is of summaries, which stay as they are
         n_validations=N_VALIDATIONS,
     )
     seed = run.seed + SEED_OFFSET
@@ -119,7 +119,7 @@ def adjust(
 
 
 class Scored:
-    """Batches with the slopes that copies of trained networks tell of them."""
+    """Adds to batches the slopes that copies of trained networks compute."""
 
     def __init__(self, network: JointNetwork, prior: PyMCPrior, n_points: int):
         networks = copy.deepcopy(network).eval()

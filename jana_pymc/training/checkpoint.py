@@ -114,16 +114,14 @@ class Checkpoint:
         changed = _differences(configuration["settings"], asdict(settings))
         if configuration["seed"] != seed:
             changed.append("another random_seed")
-        # Older files say nothing of the source, and nothing of the networks.
-        if configuration.get("data") not in (data, data.partition(" ")[0]):
+        if configuration["data"] != data:
             changed.append("other simulations (another simulator, prior, n_simulations or online)")
         if changed:
             raise storage.StorageError(
                 f"the checkpoint {str(path)!r} is of a run with {'; '.join(changed)}. Use the "
                 "same, or another checkpoint file."
             )
-        ours = _architecture(network)
-        others = _differences(configuration.get("networks", ours), ours)
+        others = _differences(configuration["networks"], _architecture(network))
         if others:
             raise storage.StorageError(
                 f"the checkpoint {str(path)!r} belongs to networks of another architecture, with "
@@ -154,9 +152,12 @@ class Checkpoint:
             best[half][name] = value
         history = TrainingHistory(**configuration["history"])
         seen = groups["seen"].get("parameters")
-        n_threads = configuration.get("n_threads")
         return cls(
-            history, best, groups["average"], n_threads, None if seen is None else seen.cpu()
+            history,
+            best,
+            groups["average"],
+            configuration["n_threads"],
+            None if seen is None else seen.cpu(),
         )
 
 

@@ -1,7 +1,7 @@
 """Distractors are learned alone, before the pair.
 
-Their density tells nothing of the parameters, takes most of the work, and overfits at a time of its
-own, at which the rest of the likelihood would have to stop with it.
+Their density does not depend on the parameters, takes most of the work, and overfits at a time of
+its own, at which the rest of the likelihood would have to stop with it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from jana_pymc.posterior.network import PosteriorNetwork
 from jana_pymc.training.run import TrainingRun
 
 SHARE = 0.15
-"""Of the steps of the pair."""
+"""Steps, as a share of the pair's."""
 
 
 @contextmanager
 def learned_alone(run: TrainingRun) -> Iterator[None]:
     """Train the likelihood's distractors, if it has any, and keep them out of it inside.
 
-    What is measured inside, the history of the pair among it, is without their density.
+    All that is measured inside, the history of the pair included, is without their density.
 
     Parameters
     ----------

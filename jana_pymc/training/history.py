@@ -26,7 +26,7 @@ class TrainingHistory:
     validation_posterior, validation_likelihood : list of float
         The same on held-out simulations. One that is no number is worse than any other.
     stages : list of int
-        With which entry each stage begins that follows the first.
+        Index of the first entry of each stage after the first.
     """
 
     step: list[int] = field(default_factory=list)

@@ -72,7 +72,7 @@ def train(
         history has no number for its losses.
     data : str
         Fingerprint of the simulations and, after a space, what their source is: a checkpoint of
-        others is refused. Of the source older ones say nothing.
+        others is refused. Older ones say nothing of the source.
     checkpoint : Path, optional
         Written at each validation. If the file exists, training goes on from there and ends with
         exactly the weights that an uninterrupted run would have.

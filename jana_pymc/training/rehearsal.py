@@ -1,7 +1,7 @@
-"""The posterior learns on from what the likelihood network says about ever new parameters.
+"""The posterior learns on from data that the likelihood network makes for ever new parameters.
 
-A joint density that is learned twice over need not be learned from the same data: the likelihood
-network, which has to know less, generalises from fewer simulations, and can then make as many as
+Two networks that learn one joint density need not learn it from the same data: the likelihood
+network, which has less to learn, generalises from fewer simulations, and can then make as many as
 the posterior needs.
 """
 

@@ -60,7 +60,7 @@ class TrainingRun:
         settings: TrainingSettings | None = None,
         halves: Sequence[str] = HALVES,
     ) -> TrainingHistory:
-        """One stage of it: the pair, if nothing else is said.
+        """Train one stage: the pair, unless arguments say otherwise.
 
         Parameters
         ----------

@@ -27,7 +27,7 @@ class TrainingSettings:
     likelihood_obs : int or None
         Observations of each data set that enter the likelihood's loss at a step, chosen at random;
         None takes all. Different parameters teach the likelihood more than further observations
-        at the same ones. Of sequences only `TrajectorySettings` take a part.
+        at the same ones. For sequences only `TrajectorySettings` take fewer than all.
     optimizer : {"adam", "adamw"}
     weight_decay : float
         Only with "adamw".

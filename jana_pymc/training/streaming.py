@@ -32,7 +32,7 @@ class ChunkRounds:
 
     @property
     def n_simulations(self) -> int:
-        """Of a round, on average."""
+        """Number of simulations in a round, on average."""
         held_out = self.store.chunks[0].n_simulations
         return (len(self.store) - held_out) * self.chunks_at_once // self.n_chunks
 

@@ -42,7 +42,7 @@ class Surrogates:
     Parameters
     ----------
     run : TrainingRun
-        Known conditions are taken from its simulations; all data sets have the most observations.
+        Known conditions are taken from its simulations; all data sets have the largest size.
     batch_size : int
         A round has so many data sets times `BATCHES_PER_ROUND`.
     seed : int
@@ -51,11 +51,11 @@ class Surrogates:
 
     def __init__(self, run: TrainingRun, batch_size: int, seed: int):
         self.likelihood = copy.deepcopy(run.network.likelihood)
-        self.likelihood.eval()  # type: ignore[attr-defined]
+        self.likelihood.eval()
         self.draw = self.likelihood.sample
-        distractors = getattr(self.likelihood, "distractors", ())
+        distractors = self.likelihood.distractors
         if distractors and not any(map(run.network.posterior.sees, distractors)):
-            self.draw = self.likelihood.sample_informative  # type: ignore[attr-defined]
+            self.draw = self.likelihood.sample_informative
         self.simulated = run.simulated.sets[0]
         self.prior = run.prior if run.may_be_new else None
         self.seed = seed
@@ -86,7 +86,7 @@ class Surrogates:
             ]
         )
         made = Batch(parameters, unconstrained, observables, conditions, batch.n_obs)
-        # The tails of a trained density may reach infinity. Left out, another takes the place.
+        # The tails of a trained density may reach infinity: other data sets take their places.
         finite = torch.isfinite(observables).flatten(1).all(1)
         finite &= torch.isfinite(unconstrained).all(1)
         kept = finite.nonzero()[:, 0]

@@ -41,10 +41,8 @@ from jana_pymc.tasks.epidemic.standardized import (
 )
 
 __all__ = [
-    "N_PEOPLE",
     "OBSERVABLES",
     "PARAMETERS",
-    "SCALES",
     "TEASER",
     "compartments",
     "contact_rates",
@@ -80,14 +78,14 @@ def epidemic(
         (:func:`~jana_pymc.tasks.epidemic.contact_rates`), and people who come into being
         in the fastest epidemics (:mod:`~jana_pymc.tasks.epidemic.simulator`).
     whole : bool
-        Round reports to whole people, as real ones are. They are then counts, and no reports on a
-        day has a probability; by default they are real numbers, of which zero alone has one that
-        no density can give.
+        Round reports to whole people, as real ones are. They are then counts, and a day without
+        reports has a probability; by default they are real numbers, and zero has a probability of
+        its own, which no density can give.
     standardized : bool
         The paper's form of the data
         (:func:`~jana_pymc.tasks.epidemic.standardized_reports`): series standardised
         by their own mean and standard deviation, which are conditions. The likelihood is then no
-        p(x | θ), for it is told the scale of what it is to predict, and gives no evidence.
+        p(x | θ), since it is given the scale of what it is to predict, and gives no evidence.
 
     Returns
     -------

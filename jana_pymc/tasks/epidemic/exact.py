@@ -30,7 +30,7 @@ from jana_pymc.tasks.epidemic.simulator import (
 Values = NDArray[np.float64]
 
 NARROW = 1e-3
-"""Of cells narrower than this the density in the middle is as good as their probability."""
+"""For narrower cells, density in the middle times width is as good as the probability."""
 
 
 def log_likelihood(
@@ -53,7 +53,7 @@ def log_likelihood(
     Returns
     -------
     ndarray, shape (n_obs,) or (n_sets, n_obs)
-        Of all three reports of a day together.
+        Joint log probability of the three reports of each day.
 
     Raises
     ------
@@ -91,9 +91,9 @@ def log_likelihood(
 
 def _log_probability(counts: Values, expected: Values, scale: Values) -> Values:
     with np.errstate(divide="ignore", under="ignore"):
-        scale = np.maximum(scale, 1e-12)  # nobody is expected: the noise is none either
+        scale = np.maximum(scale, 1e-12)  # nobody is expected, and there is no noise either
         upper, lower = ((counts + end - expected) / scale for end in (0.5, -0.5))
-        # In the upper tail differences are taken of small numbers, by symmetry.
+        # By symmetry, differences in the upper tail are those of small numbers in the lower.
         flip = lower > 0.0
         upper, lower = np.where(flip, -lower, upper), np.where(flip, -upper, lower)
         below = np.where(counts == 0.0, 0.0, student_t.cdf(lower, DEGREES_OF_FREEDOM))

@@ -61,7 +61,7 @@ def load_reports(
         If `negative` is unknown; if the file is empty or no table; if columns are missing, have the
         same name or stand for two series; if `start` or `end` is not in the file, or a row has no
         date; if from `start` to `end` values are missing, not numbers or negative, or days are
-        repeated, left out or not in order. What is outside of these days is not looked at.
+        repeated, left out or not in order. What is outside of these days is ignored.
 
     Examples
     --------
@@ -157,7 +157,7 @@ def series_of_reports(reports: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.
 def _read(path: str | PathLike[str]) -> pd.DataFrame:
     """The file's entries as text, under the names in its first row."""
     try:
-        # The header is read as a row, or longer rows shift columns, and names that repeat change.
+        # The header is read as a row, else longer rows shift columns, and repeated names change.
         rows = pd.read_csv(path, header=None, dtype=str)
     except pd.errors.EmptyDataError:
         raise ValueError(f"the file {path} is empty; expected a header and a row a day.") from None
@@ -239,7 +239,7 @@ def _chosen(
 
 
 def _dates(table: pd.DataFrame, date: str) -> pd.Series:
-    """The dates of all rows: of a row without one, it is not known whether it is chosen."""
+    """Dates of all rows; each needs one, which says whether the row is chosen."""
     try:
         dates = pd.to_datetime(table[date], format="ISO8601", errors="coerce")
     except (ValueError, TypeError):
@@ -259,7 +259,7 @@ def _dates(table: pd.DataFrame, date: str) -> pd.Series:
 
 
 def _day(what: str, day: str | None, names: pd.Series) -> str | None:
-    """The day that is asked for as the file names it."""
+    """Name in the file of the day that was asked for."""
     if day is None:
         return None
     try:

@@ -100,7 +100,7 @@ def expected_reports(
     original: bool = False,
     **parameters: ArrayLike,
 ) -> dict[str, Values]:
-    """What is to be reported on each day, before noise: x in the equations.
+    """Reports of each day without noise: x in the equations.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@ r"""The paper's form of the data: series without their scale, and their scale as
 
 Each series is standardised by its own mean m and standard deviation s over time, both in thousands
 of people, and :math:`\log_2(1 + m)` and :math:`\log_2(1 + s)` are conditions of both networks.
-They are computed from the data that are to be predicted. A likelihood of such data is therefore no
+These are computed from the data that are to be predicted. A likelihood of such data is therefore no
 :math:`p(x \mid \theta)`: it gives no evidence, no information criterion, and can simulate only
 with the mean and the standard deviation of an epidemic that is known. It repeats the paper's
 figures; for anything else take :func:`~jana_pymc.tasks.epidemic.epidemic` as it is by default.
@@ -83,7 +83,7 @@ def restored_reports(data: Mapping[str, ArrayLike]) -> dict[str, Values]:
     Returns
     -------
     dict of str to ndarray, shape (..., n_obs)
-        In people per day. Of surrogate series some may be negative.
+        In people per day. Some surrogate series may be negative.
 
     Raises
     ------

@@ -46,7 +46,7 @@ DURATION_LOG_MEAN = math.log(3.0)
 DURATION_LOG_SD = 0.3
 
 _LEAST_PROBABILITY = 1e-3
-# How far from a bound the transform feels it: in days, and in the logarithm of a duration.
+# How near to a bound the transform bends: in days, and in the logarithm of a duration.
 _SOFTNESS_TIME = 0.5
 _SOFTNESS_LOG_DURATION = 0.1
 
@@ -82,13 +82,13 @@ class InterventionTimes:
         return float(logsumexp(_log_cells(0, self.horizon) + self._log_backward()[0]))
 
     def log_weights(self) -> list[NDArray[np.float64]]:
-        """What the normal densities are multiplied by.
+        """Factors of the normal densities, as logarithms.
 
         Returns
         -------
         list of ndarray
-            Of shape (1, T + 1) for the first time, by its day; of shape (T + 1, T + 1) for each
-            other, by the day before and its own. Minus infinity for days that are not admissible.
+            That of the first time has shape (1, T + 1), by its day; each other (T + 1, T + 1), by
+            the day of the time before and its own. Minus infinity for days that are not admissible.
         """
         backward = self._log_backward()
         weights = [backward[0][None] - self.log_probability]
@@ -165,7 +165,7 @@ def truncated_log_normal(
 
 
 def _everywhere(value: float, rv: Any, size: Any, *parameters: Any) -> Any:
-    """Where samplers begin: at the medians before truncation, which are admissible."""
+    """Starting values of samplers: the medians before truncation, which are admissible."""
     return pt.full_like(rv, value)
 
 
