@@ -18,9 +18,10 @@ from jana_pymc.approximators.parameters import check_together, ordered_parameter
 from jana_pymc.approximators.parameters import probability as lapse_probability
 from jana_pymc.checks import check_count
 from jana_pymc.likelihoods import MarkovianLikelihood
-from jana_pymc.pytensor import Contaminant, Given, ScoreCorrection, Truncation, is_sequence
+from jana_pymc.pytensor import Contaminant, Given, ScoreCorrection, Truncation
 from jana_pymc.simulation import DataSchema, ParameterLayout
 from jana_pymc.simulation.schema import DATA_DIMS
+from jana_pymc.trained_likelihood import check_length
 from jana_pymc.warning import warn
 
 
@@ -35,7 +36,7 @@ class Arguments:
     schema : DataSchema
     region : ndarray, shape (2, parameters)
     content_hash : str
-        As of `LikelihoodApproximator`.
+        As in `TrainedLikelihood`.
     """
 
     network: Any
@@ -54,7 +55,7 @@ class Arguments:
         truncation: Mapping[str, tuple[float | None, float | None]] | None,
         correction: ScoreCorrection | None,
     ) -> Given:
-        """All that the density is given; `observed` is None without data."""
+        """All inputs of the density, checked; `observed` is None without data."""
         self.check_correction(correction, truncation)
         if observed is not None:
             self.check_explained(observed, contamination, contaminant)
@@ -63,23 +64,19 @@ class Arguments:
         probability, lapses = self.contamination(contamination, contaminant, window, observed)
         return Given(values, conditions, probability, lapses, window, correction)
 
-    def check_reachable(self, observed: Any) -> None:
-        """Refuse data that no trained value of a bounding parameter can explain."""
-        beyond_training.check_reachable(self.schema, self.layout, self.region, observed)
-
     def batch(self, observed: Any) -> tuple[int | None, ...] | None:
         """Sizes along which parameters may differ; None without data."""
         if observed is None:
             return None
-        shape = observed.shape if isinstance(observed, np.ndarray) else observed.type.shape
-        return tuple(shape[: len(shape) - observed_data.EVENT_DIMS[self.schema.structure]])
+        shape = _static_shape(observed)
+        return shape[: len(shape) - self.schema.event_dims]
 
     def parameters(
         self, given: Mapping[str, Any], observed: Any = None, conditions: Any = None
     ) -> list[TensorVariable]:
         """Tensors in the order of the layout, see `ordered_parameters`.
 
-        Without data they and the conditions say together how many there will be.
+        Without data, parameters and conditions together determine the number of observations.
         """
         batch = self.batch(observed)
         values = ordered_parameters(self.layout, self.region, given, batch, self._each)
@@ -90,7 +87,7 @@ class Arguments:
 
     @property
     def _each(self) -> str:
-        """What has a log density of its own."""
+        """The unit that has one log density."""
         return "observation" if self.schema.structure == "exchangeable" else "data set"
 
     def data(self, observed: Any, conditions: Any) -> tuple[Any, TensorVariable | None]:
@@ -99,7 +96,7 @@ class Arguments:
         data = observed_data.as_array(self.schema, observed)
         shape = _static_shape(data)
         if len(shape) > 1:
-            self.check_length(shape[-2])
+            check_length(self.network, self.schema, shape[-2])
             self._warn_of_clock(shape[-2])
         known = self.conditions(conditions)
         if known is not None:
@@ -117,31 +114,14 @@ class Arguments:
                     f"conditions are given for {n_known} {what}, but the data have {n}."
                 )
 
-    def check_length(self, n_obs: int | None) -> None:
-        """Refuse sequences that are longer, or where it matters shorter, than those trained on."""
-        longest = getattr(self.network, "n_steps", None)
-        if not is_sequence(self.schema) or longest is None or n_obs is None:
-            return
-        if getattr(self.network, "takes_one_length", False) and n_obs != longest:
-            raise ValueError(
-                f"the data have {n_obs} time points; this likelihood was trained on sequences of "
-                f"{longest}, and takes no others. Train on sequences of several lengths "
-                "(GenerativeModel(n_obs=(fewest, most)))."
-            )
-        if n_obs > longest:
-            raise ValueError(
-                f"the data have {n_obs} time points; this likelihood was trained on {longest} at "
-                "most. Train on longer ones (GenerativeModel(n_obs=...))."
-            )
-
     def _warn_of_clock(self, n_obs: int | None) -> None:
-        """Say where a density that changes with time is asked for times that it never saw."""
+        """Warn if a density that changes with time is evaluated beyond the times in training."""
         longest = self.schema.n_obs[1]
         has_clock = isinstance(self.network, MarkovianLikelihood) and self.network.settings.clock
         if has_clock and n_obs is not None and n_obs > longest:
             warn(
                 f"the sequences have {n_obs} time points; this likelihood was trained on {longest} "
-                "at most, and what it says depends on the time since the beginning: beyond that "
+                "at most, and its density depends on the time since the beginning: beyond that "
                 "it extrapolates. Train on longer ones (GenerativeModel(n_obs=...)), or without "
                 "a clock (MarkovianSettings(clock=False)).",
             )
@@ -163,13 +143,13 @@ class Arguments:
         return pt.as_tensor_variable(values)
 
     def length_without_data(self, conditions: TensorVariable | None) -> TensorVariable | None:
-        """Number of observations, by the conditions alone; None where it is not known."""
+        """Number of observations according to the conditions; None where it is unknown."""
         if conditions is not None:
             if conditions.ndim < 2:
                 return None
             self._warn_of_clock(conditions.type.shape[-2])
             return conditions.shape[-2]
-        if is_sequence(self.schema):
+        if self.schema.is_sequence:
             raise TypeError(
                 "the number of observations of a sequence is that of observed=, or of its "
                 "conditions; outside a model, .dist(n_obs=...) takes it."
@@ -177,7 +157,7 @@ class Arguments:
         return None
 
     def length(self, n_obs: Any, conditions: TensorVariable | None) -> Any:
-        """Observations of a sequence: as given, as conditions are, or as many as trained on."""
+        """Length of a sequence: given, that of the conditions, or the largest in training."""
         if n_obs is None:
             longest = self.schema.n_obs[1]
             return longest if conditions is None else self.length_without_data(conditions)
@@ -193,7 +173,7 @@ class Arguments:
         return n_obs
 
     def truncation(self, window: Any, observed: Any = None) -> Truncation | None:
-        """Refuse a window that is not known exactly, and data outside."""
+        """Refuse a window whose probability is not known exactly, and data outside it."""
         if window is None:
             return None
         truncation = Truncation.over(self.network, self.schema, window)
@@ -226,15 +206,15 @@ class Arguments:
 
     def check_explained(self, observed: Any, contamination: Any, contaminant: Any) -> None:
         """Refuse data that neither the likelihood nor a lapse can explain."""
-        if contamination is None:
-            self.check_reachable(observed)
-            return
-        self._check_independent()
-        if isinstance(observed, np.ndarray):
+        if contamination is not None:
+            self._check_independent()
+            if not isinstance(observed, np.ndarray):
+                return
             lapses = Contaminant.over(self.schema, contaminant or {})
             observed = np.atleast_2d(observed)
             inside = ((observed >= lapses.low) & (observed <= lapses.high)).all(axis=1)
-            self.check_reachable(observed[~inside])
+            observed = observed[~inside]
+        beyond_training.check_reachable(self.schema, self.layout, self.region, observed)
 
     def contamination(
         self,
@@ -245,7 +225,7 @@ class Arguments:
     ) -> tuple[TensorVariable | None, Contaminant | None]:
         """Probability of a lapse, and the law of its observations; None without lapses.
 
-        Of truncated observations, the share of lapses is that among the recorded ones.
+        With truncation, it is the share of lapses among the recorded observations.
         """
         if contamination is None:
             if contaminant is not None:
@@ -262,14 +242,14 @@ class Arguments:
 
     def _check_independent(self) -> None:
         """Refuse lapses among observations that depend on one another."""
-        if is_sequence(self.schema):
+        if self.schema.is_sequence:
             raise TypeError(
                 "contamination mixes single observations with lapses, but those of a sequence "
                 "depend on one another; leave it out."
             )
 
     def named_dims(self, name: str, dims: Any, observed: Any) -> tuple[str, ...] | None:
-        """The user's dimensions, and that of the components, whose coordinates the model gets."""
+        """The user's dimensions and that of the components, whose coordinates the model gets."""
         if dims is None:
             return None
         if not isinstance(dims, (str, list, tuple)):
@@ -294,7 +274,7 @@ class Arguments:
         return dims
 
     def check_dims(self, parameters: Mapping[str, Any], observed: Any) -> None:
-        """Refuse a group parameter without its index, whose length only the model knows."""
+        """Refuse a group parameter without its index, recognised by its dims in the model."""
         batch, layout = self.batch(observed), self.layout
         n_obs = batch[-1] if batch else None
         model = pm.modelcontext(None)

@@ -1,4 +1,4 @@
-"""Data and known conditions beyond all that a likelihood was trained on."""
+"""Data and known conditions outside the range that a likelihood was trained on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jana_pymc.simulation import DataSchema, ParameterLayout
 from jana_pymc.warning import warn
 
 FAR = 8.0
-"""Standard deviations of the simulated conditions beyond which a condition is unheard of."""
+"""Standard deviations of the simulated conditions beyond which a condition raises a warning."""
 
 
 def check_reachable(
@@ -22,8 +22,8 @@ def check_reachable(
     Raises
     ------
     ValueError
-        If so, naming the observable, its extreme value and the parameter; of many data sets the
-        first one's, and its position.
+        If so, naming the observable, its extreme value and the parameter; for many data sets also
+        the position of the first that cannot be explained.
     """
     values = observed.get_value() if hasattr(observed, "get_value") else observed
     if not isinstance(values, np.ndarray) or not values.size:
@@ -45,28 +45,30 @@ def check_reachable(
 def reachable(
     schema: DataSchema, layout: ParameterLayout, region: np.ndarray, observables: np.ndarray
 ) -> np.ndarray:
-    """Which data sets `check_reachable` would not refuse; see `LikelihoodApproximator`."""
+    """Which data sets the likelihood can explain; see `LikelihoodApproximator.reachable`."""
     possible = np.ones(len(observables), dtype=bool)
     for *_, beyond in _extremes(schema, layout, region, observables):
         possible &= ~beyond
+    for column, kind in enumerate(schema.components.values()):
+        possible &= ~kind.outside(observables[..., column]).any(axis=1)
     return possible
 
 
 def _extremes(
     schema: DataSchema, layout: ParameterLayout, region: np.ndarray, observables: np.ndarray
 ) -> Iterator[tuple[str, str, float, np.ndarray, np.ndarray]]:
-    """Components that a parameter bounds, and how far each of the data sets goes there.
+    """Components that a parameter bounds, with the extreme values of each data set.
 
     Yields
     ------
     name, bound : str
         The component and its parameter.
     edge : float
-        The parameter's trained value that leaves the most room.
+        The trained value of the parameter that leaves the most room.
     reached : ndarray, shape (sets,)
         Smallest or largest value of the component.
     beyond : ndarray of bool, shape (sets,)
-        Whether that is at the edge, or beyond.
+        Whether this value is at the edge or beyond.
     """
     for column, (name, kind) in enumerate(schema.components.items()):
         for end, bound, extreme in (
@@ -80,14 +82,14 @@ def _extremes(
 
 
 def warn_of_far_conditions(network: Any, schema: DataSchema, conditions: Any) -> None:
-    """Say which conditions are farther out than any that were simulated, if known.
+    """Warn of conditions that lie farther out than all simulated ones.
 
     Parameters
     ----------
     network : LikelihoodNetwork
-        That knows their mean and standard deviation.
+        If it stores no mean and standard deviation of the conditions, only constants are checked.
     schema : DataSchema
-    conditions : ndarray, shape (..., conditions), or symbolic data, of which nothing is said
+    conditions : ndarray, shape (..., conditions), or symbolic data, which are not checked
 
     Warns
     -----
@@ -96,14 +98,14 @@ def warn_of_far_conditions(network: Any, schema: DataSchema, conditions: Any) ->
     names = list(schema.condition_components)
     if not isinstance(conditions, np.ndarray):
         return
-    constant = getattr(network, "constant_conditions", {})
+    constant = network.constant_conditions
     for name, value in constant.items():
         column = conditions.reshape(-1, len(names))[:, names.index(name)]
-        other = column[~np.isclose(column, value, rtol=1e-6, atol=0.0)]  # of single precision
+        other = column[~np.isclose(column, value, rtol=1e-6, atol=0.0)]  # single precision
         if other.size:
             warn(
                 f"the condition {name!r} reaches {other[0]:.6g}, but was {value:.6g} throughout "
-                "training: the networks know nothing of what it does; train on a wider design.",
+                "training: the networks cannot have learned its effect; train on a wider design.",
             )
     if not hasattr(network, "condition_mean"):
         return

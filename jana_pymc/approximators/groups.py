@@ -1,8 +1,8 @@
-"""The ArviZ groups of amortized draws: which there are, and what each holds."""
+"""The ArviZ groups of amortized draws."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ NOT_OBSERVED = ("chain", "draw", "dataset", "obs")
 
 
 class Drawn(NamedTuple):
-    """Draws from the posterior of each data set, and what is known of them.
+    """Draws from the posterior of each data set, with statistics and attributes.
 
     Attributes
     ----------
@@ -29,9 +29,9 @@ class Drawn(NamedTuple):
     parameters : ndarray, shape (sets, chains · draws, parameters)
         The same, constrained.
     statistics : dict of str to ndarray, shape (sets, chains · draws)
-        Of each draw.
+        Statistics of each draw.
     attributes : dict
-        Of all of them.
+        Attributes of all draws together.
     """
 
     unconstrained: np.ndarray
@@ -51,15 +51,14 @@ def check_groups(groups: Any) -> None:
         If there is none, or one is unknown.
     """
     one = isinstance(groups, str)
-    if one or not isinstance(groups, Iterable):
+    if one or not isinstance(groups, Sequence):
         example = groups if one else "posterior"
         raise TypeError(f"groups={groups!r}: expected a sequence of names, ({example!r},).")
-    names = list(groups)
-    if not all(isinstance(name, str) for name in names):
+    if not all(isinstance(name, str) for name in groups):
         raise TypeError(f"groups={groups!r}: expected names, of {list(GROUPS)}.")
-    if not names:
+    if not groups:
         raise ValueError(f"groups={groups!r} is empty; choose from {list(GROUPS)}.")
-    unknown = sorted(set(names) - set(GROUPS))
+    unknown = sorted(set(groups) - set(GROUPS))
     if unknown:
         raise ValueError(f"groups={unknown} are unknown; choose from {list(GROUPS)}.")
 
@@ -94,7 +93,7 @@ def groups_of_draws(
     single: bool,
     rng: np.random.Generator,
 ) -> dict[str, xr.Dataset]:
-    """Datasets for `to_inference_data`, of the groups asked for.
+    """Datasets for `to_inference_data`, one for each requested group.
 
     Parameters
     ----------

@@ -70,7 +70,7 @@ def _placeholder(schema: DataSchema, name: str, recorded: np.ndarray, n_missing:
     if recorded.size:
         return float(np.median(recorded))
     low, high = kind.lower, kind.upper
-    # One vector has one value of each observable, and so tells of it by the others.
+    # A vector has one value of each observable, which the other observables can impute.
     if schema.structure != "vector" or isinstance(low, str) or isinstance(high, str):
         raise ValueError(f"every value of observables[{name!r}] is missing.")
     if low is None:
@@ -82,8 +82,8 @@ def _as_numbers(schema: DataSchema, data: Any) -> Any:
     """Numbers without names as one array with the components last; whatever else as it is."""
     if isinstance(data, list | tuple) and not are_named_sets(data):
         try:
-            array = np.ma.asarray(data)  # which keeps the masks of what is in the list
-        except (TypeError, ValueError, RuntimeError):  # `as_array` says what is wrong with it
+            array = np.ma.asarray(data)  # keeps the masks of arrays in the list
+        except (TypeError, ValueError, RuntimeError):  # `as_array` raises a better error
             return data
         data = array if array.dtype.kind in "biuf" else data
     if isinstance(data, np.ndarray):

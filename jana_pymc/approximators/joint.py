@@ -23,9 +23,9 @@ from jana_pymc.approximators.groups import (
 from jana_pymc.approximators.likelihood import LikelihoodApproximator
 from jana_pymc.approximators.outliers import ReferenceDistances, outliers, warn_of_outliers
 from jana_pymc.approximators.posterior import PosteriorApproximator
-from jana_pymc.architecture import NetworkSettings
 from jana_pymc.checks import check_count
 from jana_pymc.joint_network import JointNetwork
+from jana_pymc.network_settings import NetworkSettings
 from jana_pymc.pytensor import ScoreCorrection
 from jana_pymc.refinement import CANDIDATES, Refinement, warn_unconverged, warn_unreliable
 from jana_pymc.refinement import refine as refined_draws
@@ -68,23 +68,23 @@ class JointApproximator:
     model : GenerativeModel, optional
         The simulator; None after loading from a file without it.
     pool_weight : float, optional
-        What `learn_pool_weight` found after training, for ``refine="pooled"``; None in files that
-        are older than it.
+        Result of `learn_pool_weight` after training, for ``refine="pooled"``; None in files of
+        versions without it.
     constant_conditions : mapping of str to float, optional
-        Components of conditions that had one value in all simulations, and that value: in data any
-        other one is warned of. The likelihood network is told.
+        Components of conditions that had a single value in all simulations, and that value. Other
+        values in data raise a warning. The likelihood network gets them as an attribute.
 
     Attributes
     ----------
     posterior : PosteriorApproximator
     likelihood : LikelihoodApproximator
     pool_weight : float or None
-        The argument, which `sample` reads: `learn_pool_weight` may set it later.
+        The argument, which `sample` reads. It may be set later, by `learn_pool_weight`.
 
     Notes
     -----
-    `save` and `jana_pymc.load` keep a pair in a file. `likelihood` can be pickled as it is; the
-    pair holds a PyMC model, which takes cloudpickle.
+    `save` and `jana_pymc.load` keep a pair in a file. `likelihood` can be pickled; the pair holds
+    a PyMC model and needs cloudpickle.
 
     Raises
     ------
@@ -128,8 +128,7 @@ class JointApproximator:
         self.model = model
         self.pool_weight = pool_weight
         self.constant_conditions = dict(constant_conditions or {})
-        told: Any = network.likelihood
-        told.constant_conditions = self.constant_conditions
+        network.likelihood.constant_conditions = self.constant_conditions
         self.posterior = PosteriorApproximator(network.posterior, prior, schema, network.likelihood)
         self.likelihood = LikelihoodApproximator(network.likelihood, prior.layout, schema, region)
 
@@ -146,9 +145,9 @@ class JointApproximator:
 
     @cached_property
     def reference_distances(self) -> ReferenceDistances | None:
-        """How far out the pair's own data sets lie, made when data are first compared with them.
+        """Summary distances of the pair's own data sets, computed when first needed.
 
-        None where they would be too long, or their known conditions have no design.
+        None if the data sets would be too long, or if known conditions have no design.
         """
         return ReferenceDistances.of(self)
 
@@ -160,17 +159,17 @@ class JointApproximator:
         conditions: Any = None,
         random_seed: int | np.random.Generator | None = None,
     ) -> Simulations:
-        """Simulate from the neural likelihood, without a call of the simulator.
+        """Simulate from the neural likelihood, without calling the simulator.
 
         Parameters
         ----------
         parameters : mapping of str to array, or array of shape (sets, size) or (size,)
             One vector of parameters for each data set.
         n_obs : int or array of int, shape (sets,), optional
-            Observations in each data set; by default as many as conditions are given for, or the
-            largest number trained on.
+            Observations in each data set; by default the number in `conditions`, or the largest
+            in training.
         conditions : mapping of str to array, optional
-            The known conditions, each (n_obs,) or (sets, n_obs), if the model has any.
+            Known conditions, each (n_obs,) or (sets, n_obs), if the model has any.
         random_seed : int or Generator, optional
 
         Returns
@@ -213,7 +212,7 @@ class JointApproximator:
         Returns
         -------
         InferenceData or DataTree
-            Groups "prior" and "prior_predictive". `sample` gives "posterior_predictive".
+            Groups "prior" and "prior_predictive"; `sample` returns "posterior_predictive".
         """
         return surrogate.prior_predictive(
             self, draws, n_obs, conditions=conditions, random_seed=random_seed
@@ -236,55 +235,54 @@ class JointApproximator:
         Parameters
         ----------
         data : mapping, DataFrame, Dataset, ndarray, or sequence of these
-            See `DataSchema.batch`. Many data sets add a dimension "dataset", and so does one that
-            is given as if there were many: in a list, or a Dataset with the dimension
-            ``simulation``.
+            See `DataSchema.batch`. Many data sets add a dimension "dataset", as does a single one
+            in a list or in a Dataset with the dimension ``simulation``.
         draws, chains : int
-            The draws are independent; they are laid out as chains, which diagnostics expect.
+            The draws are independent, but laid out as the chains that diagnostics expect.
         observed_name : str
-            Name of the variable in the log_likelihood group: that of the observed variable in the
-            PyMC model with which this result is to be compared. Neither that of a parameter, nor
+            Name of the variable in the group "log_likelihood". For comparisons with a PyMC model,
+            use the name of its observed variable. It must not be the name of a parameter, nor
             "chain", "draw", "dataset" or "obs".
         groups : sequence of str
             Which of "posterior", "log_likelihood", "posterior_predictive", "prior" and
-            "observed_data" to compute. "sample_stats" comes with the log-likelihood: ``lp``, the
-            log joint density, and ``log_q``, the amortized posterior's, both over unconstrained
-            parameters. Refined draws have no ``log_q``, but attributes that say how they were
-            refined: ``refined``, ``pareto_k`` and ``divergences``, one for each data set.
+            "observed_data" to compute. "log_likelihood" adds "sample_stats", with the log joint
+            density ``lp`` and the log density ``log_q`` of the amortized posterior, both over
+            unconstrained parameters. Refined draws have no ``log_q``, but attributes that describe
+            the refinement, one value per data set: ``refined``, ``pareto_k`` and ``divergences``.
         refine : {"none", "pooled", "psis", "nuts", "auto"}
-            What is made of amortized draws. "psis" resamples them by importance towards the
-            posterior that likelihood network and prior imply; "pooled" towards the pool of that
-            and the amortized posterior that did best on held-out simulations
-            (`jana_pymc.learn_pool_weight`), the most accurate one where both networks err; "nuts"
-            samples from the former with amortized draws as start; "auto" is "psis", and "nuts"
-            for data sets whose k̂ asks for it. NUTS takes seconds for a data set, but minutes if
-            the likelihood is recurrent (434 s for 35 time points, four chains of 500 draws, on two
-            shared cores).
+            Correction of the amortized draws. "psis" resamples them by importance towards the
+            posterior implied by likelihood network and prior. "pooled" resamples them towards the
+            pool of this posterior and the amortized one that did best on held-out simulations
+            (`jana_pymc.learn_pool_weight`); where both networks err, it is the most accurate.
+            "nuts" samples from the implied posterior, with amortized draws as starting points.
+            "auto" is "psis", and "nuts" for data sets with a high k̂. NUTS takes seconds per data
+            set, but minutes if the likelihood is recurrent (434 s for 35 time points, four chains
+            of 500 draws, on two shared cores).
         random_seed : int or Generator, optional
         progressbar : bool
-            Whether to show one while NUTS runs; nothing else takes as long.
+            Whether to show a progress bar while NUTS runs.
 
         Returns
         -------
         InferenceData or DataTree
-            Whichever the installed ArviZ uses.
+            The type that the installed ArviZ uses.
 
         Raises
         ------
         TypeError
-            If `draws`, `chains`, `groups` or `observed_name` is of another type, or data are no
-            numbers.
+            If `draws`, `chains`, `groups` or `observed_name` is of another type, or data are not
+            numeric.
         ValueError
-            If the data do not fit the declared observables, if a group is unknown or there is
-            none, or if `observed_name` is taken.
+            If the data do not fit the declared observables, if a group is unknown or none is
+            given, or if `observed_name` is taken.
 
         Warns
         -----
         UserWarning
-            If data lie farther out than all that was simulated: neither draws nor log-likelihoods
-            are then to be trusted. Not where the pair was trained on more than 10,000 observations
-            a data set, nor where conditions have no design to draw them from. If refined draws are
-            not to be relied on: of a high k̂, outside the trained region, or of NUTS that has not
+            If data lie farther out than all simulated data, so that neither draws nor
+            log-likelihoods can be trusted. This is not checked if the pair was trained on more
+            than 10,000 observations per data set, or if conditions have no design. If refined
+            draws are unreliable: k̂ is high, they lie outside the trained region, or NUTS has not
             converged.
         """
         check_groups(groups)
@@ -315,14 +313,14 @@ class JointApproximator:
         random_seed: int | np.random.Generator | None = None,
         progressbar: bool = True,
     ) -> ScoreCorrection:
-        """Learn what the likelihood's score is wrong by, from the simulator of the pair's model.
+        """Learn the average error of the likelihood's score from the simulator of the pair's model.
 
         See `LikelihoodApproximator.score_correction`.
 
         Parameters
         ----------
         parameters : mapping of str to array, shape ``(points, *shape)``
-            Where posterior draws of a first run lie, and conditions beside them.
+            Posterior draws or means from a first run, and conditions if there are any.
         n_simulations : int
         random_seed : int or Generator, optional
         progressbar : bool
@@ -334,9 +332,9 @@ class JointApproximator:
         Raises
         ------
         TypeError
-            As for the likelihood's.
+            As for the likelihood's method.
         ValueError
-            If the pair was loaded without its `GenerativeModel`, or as for the likelihood's.
+            If the pair was loaded without its `GenerativeModel`, or as for the likelihood's method.
         """
         if self.model is None:
             raise ValueError(
@@ -380,7 +378,7 @@ class JointApproximator:
     def save(self, path: str | Path) -> Path:
         """Write everything but the prior model and the simulator into one safetensors file.
 
-        The old file stays whole until the new one is; nothing is pickled.
+        An existing file is replaced only once the new one is complete. Nothing is pickled.
 
         Parameters
         ----------
@@ -395,7 +393,7 @@ class JointApproximator:
         TypeError
             If `path` is no path.
         FileNotFoundError, IsADirectoryError
-            If the folder does not exist, or the path is one.
+            If the folder does not exist, or the path is a folder.
         """
         return serialization.write(self, path)
 
@@ -408,7 +406,7 @@ class JointApproximator:
         rng: np.random.Generator,
         progressbar: bool,
     ) -> Drawn:
-        """Draws of the amortized posterior, or what `refine` makes of them."""
+        """Draws of the amortized posterior, refined as asked."""
         refined = refined_draws(
             self,
             batch,
@@ -449,10 +447,10 @@ def load(
     path : str or Path
         Written by `JointApproximator.save`.
     prior : pm.Model or GenerativeModel
-        The prior it was trained with; a file holds no code, so the model cannot be in it. A
-        GenerativeModel may have other numbers of observations.
+        The prior that the pair was trained with; files hold no code, and hence no model. A
+        GenerativeModel may declare other numbers of observations.
     device : str
-        Where the networks evaluate; "auto" takes a CUDA device where there is one.
+        Where the networks are evaluated; "auto" takes a CUDA device if there is one.
 
     Returns
     -------
@@ -465,7 +463,7 @@ def load(
     FileNotFoundError, IsADirectoryError
         If there is no such file, or the path is a folder.
     StorageError
-        If it is truncated, foreign, or of a newer version.
+        If the file is truncated, of another kind, or of a newer version.
     ValueError
         If the prior is not the one that the pair was trained with, or the GenerativeModel declares
         other data.

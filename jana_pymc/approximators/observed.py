@@ -1,4 +1,4 @@
-"""Data and known conditions as users pass them, brought into the array that PyMC sees."""
+"""Conversion of data and known conditions, as users pass them, to the arrays in PyMC."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ from jana_pymc.simulation import DataSchema, Observable, scalar_components, spli
 from jana_pymc.simulation.names import check_complete, names_of
 from jana_pymc.simulation.schema import DATA_DIMS, is_many
 from jana_pymc.simulation.validation import as_float, read_many
-
-EVENT_DIMS = {"exchangeable": 1, "vector": 1, "markovian": 2}
-"""Last dimensions of the data that one log density belongs to."""
 
 
 def split_conditions(schema: DataSchema, observed: Any, conditions: Any) -> tuple[Any, Any]:
@@ -59,23 +56,23 @@ def _listed(schema: DataSchema, data: Any) -> list[dict[str, np.ndarray]]:
 
 
 def as_array(schema: DataSchema, data: Any, *, conditions: bool = False) -> Any:
-    """Observables, or conditions, as the array that PyMC sees (`DATA_DIMS`).
+    """Observables, or conditions, as the array that PyMC uses (`DATA_DIMS`).
 
     Parameters
     ----------
     schema : DataSchema
     data : mapping, DataFrame, Dataset, array, tensor, mapping of tensors, or sequence of mappings
-        Arrays and tensors have the components last; a single one may be left out. Many data sets,
-        in a sequence or by an axis in front of each array, are for vectors and for sequences of
-        equal length.
+        Arrays and tensors have the components last; the axis of a single component may be left
+        out. Many data sets, in a sequence or along a leading axis of each array, are allowed for
+        vectors and for sequences of equal length.
     conditions : bool
-        Which of the two they are.
+        Whether the data are conditions.
 
     Returns
     -------
     ndarray or TensorVariable
-        Numbers are checked; of symbolic data only the shape is, and the value that a `pymc.Data`
-        has today.
+        Numbers are checked; for symbolic data only the shape and, for `pymc.Data`, the current
+        value.
 
     Raises
     ------
@@ -130,7 +127,7 @@ def _by_name(
 
 
 def with_components(schema: DataSchema, data: Any, n_components: int) -> Any:
-    """Give the only component of observations its axis, where an array or tensor lacks it."""
+    """Add the axis of a single component, where an array or tensor lacks it."""
     alone = data.ndim == 1 and n_components == 1 and schema.structure != "vector"
     return data[:, None] if alone else data
 
@@ -205,7 +202,7 @@ def _expected(schema: DataSchema, n_components: int) -> str:
 
 
 def _value_today(column: Any) -> Any:
-    """What a `pymc.Data` or an array holds; None of other symbolic data."""
+    """Value of a `pymc.Data` or an array; None for other symbolic data."""
     if hasattr(column, "get_value"):
         return column.get_value()
     return None if isinstance(column, Variable) else column

@@ -1,4 +1,4 @@
-"""A cheap look, before networks are trusted, at whether data resemble what was simulated."""
+"""A cheap check of whether data resemble the simulations that the networks were trained on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from jana_pymc.approximators.summary_space import KINDS, SummarySpace, data_summaries
+from jana_pymc.approximators.summary_space import (
+    KINDS,
+    SummarySpace,
+    data_summaries,
+    summary_distances,
+)
 from jana_pymc.approximators.surrogate import surrogate_batch
 from jana_pymc.simulation import DataBatch, draw_conditions
 from jana_pymc.warning import warn
@@ -17,16 +22,16 @@ if TYPE_CHECKING:
     from jana_pymc.approximators.joint import JointApproximator
 
 N_REFERENCE = 1000
-"""Surrogate data sets that say where summaries lie, and as many that say how far they stray."""
+"""Surrogate data sets for location and covariance of summaries; as many for their distances."""
 
 FEWEST = 200
-"""And as many at least: beyond all of them lies one data set in a hundred by chance."""
+"""Smallest number of either; one data set in a hundred lies beyond all of them by chance."""
 
 ENOUGH_ROWS = 400_000
-"""Observations beyond which there are fewer data sets than `N_REFERENCE`."""
+"""Total number of observations above which there are fewer data sets than `N_REFERENCE`."""
 
 MAX_ROWS = 4_000_000
-"""Observations simulated for it at most: longer data sets are not looked at."""
+"""Largest total number of observations; longer data sets are not checked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +43,7 @@ class ReferenceDistances:
     spaces : dict of str to SummarySpace
         One for each of `KINDS`.
     distances : ndarray, shape (sets, kinds)
-        Of data sets that the spaces were not taken from.
+        Distances of data sets that were not used for the spaces.
     """
 
     spaces: dict[str, SummarySpace]
@@ -46,10 +51,9 @@ class ReferenceDistances:
 
     @classmethod
     def of(cls, approximator: JointApproximator) -> ReferenceDistances | None:
-        """Take it from the pair's own data sets: no call of the simulator.
+        """Compute the distances from the pair's own data sets, without the simulator.
 
-        None without a way to draw known conditions, which belong to a data set, and of data sets
-        so long that simulating them would keep the user waiting.
+        None if known conditions cannot be drawn, or if data sets are too long to simulate quickly.
         """
         low, high = approximator.schema.n_obs
         n_sets = 2 * max(FEWEST, min(N_REFERENCE, ENOUGH_ROWS // (2 * high)))
@@ -59,10 +63,9 @@ class ReferenceDistances:
         conditions = _conditions(approximator, n_sets, rng)
         if conditions is None:
             return None
-        empty = np.empty((n_sets, high, len(approximator.schema.components)))
-        design = DataBatch(empty, conditions, rng.integers(low, high + 1, n_sets))
+        n_obs = rng.integers(low, high + 1, n_sets)
         theta = approximator.prior.draw(n_sets, rng)
-        batch = surrogate_batch(approximator, theta, design, rng)
+        batch = surrogate_batch(approximator, theta, conditions, n_obs, rng)
         half = n_sets // 2
         summaries = data_summaries(approximator, batch)
         spaces = {kind: SummarySpace.of(summaries[kind][:half]) for kind in KINDS}
@@ -72,14 +75,14 @@ class ReferenceDistances:
     def outside(self, approximator: JointApproximator, batch: DataBatch) -> NDArray[np.bool_]:
         """Which data sets lie farther out than every simulated one, by either kind of summary.
 
-        None of them, if so many may be there by chance.
+        All false if as many may lie there by chance.
         """
         distances = summary_distances(self.spaces, data_summaries(approximator, batch))
         outside = (distances > self.distances.max(axis=0)).any(axis=1)
         count, n_sets, n_null = int(outside.sum()), len(outside), len(self.distances)
         if count == 0:
             return outside
-        # Of n_sets and n_null exchangeable distances, the largest `count` all fall to the former.
+        # Probability that, of exchangeable distances, the largest `count` all belong to the data.
         ranks = np.arange(count)
         chance = len(KINDS) * np.prod((n_sets - ranks) / (n_sets + n_null - ranks))
         alone = len(KINDS) / (n_null + 1)
@@ -94,17 +97,10 @@ class ReferenceDistances:
         return start * (0.1 / probability) ** index
 
 
-def summary_distances(
-    spaces: dict[str, SummarySpace], summaries: dict[str, NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    """Distance of each data set from the simulations by each kind, shape (sets, kinds)."""
-    return np.stack([spaces[kind].distance(summaries[kind]) for kind in KINDS], axis=-1)
-
-
 def outliers(approximator: JointApproximator, batch: DataBatch) -> NDArray[np.bool_]:
     """Which data sets lie farther out than every simulated one, shape (sets,).
 
-    None of them where it is not known how far out those lie (`ReferenceDistances.of`).
+    All false where there are no reference distances (`ReferenceDistances.of`).
     """
     reference = approximator.reference_distances
     if reference is None:
@@ -118,7 +114,7 @@ def warn_of_outliers(
     """Warn of data sets on which the networks have to extrapolate.
 
     Importance weights compare posterior and likelihood network with each other: neither k̂ nor a
-    standard error sees that both err.
+    standard error shows an error that both share.
 
     Parameters
     ----------
@@ -126,7 +122,7 @@ def warn_of_outliers(
     outlier : ndarray of bool, shape (sets,)
         As `outliers` finds them.
     model : str, optional
-        What the pair is called, where it is one of several.
+        Name of the pair, if it is one of several.
     """
     reference = approximator.reference_distances
     if reference is None or not outlier.any():
@@ -137,7 +133,7 @@ def warn_of_outliers(
     of = "" if model is None else f" of {model!r}"
     warn(
         f"{which} farther from the simulations{of} than any of {n_null} simulated data sets: "
-        "the networks extrapolate there, which no k̂ and no standard error tells. See "
+        "the networks extrapolate there, which k̂ and standard errors do not show. See "
         "jana_pymc.detect_misspecification.",
     )
 

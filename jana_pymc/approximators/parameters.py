@@ -17,8 +17,8 @@ def ordered_parameters(
     layout: ParameterLayout,
     region: np.ndarray,
     given: Mapping[str, Any],
-    batch: tuple[int | None, ...] | None = None,
-    each: str = "observation",
+    batch: tuple[int | None, ...] | None,
+    each: str,
 ) -> list[TensorVariable]:
     """Tensors of all parameters in the order of the layout.
 
@@ -26,13 +26,13 @@ def ordered_parameters(
     ----------
     layout : ParameterLayout
     region : ndarray, shape (2, size)
-        Trained on; numbers outside it are warned of.
+        Trained region; numbers outside it raise a warning.
     given : mapping of str to number, array or tensor
-        A scalar or array of the parameter's shape, after any dimensions of the batch.
-    batch : tuple of int or None, optional
+        A scalar or array of the parameter's shape, behind any dimensions of the batch.
+    batch : tuple of int or None, or None
         Sizes, where they are known, along which parameters may differ; None if nothing is known.
     each : str
-        What a parameter may differ for: an observation, or a data set.
+        The unit between which parameters may differ: "observation" or "data set".
 
     Raises
     ------
@@ -56,7 +56,7 @@ def check_together(
     layout: ParameterLayout,
     values: Iterable[TensorVariable],
     conditions: tuple[int | None, ...] | None,
-    each: str = "observation",
+    each: str,
 ) -> None:
     """Refuse parameters and conditions that are for different numbers of observations or data sets.
 
@@ -65,15 +65,15 @@ def check_together(
     layout : ParameterLayout
     values : iterable of TensorVariable
         In its order.
-    conditions : tuple of int or None, optional
+    conditions : tuple of int or None, or None
         Sizes, where they are known, along which the conditions differ; None without conditions.
     each : str
-        What parameters and conditions may differ for.
+        The unit between which parameters and conditions may differ.
 
     Raises
     ------
     ValueError
-        If two of them are.
+        If two numbers differ.
     """
     sizes = {} if conditions is None else {"the conditions": conditions}
     for (name, shape), value in zip(layout.shapes.items(), values, strict=True):
@@ -97,7 +97,7 @@ def check_given(what: str, expected: Collection[str], given: Iterable[Any]) -> N
     Parameters
     ----------
     what : str
-        Beginning of the message, which goes on with the expected names.
+        Beginning of the message, before the expected names.
     expected : collection of str
     given : iterable of str
 
@@ -116,12 +116,12 @@ def check_given(what: str, expected: Collection[str], given: Iterable[Any]) -> N
 
 
 def probability(name: str, value: Any, n_obs: int | None = None) -> TensorVariable:
-    """Tensor of a probability, a scalar or one value an observation.
+    """Tensor of a probability, a scalar or one value per observation.
 
     Raises
     ------
     TypeError, ValueError
-        If it is no number, or a number outside 0 to 1.
+        If it is not a number, or outside 0 to 1.
     """
     tensor = _tensor(name, value)
     if isinstance(tensor, TensorConstant) and not ((tensor.data >= 0) & (tensor.data <= 1)).all():

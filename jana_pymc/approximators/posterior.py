@@ -18,8 +18,8 @@ from jana_pymc.threads import one_thread, side_by_side
 from jana_pymc.tracing import Repeated
 
 ROWS_AT_ONCE = {"cpu": 10_000, "cuda": 200_000}
-"""Draws evaluated by the flow at once, which bounds the memory; on a CPU few enough for what lies
-between to stay in the cache."""
+"""Draws evaluated by the flow at once, which bounds the memory; on a CPU few enough for
+intermediate results to stay in the cache."""
 
 
 class PosteriorApproximator:
@@ -29,11 +29,11 @@ class PosteriorApproximator:
     ----------
     network : PosteriorNetwork
     prior : PyMCPrior
-        Carries draws between the unconstrained space, in which the flow works, and the user's.
+        Maps draws between the unconstrained space, in which the flow works, and the user's.
     schema : DataSchema
     likelihood : LikelihoodNetwork, optional
-        Of which an adjusted posterior is told the slopes; without it, it is as before that. It
-        also knows which conditions were simulated.
+        An adjusted posterior takes its slopes as input; without it, the posterior is not adjusted.
+        It also holds the range of the simulated conditions.
     """
 
     def __init__(
@@ -62,50 +62,47 @@ class PosteriorApproximator:
     def batch(
         self, data: Any, *, check_n_obs: bool = True, schema: DataSchema | None = None
     ) -> DataBatch:
-        """Read data sets as `DataSchema.batch` does, of lengths that the network takes.
+        """Read data sets as `DataSchema.batch` does, and check their lengths.
 
         Parameters
         ----------
         data : mapping, DataFrame, Dataset, ndarray, DataBatch, or sequence of data sets
         check_n_obs : bool
-            Whether the network is to take them; False for data that only the likelihood sees.
+            Whether to check the lengths; False for data that only the likelihood evaluates.
         schema : DataSchema, optional
-            To read them by in place of the pair's own, from which it differs in bounds.
+            Declaration to use in place of the pair's own; it may differ in bounds.
 
         Returns
         -------
         DataBatch
-            Padded with NaN, whatever a given one holds beyond a set's own size.
+            Padded with NaN beyond each set's own size, also where a given batch holds values.
 
         Raises
         ------
         TypeError
-            If data are none of these, or no numbers.
+            If data are of another type, or not numeric.
         ValueError
-            If they do not fit what was declared, or the network takes another length only.
+            If they do not fit the declaration, or the network takes another length only.
 
         Warns
         -----
         UserWarning
             If a data set has a number of observations outside the declared range, or conditions
-            farther out than any that were simulated.
+            farther out than all simulated ones.
         """
         batch = (schema or self.schema).batch(data, check_n_obs=False)
         if not len(batch):
             raise ValueError("the batch of data sets is empty.")
-        present = np.arange(batch.n_obs.max()) < batch.n_obs[:, None]
-        if batch is data:  # of simulations, which may go on beyond a set's own size
-            observables, conditions = (
-                np.where(present[..., None], each[:, : present.shape[1]], np.nan)
-                for each in (batch.observables, batch.conditions)
-            )
-            return DataBatch(observables, conditions, batch.n_obs)
+        if batch is data:  # simulations may hold observations beyond a set's own size
+            return batch.resized(batch.n_obs)
         if check_n_obs:
-            # What is refused need not be warned of first.
+            # First the check that raises, so that no warning precedes an error.
             for n_obs in np.unique(batch.n_obs):
                 self.network.check_length(int(n_obs))
             self.schema.warn_of_sizes(batch.n_obs)
-        warn_of_far_conditions(self._likelihood, self.schema, batch.conditions[present])
+        if self._likelihood is not None:
+            present = np.arange(batch.n_obs.max()) < batch.n_obs[:, None]
+            warn_of_far_conditions(self._likelihood, self.schema, batch.conditions[present])
         return batch
 
     def sample(
@@ -119,9 +116,9 @@ class PosteriorApproximator:
         Parameters
         ----------
         batch : DataBatch
-            As `DataSchema.batch` makes it; nothing is checked.
+            As returned by `batch`; nothing is checked.
         draws : int
-            Of each data set.
+            Number per data set.
         random_seed : int or Generator, optional
 
         Returns
@@ -186,7 +183,7 @@ class PosteriorApproximator:
     def _latent(
         self, batch: DataBatch, draws: int, random_seed: int | np.random.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Latent points for each data set, and what the density is conditioned on."""
+        """Latent points for each data set, and the tensor that the density is conditioned on."""
         condition = self._condition(batch)
         generator = torch.Generator(device=condition.device)
         generator.manual_seed(int(random_generator(random_seed).integers(2**63)))
@@ -194,7 +191,7 @@ class PosteriorApproximator:
 
     @torch.inference_mode()
     def _drawn(self, latent: Tensor, condition: Tensor) -> tuple[np.ndarray]:
-        """Draws alone: what is traced then leaves out what only the density needs."""
+        """Draws without densities, so that the trace leaves out what only densities need."""
         values: Tensor = self._draw(latent, condition)
         return (values.double().cpu().numpy(),)
 
@@ -272,7 +269,7 @@ class _Method(nn.Module):
 
 
 class _Conditioner(nn.Module):
-    """From data sets to what the density is conditioned on."""
+    """Map data sets to the tensor that the density is conditioned on."""
 
     def __init__(self, network: PosteriorNetwork, has_slopes: bool):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which parameters the single observations of a PyMC model have, under its posterior."""
+"""Posterior draws of the parameters of single observations in a PyMC model."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.variable import TensorVariable
 
 from jana_pymc.checks import check_count
-from jana_pymc.distribution import NeuralLikelihoodRV, is_sequence
+from jana_pymc.distribution import NeuralLikelihoodRV
 from jana_pymc.inference_data import ArviZData, posterior_of
 from jana_pymc.simulation import random_generator, split_components
 
 MOST_DRAWS = 200
-"""Posterior draws that rows are taken from: those of one draw are evaluated together."""
+"""Posterior draws that rows are taken from; the rows of one draw are evaluated together."""
 
 
 def row_parameters(
@@ -31,20 +31,20 @@ def row_parameters(
     n_rows: int = 2_000,
     random_seed: int | np.random.Generator | None = None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Posterior draws of the parameters of single observations, as the likelihood is given them.
+    """Posterior draws of the parameters of single observations, as the likelihood receives them.
 
-    Hierarchies, regressions and groups are resolved by the model itself: of each of some posterior
-    draws, random observations (data sets, for vectors) and the parameters they have in it. For
-    `JointApproximator.score_correction`.
+    The model itself resolves hierarchies, regressions and groups: rows are the parameters of
+    random observations (for vectors, data sets) under some of the posterior draws. They are the
+    input of `JointApproximator.score_correction`.
 
     Parameters
     ----------
     data : InferenceData or DataTree
         With a group "posterior" of all free variables of the model, from any sampler.
     model : pymc.Model, optional
-        By default the one on the context stack.
+        By default the model on the context stack.
     name : str, optional
-        The variable that the neural likelihood was given; needed where there are several.
+        Name of the neural likelihood in the model; needed if there are several.
     n_rows : int
     random_seed : int or Generator, optional
 
@@ -56,9 +56,9 @@ def row_parameters(
     Raises
     ------
     TypeError
-        If `data`, `model` or `name` is something else.
+        If `data`, `model` or `name` is of another type.
     ValueError
-        If there is no such likelihood, no posterior, or it lacks a variable.
+        If there is no such likelihood, no posterior, or the posterior lacks a variable.
     """
     check_count("n_rows", n_rows)
     _check_types(data, model, name)
@@ -69,13 +69,13 @@ def row_parameters(
     values, known, _ = op.split(inputs)
     approximator = op.approximator
     schema, layout = approximator.schema, approximator.layout
-    batch = tuple(likelihood.shape)[: likelihood.ndim - (2 if is_sequence(schema) else 1)]
+    batch = tuple(likelihood.shape)[: likelihood.ndim - schema.event_dims]
     columns = [
         pt.broadcast_to(v, (*batch, *shape)).reshape((-1, int(np.prod(shape, dtype=int))))
         for v, shape in zip(values, layout.shapes.values(), strict=True)
     ]
     if known is not None:
-        if is_sequence(schema):
+        if schema.is_sequence:
             raise ValueError("conditions of a sequence differ within it; rows have none of theirs.")
         n_known = len(schema.condition_components)
         columns.append(pt.broadcast_to(known, (*batch, n_known)).reshape((-1, n_known)))

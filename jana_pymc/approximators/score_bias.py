@@ -5,36 +5,34 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
 from jana_pymc.approximators.parameters import check_given
-from jana_pymc.approximators.surrogate import by_name
 from jana_pymc.checks import check_count
 from jana_pymc.declarations import check_declared, declared
 from jana_pymc.pytensor import ScoreCorrection
 from jana_pymc.pytensor.score_correction import fitted, n_coefficients
 from jana_pymc.simulation import GenerativeModel, Simulations, seed_sequence
+from jana_pymc.slices import slices
 from jana_pymc.threads import one_thread
-
-if TYPE_CHECKING:
-    from jana_pymc.approximators.likelihood import LikelihoodApproximator
+from jana_pymc.trained_likelihood import TrainedLikelihood
 
 ROWS_AT_ONCE = 100_000
 """Observations whose scores are computed at once, which bounds the memory."""
 
 ENOUGH = 10
-"""Simulations for each coefficient of a correction of degree 2, and for each parameter at all."""
+"""Simulations needed per coefficient of a correction of degree 2, and per parameter at least."""
 
 MOST_FAILED = 0.05
-"""Share of failed simulations beyond which those that succeed are a selection."""
+"""Share of failed simulations above which the successful ones are a biased selection."""
 
 
 def score_correction(
-    likelihood: LikelihoodApproximator,
+    likelihood: TrainedLikelihood,
     parameters: Mapping[str, ArrayLike],
     model: GenerativeModel,
     *,
@@ -49,7 +47,7 @@ def score_correction(
     _check_model(likelihood, model)
     theta, known = _points(likelihood, parameters)
     for_points, for_simulations = seed_sequence(random_seed).spawn(2)
-    # Whole rounds of all points, so that each counts alike; what remains is a random choice.
+    # Whole rounds of all points, so that each counts equally, and a random choice for the rest.
     order = np.random.default_rng(for_points).permutation(len(theta))
     chosen = np.resize(order, n_simulations)
     simulations, given = simulate(
@@ -57,7 +55,7 @@ def score_correction(
     )
     failures = simulations.failures
     if failures.n_failed > MOST_FAILED * n_simulations:
-        # E[∇ log p] = 0 holds over all data sets, not over those that are no failures.
+        # E[∇ log p] = 0 holds over all data sets, not over the successful ones alone.
         raise ValueError(
             f"{failures} Beyond {MOST_FAILED:.0%} the others are a selection of data sets, over "
             "which even a true likelihood has no mean score of zero; mend the simulator, or "
@@ -92,17 +90,18 @@ def simulate(
     Returns
     -------
     simulations : Simulations
-        Those that succeeded.
+        Successful simulations.
     conditions : ndarray, shape (simulations, conditions)
-        Of each of them.
+        Conditions of each simulation.
     """
-    kinds, structure = model.schema.conditions, model.schema.structure
-    if kinds:
+    schema = model.schema
+    if schema.conditions:
         remaining = iter(conditions)
 
         def design(rng: np.random.Generator, n_obs: int = 1) -> Mapping[str, Any]:
             values = np.broadcast_to(next(remaining), (1, n_obs, conditions.shape[1]))
-            return {name: each[0] for name, each in by_name(values, kinds, structure).items()}
+            split = schema.split_batch(values, schema.conditions)
+            return {name: each[0] for name, each in split.items()}
 
         # Without an executor data sets are made one after the other, each with its own design.
         model = copy.copy(model)
@@ -114,7 +113,7 @@ def simulate(
 
 
 def mean_scores(
-    likelihood: LikelihoodApproximator,
+    likelihood: TrainedLikelihood,
     observables: NDArray[np.float64],
     parameters: NDArray[np.float64],
     conditions: NDArray[np.float64],
@@ -137,10 +136,8 @@ def mean_scores(
         If a simulated observation is impossible for the network.
     """
     sets, n_obs, _ = observables.shape
-    size = max(1, ROWS_AT_ONCE // n_obs)
     parts = []
-    for start in range(0, sets, size):
-        part = slice(start, start + size)
+    for part in slices(sets, n_obs, ROWS_AT_ONCE):
         theta = torch.tensor(parameters[part]).requires_grad_()
         known = torch.tensor(conditions[part]).flatten(0, 1) if conditions.shape[-1] else None
         group = torch.arange(len(theta)).repeat_interleave(n_obs)
@@ -159,7 +156,7 @@ def mean_scores(
 
 
 def _points(
-    likelihood: LikelihoodApproximator, given: Mapping[str, ArrayLike]
+    likelihood: TrainedLikelihood, given: Mapping[str, ArrayLike]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Parameters, shape (points, size), and conditions, (points, conditions), of the user's."""
     layout, kinds = likelihood.layout, likelihood.schema.conditions
@@ -206,7 +203,7 @@ def _points(
     return theta, known
 
 
-def _check_model(likelihood: LikelihoodApproximator, model: Any) -> None:
+def _check_model(likelihood: TrainedLikelihood, model: Any) -> None:
     """The model must simulate what the likelihood is of."""
     if not isinstance(model, GenerativeModel):
         raise TypeError(
@@ -224,7 +221,7 @@ def _check_model(likelihood: LikelihoodApproximator, model: Any) -> None:
             "simulator, which cannot be given those of the observations: there is no score "
             "correction of this model."
         )
-    named = getattr(likelihood.network, "observables_are_declared", True)
+    named = likelihood.network.observables_are_declared
     check_declared(
         declared(model.layout, model.schema, named=named),
         declared(likelihood.layout, likelihood.schema, named=named),

@@ -1,4 +1,4 @@
-"""A trained pair in a file: everything but the prior model and the simulator, which are code."""
+"""Trained pairs in files, without the prior model and the simulator, which are code."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 import pymc as pm
 
 from jana_pymc import storage
-from jana_pymc.architecture import NetworkSettings, build_network
+from jana_pymc.architecture import build_network
 from jana_pymc.declarations import check_declared, declared
+from jana_pymc.network_settings import NetworkSettings
 from jana_pymc.simulation import DataSchema, GenerativeModel, PyMCPrior
 from jana_pymc.training import TrainingHistory, resolve_device
 
@@ -44,7 +45,7 @@ def write(approximator: JointApproximator, path: str | Path) -> Path:
 def read(
     path: str | Path, prior: pm.Model | PyMCPrior | GenerativeModel, device: str
 ) -> dict[str, Any]:
-    """What `JointApproximator` is made of; see `load`."""
+    """Arguments of `JointApproximator`; see `load`."""
     tensors, configuration = storage.read(_as_path(path), kind=KIND)
     model = prior if isinstance(prior, GenerativeModel) else None
     if isinstance(prior, GenerativeModel):
@@ -94,7 +95,7 @@ def _as_path(path: Any) -> Path:
 
 
 def _fingerprint(prior: PyMCPrior) -> list[float]:
-    """Densities and transforms of a prior at fixed points, by which it is known again."""
+    """Densities and transforms of a prior at fixed points, which identify it."""
     points = np.array([[-1.0], [0.0], [1.0]]) * np.ones((1, prior.n_unconstrained))
     return [*prior.fingerprint(), *prior.constrain(points).ravel().tolist()]
 

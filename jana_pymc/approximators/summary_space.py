@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from jana_pymc.approximators.joint import JointApproximator
 
 KINDS = ("learned", "fixed")
-"""Summaries that data are judged by: the posterior network's, and order statistics."""
+"""Kinds of summaries: those of the posterior network, and order statistics."""
 
 N_QUANTILES = 16
 """Order statistics of each continuous component in each category."""
 
 FLOOR = 1e-4
-"""Smallest variance of a direction, relative to the summaries' own: below it is rounding."""
+"""Smallest variance of a direction, relative to the summaries'; below it is rounding error."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class SummarySpace:
 
     @classmethod
     def of(cls, summaries: NDArray[np.float64]) -> SummarySpace:
-        """Take it from the summaries of simulations, shape (sets, summaries)."""
+        """Estimate the space from summaries of simulations, shape (sets, summaries)."""
         mean, sd = summaries.mean(0), summaries.std(0)
         scale = np.where(sd > 0, sd, 1.0)
         variance, axes = np.linalg.eigh(np.atleast_2d(np.cov(((summaries - mean) / scale).T)))
@@ -63,13 +63,20 @@ class SummarySpace:
         return np.sqrt((self.whiten(summaries) ** 2).sum(-1))
 
 
+def summary_distances(
+    spaces: dict[str, SummarySpace], summaries: dict[str, NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Distance of each data set from the simulations by each kind, shape (sets, kinds)."""
+    return np.stack([spaces[kind].distance(summaries[kind]) for kind in KINDS], axis=-1)
+
+
 def data_summaries(
     approximator: JointApproximator, batch: DataBatch
 ) -> dict[str, NDArray[np.float64]]:
     """Summaries of each of `KINDS`, shape (sets, summaries).
 
-    The learned summaries hold what parameters are inferred from, and may be blind to all else; the
-    fixed ones see the shape of the data, whatever the network was trained for.
+    Learned summaries hold what parameters are inferred from and may ignore everything else; fixed
+    ones describe the shape of the data, independently of the network.
     """
     return {
         "learned": np.asarray(approximator.posterior.summarize(batch), dtype=float),

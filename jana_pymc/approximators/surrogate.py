@@ -1,4 +1,4 @@
-"""Data sets from the neural likelihood, in the form in which simulators return theirs."""
+"""Data sets from the neural likelihood, in the form of simulations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.simulation import (
     DataBatch,
     DataSchema,
-    Observable,
     Simulations,
     random_generator,
     split_components,
@@ -64,8 +63,8 @@ def simulate(
     )
     return Simulations.from_arrays(
         layout.unflatten(theta),
-        by_name(observables, schema.observables, schema.structure),
-        {} if known is None else by_name(known, schema.conditions, schema.structure),
+        schema.split_batch(observables, schema.observables),
+        {} if known is None else schema.split_batch(known, schema.conditions),
         sizes,
         layout=layout,
         schema=schema,
@@ -103,19 +102,32 @@ def prior_predictive(
 def surrogate_batch(
     approximator: JointApproximator,
     parameters: NDArray[np.float64],
-    data: DataBatch,
+    conditions: NDArray[np.float64],
+    n_obs: NDArray[np.int64],
     random_seed: int | np.random.Generator | None = None,
 ) -> DataBatch:
-    """Replace observables by the likelihood's own, for the same sizes and known conditions."""
-    width = data.observables.shape[1]
-    padding = (np.arange(width) >= data.n_obs[:, None])[..., None]
-    conditions = None
-    if data.conditions.shape[-1]:
-        conditions = _without_padding(data.conditions, padding)
+    """Simulate a batch from the likelihood, for given conditions and sizes.
+
+    Parameters
+    ----------
+    approximator : JointApproximator
+    parameters : ndarray, shape (sets, size)
+    conditions : ndarray, shape (sets, obs, conditions)
+        As in a `DataBatch`, with an empty last axis if there are no conditions.
+    n_obs : ndarray of int, shape (sets,)
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    DataBatch
+    """
+    width = conditions.shape[1]
+    padding = (np.arange(width) >= n_obs[:, None])[..., None]
+    known = _without_padding(conditions, padding) if conditions.shape[-1] else None
     observables = approximator.likelihood.simulate(
-        parameters, width, conditions=conditions, random_seed=random_seed
+        parameters, width, conditions=known, random_seed=random_seed
     )
-    return DataBatch(np.where(padding, np.nan, observables), data.conditions, data.n_obs)
+    return DataBatch(np.where(padding, np.nan, observables), conditions, n_obs)
 
 
 def _sizes(n_obs: int | ArrayLike | None, n_sets: int, schema: DataSchema) -> NDArray[np.int64]:
@@ -156,7 +168,7 @@ def checked_conditions(
     Warns
     -----
     UserWarning
-        If they lie far from all that were simulated.
+        If they lie far from all simulated conditions.
     """
     n_sets, n_obs, size = len(sizes), int(sizes.max()), len(schema.condition_components)
     if schema.structure == "vector" and values.shape in ((size,), (n_sets, size)):
@@ -180,7 +192,7 @@ def checked_conditions(
 def _without_padding(
     conditions: NDArray[np.float64], padding: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Put known conditions in place of padding, which must not reach the network: any will do."""
+    """Replace padding, which must not reach the network, by any known conditions."""
     return np.where(padding, conditions[:, :1], conditions)
 
 
@@ -192,7 +204,7 @@ def joined_conditions(conditions: Any, schema: DataSchema) -> NDArray[np.float64
     TypeError
         If the model has conditions and none are given, or the other way round.
     ValueError
-        If names or shapes are not those of the model's.
+        If names or shapes differ from those of the model.
     """
     kinds = schema.conditions
     if conditions is None and kinds:
@@ -222,10 +234,3 @@ def joined_conditions(conditions: Any, schema: DataSchema) -> NDArray[np.float64
         shapes = ", ".join(f"{name} {lead}" for name, lead in leads.items())
         raise ValueError(f"conditions have differing numbers of values: {shapes}.")
     return np.concatenate(parts, -1)
-
-
-def by_name(
-    values: NDArray[np.float64], kinds: Mapping[str, Observable], structure: str
-) -> dict[str, NDArray[np.float64]]:
-    """Arrays in their own shapes; without the axis of observations for vectors."""
-    return split_components(values[:, 0] if structure == "vector" else values, kinds)

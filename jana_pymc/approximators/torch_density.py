@@ -13,29 +13,31 @@ from torch import Tensor, nn
 
 from jana_pymc.approximators.likelihood import LikelihoodApproximator
 from jana_pymc.checks import check_count
+from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.simulation import Continuous, DataSchema, ParameterLayout
 from jana_pymc.simulation.names import LIKELIHOOD_ARGUMENTS
 
 MOST_OBSERVATIONS = 10**9
-"""Nothing is known of how many observations the density was made for."""
+"""The number of observations that the density was made for is unknown."""
 
 
-class TorchDensity(nn.Module):
+class TorchDensity(LikelihoodNetwork):
     """A user's log density in the shape of a likelihood network.
 
     Parameters
     ----------
     log_prob : callable
-        Of x, shape (rows, *event_shape), and θ, shape (rows, parameters), giving (rows,).
+        Function of x, shape (rows, *event_shape), and θ, shape (rows, parameters), that returns
+        shape (rows,).
     event_shape : tuple of int
     sample : callable, optional
-        Of θ, shape (rows, parameters), giving x.
+        Function of θ, shape (rows, parameters), that returns x.
     dtype : torch.dtype
-        In which it is called.
+        Data type of the tensors that it is called with.
     """
 
     observables_are_declared = False
-    """A function of torch tells no more of its observables than how many there are."""
+    """Names and kinds of the observables of a torch function are unknown."""
 
     def __init__(
         self,
@@ -57,15 +59,15 @@ class TorchDensity(nn.Module):
         self.event_shape = event_shape
         self._sample = sample
         self._dtype = dtype
-        self._is_differentiable = False  # until it was seen to be
-        # What a function has enclosed cannot be compared: each call of `from_torch` is another.
+        self._is_differentiable = False  # not checked yet
+        # Closures cannot be compared, so that each call of `from_torch` makes a different density.
         token = np.frombuffer(uuid.uuid4().bytes, dtype=np.uint8)
         self.register_buffer("token", torch.tensor(token.astype(np.int64)))
 
     def to(  # type: ignore[override]
         self, device: str | torch.device, dtype: torch.dtype | None = None
     ) -> TorchDensity:
-        """Bring a module to another device; it stays in the dtype in which it was made."""
+        """Move a module to another device; its dtype stays."""
         return super().to(device)
 
     def log_prob_rows(
@@ -91,7 +93,7 @@ class TorchDensity(nn.Module):
         return values.double()
 
     def _check_gradient(self, values: Tensor, theta: Tensor) -> None:
-        """Refuse a density from which no way leads back to the parameters."""
+        """Refuse a density that is not differentiable in the parameters."""
         found = None
         if values.requires_grad:
             (found,) = torch.autograd.grad(
@@ -129,7 +131,7 @@ class TorchDensity(nn.Module):
         seed = int(torch.randint(2**62, (), generator=generator))
         theta = parameters.repeat_interleave(n_obs, 0).to(self._dtype)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            # Not `torch.manual_seed`: it seeds accelerators too, whose states stay so.
+            # Not `torch.manual_seed`, which also seeds accelerators, whose states are not restored.
             torch.default_generator.manual_seed(seed)
             drawn = self._sample(theta)
         expected = (len(theta), *self.event_shape)
@@ -156,22 +158,22 @@ def from_torch(
     Parameters
     ----------
     log_prob : callable
-        ``log_prob(x, theta)`` of x, shape ``(rows, *event_shape)``, and theta, shape
-        (rows, parameters), giving the log density of each row, shape (rows,). A module, or a
-        method of one, is copied and frozen in evaluation mode, and goes where
-        `LikelihoodApproximator.to` sends it; of a plain function, which gets tensors there, what
-        it encloses must not change, and must be there itself.
+        ``log_prob(x, theta)`` takes x, shape ``(rows, *event_shape)``, and theta, shape
+        (rows, parameters), and returns the log density of each row, shape (rows,). A module, or a
+        method of one, is copied, frozen in evaluation mode, and moved by
+        `LikelihoodApproximator.to`. A plain function is called with tensors on that device;
+        whatever it closes over must be on that device too, and must not change.
     parameter_names : sequence of str
         Scalar parameters, in the order of theta's columns.
     event_shape : tuple of int
-        Of one observation: () or (components,).
+        Shape of one observation: () or (components,).
     sample : callable, optional
-        ``sample(theta)`` gives one draw a row, for predictive draws; it may use torch's global
-        generator of the CPU, whose state is restored.
+        ``sample(theta)`` returns one draw per row, for predictive draws. It may use torch's global
+        CPU generator, whose state is restored.
     region : mapping of str to (low, high), optional
-        Outside it the density is zero; by default nowhere.
+        Range of each parameter outside which the density is zero; unbounded by default.
     dtype : torch.dtype
-        In which the density is called; PyMC gets float64.
+        Data type of the tensors that the density is called with; PyMC gets float64.
 
     Returns
     -------
@@ -180,11 +182,11 @@ def from_torch(
     Raises
     ------
     TypeError, ValueError
-        If names, shape or region do not fit together, or log_prob is not callable.
+        If names, shape or region do not fit together, or `log_prob` is not callable.
 
     Examples
     --------
-    An sbi estimator of the likelihood is called with its own shapes::
+    An sbi estimator of the likelihood expects its own shapes::
 
         likelihood = from_torch(
             lambda x, theta: estimator.log_prob(x[None], theta)[0],
@@ -215,7 +217,7 @@ def from_torch(
         )
     limits = [_limits(name, (region or {}).get(name, (-np.inf, np.inf))) for name in names]
     components = [f"x{i}" for i in range(event_shape[0])] if event_shape else ["x"]
-    network: Any = TorchDensity(log_prob, event_shape, sample, dtype)
+    network = TorchDensity(log_prob, event_shape, sample, dtype)
     schema = DataSchema(dict.fromkeys(components, Continuous()), n_obs=(1, MOST_OBSERVATIONS))
     layout = ParameterLayout(names, dict.fromkeys(names, ()))
     return LikelihoodApproximator(network, layout, schema, np.array(limits, dtype=float).T)

@@ -1,4 +1,4 @@
-"""Calibration at a second look: rank histograms, coverage, z-scores and contraction."""
+"""Further plots of calibration: rank histograms, coverage, z-scores and contraction."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def plot_ranks_histogram(
     probability: float = 0.95,
     axes: Axes | Sequence[Axes] | np.ndarray | None = None,
 ) -> Figure:
-    """Plot histograms of the ranks, with a band for each bin alone.
+    """Plot histograms of the ranks, with a pointwise band for each bin.
 
     Parameters
     ----------
     calibration : Calibration
     bins : int, optional
-        By default at most 20, with 20 data sets in each.
+        Number of bins; by default one per 20 data sets, at most 20.
     probability : float
-        With which a single bin lies in the band; one of twenty strays at 0.95. The simultaneous
-        statement is that of `plot_ranks_ecdf`.
+        Probability that a single bin lies inside its band: at 0.95, one bin in twenty lies outside.
+        See `plot_ranks_ecdf` for a simultaneous band.
     axes : Axes, optional
-        One for each component.
+        One per component.
 
     Returns
     -------
@@ -78,20 +78,20 @@ def plot_coverage(
     probability: float = 0.95,
     axes: Axes | Sequence[Axes] | np.ndarray | None = None,
 ) -> Figure:
-    """Plot how often central posterior intervals hold the true value.
+    """Plot how often central posterior intervals contain the true value.
 
     Parameters
     ----------
     calibration : Calibration
     probability : float
-        Of the band, for each interval alone.
+        Probability of the band, for each interval separately.
     axes : Axes, optional
-        One for each component.
+        One per component.
 
     Returns
     -------
     Figure
-        Below the diagonal the posterior is overconfident, above it too cautious.
+        Below the diagonal the posterior is overconfident, above it underconfident.
 
     Raises
     ------
@@ -130,12 +130,13 @@ def plot_contraction(
     Returns
     -------
     Figure
-        Data sets to the right have informed the parameter; far from zero, misinformed it.
+        Data sets at the right are informative about the parameter; z-scores far from zero mean
+        that the posterior is wrong.
 
     Raises
     ------
     TypeError
-        If it is no `Calibration`.
+        If `calibration` is no `Calibration`.
     """
     check_result("calibration", calibration, "Calibration")
     figure, given = panels(len(calibration.names), axes, size=(2.7, 2.6))

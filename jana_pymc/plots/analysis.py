@@ -1,4 +1,4 @@
-"""What each of many data sets got from the amortized workflow, and why."""
+"""The rung of each data set in the amortized workflow, and the reason."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def plot_analysis(
     ----------
     analysis : Analysis
     axes : Axes, optional
-        Two of them.
+        Two axes.
 
     Returns
     -------
     Figure
-        Data sets that the misspecification check marked are ringed.
+        Rings mark data sets that failed the misspecification check.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def plot_analysis(
             table["effective_share"][marked], height[marked], s=40, facecolors="none",
             edgecolors=COLOURS[3], linewidths=0.8, label="misspecified",
         )  # fmt: skip
-        legend_below(given[0], handles=[rings])  # of rungs the bars tell the colours
+        legend_below(given[0], handles=[rings])  # the bars show the colours of the rungs
     given[0].set_xlabel("effective share of amortized draws", fontsize=9)
     given[0].set_ylabel("k̂", fontsize=9)
     given[0].set_xlim(-0.02, 1.02)

@@ -22,19 +22,19 @@ def plot_ranks_ecdf(
     probability: float = 0.95,
     axes: Axes | Sequence[Axes] | np.ndarray | None = None,
 ) -> Figure:
-    """Plot the ECDF of ranks less that of uniform ranks, with its simultaneous band.
+    """Plot the ECDF of ranks minus that of uniform ranks, with its simultaneous band.
 
-    Each calibration has its own panel, so that posterior and joint calibration stand side by
-    side. A component outside the band is drawn bold. Where there are more components than
-    colours, those with the smallest p-values get them, the same ones in all panels.
+    Each calibration has its own panel, so that posterior and joint calibration can be compared.
+    A component outside the band is drawn bold. If there are more components than colours, those
+    with the smallest p-values are coloured, the same ones in all panels.
 
     Parameters
     ----------
     calibrations : Calibration, or several as a sequence or as a mapping from titles
     probability : float
-        With which the whole curve of a calibrated component lies inside the band.
+        Probability that the whole curve of a calibrated component lies inside the band.
     axes : Axes, optional
-        One for each calibration.
+        One per calibration.
 
     Returns
     -------
@@ -43,7 +43,8 @@ def plot_ranks_ecdf(
     Raises
     ------
     TypeError, ValueError
-        If one is no `Calibration`, there is none, or `probability` is no number between 0 and 1.
+        If a calibration is no `Calibration`, none is given, or `probability` is no number between 0
+        and 1.
     """
     titled = _titled(calibrations)
     figure, given = panels(len(titled), axes, columns=3, size=(4.6, 3.7))
@@ -79,7 +80,7 @@ def plot_recovery(
     Raises
     ------
     TypeError
-        If it is no `Calibration`.
+        If `calibration` is no `Calibration`.
     """
     check_result("calibration", calibration, "Calibration")
     figure, given = panels(len(calibration.names), axes, size=(2.7, 2.8))

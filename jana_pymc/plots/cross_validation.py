@@ -1,4 +1,4 @@
-"""Terms of cross-validation and how far they can be relied on."""
+"""Terms of cross-validation and their reliability."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plot_cross_validation(
     ----------
     result : CrossValidation
     axes : sequence of Axes, optional
-        Two.
+        Two axes.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def plot_cross_validation(
     Raises
     ------
     TypeError
-        If it is no `CrossValidation`.
+        If `result` is no `CrossValidation`.
     """
     check_result("result", result, "CrossValidation")
     figure, (left, right) = panels(2, axes, size=(3.8, 3.4))

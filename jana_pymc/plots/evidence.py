@@ -1,4 +1,4 @@
-"""Marginal likelihoods: both estimates side by side, and models against each other."""
+"""Marginal likelihoods: two estimates compared, and models compared."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plot_log_marginal_likelihood(
     *,
     axes: Axes | Sequence[Axes] | np.ndarray | None = None,
 ) -> Figure:
-    """Plot the terms of Equation 13 over draws for one data set, both estimates for many.
+    """Plot the terms of Equation 13 over draws, or for many data sets both estimates.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def plot_log_marginal_likelihood(
     Raises
     ------
     TypeError
-        If it is no `LogMarginalLikelihood`.
+        If `result` is no `LogMarginalLikelihood`.
     """
     check_result("result", result, "LogMarginalLikelihood")
     figure, (ax,) = panels(1, axes, size=(4.6, 3.6))
@@ -54,7 +54,7 @@ def plot_log_marginal_likelihood(
             ax.set_title("impossible at all draws", fontsize=9)
             ax.set_xticks([])
             return figure
-        # Of an exact pair all terms are equal, but a histogram needs a width.
+        # For an exact pair all terms are equal, but a histogram needs a width.
         limits = (terms.min() - 0.01, terms.max() + 0.01)
         ax.hist(terms, bins=60, range=limits, color=COLOURS[0], alpha=0.5)
         for value, colour, line, label in (
@@ -98,7 +98,7 @@ def plot_model_comparison(
     *,
     axes: Axes | Sequence[Axes] | np.ndarray | None = None,
 ) -> Figure:
-    """Plot posterior model probabilities, one bar a data set.
+    """Plot posterior model probabilities, one bar per data set.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def plot_model_comparison(
     Raises
     ------
     TypeError
-        If it is no `ModelComparison`.
+        If `result` is no `ModelComparison`.
     """
     check_result("result", result, "ModelComparison")
     width = max(3.6, min(10.0, 0.25 * len(result) + 2.5))
@@ -142,7 +142,7 @@ def plot_model_recovery(
     ----------
     result : ModelRecovery
     axes : sequence of Axes, optional
-        Two.
+        Two axes.
 
     Returns
     -------
@@ -151,7 +151,7 @@ def plot_model_recovery(
     Raises
     ------
     TypeError
-        If it is no `ModelRecovery`.
+        If `result` is no `ModelRecovery`.
     """
     check_result("result", result, "ModelRecovery")
     names = list(result.names)
@@ -166,7 +166,7 @@ def plot_model_recovery(
             column, row, f"{value:.2f}", ha="center", va="center", color=shade,
             fontsize=9 if len(names) <= 5 else 7,
         )  # fmt: skip
-    # Names that would run into each other stand aslant.
+    # Rotate names that would overlap.
     slant: dict[str, Any] = {"rotation": 40, "ha": "right"} if len("  ".join(names)) > 30 else {}
     left.set_xticks(range(len(names)), names, **slant)
     left.set_yticks(range(len(names)), names)

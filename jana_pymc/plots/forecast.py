@@ -1,4 +1,4 @@
-"""What follows sequences: their past, and bands of their future."""
+"""Forecasts of sequences: their past, and bands of their future."""
 
 from __future__ import annotations
 
@@ -21,31 +21,32 @@ def plot_forecast(
     last: int | None = None,
     axes: Axes | Sequence[Axes] | np.ndarray | None = None,
 ) -> Figure:
-    """Plot the past of each sequence, and where its future lies.
+    """Plot the past of each sequence, and bands of its future.
 
     Parameters
     ----------
     result : InferenceData or DataTree
         From `jana_pymc.forecast`.
     value : str, optional
-        A continuous observable or a count, by default the first.
+        Name of a continuous observable or a count; by default the first.
     last : int, optional
-        Observations of the past to show, by default all.
+        Number of past observations to show; by default all.
     axes : Axes, optional
-        One for each sequence.
+        One per sequence.
 
     Returns
     -------
     Figure
-        Dark points are the past, the line is the median of the future, the bands hold 50 and 90 %
-        of it. Observations are counted from 1.
+        Dark points are the past; the line is the median of the future, with bands of 50 and 90 %.
+        Observations are counted from 1.
 
     Raises
     ------
     TypeError
         If `result` is no ArviZ data, or `last` no integer.
     ValueError
-        If it has no forecast, there is no such observable, or this is not one number or a category.
+        If there is no forecast or no such observable, or the observable is categorical or not a
+        single number.
     """
     groups = to_groups(result)
     if not {"predictions", "observed_data"} <= set(groups):
@@ -57,7 +58,7 @@ def plot_forecast(
     shown = past.shape[-1] if last is None else check_count("last", last)
     figure, given = panels(len(past), axes, columns=3, size=(4.2, 2.8))
     for i, ax in enumerate(given):
-        ax.use_sticky_edges = False  # else a band's end is that of the panel
+        ax.use_sticky_edges = False  # otherwise the panel ends where a band ends
         n_past = int((~np.isnan(past[i])).sum())
         before = np.arange(max(0, n_past - shown), n_past)
         ax.plot(before + 1, past[i, before], ".-", color=DATA, ms=4, linewidth=0.9, label="past")

@@ -21,7 +21,7 @@ def plot_history(
     *,
     axes: Axes | Sequence[Axes] | np.ndarray | None = None,
 ) -> Figure:
-    """Plot training and validation losses of both networks, the best validation marked.
+    """Plot training and validation losses of both networks, and mark the best validation.
 
     Parameters
     ----------
@@ -35,9 +35,9 @@ def plot_history(
     Raises
     ------
     TypeError
-        If it is neither.
+        If `history` is neither.
     ValueError
-        If it is empty.
+        If `history` is empty.
     """
     record: TrainingHistory = history.history if hasattr(history, "history") else history
     check_result("history", record, "TrainingHistory")

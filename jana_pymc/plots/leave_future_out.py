@@ -1,4 +1,4 @@
-"""How well a sequence is predicted from its past, over time."""
+"""Predictive density of sequences given their past, over time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def plot_leave_future_out(
     ----------
     result : LeaveFutureOut
     axes : sequence of Axes, optional
-        Two.
+        Two axes.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def plot_leave_future_out(
     Raises
     ------
     TypeError
-        If it is no `LeaveFutureOut`.
+        If `result` is no `LeaveFutureOut`.
     """
     check_result("result", result, "LeaveFutureOut")
     figure, (left, right) = panels(2, axes, size=(4.2, 3.2))

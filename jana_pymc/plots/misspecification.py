@@ -28,17 +28,17 @@ def plot_misspecification(
     ----------
     result : Misspecification
     axes : Axes, optional
-        Three of them.
+        Three axes.
 
     Returns
     -------
     Figure
-        Grey are simulations, blue and orange the observed data sets; orange ones are outliers.
+        Simulations are grey, observed data sets blue, and outliers among them orange.
 
     Raises
     ------
     TypeError
-        If it is no `Misspecification`.
+        If `result` is no `Misspecification`.
     """
     check_result("result", result, "Misspecification")
     figure, given = panels(3, axes, columns=3, size=(3.8, 3.2))
@@ -63,7 +63,7 @@ def plot_misspecification(
 def plot_criticism(
     result: Criticism, *, axes: Axes | Sequence[Axes] | np.ndarray | None = None
 ) -> Figure:
-    """Plot summary discrepancies of surrogate data sets beside those of the simulator's.
+    """Plot summary discrepancies of surrogate and simulated data sets.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def plot_criticism(
     Raises
     ------
     TypeError
-        If it is no `Criticism`.
+        If `result` is no `Criticism`.
     """
     check_result("result", result, "Criticism")
     figure, (ax,) = panels(1, axes, size=(4.6, 3.4))

@@ -45,11 +45,11 @@ def plot_posterior_pairs(
         from names to arrays of draws of scalar parameters. For example
         ``{"amortized": approximator.sample(data), "NUTS": pm.sample()}``.
     var_names : sequence of str, optional
-        By default those of the first set, in their order.
+        By default the names in the first set, in their order.
     true : mapping from component names to values, optional
-        Drawn as lines and crosses.
+        True values, drawn as lines and crosses.
     max_points : int
-        Points scattered in a panel, for each set.
+        Largest number of points per panel and set.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def plot_posterior_pairs(
     Raises
     ------
     TypeError, ValueError
-        If `max_points` is no count, or draws are something else or no numbers.
+        If `max_points` is no count, or draws are of another type or not numeric.
     ValueError
         If there are no draws or too many components, or a set or `true` has other names.
     """
@@ -78,7 +78,7 @@ def plot_posterior_pairs(
             "some with var_names=."
         )
     if true:
-        # The value of a component that var_names leaves out is no mistake.
+        # Values of components that var_names leaves out are allowed.
         label, first = next(iter(sets.items()))
         known = list(_components(first, None, label))
         unknown = [name for name in true if name not in known]

@@ -24,7 +24,7 @@ def plot_prediction(
     ----------
     result : Prediction
     axes : sequence of Axes, optional
-        Two.
+        Two axes.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def plot_prediction(
     Raises
     ------
     TypeError
-        If it is no `Prediction`.
+        If `result` is no `Prediction`.
     """
     check_result("result", result, "Prediction")
     figure, (left, right) = panels(2, axes, size=(3.8, 3.4))

@@ -43,37 +43,38 @@ def plot_posterior_predictive(
     Parameters
     ----------
     observed : mapping of str to array, shape (obs,)
-        For example ``idata.observed_data`` of one data set; of many, that of
-        ``jana_pymc.select_dataset(idata, 0)``. Of an observable with a shape, one component.
+        For example ``idata.observed_data`` of one data set; for many data sets, use
+        ``jana_pymc.select_dataset(idata, 0)``. For an observable with a shape, pass one component.
     predictive : mapping of str to array, shape (..., obs)
         For example ``idata.posterior_predictive``: leading axes are draws.
     value : str
-        A continuous observable, such as ``"rt"``, or a count.
+        Name of a continuous observable, such as ``"rt"``, or of a count.
     by : str, optional
-        A categorical observable, such as ``"response"``.
+        Name of a categorical observable, such as ``"response"``.
     group : array_like, shape (obs,), optional
-        Labels, such as participants; each has its own row of panels, without ``by`` its own panel.
+        Labels, such as participants. Each has its own row of panels or, without ``by``, its own
+        panel.
     bins : int, optional
-        By default chosen for the number of observations (in the smallest group). Where all values
-        are whole numbers, each bin holds as many of them as any other: one, or more if there are
-        many more values than this.
+        By default chosen from the number of observations (in the smallest group). If all values
+        are whole numbers, each bin covers the same number of them: one, or more if there are many
+        more values than bins.
     max_draws : int
-        Draws used, evenly spaced.
+        Largest number of draws used, evenly spaced.
     axes : Axes, optional
-        One for each group and category, row by row.
+        One per group and category, row by row.
 
     Returns
     -------
     Figure
-        Dark steps are the data, blue ones the mean over draws; the band holds 90 % of them.
+        Dark steps are the data, blue steps the mean over draws, with a band of 90 %.
 
     Raises
     ------
     TypeError, ValueError
         If `bins` or `max_draws` is no count.
     ValueError
-        If an observable is missing, is that of many data sets, or is not one number an observation;
-        or if lengths differ.
+        If an observable is missing, has many data sets, or is not one number per observation; or if
+        lengths differ.
     """
     data = _Columns(observed, value, by, "observed")
     draws = _Columns(predictive, value, by, "predictive").thin(check_count("max_draws", max_draws))

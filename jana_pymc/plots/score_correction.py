@@ -1,4 +1,4 @@
-"""How far a score correction moves the posterior."""
+"""Shift of the posterior by a score correction."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def plot_score_correction(
     Raises
     ------
     TypeError
-        If it is no `ScoreCorrection`.
+        If `correction` is no `ScoreCorrection`.
     """
     check_result("correction", correction, "ScoreCorrection")
     shift = correction.shift(n_obs)

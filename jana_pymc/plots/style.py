@@ -39,15 +39,16 @@ SOURCES = {
 
 
 def check_result(name: str, value: Any, kind: str) -> None:
-    """Ask for what a figure is made of.
+    """Refuse a value of another class than the one that a figure shows.
 
     Parameters
     ----------
     name : str
-        Of the argument, for the message.
+        Name of the argument, for the message.
     value : object
     kind : str
-        The name of the expected class: most are of `workflow`, which imports the figures.
+        Name of the expected class. A name, because `workflow` holds most of these classes and
+        imports the figures.
 
     Raises
     ------
@@ -59,7 +60,7 @@ def check_result(name: str, value: Any, kind: str) -> None:
 
 
 def capped(pareto_k: np.ndarray) -> np.ndarray:
-    """Heights of k̂ in a panel: an infinite one, where hardly a draw is possible, is at the top.
+    """Heights of k̂ in a panel, with infinite ones at the top.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def capped(pareto_k: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        Of the same shape, and NaN, hence not drawn, where k̂ is.
+        Of the same shape. NaN, which is not drawn, where k̂ is NaN.
     """
     finite = pareto_k[np.isfinite(pareto_k)]
     return np.minimum(pareto_k, max(1.5, finite.max(initial=0.0)))
@@ -94,16 +95,16 @@ def bin_edges(low: float, high: float, bins: int, *, whole: bool) -> np.ndarray:
     Parameters
     ----------
     low, high : float
-        All but a few extreme values lie from one to the other.
+        Range of all but a few extreme values.
     bins : int
     whole : bool
-        Whether the values are whole numbers. Bins of another width would hold now one of them and
-        now two or none, so they get the nearest whole width to that which `bins` asks for.
+        Whether the values are whole numbers. Bins then get the whole width that is nearest to the
+        one implied by `bins`, so that each covers the same number of values.
 
     Returns
     -------
     ndarray, shape (bins + 1,), or of another length if `whole`
-        Between whole numbers if `whole`.
+        Edges; they lie between whole numbers if `whole`.
     """
     if not whole:
         return np.linspace(low, high if high > low else low + 1.0, bins + 1)
@@ -115,21 +116,21 @@ def bin_edges(low: float, high: float, bins: int, *, whole: bool) -> np.ndarray:
 
 def whole_ticks(axis: Axis) -> None:
     """Leave out ticks between whole numbers, on an axis that counts."""
-    # Of one thing that is counted there is but one whole number to show.
+    # If there is only one unit, show only one whole number.
     locator = MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
     axis.set_major_locator(locator)
 
 
 def legend_below(ax: Axes, *, width: float = 3.6, **options: Any) -> Legend:
-    """Put a legend under the label of the x axis, where it lies over no data.
+    """Put a legend under the label of the x axis, where it hides no data.
 
     Parameters
     ----------
     ax : Axes
     width : float
-        Of the panel in inches, into which columns are put as long as they fit.
+        Width of the panel in inches; the legend has as many columns as fit.
     **options
-        Of `Axes.legend`.
+        Options of `Axes.legend`.
 
     Returns
     -------
@@ -151,15 +152,15 @@ def legend_below(ax: Axes, *, width: float = 3.6, **options: Any) -> Legend:
 
 
 def label_pareto_k(ax: Axes, thresholds: np.ndarray, units: str) -> None:
-    """Draw thresholds among k̂, and say so if there is none.
+    """Draw thresholds of k̂, or a note if there is no k̂.
 
     Parameters
     ----------
     ax : Axes
-        With a k̂ for each unit, or empty.
+        Panel with a k̂ for each unit, or empty.
     thresholds : ndarray
     units : str
-        What is counted along the x axis.
+        Name of the units along the x axis.
     """
     ax.set_xlabel(units, fontsize=9)
     ax.set_ylabel("k̂", fontsize=9)
@@ -189,16 +190,16 @@ def panels(
     ----------
     count : int
     axes : Axes, sequence of Axes, or None
-        At least `count` of them.
+        At least `count` axes.
     columns : int
-        Panels side by side at most, in a new figure.
+        Largest number of columns in a new figure.
     size : tuple of float
         Width and height of a panel in inches, in a new figure.
 
     Returns
     -------
     figure : Figure
-        Made without pyplot, which would keep it open.
+        Created without pyplot, which would keep it open.
     axes : list of Axes, length `count`
     """
     if axes is None:

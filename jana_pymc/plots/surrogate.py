@@ -1,4 +1,4 @@
-"""Surrogate data sets against those of the simulator, for the same parameters."""
+"""Comparison of surrogate and simulated data sets for the same parameters."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ def plot_surrogate(
     surrogate : Simulations
         ``approximator.simulate(theta)``, for the same parameters.
     value : str, optional
-        An observable, or a component of one that has a shape: ``"x[0]"``. By default the first that
-        is not categorical.
+        Name of an observable, or of a component such as ``"x[0]"``. By default the first that is
+        not categorical.
     by : str, optional
-        A categorical one with a panel for each value, by default the first; densities are then
-        defective: the area in a panel is the share of that value.
+        Name of a categorical observable, by default the first, with a panel for each value.
+        Densities are then defective: the area in a panel is the share of its value.
     bins : int
-        Where all values are whole numbers, each bin holds as many of them as any other: one, or
-        more if there are many more values than this.
+        Number of bins. If all values are whole numbers, each bin covers the same number of them:
+        one, or more if there are many more values than bins.
     axes : Axes, optional
-        One for each panel.
+        One per panel.
 
     Returns
     -------
     Figure
-        Lines are means over data sets, bands hold 90 % of them: their widths compare too.
+        Lines are means over data sets, with bands of 90 % whose widths can be compared as well.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def plot_surrogate(
             whole_ticks(ax.xaxis)
     given[0].set_ylabel("density", fontsize=9)
     top = max(ax.get_ylim()[1] for ax in given)
-    for ax in given:  # areas, which are shares, compare
+    for ax in given:  # one scale, since areas are shares
         ax.set_ylim(0, top)
     legend_below(given[-1], width=3.8)
     return figure

@@ -1,7 +1,7 @@
 """Likelihood networks inside PyTensor graphs: an Op that calls torch, and a native lowering."""
 
 from jana_pymc.pytensor.contamination import Contaminant
-from jana_pymc.pytensor.density import Backend, Given, is_sequence, log_density
+from jana_pymc.pytensor.density import Backend, Given, log_density
 from jana_pymc.pytensor.lowering import lower
 from jana_pymc.pytensor.lowering_markovian import lower_markovian
 from jana_pymc.pytensor.lowering_parts import NoLowering
@@ -21,7 +21,6 @@ __all__ = [
     "ScoreCorrection",
     "Truncation",
     "failure",
-    "is_sequence",
     "log_density",
     "lower",
     "lower_markovian",

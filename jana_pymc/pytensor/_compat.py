@@ -31,7 +31,7 @@ _TAKE_OPS = tuple(
 
 
 def with_gradient(cls: OpClass) -> OpClass:
-    """Offer an Op's ``_vjp(inputs, outputs, cotangents)`` under the name PyTensor looks for."""
+    """Expose an Op's ``_vjp(inputs, outputs, cotangents)`` under the name that PyTensor expects."""
     setattr(cls, GRADIENT_METHOD, cls._vjp)
     return cls
 
@@ -43,9 +43,9 @@ def infer_shape_arguments(*arguments: Any) -> tuple[Apply, Sequence[Any]]:
 
 
 def runs_in_object_mode(cls: OpClass) -> OpClass:
-    """Let numba call an Op's ``perform`` without the warning that it will.
+    """Let numba call an Op's ``perform`` in object mode without a warning.
 
-    An Op that calls torch has nothing to compile, so nothing to warn about.
+    An Op that calls torch cannot be compiled, so that the warning would be pointless.
     """
 
     def funcify(op: Op, node: Apply, **options: Any) -> Callable:
@@ -60,10 +60,10 @@ def runs_in_object_mode(cls: OpClass) -> OpClass:
 
 
 def position(index: TensorVariable, by_data: TensorVariable) -> TensorVariable:
-    """An index, never negative, as PyTensor can take it.
+    """A nonnegative index in a form that PyTensor's rewrites can handle.
 
-    Rewrites of PyTensor 3.3 fail aloud at the sum of three terms, which it is if the part of it
-    that data determine is no constant, as where `pymc.set_data` may exchange them.
+    Rewrites of PyTensor 3.3 log errors for a sum of three terms, which the index is if the part
+    that depends on data is not constant, as with data that `pymc.set_data` may exchange.
     """
     if all(isinstance(i, Constant) for i in graph_inputs([by_data])):
         return index
@@ -71,7 +71,7 @@ def position(index: TensorVariable, by_data: TensorVariable) -> TensorVariable:
 
 
 def taken_rows(variable: Variable) -> tuple[Variable, tuple[Variable, ...]] | None:
-    """Take ``source[i, j, ...]`` with integer vectors apart.
+    """Source and indices of ``source[i, j, ...]`` with integer vectors.
 
     Returns
     -------

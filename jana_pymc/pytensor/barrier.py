@@ -1,4 +1,4 @@
-"""The identity, but for PyTensor's rewrites, which do not look through it."""
+"""An identity that PyTensor's rewrites do not see through."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from jana_pymc.pytensor._compat import infer_shape_arguments, with_gradient
 
 @with_gradient
 class Barrier(TypeCastingOp):
-    """Keep apart what rewrites would put together, and forget that there is a single row.
+    """Prevent rewrites from merging nodes, and hide that a matrix has a single row.
 
-    Both cost dearly in compilation, where each kind of node is a module of its own. A sum of
-    residuals becomes one of two terms, of three, of four, each another kind; cut into, the layers
-    of a network and of its gradient are all of the same few. And what is known to be a row is
-    squeezed, multiplied as a vector, which without BLAS takes longer to call, and expanded again.
+    Each kind of node is compiled as a module of its own, so that both save much compilation time.
+    Without barriers, rewrites merge the residuals of all layers into sums of two, three, four, ...
+    terms, each of another kind; with barriers, the layers of a network and of its gradient consist
+    of the same few kinds. A matrix that is known to have a single row is squeezed, multiplied as a
+    vector, which is slower without BLAS, and expanded again.
     """
 
     def make_node(self, x: Any) -> Apply:
@@ -42,5 +43,5 @@ barrier = Barrier()
 
 @_vectorize_node.register(Barrier)
 def _of_a_batch(op: Barrier, node: Apply, batched: Variable) -> Apply:
-    """The identity of a batch of matrices is one too."""
+    """Apply to a batch of matrices."""
     return op.make_node(batched)

@@ -21,10 +21,10 @@ class Contaminant:
 
     Parameters
     ----------
-    low, high : tuple of float, one a component
-        Range of each component; of a count its least and its largest, of categories 0 and the last.
-    n_values : tuple of int, one a component
-        How many integers that range holds; 0 for a continuous component.
+    low, high : tuple of float, one per component
+        Smallest and largest value of each component; for categories, 0 and the last.
+    n_values : tuple of int, one per component
+        Number of integers in the range; 0 for a continuous component.
     """
 
     low: tuple[float, ...]
@@ -73,12 +73,12 @@ class Contaminant:
         return cls(low, high, tuple(n_values))
 
     def within(self, column: int, low: float, high: float) -> Contaminant:
-        """Lapses of which those outside a window of one component were never recorded.
+        """Restrict lapses to a window of one component, outside which none are recorded.
 
         Raises
         ------
         ValueError
-            If none could be.
+            If the window does not overlap the range of lapses.
         """
         new_low, new_high = list(self.low), list(self.high)
         new_low[column], new_high[column] = max(low, self.low[column]), min(high, self.high[column])
@@ -91,7 +91,7 @@ class Contaminant:
 
     @property
     def log_density(self) -> float:
-        """Inside the box."""
+        """Log density inside the box."""
         ends = zip(self.low, self.high, self.n_values, strict=True)
         return -sum(math.log(n or high - low) for low, high, n in ends)
 
@@ -111,10 +111,10 @@ class Contaminant:
         Parameters
         ----------
         log_prob : TensorVariable, shape (rows,)
-            The model's; may be −inf.
+            Log density of the model; may be −inf.
         observables : TensorVariable, shape (rows, components)
         probability : TensorVariable, shape () or (rows,)
-            Of a lapse.
+            Probability of a lapse.
 
         Returns
         -------
@@ -125,8 +125,8 @@ class Contaminant:
         inside = pt.all((observables >= low) & (observables <= high), axis=1)
         is_share = (probability >= 0) & (probability <= 1)
         share = pt.switch(is_share, probability, 0.5)
-        # The larger density times a mean of one and of the smaller over it: no infinite value meets
-        # another, so that gradients exist where the model is impossible, and at 0 and 1.
+        # The larger density times a mean of 1 and the ratio of the smaller to it: infinite values
+        # are never combined, so that gradients exist where the model is impossible, and at 0 and 1.
         lapse = self.log_density
         of_larger = pt.switch(log_prob >= lapse, 1.0 - share, share)
         mean = of_larger + (1.0 - of_larger) * pt.exp(-pt.abs(log_prob - lapse))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pytensor.tensor as pt
@@ -26,19 +26,17 @@ from jana_pymc.pytensor.op import LogDensity
 from jana_pymc.pytensor.score_correction import ScoreCorrection
 from jana_pymc.pytensor.truncation import Truncation, log_share
 from jana_pymc.simulation import Categorical, Continuous, DataSchema, ParameterLayout
-
-if TYPE_CHECKING:
-    from jana_pymc.approximators import LikelihoodApproximator
+from jana_pymc.trained_likelihood import TrainedLikelihood
 
 Backend: TypeAlias = Literal["auto", "lowering", "op"]
 
 FEW_PARAMETERS = 8
-"""So many bounds are compared one by one, which PyTensor compiles together with other things."""
+"""Up to this number, bounds are compared one by one, which PyTensor fuses with other nodes."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """What a density is given beside its values, checked.
+    """Checked inputs of a density, besides its values.
 
     Parameters
     ----------
@@ -46,7 +44,7 @@ class Given:
         In the order of the layout.
     conditions : TensorVariable, optional
     probability : TensorVariable, optional
-        Of a lapse, which `contaminant` draws.
+        Probability of a lapse, whose distribution is `contaminant`.
     contaminant : Contaminant, optional
     truncation : Truncation, optional
     correction : ScoreCorrection, optional
@@ -61,27 +59,27 @@ class Given:
 
 
 def log_density(
-    approximator: LikelihoodApproximator,
+    approximator: TrainedLikelihood,
     backend: Backend,
     value: TensorVariable,
     given: Given,
 ) -> TensorVariable:
     """Log density over the leading dimensions of ``value``, −inf outside the trained region.
 
-    An event is a row of components; of a sequence, a matrix of shape (n_obs, components).
+    An event is a row of components or, for sequences, a matrix of shape (n_obs, components).
     """
     check_choice("backend", backend, get_args(Backend))
     schema, layout = approximator.schema, approximator.layout
     if not value.dtype.startswith("float"):  # counts and categories, as pymc.Data holds them
         value = pt.cast(value, "float64")
-    event = 2 if is_sequence(schema) else 1
+    event = schema.event_dims
     n_batch = value.ndim - event
     batch = tuple(value.shape)[:n_batch]
     conditions = given.conditions
     if conditions is not None:
         conditions = checked_together(conditions, value, event)
         n_lead = conditions.ndim - event
-        # As the random variable does, whose inputs all have the axes of the batch.
+        # As in the random variable, where all inputs have the axes of the batch.
         if n_batch != 1 or all(conditions.type.broadcastable[:n_lead]):
             own = tuple(conditions.shape)[n_lead:]
             conditions = pt.broadcast_to(conditions, (*batch, *own)).reshape((-1, *own))
@@ -119,18 +117,13 @@ def log_density(
     return log_prob if n_batch == 1 else log_prob.reshape(batch, ndim=n_batch)
 
 
-def is_sequence(schema: DataSchema) -> bool:
-    """Whether one log density belongs to all observations of a data set together."""
-    return schema.structure == "markovian"
-
-
 def _possible(
     schema: DataSchema, values: TensorVariable
 ) -> tuple[TensorVariable | None, TensorVariable]:
-    """Which events hold categories and counts that exist, and values of which all do.
+    """Which events hold only valid categories and counts, and values with invalid ones replaced.
 
-    Constants were checked when they came in; `pymc.set_data` exchanges data behind our back, and
-    a category that does not exist would be looked up in another cell of a table.
+    Constants are checked beforehand, but `pymc.set_data` may bring in unchecked data, and an
+    invalid category would index another cell of a table.
     """
     kinds = schema.components
     if isinstance(values, Constant):
@@ -147,12 +140,12 @@ def _possible(
             exists = exists & pt.eq(column, nearest)
             column = pt.switch(pt.eq(column, nearest), nearest, 0.0)
         columns.append(column)
-    exists = pt.all(exists, axis=1) if is_sequence(schema) else exists
+    exists = pt.all(exists, axis=1) if schema.is_sequence else exists
     return exists, pt.stack(columns, axis=-1)
 
 
 def _evaluate(
-    approximator: LikelihoodApproximator,
+    approximator: TrainedLikelihood,
     backend: Backend,
     events: TensorVariable,
     matrix: TensorVariable,
@@ -160,7 +153,7 @@ def _evaluate(
     conditions: TensorVariable | None,
     numbers: list[TensorVariable] | None,
 ) -> tuple[TensorVariable, bool]:
-    """Log density, and whether it is −inf outside the trained region already, as the Op's is.
+    """Log density, and whether it is −inf outside the trained region already, as that of the Op.
 
     A graph without the region's bounds, or a matrix of ``numbers``, is quicker to compile.
     """

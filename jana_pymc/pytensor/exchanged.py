@@ -1,4 +1,4 @@
-"""Data that `pymc.set_data` may exchange are checked when the model runs."""
+"""Checks, when the model runs, of data that `pymc.set_data` may exchange."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ BEYOND_GROUPS = "the index of the parameters points beyond the groups that there
 def checked_data(
     kinds: Mapping[str, Observable], values: TensorVariable, what: str
 ) -> TensorVariable:
-    """Fail at what is no data: the density would be NaN, or wrong.
+    """Fail at invalid data, for which the density would be NaN or wrong.
 
-    Categories and counts that do not exist are named among conditions; as observables they are
-    impossible, which is for the density to say.
+    Invalid categories and counts raise an error in conditions; in observables they have density
+    zero.
     """
     sizes = [int(np.prod(kind.shape)) for kind in kinds.values()]
     n_columns = values.type.shape[-1]
@@ -55,10 +55,10 @@ def checked_data(
 def checked_together(
     conditions: TensorVariable, observables: TensorVariable, n_event: int
 ) -> TensorVariable:
-    """Fail at conditions and observables of different numbers: one was exchanged without the other.
+    """Fail if conditions and observables differ in number: only one of them was exchanged.
 
-    Of the last ``n_event`` dimensions one log density depends. Conditions of one data set, or with
-    an axis before that is known to be of length one, are those of all.
+    One log density depends on the last ``n_event`` dimensions. Conditions without leading axes, or
+    with leading axes of known length one, hold for all data sets.
     """
     message = (
         "conditions and observables have different numbers of observations or data sets; exchange "
@@ -77,20 +77,20 @@ def checked_together(
             raise ValueError(message)
     if not equal:
         return conditions
-    # As shapes are inferred beforehand, PyTensor would fail there if it were not told that they are
-    # those of the observables.
+    # PyTensor infers shapes beforehand, and would fail there if they were not stated to be those of
+    # the observables.
     return pt.specify_shape(Assert(message)(conditions, *equal), sizes)
 
 
 def _exists(kind: Observable, column: TensorVariable) -> TensorVariable:
-    """Whether each value is a category, or a count, of those that are declared."""
+    """Whether each value is a declared category or count."""
     last = kind.n_categories - 1 if isinstance(kind, Categorical) else getattr(kind, "upper", None)
     exists = pt.eq(column, pt.round(column)) & (column >= 0.0)
     return exists if last is None else exists & (column <= last)
 
 
 def checked_probability(probability: TensorVariable) -> TensorVariable:
-    """Fail at data that are no probability of a lapse: nothing would be possible under them."""
+    """Fail at data that are not a probability, for which the density would be zero."""
     inputs = list(graph_inputs([probability]))
     if not all(isinstance(i, (Constant, TensorSharedVariable)) for i in inputs):
         return probability  # a random variable's, where it may be impossible
@@ -102,9 +102,9 @@ def checked_probability(probability: TensorVariable) -> TensorVariable:
 
 
 def checked_table(table: TensorVariable, index: TensorVariable) -> TensorVariable:
-    """Fail where a constant index points beyond the rows of a table, whose number is not known yet.
+    """Fail if a constant index exceeds the rows of a table whose length is not known statically.
 
-    As it is not where parameters have ``dims=``.
+    This is the case for parameters with ``dims=``.
     """
     if not isinstance(index, Constant) or table.type.shape[0] is not None or not index.data.size:
         return table
@@ -117,9 +117,10 @@ def checked_table(table: TensorVariable, index: TensorVariable) -> TensorVariabl
 def checked_group(
     index: TensorVariable, grouped: TensorVariable, n_rows: TensorVariable
 ) -> TensorVariable:
-    """Count from the start what counts from the end, and fail where there is no such group.
+    """Make negative indices of groups positive, and fail if there is no such group.
 
-    One too far would be found at another place of a table with several entries a group.
+    An index out of range would read the entry of another group in tables with several entries per
+    group.
     """
     known, n_groups = grouped.type.shape[0], grouped.shape[0]
     message = BEYOND_GROUPS

@@ -111,10 +111,10 @@ def normal_scores(
     group: TensorVariable | None,
     conditions: TensorVariable | None,
 ) -> tuple[TensorVariable, TensorVariable]:
-    """Value of the first continuous component as a standard normal one, in each category.
+    """Normal score of a value of the first continuous component, in each category.
 
-    Its probability is the distribution function's. Arguments as of `lower`; the observables say
-    no more than the number of rows.
+    The standard normal distribution function of the score is the component's own. Arguments are as
+    for `lower`; only the number of rows of the observables is used.
 
     Returns
     -------
@@ -150,7 +150,7 @@ def _context(
     group: TensorVariable | None,
     conditions: TensorVariable | None,
 ) -> tuple[TensorVariable, TensorVariable | None, np.ndarray, np.ndarray]:
-    """Inputs of the table network, each row's among them, and their location and scale."""
+    """Inputs of the table network, the index of each row among them, and location and scale."""
     mean, sd = (array(b) for b in (network.parameter_mean, network.parameter_sd))
     if not network.n_conditions:
         return parameters, group, mean, sd
@@ -163,7 +163,7 @@ def _context(
 
 
 def _log_cells(network: AutoregressiveLikelihood, hidden: TensorVariable) -> TensorVariable:
-    """Log probabilities of the categories, one row a context."""
+    """Log probabilities of the categories, one row per context."""
     last, n = network.table_network.layers[-1], network.n_cells
     weight, bias = array(last.weight)[:n].T, array(last.bias)[:n]
     if n == 2:  # without a maximum and a sum along an axis, which are slow to compile
@@ -173,7 +173,7 @@ def _log_cells(network: AutoregressiveLikelihood, hidden: TensorVariable) -> Ten
 
 
 def _first_splines(network: AutoregressiveLikelihood, hidden: TensorVariable) -> Splines:
-    """Of the first continuous component: one a category and context."""
+    """Splines of the first continuous component, one per category and context."""
     last, n = network.table_network.layers[-1], network.n_cells
     weight, bias = array(last.weight)[n:].T, array(last.bias)[n:]
     layer = (weight.reshape(len(weight), n, -1), bias.reshape(n, -1))
@@ -183,7 +183,7 @@ def _first_splines(network: AutoregressiveLikelihood, hidden: TensorVariable) ->
 def _cell(
     network: AutoregressiveLikelihood, observables: TensorVariable
 ) -> tuple[TensorVariable, TensorVariable]:
-    """Number of each observation's joint category, zero where there is none; whether there is."""
+    """Index of each observation's joint category, 0 if invalid, and whether it is valid."""
     cell = pt.zeros(observables.shape[:1], dtype="int64")
     possible = pt.ones(observables.shape[:1], dtype="bool")
     for column, n in zip(network.discrete, network.n_categories, strict=True):

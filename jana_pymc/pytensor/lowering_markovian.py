@@ -41,8 +41,8 @@ def lower_markovian(
     """Rows are the time points of one sequence; with a group, of one after the other.
 
     A new sequence begins where the group changes. Sequences of shape (sets, n_obs, components) have
-    one log density each. What depends on observations alone is a constant
-    of the graph if they are, and is computed once, when it is compiled.
+    one log density each. Features that depend on observations alone are computed once, at
+    compilation, if these are constants.
     """
     if network.gru is not None:
         raise NoLowering("a recurrent memory has no PyTensor version; settings with memory=0 have.")
@@ -89,7 +89,7 @@ def _whole_sequences(
     group: TensorVariable | None,
     conditions: TensorVariable | None,
 ) -> TensorVariable:
-    """Sums over time; each sequence has a group of its own, so that neighbours stay apart."""
+    """Sums over time; each sequence has its own group, so that neighbouring ones stay separate."""
     n_sets, n_obs = sequences.shape[0], sequences.shape[1]
     if group is None:
         own = pt.broadcast_to(parameters, (n_sets, parameters.shape[1]))
@@ -103,7 +103,7 @@ def _whole_sequences(
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What the conditional density sees, the parameters once a sequence."""
+    """Inputs of the conditional density, with the parameters once per sequence."""
 
     n_parameters: int
     theta: TensorVariable

@@ -27,7 +27,7 @@ ACTIVATIONS = {
 
 
 class NoLowering(TypeError):
-    """There is no PyTensor version of this network; the Op serves it."""
+    """There is no PyTensor version of this network; use the Op."""
 
 
 def array(tensor: Any) -> np.ndarray:
@@ -45,7 +45,7 @@ def dense_network(
 def hidden_layers(
     network: Any, x: TensorVariable, mean: np.ndarray, sd: np.ndarray
 ) -> TensorVariable:
-    """What goes into the last layer of a `DenseNetwork`."""
+    """Input of the last layer of a `DenseNetwork`."""
     layers = network.layers[:-1]
     x = barrier(x)
     if not layers or isinstance(layers[0], Residual):  # which needs its input
@@ -73,7 +73,7 @@ def apply_layers(layers: Iterable[nn.Module], x: TensorVariable) -> TensorVariab
 def rows_of(
     parameters: TensorVariable, group: TensorVariable | None, observables: TensorVariable
 ) -> TensorVariable:
-    """What parameters, or inputs in their place, each observation has."""
+    """Parameters, or inputs computed from them, of each observation."""
     if group is None:
         return pt.broadcast_to(parameters, (observables.shape[0], parameters.shape[1]))
     return parameters[group]
@@ -91,7 +91,7 @@ def entering_parameters(
     ----------
     parameters : TensorVariable, shape (groups, parameters)
     logarithmic : torch.Tensor of bool, shape (parameters,)
-        Which enter as logarithms.
+        Parameters that enter as logarithms.
     angles, rounded : list of int
         Columns of angles, and of whole numbers.
     """

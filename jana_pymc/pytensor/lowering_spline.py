@@ -14,15 +14,15 @@ from jana_pymc.flows.wall import CUBIC, CUT, FARTHEST
 from jana_pymc.pytensor._compat import position
 
 KEY_RANGE = 1e3
-"""Knots and values are told apart within ± this range; tails beyond are straight lines anyway."""
+"""Knots and values are compared within ± this range; tails beyond it are straight lines."""
 
 
 class Splines:
     """`WalledSplines` in PyTensor.
 
-    From the parameters to the fields of all bins it takes two matrix products and a softplus
-    between them: the edges, which are of any sign, are softplus(x) − softplus(−x), and what is
-    constant is the softplus of a constant. Few nodes, since each is compiled.
+    The fields of all bins are two matrix products of the parameters with a softplus between them:
+    edges, which may have any sign, are softplus(x) − softplus(−x), and constants are the softplus
+    of a constant. This keeps the number of nodes, each of which is compiled, small.
 
     Parameters
     ----------
@@ -32,8 +32,7 @@ class Splines:
         Number K of inner bins.
     walls : tuple of {-1, 1}
     layer : tuple of ndarray, shape (inputs, n, 3 K + 3) and (n, 3 K + 3), optional
-        Weight and bias of a layer between what is given and the parameters of n splines for each
-        of its rows.
+        Weight and bias of a layer that maps each row of `raw` to the parameters of n splines.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class Splines:
         ----------
         y : TensorVariable, shape (values,)
         spline : TensorVariable of int, shape (values,)
-            Which of the splines each value goes through.
+            Index of the spline of each value.
         """
         inner = y
         for side in self.walls:
@@ -85,7 +84,7 @@ class Splines:
         z = y_bottom + height * (rise + (share - xi))
         numerator = d_right * upper + d_left * lower + 2.0 * slope * middle
         relative = slope / denominator
-        # Of the factors, since the gradient of a product's logarithm takes longer.
+        # Logarithms of the factors: the gradient of the logarithm of a product is slower.
         log_derivative = pt.log(numerator) + 2.0 * pt.log(relative)
         if not self.walls:
             return z, log_derivative

@@ -33,7 +33,7 @@ from jana_pymc.pytensor.lowering_parts import (
 )
 
 MAX_STEPS = 24
-"""Of a law of motion; each is some twenty nodes of the graph, with its gradient."""
+"""Most steps of a law of motion; each is some twenty nodes of the graph, with its gradient."""
 
 
 @lower.register
@@ -67,13 +67,13 @@ def lower_trajectory(
 
 
 def _within(network: TrajectoryLikelihood, time: TensorVariable) -> TensorVariable:
-    """Fail where `pymc.set_data` brought in sequences longer than the trajectory."""
+    """Fail if `pymc.set_data` exchanged sequences for ones longer than the trajectory."""
     message = f"this likelihood was trained on {network.n_steps} time points at most."
     return Assert(message)(time, pt.all(time < network.n_steps))
 
 
 def _curves(network: TrajectoryLikelihood, parameters: TensorVariable) -> TensorVariable:
-    """What the networks make of each parameter vector, (groups, times, components, features)."""
+    """Features of each parameter vector, shape (groups, times, components, features)."""
     own = network.entering
     plain = entering_parameters(parameters, own.logarithmic, own.angles, own.rounded)
     theta, n = (plain - array(own.mean)) / array(own.sd), own.n_entering

@@ -31,7 +31,7 @@ from jana_pymc.pytensor.lowering_parts import (
 )
 
 MOST_KINDS = 4
-"""Each kind of discrete components has a graph of its own, which takes its time to compile."""
+"""Most kinds of discrete components; each has a graph of its own, which is slow to compile."""
 
 
 @lower.register
@@ -84,7 +84,7 @@ def _flow(
     group: TensorVariable | None,
     context: TensorVariable,
 ) -> TensorVariable:
-    """Log density of the continuous components, one row a draw."""
+    """Log density of the continuous components, one row per draw."""
     assert network.flow is not None  # narrows the type; the caller has checked
     log_prob = pt.zeros(values.shape[:1])
     columns, inside = [], pt.ones(values.shape[:1], dtype="bool")
@@ -113,7 +113,7 @@ def _context(
     group: TensorVariable | None,
     conditions: TensorVariable | None,
 ) -> TensorVariable:
-    """`VectorLikelihood._context`, one row an observation."""
+    """`VectorLikelihood._context`, one row per observation."""
     entering = entering_parameters(parameters, network.parameter_log, network.angles)
     theta = (entering - array(network.parameter_mean)) / array(network.parameter_sd)
     context = rows_of(theta, group, observables)

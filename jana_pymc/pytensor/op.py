@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
@@ -20,45 +20,31 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.rewriting.basic import register_specialize
 from torch import Tensor
 
-from jana_pymc.likelihoods import LikelihoodNetwork
 from jana_pymc.pytensor._compat import infer_shape_arguments, runs_in_object_mode, with_gradient
 from jana_pymc.threads import one_thread
+from jana_pymc.trained_likelihood import TrainedLikelihood
 from jana_pymc.warning import warn
 
 ROWS_AT_ONCE = 100_000
 """Observations evaluated at once, which bounds the memory."""
 
 _FAILURES: dict[str, BaseException] = {}
-"""The latest exception of each network in the run of now, by its content hash."""
-
-
-class FrozenNetwork(Protocol):
-    """A trained likelihood network that compares by its weights."""
-
-    content_hash: str
-    region: np.ndarray
-    """Smallest and largest value of each parameter trained on, shape (2, parameters)."""
-
-    graph_device: torch.device
-    """Where PyTensor has the network evaluated."""
-
-    def network_on(self, device: torch.device) -> LikelihoodNetwork:
-        """The network, in double precision."""
+"""The latest exception of each network in the current run, by its content hash."""
 
 
 class _Batched(Op):
-    """What both Ops share: inputs, shapes, batches, and the call into torch.
+    """Base of both Ops: inputs, shapes, batches, and the call into torch.
 
     Parameters
     ----------
-    frozen : FrozenNetwork
+    frozen : TrainedLikelihood
         Compared by content, so that PyTensor never merges two networks into one.
     """
 
     __props__ = ("frozen",)
     in_numba = False
 
-    def __init__(self, frozen: FrozenNetwork):
+    def __init__(self, frozen: TrainedLikelihood):
         self.frozen = frozen
 
     def make_node(self, observables: Any, conditions: Any, group: Any, *others: Any) -> Apply:
@@ -82,7 +68,7 @@ class _Batched(Op):
         return Apply(self, inputs, [log_prob, *(i.type() for i in self._like(inputs))])
 
     def _parameters(self, others: Sequence[Any]) -> Sequence[Any]:
-        """What the inputs after the group hold of parameters: a matrix, or numbers."""
+        """The parameters among the inputs after the group: a matrix, or numbers."""
         return others
 
     def _like(self, inputs: Any) -> Any:
@@ -113,14 +99,14 @@ class _Batched(Op):
     def _parts(
         self, observables: Tensor, conditions: Tensor, group: Tensor, *others: Tensor
     ) -> Iterator[tuple[Tensor, ...]]:
-        """As many rows at once as the memory should hold.
+        """Split the rows into parts that fit into memory.
 
         Yields
         ------
         own : Tensor of int
-            The groups that there are among the rows.
+            The groups that occur in the part.
         observables, conditions, within, *others : Tensor
-            Of the rows; ``within`` is the place of each row's group among ``own``.
+            Rows of the part; ``within`` is the position of each row's group in ``own``.
         """
         size = max(1, ROWS_AT_ONCE // max(1, math.prod(observables.shape[1:-1])))
         columns = (observables, conditions, group, *others)
@@ -137,7 +123,7 @@ class _Batched(Op):
         """Log density of each row or sequence, −inf outside the trained region."""
         low, high = torch.from_numpy(self.frozen.region).to(parameters.device)
         inside = ((parameters >= low) & (parameters <= high)).all(-1)
-        # At the region's edge instead of outside, where slopes need not be finite; NaN inside it.
+        # Outside the region, evaluate at its edge, since slopes outside need not be finite.
         parameters = torch.where(parameters.isnan(), 0.0, parameters).clamp(low, high)
         known = conditions if conditions.shape[-1] else None
         network = self.frozen.network_on(parameters.device)
@@ -164,11 +150,12 @@ def _check_rows(observables: np.ndarray, conditions: np.ndarray, group: np.ndarr
 class LogDensity(_Batched):
     """Log density of each row of observables, or of each sequence, given its parameters.
 
-    Inputs: observables (rows, components), conditions (rows, conditions), the group of each row,
-    integers (rows,), by default its own, and the distinct parameters (groups, parameters), or the
-    parameters of a single group one by one, as numbers; of sequences, observables
-    (sets, obs, components), conditions (sets, obs, conditions), and the group of each. Output:
-    (rows,) or (sets,), −inf for parameters outside the trained region, where the slopes are zero.
+    Inputs: observables (rows, components); conditions (rows, conditions); the group of each row as
+    integers (rows,), by default a group per row; and the distinct parameters (groups, parameters),
+    or the parameters of a single group as separate numbers. For sequences: observables
+    (sets, obs, components), conditions (sets, obs, conditions), and the group of each sequence.
+    Output: (rows,) or (sets,), −inf for parameters outside the trained region, where the slopes are
+    zero.
     """
 
     def _evaluate(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
@@ -183,7 +170,7 @@ class LogDensity(_Batched):
     def _vjp(
         self, inputs: list[Variable], outputs: list[Variable], cotangents: list[Any]
     ) -> list[Any]:
-        # A sampler that swallows exceptions begins with a graph of slopes: runs before are over.
+        # Each run of a sampler that swallows exceptions begins with a new graph of slopes.
         _FAILURES.pop(self.frozen.content_hash, None)
         pullback = LogDensityAndPullback(self.frozen)
         _, d_observables, *d_parameters = pullback(*inputs, *cotangents)
@@ -198,10 +185,10 @@ class LogDensity(_Batched):
 class LogDensityAndPullback(_Batched):
     """Log density of each row or sequence and its pullback, by one pass through torch.
 
-    Inputs as of `LogDensity`, and a cotangent (rows,). Outputs: log density (rows,), and what the
-    cotangent gives the observables, (rows, components), and the distinct parameters,
-    (groups, parameters) or numbers. That torch itself sums over the rows of a group leaves
-    PyTensor little to compile, and the network runs once for each group.
+    Inputs are those of `LogDensity` and a cotangent (rows,). Outputs: log density (rows,), and the
+    pullback of the cotangent to the observables, (rows, components), and to the distinct
+    parameters, (groups, parameters) or numbers. Torch sums over the rows of a group, so that
+    PyTensor has little to compile and the network runs once per group.
     """
 
     def _parameters(self, others: Sequence[Any]) -> Sequence[Any]:
@@ -221,7 +208,7 @@ class LogDensityAndPullback(_Batched):
             with torch.enable_grad():
                 values = self._log_prob(observables, theta, conditions, group)
                 finite = torch.where(torch.isfinite(values), values, 0.0)
-                # Of a number: torch loads half a second's worth of modules to check a cotangent.
+                # The gradient of a number: for a cotangent, torch loads modules for half a second.
                 # Categories enter through an index, which has no slope: zeros, not an error.
                 by_row, by_group = torch.autograd.grad(
                     torch.dot(finite, weight), [observables, theta], materialize_grads=True
@@ -300,48 +287,48 @@ def _joined(variable: Variable, n_batch: int, n_sets: Variable) -> Variable:
 @register_specialize
 @node_rewriter([LogDensity])
 def share_the_pass(fgraph: Any, node: Apply) -> list[Variable] | None:
-    """Take the value from the Op that pulls back too, where there is one."""
+    """Take the value from the Op that also computes the pullback, where there is one."""
     for client, _ in fgraph.clients[node.inputs[0]]:
         if isinstance(getattr(client, "op", None), LogDensityAndPullback) and (
             client.op.frozen == node.op.frozen and client.inputs[:-1] == node.inputs
         ):
-            # The cotangent of a mixture with lapses depends on the value: that takes two passes.
+            # With lapses, the cotangent depends on the value, which takes two passes.
             cotangent = client.inputs[-1]
             if node.outputs[0] not in ancestors([cotangent]):
                 return [client.outputs[0]]
     return None
 
 
-def failure(frozen: FrozenNetwork) -> BaseException | None:
-    """Hand over the latest exception that a network raised in a graph, and forget it.
+def failure(frozen: TrainedLikelihood) -> BaseException | None:
+    """Return and clear the latest exception that a network raised in a graph.
 
-    nutpie takes an exception in the middle of sampling for a divergence and goes on. A graph of
-    new slopes, with which a run begins, is not held responsible for those before.
+    nutpie treats an exception during sampling as a divergence and continues. Exceptions of earlier
+    runs are cleared when a new graph of slopes is built, as at the beginning of a run.
     """
     return _FAILURES.pop(frozen.content_hash, None)
 
 
-def _keep(frozen: FrozenNetwork, error: Exception) -> bool:
-    """Keep the exception of a thread that cannot pass it on, and say each kind aloud.
+def _keep(frozen: TrainedLikelihood, error: Exception) -> bool:
+    """Keep an exception in a thread that cannot raise it, and warn once of each kind.
 
-    nutpie calls compiled code from threads of its own. An exception that leaves Python there is
-    taken for a divergence, and in time corrupts the memory; NaN is taken for one too, and does not.
+    nutpie calls compiled code from its own threads. An exception that leaves Python there is
+    treated as a divergence, but corrupts the memory in time; NaN is treated as one without harm.
     """
     if threading.current_thread() is threading.main_thread():
         return False
     before = _FAILURES.get(frozen.content_hash)
     _FAILURES[frozen.content_hash] = error
     if before is None or _kind(error) != _kind(before):
-        # A filter that makes errors of warnings must not raise here either.
+        # Must not raise, even if a filter turns warnings into errors.
         with contextlib.suppress(RuntimeWarning):
             warn(
                 f"the density of {frozen!r} failed: {type(error).__name__}: {error}; "
-                "all draws after that are of no use.",
+                "all later draws are invalid.",
                 RuntimeWarning,
             )
     return True
 
 
 def _kind(error: BaseException) -> tuple[type[BaseException], list[str]]:
-    """Type and first line: further ones often hold the numbers of a single draw."""
+    """Type and first line; further lines often hold the numbers of a single draw."""
     return type(error), str(error).splitlines()[:1]

@@ -1,4 +1,4 @@
-"""What a likelihood network's score is wrong by on average, as a function of the parameters."""
+"""The average error of a likelihood network's score, as a function of the parameters."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ CONSTANT = 1e-8
 class ScoreCorrection:
     r"""A function c(θ) of the parameters that is taken from each log density.
 
-    The expected score of a true likelihood is zero, E[∇ log p(x | θ)] = 0 for x from p(x | θ). That
-    of a network, b(θ) = E[∇ log l(x | θ)] for x from the *simulator*, is its bias, and log l − c
-    with ∇c = b has none. Within the parameters it was made for,
+    The expected score of a true likelihood is zero, E[∇ log p(x | θ)] = 0 for x from p(x | θ). The
+    expected score of a network, b(θ) = E[∇ log l(x | θ)] for x from the *simulator*, is its bias;
+    log l − c with ∇c = b has none. Within the range of the parameters that it was learned from,
 
     .. math:: c(\theta) = \beta^T z + \tfrac{1}{2} z^T B z + z^T C k,
               \quad z = (\theta - \mu) / \sigma
 
-    for standardised parameters z and known conditions k; beyond, it goes on as a straight line,
-    with the value and the slope that it has at the nearest of these parameters.
+    for standardised parameters z and known conditions k. Beyond this range it continues linearly,
+    with its value and slope at the nearest point of the range.
 
     Made by `LikelihoodApproximator.score_correction`, and passed as ``correction=``.
 
@@ -46,7 +46,7 @@ class ScoreCorrection:
     names : tuple of str
         Components of the parameters.
     mean, sd, low, high : tuple of float
-        Location, scale and range of the parameters it was made for.
+        Location, scale and range of the parameters that it was learned from.
     slope : tuple of float
         β.
     curvature, crossing : tuple of tuple of float
@@ -57,7 +57,7 @@ class ScoreCorrection:
     information : tuple of tuple of float
         Covariance of the score of one observation, in units of 1/σ².
     n_observations : int
-        Simulated ones (vectors: data sets) that bias and slope are known from.
+        Simulated observations (for vectors, data sets) that bias and slope were estimated from.
     """
 
     likelihood: str
@@ -85,13 +85,12 @@ class ScoreCorrection:
         )
 
     def shift(self, n_obs: int) -> pd.DataFrame:
-        r"""How far the correction moves the posterior of parameters that all observations share.
+        r"""Shift that the correction causes in the posterior of shared parameters.
 
         .. math:: -\sqrt{N} \, [I^{-1} b]_j / \sqrt{[I^{-1}]_{jj}}
 
-        for N observations of Fisher information I each, where the prior tells little and all
-        parameters are free. Its standard
-        error is :math:`\sqrt{N / M}`, M observations having been simulated.
+        for N observations of Fisher information I each, where the prior is weak and all parameters
+        are free. The standard error is :math:`\sqrt{N / M}` for M simulated observations.
 
         Parameters
         ----------
@@ -100,8 +99,8 @@ class ScoreCorrection:
         Returns
         -------
         DataFrame
-            A row for each parameter; columns ``shift`` and ``standard_error``, in posterior sds.
-            `jana_pymc.plots.plot_score_correction` draws it.
+            One row per parameter; columns ``shift`` and ``standard_error``, in posterior standard
+            deviations. `jana_pymc.plots.plot_score_correction` plots it.
         """
         check_count("n_obs", n_obs)
         inverse = np.linalg.pinv(np.array(self.information), hermitian=True)
@@ -216,7 +215,7 @@ def n_coefficients(n_parameters: int, n_conditions: int) -> int:
 
 
 def _symmetric(d: int, n_features: int) -> NDArray[np.float64]:
-    """Matrix from free coefficients to all of Γ, the block of z being symmetric."""
+    """Matrix that maps free coefficients to all of Γ, whose block of z is symmetric."""
     pairs = [(i, j) for j in range(d) for i in range(j + 1)]
     others = [j for j in range(n_features) if not 1 <= j <= d]
     tie = np.zeros((d * n_features, len(pairs) + d * len(others)))
@@ -229,9 +228,9 @@ def _symmetric(d: int, n_features: int) -> NDArray[np.float64]:
 
 
 def _standard(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Means and standard deviations of columns; of a constant one its value, and 1.
+    """Means and standard deviations of columns; for a constant column its value and 1.
 
-    The mean of equal numbers is a rounding error beside them: in units of that, they would vary.
+    The mean of equal numbers differs from them by rounding, which would be scaled up otherwise.
     """
     sd = values.std(0)
     varies = sd > CONSTANT * np.abs(values).max(0)

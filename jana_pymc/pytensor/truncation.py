@@ -34,7 +34,7 @@ class Truncation:
     column : int
         The component.
     low, high : float
-        Ends of the window, which belong to it; infinite for none.
+        Ends of the window, inclusive; infinite for an open end.
     """
 
     column: int
@@ -45,17 +45,17 @@ class Truncation:
     def over(
         cls, network: Any, schema: DataSchema, window: Mapping[str, tuple[Any, Any]]
     ) -> Truncation:
-        """From ``{name: (low, high)}``, None for no end.
+        """Window from ``{name: (low, high)}``, with None for an open end.
 
         The share of observations inside the window is known exactly only for the first continuous
         component of an `AutoregressiveLikelihood`: there the distribution function is
-        Φ(spline), given the discrete components, and later components integrate to one. That of a
-        later component would need an integral over the earlier ones.
+        Φ(spline), given the discrete components, and later components integrate to one. For a later
+        component it would be an integral over the earlier ones.
 
         Raises
         ------
         TypeError, ValueError
-            If the window is not that of one such component.
+            If the window is not one of such a component.
         """
         if not isinstance(window, Mapping) or len(window) != 1:
             raise TypeError(f"truncation={window!r}: expected {{observable: (low, high)}}, one.")
@@ -70,7 +70,7 @@ class Truncation:
         if not isinstance(network, AutoregressiveLikelihood):
             advice = "; train with AutoregressiveSettings" * (schema.structure == "exchangeable")
             raise ValueError(
-                f"{type(network).__name__} does not know its distribution function, which "
+                f"{type(network).__name__} has no distribution function, which "
                 f"truncation is normalised by{advice}."
             )
         try:
@@ -91,7 +91,7 @@ class Truncation:
     def draw_again(
         self, drawn: np.ndarray, simulate: Callable[[np.ndarray], np.ndarray]
     ) -> np.ndarray:
-        """Replace what lies outside the window until nothing does.
+        """Redraw observations outside the window until all lie inside.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class Truncation:
         Raises
         ------
         ValueError
-            If the window is so improbable that it is not hit in a thousand draws.
+            If the window is so improbable that a thousand draws miss it.
         """
         for _ in range(MOST_ROUNDS):
             outside = np.nonzero(~self.holds(drawn)[:, 0])[0]
@@ -127,8 +127,8 @@ def log_share(
 
     .. math:: \log \sum_k \pi_k [\Phi(s_k(b)) - \Phi(s_k(a))]
 
-    with the categories' probabilities π and splines s, once for each distinct parameter vector
-    where there are no conditions. Infinite where the probability is below 1e-300.
+    with the categories' probabilities π and splines s, computed once for each distinct parameter
+    vector if there are no conditions. Infinite where the probability is below 1e-300.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def log_share(
     if log_cells is None:
         return pt.constant(0.0)
     low, high = ends
-    # In the tail that is nearer, where differences of small numbers keep their digits.
+    # In the nearer tail, where differences of small numbers keep their precision.
     upper = low + high > 0.0
     left, right = pt.switch(upper, low, -high), pt.switch(upper, high, -low)
     inside = 0.5 * (pt.erfc(left / math.sqrt(2.0)) - pt.erfc(right / math.sqrt(2.0)))

@@ -1,11 +1,10 @@
-"""Amortized draws made better by the likelihood: importance resampling, and NUTS from there on."""
+"""Correction of amortized draws by the likelihood: importance resampling and NUTS."""
 
 from jana_pymc.refinement.convergence import unconverged, warn_unconverged
 from jana_pymc.refinement.hamiltonian import nuts, prior_support
 from jana_pymc.refinement.pooling import learn_pool_weight
 from jana_pymc.refinement.proposals import (
     log_importance_ratios,
-    log_likelihood_in_region,
     log_likelihood_of,
     propose,
     total_log_likelihood,
@@ -22,7 +21,6 @@ __all__ = [
     "chain_starts",
     "learn_pool_weight",
     "log_importance_ratios",
-    "log_likelihood_in_region",
     "log_likelihood_of",
     "nuts",
     "prior_support",

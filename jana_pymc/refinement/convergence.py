@@ -1,4 +1,4 @@
-"""Whether chains of NUTS have converged."""
+"""Convergence of NUTS chains."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from jana_pymc.refinement.refined import RefinedDraws
 from jana_pymc.warning import warn
 
 MAX_R_HAT = 1.05
-"""Above it chains of NUTS have not converged."""
+"""Largest R-hat of converged chains."""
 
 MAX_DIVERGENT = 0.01
-"""Share of draws that may diverge before it is said."""
+"""Largest share of divergent draws without a warning."""
 
 
 def split_r_hat(draws: np.ndarray) -> np.ndarray:
-    """Largest split R-hat over parameters, of many data sets.
+    """Largest split R-hat over parameters, for many data sets.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def split_r_hat(draws: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray, shape (sets,)
-        NaN if there are fewer than four draws, infinite of chains that do not move.
+        NaN for fewer than four draws, infinite for chains that do not move.
     """
     half = draws.shape[2] // 2
     if half < 2:
@@ -44,7 +44,7 @@ def unconverged(r_hat: np.ndarray, divergences: np.ndarray, draws: int) -> np.nd
     ----------
     r_hat, divergences : ndarray, shape (sets,)
     draws : int
-        Of all chains together.
+        Total number of draws of all chains.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def warn_unconverged(refined: RefinedDraws) -> None:
     )
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
     warn(
-        f"NUTS is not to be relied on for data sets {parts}{more}: R-hat is above {MAX_R_HAT} or "
+        f"NUTS is not reliable for data sets {parts}{more}: R-hat is above {MAX_R_HAT} or "
         f"more than {MAX_DIVERGENT:.0%} of the draws diverge. Pass more draws; if that does not "
         "help, the chains are stuck, as between modes."
     )

@@ -1,4 +1,4 @@
-"""Heavier tails for proposals whose own are too light."""
+"""Heavier tails for proposals whose tails are too light."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
 
 DEGREES = 4.0
-"""Of freedom of the Student-t distribution that lends its tails to proposals."""
+"""Degrees of freedom of the Student-t distribution that is added to proposals."""
 
 
 def can_defend(proposed: Proposed) -> np.ndarray:
-    """Whether enough draws carry the weight to learn a Student-t's mean and covariance from.
+    """Whether enough draws are effective to estimate a Student-t's mean and covariance.
 
-    A stray draw may carry nearly all. The Student-t distribution is then a spike at it or, once
-    smoothing has spread its weight over the tail, misses it. Either may leave ratios of which none
-    is large, so that the k̂ that rang for that draw falls silent. The draws are therefore counted
-    by ratios that are not smoothed.
+    A single stray draw may carry nearly all of the weight. The Student-t distribution is then a
+    spike at that draw or, once smoothing has spread its weight over the tail, misses it. In either
+    case all ratios may be small, so that k̂ no longer signals the problem. Effective draws are
+    therefore counted from ratios that are not smoothed.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def can_defend(proposed: Proposed) -> np.ndarray:
     ndarray of bool, shape (sets,)
     """
     ratios = proposed.pool_weight * proposed.log_ratios
-    with np.errstate(invalid="ignore"):  # where no draw is possible, none is effective
+    with np.errstate(invalid="ignore"):  # NaN, hence false, if all draws are impossible
         log_effective = 2 * logsumexp(ratios, axis=-1) - logsumexp(2 * ratios, axis=-1)
     return np.exp(log_effective) >= MIN_EFFECTIVE * proposed.unconstrained.shape[-1]
 
@@ -48,10 +48,10 @@ def can_defend(proposed: Proposed) -> np.ndarray:
 def add_defensive_mixture(
     approximator: JointApproximator, batch: DataBatch, proposed: Proposed, rng: np.random.Generator
 ) -> Proposed:
-    """Put heavy tails under proposals whose own are too light.
+    """Add a heavy-tailed component to proposals whose tails are too light.
 
-    Draws of a Student-t distribution with the weighted draws' mean and covariance join those of
-    the amortized posterior, and all are weighed against the mixture of both [1]_.
+    Draws from a Student-t distribution with the mean and covariance of the weighted draws are added
+    to those of the amortized posterior, and all are weighted against the mixture of both [1]_.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def add_defensive_mixture(
     Returns
     -------
     Proposed
-        With a fourth as many draws more.
+        With a quarter more draws.
 
     References
     ----------
@@ -99,7 +99,7 @@ def add_defensive_mixture(
 
 
 def _log_student_t(deviation: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """Log density of `DEGREES` of freedom, of deviations (sets, n, dim) and Cholesky factors."""
+    """Log density at deviations from the mean, (sets, n, dim), for given Cholesky factors."""
     dim = deviation.shape[-1]
     solved = np.linalg.solve(factor, deviation.swapaxes(1, 2))
     log_det = np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(-1)[:, None]

@@ -14,20 +14,18 @@ from rich.progress import Progress
 
 from jana_pymc.inference_data import split_chains
 from jana_pymc.refinement.convergence import split_r_hat
-from jana_pymc.refinement.proposals import log_likelihood_in_region
 from jana_pymc.refinement.refined import RefinedDraws
 from jana_pymc.simulation import DataBatch, PyMCPrior, random_generator
 from jana_pymc.trained_region import leaning, warn_of_leaning
-from jana_pymc.warning import warn
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
 
 TUNE = 300
-"""Steps in which NUTS finds its step size; the metric is that of the amortized draws."""
+"""Tuning steps for the step size; the metric is the covariance of the amortized draws."""
 
 VERY_FAR = 1e8
-"""An unconstrained value beyond which no parameter goes."""
+"""An unconstrained value that stands for infinity."""
 
 
 def nuts(
@@ -43,16 +41,17 @@ def nuts(
 ) -> RefinedDraws:
     """NUTS on prior and neural likelihood, started from amortized draws.
 
-    Chains start at draws of the data set's own, inside the trained region, and the metric is the
-    covariance of all draws, so that only the step size is left to be tuned. The model is compiled
-    once for all data sets.
+    Chains start at draws of the data set's own, and the metric is the covariance of all these
+    draws, so that only the step size is left to be tuned. The model is compiled once for all data
+    sets.
 
     Parameters
     ----------
     approximator : JointApproximator
     batch : DataBatch
     starts : RefinedDraws
-        Amortized or resampled draws; as many draws are returned.
+        As `chain_starts` returns them: the draws of each data set to sample lie inside the trained
+        region. As many draws are returned.
     datasets : ndarray of int, optional
         Positions of the data sets to sample; the others keep their `starts`. All by default.
     chains, tune : int
@@ -67,12 +66,8 @@ def nuts(
     Raises
     ------
     ValueError
-        If draws are no multiple of chains, or variables were observed in the prior's model.
-
-    Warns
-    -----
-    UserWarning
-        If a data set has no likelihood at any of its draws: it keeps these.
+        If the number of draws is no multiple of `chains`, or variables were observed in the
+        prior's model.
     """
     rng = random_generator(random_seed)
     draws = starts.unconstrained.shape[1]
@@ -81,50 +76,35 @@ def nuts(
     datasets = np.arange(len(batch)) if datasets is None else np.asarray(datasets, dtype=int)
     if not len(datasets):
         return starts
-    theta = approximator.prior.constrain(starts.unconstrained[datasets])
-    possible = np.isfinite(log_likelihood_in_region(approximator, batch[datasets], theta))
-    _warn_of_stranded(datasets[~possible.any(axis=1)])
-    datasets, possible = datasets[possible.any(axis=1)], possible[possible.any(axis=1)]
     unconstrained, log_q = starts.unconstrained.copy(), starts.log_q.copy()
     method = np.where(np.isin(np.arange(len(batch)), datasets), "nuts", starts.method)
     divergences, r_hat = starts.divergences.copy(), starts.r_hat.copy()
-    if len(datasets):
-        progress = Progress(disable=True) if progress is None else progress
-        bar = progress.add_task("NUTS", total=len(datasets) * (draws + chains * tune))
-        sampler = _Sampler(approximator, batch[datasets[:1]])
-        for i, usable in zip(datasets, map(np.flatnonzero, possible), strict=True):
-            first = rng.choice(usable, size=chains, replace=len(usable) < chains)
-            unconstrained[i], divergences[i] = sampler.sample(
-                batch[np.array([i])],
-                starts.unconstrained[i],
-                first,
-                tune=tune,
-                rng=rng,
-                after_step=partial(progress.advance, bar),
-            )
-        drawn = approximator.prior.constrain(unconstrained[datasets])
-        support = prior_support(approximator.prior)
-        leaning_sets = [
-            leaning(approximator.layout, approximator.likelihood.region, each, support)
-            for each in drawn
-        ]
-        warn_of_leaning([found for each in leaning_sets for found in each])
-        log_q[datasets] = approximator.posterior.log_prob_unconstrained(
-            unconstrained[datasets], batch[datasets]
+    progress = Progress(disable=True) if progress is None else progress
+    bar = progress.add_task("NUTS", total=len(datasets) * (draws + chains * tune))
+    sampler = _Sampler(approximator, batch[datasets[:1]])
+    for i in datasets:
+        unconstrained[i], divergences[i] = sampler.sample(
+            batch[np.array([i])],
+            starts.unconstrained[i],
+            rng.choice(draws, size=chains, replace=False),
+            tune=tune,
+            rng=rng,
+            after_step=partial(progress.advance, bar),
         )
-        r_hat[datasets] = split_r_hat(split_chains(unconstrained[datasets], chains))
+    drawn = approximator.prior.constrain(unconstrained[datasets])
+    support = prior_support(approximator.prior)
+    leaning_sets = [
+        leaning(approximator.layout, approximator.likelihood.region, each, support)
+        for each in drawn
+    ]
+    warn_of_leaning([found for each in leaning_sets for found in each])
+    log_q[datasets] = approximator.posterior.log_prob_unconstrained(
+        unconstrained[datasets], batch[datasets]
+    )
+    r_hat[datasets] = split_r_hat(split_chains(unconstrained[datasets], chains))
     return RefinedDraws(
         unconstrained, log_q, method, starts.pareto_k, starts.effective_share, divergences, r_hat
     )
-
-
-def _warn_of_stranded(datasets: np.ndarray) -> None:
-    if len(datasets):
-        warn(
-            f"NUTS has nowhere to start for data sets {datasets.tolist()}: at none of their draws "
-            "do they have a likelihood inside the trained region. These draws are left as they "
-            "are; jana_pymc.detect_misspecification tells whether the model can make such data."
-        )
 
 
 def prior_support(prior: PyMCPrior) -> np.ndarray:
@@ -132,7 +112,7 @@ def prior_support(prior: PyMCPrior) -> np.ndarray:
     ends = np.array([[-1.0], [1.0]]) * np.full((1, prior.n_unconstrained), VERY_FAR)
     with np.errstate(over="ignore", invalid="ignore"):
         constrained = prior.constrain(ends)
-    # Of joint transforms, such as those of a simplex, nothing is known this way.
+    # Joint transforms, such as that of a simplex, give NaN: their ends are unknown.
     return np.where(np.isnan(constrained), np.array([[-np.inf], [np.inf]]), constrained)
 
 
@@ -180,9 +160,9 @@ class _Sampler:
         rng: np.random.Generator,
         after_step: Callable[[], object],
     ) -> tuple[np.ndarray, int]:
-        """Draws of one data set, shape (draws, unconstrained), and the number of divergences.
+        """Draws for one data set, shape (draws, unconstrained), and the number of divergences.
 
-        Chains begin at those of the starts whose positions are `first`.
+        Chains begin at the starts in the positions `first`.
         """
         data = {self.names[0]: _rows(batch.observables, batch)}
         if batch.conditions.shape[-1]:
@@ -222,7 +202,7 @@ class _Sampler:
         }
         ends = dict(zip(sizes, np.cumsum(list(sizes.values())), strict=True))
         order = [range(ends[v.name] - sizes[v.name], ends[v.name]) for v in self.step.vars]
-        alone = len(starts) == 1  # from which no covariance is known
+        alone = len(starts) == 1  # not enough for a covariance
         covariance = np.eye(starts.shape[1]) if alone else np.atleast_2d(np.cov(starts.T))
         # Resampled draws may repeat few points; a ridge keeps the metric positive definite.
         covariance += np.eye(len(covariance)) * (1e-3 * np.diag(covariance).mean() + 1e-10)

@@ -1,4 +1,4 @@
-"""How far to trust either network: the weight of the likelihood in a pool of both posteriors."""
+"""The weight of the likelihood network in a pool of both networks' posteriors."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ WEIGHTS = np.linspace(0.0, 1.0, 21)
 DRAWS = 400
 MOST_SETS = 300
 FEWEST_SETS = 30
-"""Of simulations that the weight is learned from, however long they are."""
+"""Smallest number of simulations to learn from, also if data sets are long."""
 
 MOST_EVALUATIONS = 3_000_000
-"""Observations times draws whose likelihood is evaluated."""
+"""Largest number of likelihood evaluations, observations times draws."""
 
 
 def learn_pool_weight(
@@ -32,24 +32,24 @@ def learn_pool_weight(
 ) -> float:
     r"""Find the pool of both networks' posteriors that predicts held-out parameters best.
 
-    Posterior network and likelihood network learn the same posterior in opposite directions of
-    regression, with errors that are partly independent. The logarithmic pool
+    Posterior network and likelihood network learn the same posterior by regression in opposite
+    directions, with partly independent errors. The logarithmic pool
 
     .. math::
 
         q_\alpha(\theta \mid x) \propto q(\theta \mid x)^{1 - \alpha}
         \, [l(x \mid \theta) \, p(\theta)]^\alpha
 
-    has the amortized posterior at α = 0 and that of the likelihood network at α = 1. The α with
-    the largest mean of :math:`\log q_\alpha(\theta_i \mid x_i)` over held-out simulations is one
-    number for all data sets, known before any are seen; its normalising constants are importance
-    sampling estimates with draws from q.
+    is the amortized posterior at α = 0 and that of the likelihood network at α = 1. The result is
+    the α with the largest mean of :math:`\log q_\alpha(\theta_i \mid x_i)` over held-out
+    simulations: one number for all data sets, learned before any are observed. Normalising
+    constants are estimated by importance sampling with draws from q.
 
     Parameters
     ----------
     approximator : JointApproximator
     simulations : Simulations
-        From the prior, and not those that the networks were trained on. Some hundreds are enough.
+        Simulations from the prior that were not used in training. A few hundred are enough.
     random_seed : int or Generator, optional
 
     Returns
@@ -110,7 +110,7 @@ def pool_scores(
     for weight in WEIGHTS[1:]:
         # Where no draw of q is possible, nothing normalises the pool.
         log_constant = pareto_smooth(weight * ratios).log_mean
-        # Without weight, what q says is left out: zero times −inf would be no number.
+        # q is left out where its weight is zero, since zero times −inf is NaN.
         log_joint = ((1.0 - weight) * log_q if weight < 1.0 else 0.0) + weight * (
             log_prior + log_likelihood
         )

@@ -1,4 +1,4 @@
-"""Amortized draws with the densities that weigh them."""
+"""Amortized draws with the densities for importance weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
 
 MIN_EFFECTIVE = 10
-"""Effective draws a parameter that a mean and a covariance are learned from."""
+"""Effective draws per parameter that are needed to estimate a mean and a covariance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +25,12 @@ class Proposed:
     ----------
     unconstrained : ndarray, shape (sets, draws, unconstrained)
     log_q, log_prior, log_likelihood : ndarray, shape (sets, draws)
-        Of the draws, over unconstrained parameters; the likelihood summed over observations.
+        Log densities of the draws, over unconstrained parameters; the likelihood is summed over
+        observations.
     weights : ImportanceWeights
-        Pareto-smoothed, of the pool over the proposal.
+        Pareto-smoothed weights, pool over proposal.
     pool_weight : float
-        The weight α of likelihood times prior in the pool; 1 leaves them alone.
+        Weight α of likelihood times prior in the pool; 1 means likelihood times prior alone.
     """
 
     unconstrained: np.ndarray
@@ -58,13 +59,14 @@ def propose(
     *,
     random_seed: int | np.random.Generator | None = None,
 ) -> Proposed:
-    """Draw from the amortized posterior of each data set and weigh the draws.
+    """Draw from the amortized posterior of each data set and weight the draws.
 
     Parameters
     ----------
     approximator : JointApproximator
     batch : DataBatch
-        All in memory at once: `sets` times `draws` should not exceed a few hundred thousand.
+        All draws are in memory at once: `sets` times `draws` should not exceed a few hundred
+        thousand.
     draws : int
     pool_weight : float
         See `psis`; above 0.
@@ -131,7 +133,7 @@ def total_log_likelihood(
 def _log_likelihood_of_each(
     approximator: JointApproximator, batch: DataBatch, parameters: np.ndarray
 ) -> np.ndarray:
-    """Of one parameter vector for each data set, shape (sets,): all of a size are one call."""
+    """Totals for one parameter vector per data set, shape (sets,): one call for each size."""
     totals = np.empty(len(batch))
     for n in np.unique(batch.n_obs):
         chosen = batch.n_obs == n
@@ -145,7 +147,7 @@ def _log_likelihood_of_each(
 def log_likelihood_in_region(
     approximator: JointApproximator, batch: DataBatch, parameters: np.ndarray
 ) -> np.ndarray:
-    """The same as PyMC sees it: −inf beyond the trained region, and where it is no number.
+    """Total log likelihood as in PyMC: −inf outside the trained region, and where it is NaN.
 
     Parameters
     ----------
@@ -168,8 +170,8 @@ def log_importance_ratios(
 ) -> np.ndarray:
     """Log likelihood + log prior − log q; −inf where one of them is not finite.
 
-    Once in 10⁵ draws or so the flow lands so far out that its density underflows in single
-    precision; the prior's is then far smaller yet.
+    In about one of 10⁵ draws the flow lands so far out that its density underflows in single
+    precision; the prior density is far smaller still.
     """
     with np.errstate(invalid="ignore"):
         ratios = log_likelihood + log_prior - log_q

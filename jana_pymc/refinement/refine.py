@@ -1,4 +1,4 @@
-"""The choice of a refinement, or of none."""
+"""Refinement of amortized draws by the chosen method."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from jana_pymc.refinement.refined import RefinedDraws
 from jana_pymc.refinement.resampling import CANDIDATES, amortized, psis
 from jana_pymc.refinement.starts import chain_starts
 from jana_pymc.simulation import DataBatch, random_generator
+from jana_pymc.warning import warn
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -41,19 +42,24 @@ def refine(
     batch : DataBatch
         From ``approximator.schema.batch(data)``.
     draws : int
-        In all, a multiple of `chains`.
+        Total number per data set, a multiple of `chains`.
     method : {"none", "pooled", "psis", "nuts", "auto"}
-        "pooled" and "psis" resample by importance, see `psis`; "auto" does so as "psis", and runs
-        NUTS where k̂ says that this is not enough.
+        "pooled" and "psis" resample by importance, see `psis`; "auto" is "psis", and NUTS where k̂
+        is too high.
     chains : int
         Chains of NUTS.
     random_seed : int or Generator, optional
     progressbar : bool
-        Whether to show one while NUTS runs.
+        Whether to show a progress bar while NUTS runs.
 
     Returns
     -------
     RefinedDraws
+
+    Warns
+    -----
+    UserWarning
+        If NUTS has nowhere to start for a data set, which keeps its resampled draws.
     """
     check_choice("refine", method, REFINEMENTS)
     rng = random_generator(random_seed)
@@ -68,13 +74,20 @@ def refine(
     chosen = np.arange(len(batch))[chosen]
     if not len(chosen):
         return resampled
-    starts, _ = chain_starts(approximator, batch, resampled, chosen, rng)
+    starts, found = chain_starts(approximator, batch, resampled, chosen, rng)
+    if not found.all():
+        warn(
+            f"NUTS has nowhere to start for data sets {chosen[~found].tolist()}: at none of their "
+            "draws do they have a likelihood inside the trained region. These draws are left as "
+            "they are; jana_pymc.detect_misspecification tests whether the model can generate such "
+            "data."
+        )
     with Progress(disable=not progressbar) as progress:
         return nuts(
             approximator,
             batch,
             starts=starts,
-            datasets=chosen,
+            datasets=chosen[found],
             chains=chains,
             random_seed=rng,
             progress=progress,

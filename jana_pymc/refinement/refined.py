@@ -1,4 +1,4 @@
-"""What refinement returns: draws of many data sets, and what each set got."""
+"""The result of refinement: draws of many data sets, with their diagnostics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class RefinedDraws:
-    """Posterior draws of many data sets, and what was done to them.
+    """Posterior draws of many data sets, and how they were refined.
 
     Attributes
     ----------
@@ -18,17 +18,17 @@ class RefinedDraws:
     log_q : ndarray, shape (sets, draws)
         Log density of the amortized posterior at the draws.
     method : ndarray of str, shape (sets,)
-        "none", "pooled", "psis" or "nuts": what each data set got.
+        Method used for each data set: "none", "pooled", "psis" or "nuts".
     pareto_k : ndarray, shape (sets,)
-        Of the weights: of amortized draws as proposals for what they were refined to or, where
-        that was too high and could be mended, of these and draws with heavier tails. NaN if not
-        computed.
+        k̂ of the weights of the amortized draws as proposals or, where heavier tails were added, of
+        the mixture. NaN if not computed.
     effective_share : ndarray, shape (sets,)
-        Effective draws among all that were weighed, as a share; NaN if not computed.
+        Share of effective draws among all weighted draws; NaN if not computed.
     divergences : ndarray of int, shape (sets,)
-        Of NUTS; zero for others.
+        Divergences of NUTS; zero without NUTS.
     r_hat : ndarray, shape (sets,)
-        Largest of all parameters, of NUTS; NaN for others, and of chains of fewer than four draws.
+        Largest R-hat over parameters of NUTS; NaN without NUTS, and for chains of fewer than four
+        draws.
     """
 
     unconstrained: np.ndarray

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,13 +12,14 @@ from jana_pymc.refinement.defensive_mixture import add_defensive_mixture, can_de
 from jana_pymc.refinement.proposals import Proposed, propose
 from jana_pymc.refinement.refined import RefinedDraws, concatenate
 from jana_pymc.simulation import DataBatch, random_generator
+from jana_pymc.slices import slices
 from jana_pymc.warning import warn
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
 
 CANDIDATES = 4
-"""Amortized draws made for each that is kept, so that resampling repeats few of them."""
+"""Amortized draws per draw kept, so that resampling repeats few of them."""
 
 DRAWS_AT_ONCE = 400_000
 """Amortized draws that are in memory at once."""
@@ -37,18 +37,17 @@ def psis(
 
     Ratios :math:`[l(x \mid \theta) \, p(\theta) / q(\theta \mid x)]^\alpha` in the prior's
     unconstrained space, Pareto-smoothed, resample four times as many amortized draws as are kept.
-    With α = 1 the result follows the posterior that likelihood network and prior imply, as far as
-    k̂ allows; with a smaller one, the pool of that and the amortized posterior
-    (`learn_pool_weight`), which α = 0 leaves as it is. Where k̂ is too high, the proposal gets
-    heavier tails first (`add_defensive_mixture`), unless too few draws carry the weight
-    (`can_defend`).
+    With α = 1 the result follows the posterior implied by likelihood network and prior, provided
+    that k̂ is low. With a smaller α it follows the pool of this posterior and the amortized one
+    (`learn_pool_weight`); α = 0 keeps the amortized posterior. If k̂ is too high, the proposal first
+    gets heavier tails (`add_defensive_mixture`), unless too few draws are effective (`can_defend`).
 
     Parameters
     ----------
     approximator : JointApproximator
     batch : DataBatch
     draws : int
-        Kept of each data set.
+        Draws to keep for each data set.
     pool_weight : float
         α, from 0 to 1.
     random_seed : int or Generator, optional
@@ -58,7 +57,7 @@ def psis(
     RefinedDraws
     """
     rng = random_generator(random_seed)
-    if pool_weight == 0.0:  # whatever the likelihood says: zero times −inf would be no number
+    if pool_weight == 0.0:  # without the likelihood, since zero times −inf is NaN
         sets = len(batch)
         return replace(
             amortized(approximator, batch, draws, rng),
@@ -67,7 +66,7 @@ def psis(
             effective_share=np.ones(sets),
         )
     refined = []
-    for part in parts(len(batch), CANDIDATES * draws, DRAWS_AT_ONCE):
+    for part in slices(len(batch), CANDIDATES * draws, DRAWS_AT_ONCE):
         proposed = propose(
             approximator, batch[part], CANDIDATES * draws, pool_weight, random_seed=rng
         )
@@ -79,7 +78,7 @@ def psis(
         both = concatenate(
             [_resampled(proposed[~light], draws, rng), _resampled(defended, draws, rng)]
         )
-        order = np.argsort(light, kind="stable")  # in which both are: those without defence first
+        order = np.argsort(light, kind="stable")  # of `both`: those without a mixture come first
         refined.append(both[np.argsort(order)])
     return concatenate(refined)
 
@@ -87,7 +86,7 @@ def psis(
 def amortized(
     approximator: JointApproximator, batch: DataBatch, draws: int, rng: np.random.Generator
 ) -> RefinedDraws:
-    """So many draws of the amortized posterior, as they are."""
+    """Draws of the amortized posterior without refinement."""
     unconstrained, log_q = approximator.posterior.sample_unconstrained(batch, draws, rng)
     unknown = np.full(len(batch), np.nan)
     return RefinedDraws(
@@ -102,7 +101,7 @@ def amortized(
 
 
 def _resampled(proposed: Proposed, draws: int, rng: np.random.Generator) -> RefinedDraws:
-    """So many of the proposed draws, by their weights."""
+    """Proposed draws resampled by their weights."""
     weights = proposed.weights
     kept = weights.resample(draws, rng)
     return RefinedDraws(
@@ -117,18 +116,12 @@ def _resampled(proposed: Proposed, draws: int, rng: np.random.Generator) -> Refi
 
 
 def warn_unreliable(pareto_k: np.ndarray, draws: int, advice: str) -> None:
-    """Warn of data sets whose importance weights cannot be relied on."""
+    """Warn of data sets whose importance weights are not reliable."""
     threshold = pareto_k_threshold(draws)
     bad = int((pareto_k > threshold).sum())
     if bad:
         warn(
             f"Pareto k is above {threshold:.2f} for {bad} of {pareto_k.size} data sets (largest "
             f"{pareto_k.max():.2f}): the amortized posterior misses part of the posterior that "
-            f"likelihood and prior imply, and importance weights do not mend it. {advice}",
+            f"likelihood and prior imply, and importance weights do not correct this. {advice}",
         )
-
-
-def parts(n_sets: int, rows_per_set: int, at_once: int) -> Iterator[slice]:
-    """Data sets that have no more than `at_once` rows together."""
-    size = max(1, at_once // rows_per_set)
-    return (slice(start, start + size) for start in range(0, n_sets, size))

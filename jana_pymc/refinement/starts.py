@@ -1,4 +1,4 @@
-"""Where the chains of NUTS begin, and what their metric is learned from."""
+"""Starting points of NUTS chains, whose covariance is also the metric."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
 
 N_PRIOR_DRAWS = 4000
-"""Draws from the prior to start from where the amortized posterior has gone astray."""
+"""Prior draws to resample where the amortized posterior is too far off."""
 
 
 def chain_starts(
@@ -26,14 +26,14 @@ def chain_starts(
     datasets: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[RefinedDraws, np.ndarray]:
-    """Resampled amortized draws, or draws from the prior where those are of no use.
+    """Resampled amortized draws, or draws from the prior where too few of those are effective.
 
     Parameters
     ----------
     approximator : JointApproximator
     batch : DataBatch
     resampled : RefinedDraws
-        Of `psis`. Too few of them effective, they would repeat a handful of points.
+        Result of `psis`. If few draws are effective, they repeat a handful of points.
     datasets : ndarray of int
         Positions of the data sets that NUTS is to sample; the others keep their draws.
     rng : Generator
@@ -41,9 +41,9 @@ def chain_starts(
     Returns
     -------
     starts : RefinedDraws
-        All inside the trained region; of data sets without any, the resampled draws as they are.
+        Draws inside the trained region; for data sets without any, the resampled draws.
     found : ndarray of bool, shape (len(datasets),)
-        Whether there are any.
+        Whether there are any draws inside the region.
     """
     unconstrained = resampled.unconstrained.copy()
     draws, size = unconstrained.shape[1:]
@@ -65,9 +65,9 @@ def chain_starts(
 def _prior_starts(
     approximator: JointApproximator, batch: DataBatch, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draws from the prior, resampled by the likelihood to a power that leaves enough of them.
+    """Prior draws resampled by a power of the likelihood that keeps enough of them effective.
 
-    There are none if the data set is impossible under all.
+    Empty if the data set is impossible under all prior draws.
     """
     theta = approximator.prior.draw(N_PRIOR_DRAWS, rng)
     log_weights = log_likelihood_in_region(approximator, batch, theta[None])[0]

@@ -1,7 +1,6 @@
-"""What can be asked of a trained pair, beyond draws."""
+"""Checks, comparisons and predictions with a trained pair."""
 
 from jana_pymc.workflow.analysis import Analysis, analyze
-from jana_pymc.workflow.bands import EcdfBand, ecdf_band, randomized_pit, uniformity_p_value
 from jana_pymc.workflow.calibration import Calibration, calibration
 from jana_pymc.workflow.criticism import Criticism, criticize
 from jana_pymc.workflow.cross_validation import (
@@ -32,7 +31,6 @@ __all__ = [
     "Calibration",
     "Criticism",
     "CrossValidation",
-    "EcdfBand",
     "LeaveFutureOut",
     "LogMarginalLikelihood",
     "Misspecification",
@@ -45,7 +43,6 @@ __all__ = [
     "compare_models",
     "criticize",
     "detect_misspecification",
-    "ecdf_band",
     "elpd",
     "forecast",
     "kfold",
@@ -56,7 +53,5 @@ __all__ = [
     "loo_approximate_posterior",
     "model_recovery",
     "posterior_calibration",
-    "randomized_pit",
-    "uniformity_p_value",
     "verdict",
 ]

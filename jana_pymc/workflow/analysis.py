@@ -1,4 +1,4 @@
-"""The amortized workflow: each data set gets as much computation as it needs, and no more."""
+"""The amortized workflow: as much computation for each data set as it needs."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from jana_pymc.refinement import (
     psis,
     unconverged,
 )
-from jana_pymc.refinement.resampling import DRAWS_AT_ONCE, parts
+from jana_pymc.refinement.resampling import DRAWS_AT_ONCE
 from jana_pymc.simulation import DataBatch, ParameterLayout, random_generator
+from jana_pymc.slices import slices
 from jana_pymc.trained_region import FEW, share_outside
 from jana_pymc.workflow.misspecification import Misspecification, detect_misspecification
-from jana_pymc.workflow.reachable import reachable
 from jana_pymc.workflow.result import Result
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from jana_pymc.simulation import Simulations
 
 RUNGS = ("none", "amortized", "psis", "nuts")
-"""What a data set can get; "none" where the likelihood is zero for all trained parameters."""
+"""Methods in order of cost; "none" where the likelihood is zero for all trained parameters."""
 
 N_SIMULATIONS = 2000
 """Well-specified data sets behind the check for misspecification."""
@@ -51,16 +51,16 @@ N_SIMULATIONS = 2000
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Analysis(Result):
-    """Posterior draws of many data sets, each from the rung of the ladder that it needed.
+    """Posterior draws of many data sets, each by the cheapest method that sufficed.
 
     Attributes
     ----------
     table : DataFrame
-        One row a data set: ``n_obs``; ``p_value`` of the misspecification check and whether it
-        calls the data set ``misspecified``; ``effective_share``, effective draws among the
-        amortized ones; ``pareto_k``; the ``rung`` ("amortized", "psis", "nuts" or "none");
-        ``r_hat``, the largest, and ``divergences``, of NUTS; whether the draws are ``reliable``,
-        which those outside the trained region are not; and the ``reason`` in words.
+        One row per data set: ``n_obs``; ``p_value`` of the misspecification check and whether the
+        data set is ``misspecified``; ``effective_share``, the share of effective draws among the
+        amortized ones; ``pareto_k``; the ``rung`` ("amortized", "psis", "nuts" or "none"); the
+        largest ``r_hat`` and the ``divergences`` of NUTS; whether the draws are ``reliable``, for
+        which they must lie inside the trained region; and the ``reason`` in words.
     draws : ndarray, shape (sets, chains · draws, size)
         Constrained, chains one after the other; NaN on the rung "none".
     log_q : ndarray, shape (sets, chains · draws)
@@ -68,7 +68,7 @@ class Analysis(Result):
     chains : int
     layout : ParameterLayout
     misspecification : Misspecification or None
-        None if it could not be checked: there was no model to simulate known conditions.
+        None if there was no model to simulate known conditions for the check.
     """
 
     table: pd.DataFrame
@@ -100,7 +100,7 @@ class Analysis(Result):
         )
 
     def plot(self) -> Figure:
-        """Plot what each data set got and why (`jana_pymc.plots.plot_analysis`)."""
+        """Plot the rung of each data set and the reason (`jana_pymc.plots.plot_analysis`)."""
         return plot_analysis(self)
 
 
@@ -116,17 +116,16 @@ def analyze(
     random_seed: int | np.random.Generator | None = None,
     progressbar: bool = True,
 ) -> Analysis:
-    """Analyse many data sets, each only as carefully as it needs.
+    """Analyse many data sets, each by the cheapest method that suffices.
 
-    1. Every data set is tested for misspecification. One that fails is marked; it climbs on like
-       the others, for its likelihood may well hold where the amortized posterior does not.
-    2. Amortized draws are weighed by likelihood times prior over their density. If the weights are
-       even, the draws are kept as they are.
+    1. Every data set is tested for misspecification. One that fails is marked, but continues like
+       the others, since its likelihood may be valid where the amortized posterior is not.
+    2. Amortized draws are weighted by likelihood times prior over their density. If the weights are
+       even, the draws are kept.
     3. If not, but the tail of the weights is light (k̂ below its threshold), four times as many
        amortized draws are resampled by Pareto-smoothed weights.
-    4. If that fails, NUTS starts from these draws, with their covariance as its metric. If it does
-       not converge either, diverges often, or has nowhere to start, the table says that the draws
-       are not reliable.
+    4. Otherwise NUTS starts from these draws, with their covariance as its metric. If it does not
+       converge, diverges often, or has nowhere to start, the draws are marked as not reliable.
 
     Parameters
     ----------
@@ -134,14 +133,14 @@ def analyze(
     data : mapping, DataFrame, Dataset, or sequence of these
         One data set or many.
     draws, chains : int
-        Kept of each data set.
+        Draws per chain and chains that are kept for each data set.
     min_effective_share : float
         Amortized draws are kept if at least this share of them is effective (Kish).
     level : float
-        Of the misspecification check: the share of good data sets that it marks.
+        Level of the misspecification check: the share of well-specified data sets that it marks.
     simulations : Simulations, optional
-        Well-specified data sets for the check; by default simulated by the model, or by the
-        likelihood if there is no model.
+        Well-specified data sets for the check; by default from the model, or from the likelihood
+        if there is no model.
     random_seed : int, Generator or None
     progressbar : bool
 
@@ -152,10 +151,10 @@ def analyze(
     Raises
     ------
     TypeError
-        If `approximator` is no pair, `simulations` are none, or data no numbers.
+        If `approximator` is no pair, `simulations` are none, or data are not numeric.
     ValueError
-        If the data do not fit the declared observables, simulations are of another model, or a
-        setting is out of range.
+        If the data do not fit the declared observables, simulations are of another model, or an
+        option is out of range.
     """
     check_approximator(approximator)
     check_count("draws", draws)
@@ -200,7 +199,7 @@ def analyze(
 
 
 class _Ladder:
-    """State of all data sets while they climb."""
+    """State of all data sets while they move from one method to the next."""
 
     def __init__(
         self,
@@ -228,18 +227,18 @@ class _Ladder:
         }
 
     def climb(self, rng: np.random.Generator, progress: Progress) -> None:
-        """Take each data set as far up as it needs, those on one rung together."""
+        """Take each data set to the rung that it needs, all on one rung together."""
 
         def left_by(
             rung: Callable[..., np.ndarray], index: np.ndarray, candidates: int, description: str
         ) -> np.ndarray:
-            some = list(parts(len(index), candidates, DRAWS_AT_ONCE))
+            parts = list(slices(len(index), candidates, DRAWS_AT_ONCE))
             left = [
-                rung(index[part], rng) for part in progress.track(some, description=description)
+                rung(index[part], rng) for part in progress.track(parts, description=description)
             ]
             return np.concatenate([np.empty(0, dtype=int), *left])
 
-        possible = np.flatnonzero(reachable(self.approximator, self.batch))
+        possible = np.flatnonzero(self.approximator.likelihood.reachable(self.batch.observables))
         uneven = left_by(self._amortize, possible, self.draws, "Amortized draws")
         heavy = left_by(self._resample, uneven, CANDIDATES * self.draws, "Importance resampling")
         self._sample(heavy, rng, progress)
@@ -254,7 +253,7 @@ class _Ladder:
 
     @property
     def unconverged(self) -> np.ndarray:
-        """Whether NUTS ran and is not to be relied on, shape (sets,)."""
+        """Whether NUTS ran, but its draws are not reliable, shape (sets,)."""
         return unconverged(self.r_hat, self.divergences, self.draws)
 
     def _amortize(self, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -302,9 +301,6 @@ class _Ladder:
             random_seed=rng,
             progress=progress,
         )
-        ran = refined.method == "nuts"
-        self.stranded[index[~ran]] = True
-        index, refined = index[ran], refined[ran]
         self.divergences[index] = refined.divergences
         self.r_hat[index] = refined.r_hat
         # Chains that have not mixed are no better than resampled draws of finite variance.

@@ -13,7 +13,7 @@ from jana_pymc.checks import check_count, check_share
 from jana_pymc.simulation import random_generator
 
 MAX_POINTS = 1000
-"""Points at which an ECDF is held against its band; more would only cost time."""
+"""Points at which an ECDF is compared with its band; more would only cost time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class EcdfBand:
     lower, upper : ndarray, shape (points,)
         Smallest and largest value of the ECDF inside the band.
     probability : float
-        The coverage asked for.
+        The requested coverage.
     coverage : float
         The exact coverage, at least `probability`: counts are discrete.
     """
@@ -41,12 +41,12 @@ class EcdfBand:
 
 @lru_cache(maxsize=64)
 def ecdf_band(n_ranks: int, draws: int, probability: float = 0.95) -> EcdfBand:
-    r"""Band that holds the whole ECDF of uniform ranks with a given probability.
+    r"""Band that contains the whole ECDF of uniform ranks with a given probability.
 
     The number of ranks that are at most k is binomial, with success probability
     :math:`z = (k + 1) / (L + 1)`. The band consists of pointwise central intervals of level
-    :math:`1 - \gamma`, with the largest :math:`\gamma` at which all of them hold at once with
-    the probability asked for [1]_. That probability is computed exactly, not simulated: counts
+    :math:`1 - \gamma`, with the largest :math:`\gamma` at which all of them hold simultaneously
+    with the requested probability [1]_. That probability is computed exactly, not simulated: counts
     of uniform ranks are independent Poisson variables given their sum, so that the probability
     of a path inside the band is a chain of short convolutions [2]_.
 
@@ -144,8 +144,8 @@ def randomized_pit(
 ) -> np.ndarray:
     """Continuous version of ranks, (rank + U) / (draws + 1) with U uniform.
 
-    Uniform on (0, 1) exactly when the ranks are uniform on 0, …, `draws`: what plots and tests
-    for continuous uniformity should be given, in place of ranks scaled by their maximum.
+    Uniform on (0, 1) exactly when the ranks are uniform on 0, …, `draws`. Use it for plots and
+    tests of continuous uniformity, instead of ranks scaled by their maximum.
 
     Parameters
     ----------

@@ -18,8 +18,8 @@ from jana_pymc.declarations import check_approximator, check_simulations
 from jana_pymc.inference_data import ArviZData, named_dataset, to_inference_data
 from jana_pymc.plots.accuracy import plot_contraction, plot_coverage, plot_ranks_histogram
 from jana_pymc.plots.calibration import plot_ranks_ecdf, plot_recovery
-from jana_pymc.refinement.resampling import parts
 from jana_pymc.simulation import DataBatch, ParameterLayout, random_generator
+from jana_pymc.slices import slices
 from jana_pymc.workflow.bands import (
     EcdfBand,
     ecdf_band,
@@ -38,7 +38,7 @@ QUANTILES = (0.05, 0.5, 0.95)
 """Posterior quantiles kept of each data set."""
 
 PROBABILITIES = tuple(np.linspace(0.005, 0.995, 20).tolist())
-"""Of the central intervals behind the expected calibration error."""
+"""Probabilities of the central intervals behind the expected calibration error."""
 
 ROWS_AT_ONCE = 50_000
 """Draws, or observations, that are in memory at once."""
@@ -57,7 +57,7 @@ class Calibration(Result):
     ranks : ndarray of int, shape (sets, components)
         Number of posterior draws below the true value: 0, …, `draws`.
     mean, sd : ndarray, shape (sets, components)
-        Of the posterior draws.
+        Mean and standard deviation of the posterior draws.
     quantiles : ndarray, shape (3, sets, components)
         5 %, 50 % and 95 % of the posterior draws.
     n_obs : ndarray of int, shape (sets,)
@@ -103,9 +103,9 @@ class Calibration(Result):
         Parameters
         ----------
         probability : float
-            With which a calibrated component stays inside.
+            Probability that a calibrated component stays inside.
         familywise : bool
-            Hold that probability for all components together (Bonferroni), rather than for each.
+            Whether the probability holds for all components together (Bonferroni) instead of each.
 
         Returns
         -------
@@ -130,7 +130,7 @@ class Calibration(Result):
         Parameters
         ----------
         probability : float
-            With which a calibrated component stays inside.
+            Probability that a calibrated component stays inside.
 
         Returns
         -------
@@ -181,10 +181,10 @@ class Calibration(Result):
     def expected_calibration_error(
         self, probabilities: ArrayLike = PROBABILITIES
     ) -> dict[str, float]:
-        """Median over central intervals of how far their coverage is from their probability.
+        """Median absolute difference between coverage and probability of central intervals.
 
-        The paper's measure of calibration. An exact posterior has about 0.01 at 1000 data sets:
-        it is no test, the p-values are.
+        This is the paper's measure of calibration, about 0.01 for an exact posterior and 1000 data
+        sets. It is not a test; use `p_values` for that.
 
         Parameters
         ----------
@@ -194,7 +194,7 @@ class Calibration(Result):
         Returns
         -------
         dict of str to float
-            One number a component.
+            One number per component.
 
         Raises
         ------
@@ -206,13 +206,13 @@ class Calibration(Result):
         return dict(zip(self.names, np.median(errors, axis=0).tolist(), strict=True))
 
     def z_scores(self) -> np.ndarray:
-        """Posterior mean less true value, in posterior standard deviations, (sets, components)."""
+        """Posterior mean minus true value, in posterior standard deviations, (sets, components)."""
         return (self.mean - self.parameters) / self.sd
 
     def contraction(self) -> np.ndarray:
         """One minus posterior variance over prior variance, shape (sets, components).
 
-        The prior variance is that of the true parameters: of all data sets together.
+        The prior variance is the variance of the true parameters over all data sets.
         """
         return 1 - self.sd**2 / self.parameters.var(axis=0, ddof=1)
 
@@ -227,10 +227,10 @@ class Calibration(Result):
         Returns
         -------
         DataFrame
-            One row a component: ``p_value`` and ``inside`` (see `inside`); ``ece``, the
-            `expected_calibration_error`; the mean ``contraction``; and of posterior medians
-            against true values the correlation ``r`` and ``r2``, one minus the residual sum of
-            squares over the total one.
+            One row per component: ``p_value`` and ``inside`` (see `inside`); ``ece``, the
+            `expected_calibration_error`; the mean ``contraction``; and, for posterior medians
+            against true values, the correlation ``r`` and ``r2``, one minus the ratio of residual
+            to total sum of squares.
         """
         residual = ((self.median - self.parameters) ** 2).sum(axis=0)
         total = ((self.parameters - self.parameters.mean(axis=0)) ** 2).sum(axis=0)
@@ -252,20 +252,21 @@ class Calibration(Result):
         *,
         random_seed: int | np.random.Generator | None = None,
     ) -> ArviZData:
-        """Ranks in a group ``prior_sbc``, under the user's names, as simuk writes them.
+        """Ranks in a group ``prior_sbc``, under the user's names, in the format of simuk.
 
         Parameters
         ----------
         values : {"ranks", "pit"}
-            ArviZ's PIT plots want ``"pit"``, the randomised values: they take ranks for
-            continuous, and rescale them by the largest that occurs.
+            For ArviZ's PIT plots use ``"pit"``, the randomised values: these plots treat ranks as
+            continuous and rescale them by the largest.
         random_seed : int, Generator or None
-            For ``"pit"``.
+            Seed for ``"pit"``.
 
         Returns
         -------
         InferenceData or DataTree
-            Each variable has dimensions (chain, draw, ...), one chain and one draw a data set.
+            Each variable has dimensions (chain, draw, ...), with one chain and one draw per data
+            set.
         """
         check_choice("values", values, ("ranks", "pit"))
         array = self.ranks if values == "ranks" else self.pit(random_seed)
@@ -287,7 +288,7 @@ class Calibration(Result):
             ECDF difference of the ranks, their histogram, coverage of central intervals, z-scores
             against contraction, or medians against true values; see `jana_pymc.plots`.
         probability : float
-            Of the bands in the first three.
+            Probability of the bands in the first three.
         """
         if kind == "ecdf":
             return plot_ranks_ecdf(self, probability=probability)
@@ -320,27 +321,27 @@ def calibration(
     Over data sets :math:`x \sim p(x \mid \theta^*)` with :math:`\theta^* \sim p(\theta)`, the rank
     of :math:`\theta^*` among draws from an exact posterior is uniform [1]_. With ``joint=True``
     the data come from the surrogate likelihood, :math:`x \sim l(x \mid \theta^*)`, and ranks are
-    uniform if posterior and likelihood belong to the same joint distribution [2]_. So
+    uniform if posterior and likelihood belong to the same joint distribution [2]_. Hence,
 
-    - ranks against the simulator are not uniform: the posterior is at fault;
-    - they are, but joint ranks are not: the likelihood is at fault;
-    - both are uniform: no fault found. Calibration does not show a posterior that ignores the
-      data; recovery does.
+    - if ranks against the simulator are not uniform, the posterior is at fault;
+    - if they are, but joint ranks are not, the likelihood is at fault;
+    - if both are uniform, no fault is found. Calibration does not reveal a posterior that ignores
+      the data; recovery does.
 
     Parameters
     ----------
     approximator : JointApproximator
     simulations : Simulations, optional
-        Data sets not used in training, with parameters drawn from the prior, not from a proposal
-        and not given. By default `n_simulations` are simulated by the approximator's own model.
+        Data sets not used in training, with parameters drawn from the prior (neither from a
+        proposal nor given). By default the approximator's own model simulates `n_simulations`.
     n_simulations : int
     draws : int
         Posterior draws of each data set.
     joint : bool
-        Replace the data by the likelihood's own, for the same parameters, numbers of
-        observations and conditions.
+        Whether to replace the data by data from the likelihood, for the same parameters, numbers
+        of observations and conditions.
     random_seed : int, Generator or None
-        The same seed gives SBC and JSBC the same parameters.
+        With the same seed, SBC and JSBC use the same parameters.
     progressbar : bool
 
     Returns
@@ -352,8 +353,8 @@ def calibration(
     TypeError
         If `approximator` is no pair, or `simulations` are none.
     ValueError
-        Without simulations or a model to make them; if they are of another model, or their
-        parameters not from the prior; or if posterior draws are not finite.
+        If there are neither simulations nor a model; if simulations are of another model, or their
+        parameters are not from the prior; or if posterior draws are not finite.
 
     References
     ----------
@@ -372,7 +373,7 @@ def calibration(
     parameters, batch = np.asarray(simulations.parameters), simulations.batch()
 
     if joint:
-        batch = surrogate_batch(approximator, parameters, batch, for_data)
+        batch = surrogate_batch(approximator, parameters, batch.conditions, batch.n_obs, for_data)
     return ranked(
         approximator,
         parameters,
@@ -394,7 +395,7 @@ def ranked(
     random_seed: np.random.Generator,
     progressbar: bool,
 ) -> Calibration:
-    """Rank true parameters among posterior draws given data sets that belong to them.
+    """Rank true parameters among posterior draws given the data sets simulated from them.
 
     Parameters
     ----------
@@ -403,7 +404,7 @@ def ranked(
     batch : DataBatch
     draws : int
     joint : bool
-        What the result is to say of the origin of the data.
+        Whether the data come from the likelihood; recorded in the result.
     random_seed : Generator
     progressbar : bool
 
@@ -413,9 +414,9 @@ def ranked(
     """
     compared = []
     rows_per_set = max(draws, batch.observables.shape[1])
-    parts_of_sets = list(parts(len(parameters), rows_per_set, ROWS_AT_ONCE))
+    parts = list(slices(len(parameters), rows_per_set, ROWS_AT_ONCE))
     label = "Joint calibration" if joint else "Calibration"
-    for part in track(parts_of_sets, label, disable=not progressbar):
+    for part in track(parts, label, disable=not progressbar):
         drawn = approximator.posterior.sample(batch[part], draws, random_seed=random_seed)
         compared.append(_compare(parameters[part], drawn))
     ranks, mean, sd, quantiles = zip(*compared, strict=True)

@@ -1,4 +1,4 @@
-"""The posterior as critic: surrogate data sets that its summaries find implausible."""
+"""The posterior as critic: surrogate data sets that are implausible by its summaries."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class Criticism(Result):
     Attributes
     ----------
     surrogate : Simulations
-        From the neural likelihood.
+        Data sets from the neural likelihood.
     discrepancy : ndarray, shape (surrogates,)
-        Squared MMD between the summary of each alone and those of the simulator.
+        Squared MMD between the summary of each surrogate and those of the simulator's data sets.
     simulated_discrepancy : ndarray, shape (simulations,)
-        The same for each data set of the simulator among the others.
+        The same for each data set of the simulator, against the others.
     p_values : ndarray, shape (surrogates,)
-        Share of the simulator's data sets that are as discrepant; uniform under a right
-        likelihood.
+        Share of the simulator's data sets that are at least as discrepant; uniform if the
+        likelihood is correct.
     implausible : ndarray of bool, shape (surrogates,)
-        The share with the largest discrepancy that was asked for.
+        Whether a surrogate is in the requested share with the largest discrepancies.
     """
 
     surrogate: Simulations
@@ -86,9 +86,9 @@ def criticize(
 ) -> Criticism:
     """Let the posterior network criticise the likelihood network at one parameter vector.
 
-    Simulator and likelihood make data sets for the same parameters; the learned summaries of each
-    surrogate alone are compared with all those of the simulator, and the surrogates with the
-    largest discrepancy are marked (1 % of them in the paper's Experiment 4).
+    Simulator and likelihood generate data sets for the same parameters. The learned summaries of
+    each surrogate are compared with those of all simulated data sets, and the surrogates with the
+    largest discrepancies are marked (1 % of them in the paper's Experiment 4).
 
     Parameters
     ----------
@@ -96,11 +96,11 @@ def criticize(
     parameters : mapping of str to array, or array of shape (size,)
         One parameter vector.
     simulations : Simulations, optional
-        From the simulator at these parameters; by default they are simulated.
+        Data sets of the simulator at these parameters; simulated by default.
     n_simulations : int
-        Data sets from either.
+        Number of data sets from each of the two.
     share : float
-        Of the surrogates to mark as implausible.
+        Share of the surrogates to mark as implausible.
     random_seed : int, Generator or None
     progressbar : bool
 

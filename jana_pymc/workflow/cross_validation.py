@@ -1,4 +1,4 @@
-"""Cross-validation whose folds all have an amortized posterior."""
+"""Cross-validation with an amortized posterior for each fold."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
 
 FOLD_DRAWS = 1000
-"""Draws of one fold where they are not corrected."""
+"""Draws per fold without correction."""
 
 POOLED_DRAWS = 4000
-"""Draws of all folds of a data set together, where each serves every fold."""
+"""Draws of all folds of a data set together, with correction: each is used for every fold."""
 
 
 def loo(
@@ -43,14 +43,14 @@ def loo(
     draws: int | None = None,
     random_seed: int | np.random.Generator | None = None,
 ) -> CrossValidation:
-    """Leave-one-out cross-validation, every fold with an amortized posterior of its own.
+    """Leave-one-out cross-validation with an amortized posterior for each fold.
 
     All folds of a data set pass through the posterior network as one batch. With
     ``correction="psis"`` their draws are pooled, and each fold weights the whole pool by likelihood
-    of its data × prior / density of the fold the draw came from: the result is that of the
-    posterior which likelihood network and prior imply. Folds whose k̂ is high, or whose observations
-    alone bound a parameter, have draws of their own. With ``correction="none"`` it is the
-    posterior network's own (Eq. 12), its error included.
+    of its data × prior / density under the fold that the draw came from: the result is that of the
+    posterior implied by likelihood network and prior. Folds whose k̂ is high, or whose observations
+    alone bound a parameter, get draws of their own. With ``correction="none"`` the result is that
+    of the posterior network (Eq. 12), including its error.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ def loo(
     data : mapping, DataFrame, Dataset, or sequence of these
     correction : {"psis", "none"}
     draws : int, optional
-        With correction, of all folds of a data set together (4,000 by default; at least one a
-        fold); without it, of each fold (1,000).
+        With correction, the total over all folds of a data set (4,000 by default; at least one per
+        fold); without it, the number per fold (1,000 by default).
     random_seed : int or Generator, optional
 
     Returns
@@ -69,17 +69,17 @@ def loo(
     Raises
     ------
     TypeError
-        If `approximator` is no pair, `draws` no integer, or data are no numbers.
+        If `approximator` is no pair, `draws` is no integer, or data are not numeric.
     ValueError
-        If the data do not fit the declared observables or are not exchangeable, if one has a
-        single observation, or `correction` is unknown.
+        If the data do not fit the declared observables or are not exchangeable, if a data set has
+        a single observation, or `correction` is unknown.
 
     Warns
     -----
     UserWarning
-        If data lie farther out than all that was simulated, which no k̂ sees: as
-        `log_marginal_likelihood` does. If k̂ remains high after a refit, or uncorrected folds are
-        smaller than what the posterior network was trained on.
+        If data lie farther out than all simulated data, which k̂ does not detect (see
+        `log_marginal_likelihood`). If k̂ remains high after a refit, or uncorrected folds are
+        smaller than the data sets that the posterior network was trained on.
     """
     batch = _read(approximator, data)
     folds = [np.arange(n) for n in batch.n_obs]
@@ -106,7 +106,7 @@ def kfold(
     correction, draws
         As for `loo`.
     random_seed : int or Generator, optional
-        For the folds, too.
+        Seed of folds and draws.
 
     Returns
     -------
@@ -115,9 +115,9 @@ def kfold(
     Raises
     ------
     TypeError
-        If `k` is no integer, or as for `loo`.
+        If `k` is no integer; or as for `loo`.
     ValueError
-        If there are too few or too many folds, or as for `loo`.
+        If there are too few or too many folds; or as for `loo`.
 
     Warns
     -----
@@ -154,8 +154,7 @@ def leave_one_group_out(
     approximator : JointApproximator
     data : mapping, DataFrame, Dataset, or sequence of these
     groups : array_like, shape (obs,), or sequence of these
-        Label of each observation, all numbers or all strings; one array a data set if there are
-        many.
+        Label of each observation, all numbers or all strings; for many data sets, one array each.
     correction, draws, random_seed
         As for `loo`.
 
@@ -169,8 +168,8 @@ def leave_one_group_out(
     TypeError
         If `groups` are no labels, or labels of several types; or as for `loo`.
     ValueError
-        If a label is missing, there is not one for each observation, or one is that of all; or as
-        for `loo`.
+        If a label is missing, there is not one per observation, or all observations have the same
+        label; or as for `loo`.
 
     Warns
     -----
@@ -198,12 +197,12 @@ def loo_approximate_posterior(
     moment_match: bool = True,
     random_seed: int | np.random.Generator | None = None,
 ) -> CrossValidation:
-    """PSIS leave-one-out from draws given all data, corrected for their being amortized.
+    """PSIS leave-one-out from amortized draws given all data, corrected as in [1]_.
 
-    The correction is that of [1]_. Cheaper than `loo`: one posterior a data set. Folds whose k̂ is
-    high, or whose observation alone bounds a parameter, are refitted: draws of their own amortized
-    posterior join in. Where that does not suffice, the draws are moved to the fold's posterior by
-    matching moments [2]_.
+    Cheaper than `loo`, since there is one posterior per data set. Folds whose k̂ is high, or whose
+    observation alone bounds a parameter, are refitted with additional draws from their own
+    amortized posterior. Where that does not suffice, moment matching moves the draws to the fold's
+    posterior [2]_.
 
     Parameters
     ----------
@@ -211,7 +210,8 @@ def loo_approximate_posterior(
     data : mapping, DataFrame, Dataset, or sequence of these
     draws : int
     refit, moment_match : bool
-        Whether folds of high k̂ have draws of their own, by either way; the lowest k̂ is kept.
+        Whether folds of high k̂ are refitted, and whether moments are matched; the result with the
+        lowest k̂ is kept.
     random_seed : int or Generator, optional
 
     Returns
@@ -226,7 +226,7 @@ def loo_approximate_posterior(
     Warns
     -----
     UserWarning
-        If data lie farther out than all that was simulated, or k̂ remains high.
+        If data lie farther out than all simulated data, or k̂ remains high.
 
     References
     ----------

@@ -37,16 +37,17 @@ class CrossValidation(Result):
     lpd_i : ndarray, shape (sets, units)
         The same given all data: in-sample, hence too high.
     pareto_k : ndarray, shape (sets, units)
-        Of the weights that correct the draws of the unit's fold; NaN if not corrected. Infinite
-        where no draw can lie beyond a bound of a parameter that the fold alone sets.
+        k̂ of the weights that correct the draws of the unit's fold; NaN without correction.
+        Infinite where the fold alone sets a bound of a parameter, beyond which no draw can lie.
     refitted : ndarray of bool, shape (sets, units)
-        Whether the unit's fold was given draws of its own: because k̂ asked for it, because it alone
-        bounds a parameter (as the smallest reaction time does t0), or, without correction, since
-        every fold has them.
+        Whether the unit's fold has draws of its own: because its k̂ was high, because it alone
+        bounds a parameter (as the smallest reaction time bounds t0), or because there is no
+        correction.
     draws : ndarray of int, shape (sets,)
-        On which each term of a data set rests: those of all its folds where they are pooled, so
-        that the number asked for is rounded up to as many for each fold. With correction, a fold
-        that is refitted rests on 2,000 of its own, a sequence's prefix on as many as any other.
+        Number of draws behind each term of a data set. If the draws of all folds are pooled, it is
+        their total, which is the requested number rounded up to a multiple of the number of folds.
+        With correction, a refitted fold has 2,000 draws of its own, and a refitted prefix of a
+        sequence as many as the others.
     """
 
     kind: str
@@ -66,7 +67,7 @@ class CrossValidation(Result):
 
     @property
     def standard_error(self) -> np.ndarray:
-        """Of `elpd`, for the variation from unit to unit, shape (sets,)."""
+        """Standard error of `elpd` from the variation between units, shape (sets,)."""
         return standard_error_of(self.elpd_i)
 
     @property
@@ -85,7 +86,7 @@ class CrossValidation(Result):
         return self.pareto_k > self.threshold[:, None]
 
     def summary(self) -> pd.DataFrame:
-        """One row a data set."""
+        """One row per data set."""
         return pd.DataFrame(
             {
                 "elpd": self.elpd,
@@ -104,7 +105,7 @@ class CrossValidation(Result):
         return xr.Dataset({name: (both, getattr(self, name)) for name in names})
 
     def to_elpd_data(self, dataset: int = 0) -> Any:
-        """One data set's result as ArviZ's own, for ``az.compare``.
+        """Result for one data set in ArviZ's own format, for ``az.compare``.
 
         Parameters
         ----------
@@ -113,7 +114,7 @@ class CrossValidation(Result):
         Returns
         -------
         ELPDData
-            Of the installed ArviZ, as `arviz.loo` returns it.
+            The type that `arviz.loo` of the installed ArviZ returns.
         """
         present = ~np.isnan(self.elpd_i[dataset])
         return to_elpd_data(

@@ -1,4 +1,4 @@
-"""Cross-validation as ArviZ knows it: its result object, and its way to ask for a refit."""
+"""Cross-validation in ArviZ: its result object, and its wrapper for refits."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def to_elpd_data(
 
 
 def _template(n: int) -> Any:
-    """Let ArviZ make the object, whose fields differ from version to version, of any numbers."""
+    """Object made by ArviZ from arbitrary numbers, since its fields differ between versions."""
     noise = np.random.default_rng(0).normal(scale=0.1, size=(4, 100, n))
     dims = ("chain", "draw", "obs")
     posterior = xr.Dataset({"unused": (dims[:2], noise[..., 0])})
@@ -77,12 +77,12 @@ def _template(n: int) -> Any:
 
 
 def check_exchangeable(schema: DataSchema) -> None:
-    """Refuse data of which single observations cannot be left out.
+    """Refuse data from which single observations cannot be left out.
 
     Raises
     ------
     ValueError
-        If they are no exchangeable observations.
+        If the observations are not exchangeable.
     """
     if schema.structure == "exchangeable":
         return
@@ -94,7 +94,7 @@ def check_exchangeable(schema: DataSchema) -> None:
 
 
 class AmortizedRefit(az.SamplingWrapper):
-    """What `arviz.reloo` needs: an amortized posterior for data without an observation.
+    """Sampling wrapper for `arviz.reloo` that refits by the amortized posterior.
 
     ``az.reloo(AmortizedRefit(approximator, data, idata))`` replaces the terms of `arviz.loo` whose
     k̂ is high, in milliseconds each.
@@ -105,9 +105,10 @@ class AmortizedRefit(az.SamplingWrapper):
     data : mapping or DataFrame
         One data set.
     idata : InferenceData or DataTree
-        Its posterior, with a log_likelihood group: from `JointApproximator.sample` or from NUTS.
+        Posterior of the data set with a group "log_likelihood", from `JointApproximator.sample` or
+        from NUTS.
     draws, chains : int
-        Of each refit.
+        Draws and chains of each refit.
     refine : {"none", "pooled", "psis", "nuts", "auto"}
         See `JointApproximator.sample`.
     random_seed : int or Generator, optional

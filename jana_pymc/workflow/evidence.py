@@ -18,13 +18,11 @@ from jana_pymc.declarations import check_approximator
 from jana_pymc.importance import pareto_k_threshold
 from jana_pymc.plots.evidence import plot_log_marginal_likelihood
 from jana_pymc.refinement import propose
-from jana_pymc.refinement.resampling import parts
 from jana_pymc.simulation import DataBatch, random_generator
+from jana_pymc.slices import slices
 from jana_pymc.trained_region import share_outside, warn_of_draws_outside_region
 from jana_pymc.warning import warn
-from jana_pymc.workflow.reachable import reachable
 from jana_pymc.workflow.result import Result
-from jana_pymc.workflow.sources import resized
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -44,35 +42,35 @@ class LogMarginalLikelihood(Result):
 
     .. math:: \log p(x) = \log l(x \mid \theta) + \log p(\theta) - \log q(\theta \mid x)
 
-    for every :math:`\theta`, if posterior and likelihood network belong together. What the right
-    side gives at different draws differs by the networks' error alone, hence `spread`. Over draws
-    from q its mean falls short of :math:`\log p(x)` by :math:`\mathrm{KL}(q \| p)`, over draws
-    from the pair's own posterior p it exceeds it by :math:`\mathrm{KL}(p \| q)`. Midway between,
-    under :math:`\sqrt{p q}`, the two cancel to second order, as in the midpoint rule of
+    for every :math:`\theta`, if posterior and likelihood network belong together. The right side
+    varies between draws only because of the networks' error, which `spread` measures. Its mean over
+    draws from q falls short of :math:`\log p(x)` by :math:`\mathrm{KL}(q \| p)`; over draws from
+    the pair's own posterior p it exceeds :math:`\log p(x)` by :math:`\mathrm{KL}(p \| q)`. Midway
+    between, under :math:`\sqrt{p q}`, the two cancel to second order, as in the midpoint rule of
     thermodynamic integration: `change_of_variables` is the mean there. `median` and `mean` are
-    those over draws from q. All are −inf of data that no draw explains.
+    taken over draws from q. All are −inf for data that no draw explains.
 
     Attributes
     ----------
     log_ratios : ndarray, shape (sets, draws)
         The right side at draws from q; −inf at draws that the likelihood excludes.
     importance : ndarray, shape (sets,)
-        Logarithm of the Pareto-smoothed mean of exp(`log_ratios`). Consistent for the marginal
-        likelihood under the likelihood network, whatever q. Of data beyond every bound that the
-        likelihood was declared with or trained on it is −inf, without draws.
+        Logarithm of the Pareto-smoothed mean of exp(`log_ratios`): a consistent estimate of the
+        marginal likelihood under the likelihood network for any q. For data outside every bound
+        that the likelihood was declared with or trained on, it is −inf, without draws.
     standard_error : ndarray, shape (sets,)
         Monte Carlo error of `importance`; zero where it is −inf without draws.
     pareto_k : ndarray, shape (sets,)
-        Above `threshold`, neither `importance` nor its standard error can be relied on. NaN
-        without draws.
+        Above `threshold`, neither `importance` nor its standard error is reliable. NaN without
+        draws.
     n_obs : ndarray of int, shape (sets,)
     outlier : ndarray of bool, shape (sets,)
         Whether a data set lies farther from the simulations than all simulated ones. Both networks
-        extrapolate there, of which k̂, `standard_error` and `spread` know nothing. False where it
-        is not looked at, see `log_marginal_likelihood`.
+        extrapolate there, which k̂, `standard_error` and `spread` do not show. False where it is
+        not checked, see `log_marginal_likelihood`.
     outside : ndarray, shape (sets,)
-        Share of the draws that lie outside the parameters that the likelihood was trained on, where
-        it extrapolates as well.
+        Share of the draws outside the region of parameters that the likelihood was trained on,
+        where it extrapolates as well.
 
     References
     ----------
@@ -93,20 +91,20 @@ class LogMarginalLikelihood(Result):
 
     @property
     def threshold(self) -> float:
-        """Largest k̂ at which so many draws suffice."""
+        """Largest k̂ for which the number of draws suffices."""
         return pareto_k_threshold(self.log_ratios.shape[1])
 
     @property
     def median(self) -> np.ndarray:
         """Median over draws from q, as in the paper, shape (sets,).
 
-        Draws that the likelihood excludes count: they are where q is wrong.
+        Draws that the likelihood excludes are included, since q is wrong there.
         """
         return np.median(self.log_ratios, axis=1)
 
     @property
     def mean(self) -> np.ndarray:
-        """Mean over those draws from q that the likelihood does not exclude, shape (sets,)."""
+        """Mean over the draws from q that the likelihood does not exclude, shape (sets,)."""
         return self._over_possible(np.nanmean, otherwise=-np.inf)
 
     @property
@@ -141,7 +139,7 @@ class LogMarginalLikelihood(Result):
         return result
 
     def summary(self) -> pd.DataFrame:
-        """One row a data set: both estimates, what they cost in trust, and their difference."""
+        """One row per data set: the estimates and their diagnostics."""
         return pd.DataFrame(
             {
                 "n_obs": self.n_obs,
@@ -175,11 +173,11 @@ def log_marginal_likelihood(
 ) -> LogMarginalLikelihood:
     """Marginal likelihood of one data set or many, by change of variables and by importance.
 
-    How far the two agree, k̂ and the standard error say how well posterior and likelihood network
-    belong together, not whether the likelihood network holds for the data: farther out than all
-    simulations it extrapolates, as it does of parameters that it was not trained on, and its
-    marginal likelihood may be nats off with a small standard error and a small k̂. Both are warned
-    of, and `detect_misspecification` looks closer.
+    The agreement of the two estimates, k̂ and the standard error show how well posterior and
+    likelihood network belong together, not whether the likelihood network is valid for the data.
+    For data farther out than all simulations, and for parameters that it was not trained on, it
+    extrapolates: the marginal likelihood may then be nats off despite a small standard error and a
+    small k̂. Warnings are raised in both cases; `detect_misspecification` is a closer check.
 
     Parameters
     ----------
@@ -197,7 +195,7 @@ def log_marginal_likelihood(
     Raises
     ------
     TypeError
-        If `approximator` is no pair, `draws` no integer, or data are no numbers.
+        If `approximator` is no pair, `draws` is no integer, or data are not numeric.
     ValueError
         If there are fewer than two draws, the data do not fit the declared observables, or no
         trained parameter explains any of them.
@@ -205,20 +203,20 @@ def log_marginal_likelihood(
     Warns
     -----
     UserWarning
-        If data lie farther out than all that was simulated; not where the pair was trained on more
-        than 10,000 observations a data set, nor where conditions have no design to draw them from.
-        If draws lie outside the parameters that the likelihood was trained on. If no trained
+        If data lie farther out than all simulated data; this is not checked if the pair was trained
+        on more than 10,000 observations per data set, or if conditions have no design. If draws
+        lie outside the region of parameters that the likelihood was trained on. If no trained
         parameter explains some of many data sets. If k̂ is too high, or the two estimates differ by
         more than half a nat and three standard errors, for some data sets: the amortized posterior
-        is then far from the one that likelihood network and prior imply. If conditions come about
-        in the simulator (``design="simulator"``): where they tell of the parameters beyond what
-        earlier observations do, as a summary of the whole series does, p(x | θ, conditions) p(θ)
-        does not integrate to the probability of the data.
+        is then far from the one implied by likelihood network and prior. If the simulator chooses
+        the conditions (``design="simulator"``): where they depend on the parameters beyond what
+        earlier observations imply, as a summary of the whole series does,
+        p(x | θ, conditions) p(θ) does not integrate to the probability of the data.
     """
     check_approximator(approximator)
     batch = approximator.posterior.batch(data)
-    if not reachable(approximator, batch).any():
-        approximator.likelihood.check_reachable(resized(batch, batch.n_obs).observables)
+    if not approximator.likelihood.reachable(batch.observables).any():
+        approximator.likelihood.check_reachable(batch.observables)
     result = estimated(approximator, batch, draws, random_generator(random_seed))
     warn_of_extrapolation(approximator, result)
     return result
@@ -233,7 +231,7 @@ def estimated(
 ) -> LogMarginalLikelihood:
     """`log_marginal_likelihood`, also if no trained parameter explains any of the data sets.
 
-    Extrapolation is marked, but not warned of: among the simulations of other models most may be.
+    Extrapolation is marked without a warning, since it is common among simulations of other models.
 
     Parameters
     ----------
@@ -242,7 +240,7 @@ def estimated(
     draws : int
     rng : Generator
     model : str, optional
-        What the pair is called, where it is one of several.
+        Name of the pair, if it is one of several.
 
     Returns
     -------
@@ -256,10 +254,10 @@ def estimated(
     importance, standard_error = np.full(n_sets, -np.inf), np.zeros(n_sets)
     pareto_k, outside = np.full(n_sets, np.nan), np.zeros(n_sets)
     outlier = np.zeros(n_sets, dtype=bool)
-    possible = np.flatnonzero(reachable(approximator, batch))
+    possible = np.flatnonzero(approximator.likelihood.reachable(batch.observables))
     if len(possible):
         outlier[possible] = outliers(approximator, batch[possible])
-    for part in parts(len(possible), draws, DRAWS_AT_ONCE):
+    for part in slices(len(possible), draws, DRAWS_AT_ONCE):
         index = possible[part]
         proposed = propose(approximator, batch[index], draws, random_seed=rng)
         log_ratios[index], importance[index] = proposed.log_ratios, proposed.weights.log_mean
@@ -290,7 +288,7 @@ def warn_of_extrapolation(
     approximator : JointApproximator
     result : LogMarginalLikelihood
     model : str, optional
-        What the pair is called, where it is one of several.
+        Name of the pair, if it is one of several.
     """
     warn_of_outliers(approximator, result.outlier, model)
     warn_of_draws_outside_region(result.outside, model)
@@ -309,7 +307,7 @@ def posterior_probabilities(
     Returns
     -------
     ndarray, shape (..., models)
-        The prior ones for data that are impossible under all models: they tell them not apart.
+        Equal to the prior ones for data that are impossible under all models.
 
     Examples
     --------

@@ -10,6 +10,7 @@ import numpy as np
 from jana_pymc.importance import pareto_k_threshold, pareto_smooth
 from jana_pymc.refinement import log_importance_ratios, log_likelihood_of
 from jana_pymc.simulation import DataBatch
+from jana_pymc.slices import slices
 from jana_pymc.workflow.log_averages import excluded, finite, log_mean, weighted
 from jana_pymc.workflow.moment_matching import match_moments
 
@@ -20,21 +21,22 @@ REFIT_DRAWS = 2000
 """Draws of one fold that is refitted."""
 
 DRAWS_AT_ONCE = 100_000
-"""Draws, or observations of folds, that the posterior network sees at once."""
+"""Draws, or observations of folds, that the posterior network evaluates at once."""
 
 WEIGHTS_AT_ONCE = 2_000_000
 """Weights that are smoothed at once, which bounds the memory."""
 
 
 def room_left(approximator: JointApproximator, batch: DataBatch) -> list[np.ndarray]:
-    """How far up each observation of one data set lets a parameter go, which the smallest bounds.
+    """Upper limit that each observation of one data set sets for a parameter.
 
-    Beyond the end of the parameter's own support none bounds it.
+    The smallest limit is the bound. Limits beyond the end of the parameter's support are cut off
+    there.
 
     Returns
     -------
     list of ndarray, shape (obs,)
-        One for each parameter that the data bound; negative values where they bound it from below.
+        One for each parameter that the data bound; for lower bounds, with the sign reversed.
     """
     bounds = approximator.posterior.network.bounds
     observed = batch.observables[0, : batch.n_obs[0]]
@@ -58,18 +60,17 @@ class Folds:
         self.starts = np.searchsorted(fold[self.order], np.arange(self.n_folds))
 
     def each_of(self, draws: int) -> int:
-        """Draws of each fold if all together are to have so many, or some more."""
+        """Draws per fold, rounded up, for a given total."""
         return -(-draws // self.n_folds)
 
     def uncorrected(
         self, draws: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Terms by each fold's amortized posterior as it is: terms, in-sample, k̂ and refits."""
+        """Terms by each fold's uncorrected posterior: terms, in-sample terms, k̂ and refits."""
         terms = np.empty(len(self.fold))
         group_terms = np.empty(self.n_folds)
-        size = max(1, DRAWS_AT_ONCE // draws)
-        for start in range(0, self.n_folds, size):
-            folds = np.arange(start, min(start + size, self.n_folds))
+        for part in slices(self.n_folds, draws, DRAWS_AT_ONCE):
+            folds = np.arange(self.n_folds)[part]
             unconstrained, _ = self._draw(folds, draws, rng)
             for k, drawn in zip(folds, unconstrained, strict=True):
                 left_out = np.flatnonzero(self.fold == k)
@@ -85,7 +86,7 @@ class Folds:
     def corrected(
         self, draws: int, rng: np.random.Generator, *, pooled: bool, refit: bool, moment_match: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Terms by draws weighted with likelihood × prior / q; the same four arrays."""
+        """Terms by draws weighted by likelihood × prior / q; the same four arrays."""
         if pooled:
             unconstrained, log_q = self._draw(np.arange(self.n_folds), self.each_of(draws), rng)
             unconstrained = unconstrained.reshape(-1, unconstrained.shape[-1])
@@ -126,8 +127,8 @@ class Folds:
     def _bounding(self) -> np.ndarray:
         """Folds whose observations alone bound a parameter, shape (folds,).
 
-        Draws given these observations never lie beyond, where the posterior without them does; and
-        no k̂ sees where there are no draws.
+        Draws given these observations never lie beyond the bound, although the posterior without
+        them does. k̂ does not detect regions without draws.
         """
         alone = np.zeros(self.n_folds, dtype=bool)
         for room in room_left(self.approximator, self.batch):
@@ -141,21 +142,19 @@ class Folds:
         """Terms of all units from one pool of draws, and k̂ of all folds."""
         values = np.empty(self.n_folds if self.joint else len(self.fold))
         pareto_k = np.empty(self.n_folds)
-        size = max(1, WEIGHTS_AT_ONCE // len(log_joint))
-        for start in range(0, self.n_folds, size):
-            block = slice(start, start + size)
+        for block in slices(self.n_folds, len(log_joint), WEIGHTS_AT_ONCE):
             weights = pareto_smooth(excluded(log_joint[:, None] - by_fold[:, block]).T)
             pareto_k[block] = weights.pareto_k
             if self.joint:
                 values[block] = weighted(weights.log_weights, by_fold[:, block].T, axis=1)
                 continue
-            units = np.flatnonzero((self.fold >= start) & (self.fold < start + size))
-            log_weights = weights.log_weights[self.fold[units] - start]
+            units = np.flatnonzero((self.fold >= block.start) & (self.fold < block.stop))
+            log_weights = weights.log_weights[self.fold[units] - block.start]
             values[units] = weighted(log_weights, pointwise[:, units].T, axis=1)
         return values, pareto_k
 
     def _refit(self, k: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-        """Terms of one fold from two amortized posteriors, without and with it, weighted; and k̂.
+        """Terms of one fold from draws of two amortized posteriors, without and with it; and k̂.
 
         Draws from the one cover the posterior of the rest, draws from the other where it and what
         was left out meet. Each is weighted by the density of their mixture.
@@ -201,9 +200,8 @@ class Folds:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Amortized draws of some folds, all in one batch."""
         parts = []
-        size = max(1, DRAWS_AT_ONCE // max(draws, len(self.fold)))
-        for start in range(0, len(folds), size):
-            batch = self._without(folds[start : start + size])
+        for part in slices(len(folds), max(draws, len(self.fold)), DRAWS_AT_ONCE):
+            batch = self._without(folds[part])
             parts.append(self.approximator.posterior.sample_unconstrained(batch, draws, rng))
         unconstrained, log_q = zip(*parts, strict=True)
         return np.concatenate(unconstrained), np.concatenate(log_q)
@@ -237,5 +235,5 @@ class Folds:
         """Log weight of each draw given all data, and its log density of each observation."""
         pointwise = self._pointwise(unconstrained)
         log_prior = self.approximator.prior.log_prob(unconstrained)
-        # Finite: what is impossible given all data may be possible without one of them.
+        # Finite, since draws that are impossible given all data may be possible without some.
         return log_importance_ratios(finite(pointwise).sum(1), log_prior, log_q), pointwise

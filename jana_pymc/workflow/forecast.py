@@ -1,4 +1,4 @@
-"""What follows a sequence: draws of its future, given its past (Eq. 15)."""
+"""Draws of the future of a sequence, given its past (Eq. 15)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def forecast(
     random_seed: int | np.random.Generator | None = None,
     progressbar: bool = True,
 ) -> inference_data.ArviZData:
-    r"""Draw what follows each sequence: counts, categories or real numbers.
+    r"""Draw the continuation of each sequence: counts, categories or real numbers.
 
     The likelihood network continues the sequence step by step, once for each posterior draw:
 
@@ -42,46 +42,46 @@ def forecast(
         x_{T+1:T+A} \sim l(\cdot \mid x_{1:T}, \theta_s), \quad
         \theta_s \sim q(\theta \mid x_{1:T})
 
-    How good such forecasts are, `leave_future_out` estimates.
+    `leave_future_out` estimates how good such forecasts are.
 
     Parameters
     ----------
     approximator : JointApproximator
-        Of a model with ``structure="markovian"``.
+        A pair for a model with ``structure="markovian"``.
     data : mapping, DataFrame, Dataset, or sequence of these
         The past of one sequence or of many, as for `JointApproximator.sample`.
     ahead : int
         Observations to draw.
     conditions : mapping of str to array, shape (ahead, ...) or (sets, ahead, ...), optional
-        The known conditions of the future, if the model has any; those of the past are in `data`.
+        Known conditions of the future, if the model has any; those of the past are in `data`.
     posterior : InferenceData or DataTree, optional
-        Draws from another sampler that hold all parameters by name, as `pm.sample` returns them. By
-        default `JointApproximator.sample` makes them.
+        Draws of all parameters by another sampler, such as `pm.sample`. By default they come from
+        `JointApproximator.sample`.
     draws, chains, refine, progressbar
-        As for `JointApproximator.sample`; without effect if there is a `posterior`.
+        As for `JointApproximator.sample`; ignored with `posterior`.
     random_seed : int or Generator, optional
 
     Returns
     -------
     InferenceData or DataTree
         Groups "posterior", "observed_data", and "predictions" with the dimensions (chain, draw,
-        [dataset], ahead); ``ahead`` counts from 1. Where there are conditions, those of the future
-        are "predictions_constant_data".
+        [dataset], ahead); ``ahead`` counts from 1. Conditions of the future, if there are any, are
+        in "predictions_constant_data".
 
     Raises
     ------
     TypeError
-        If `approximator` is no pair, `posterior` no ArviZ data, or conditions are missing or given
-        in vain.
+        If `approximator` is no pair, `posterior` is no ArviZ data, or conditions are missing or
+        not expected.
     ValueError
-        If the data are no sequences or do not fit what was declared, the likelihood cannot reach so
-        far, or `posterior` lacks a parameter or is of another number of data sets.
+        If the data are no sequences or do not fit the declaration, past and future are longer than
+        the likelihood allows, or `posterior` lacks a parameter or has another number of data sets.
 
     Warns
     -----
     UserWarning
-        If past and future are longer than what was trained on; and as `JointApproximator.sample`
-        does.
+        If past and future together are longer than the sequences in training; and as
+        `JointApproximator.sample`.
 
     See Also
     --------
@@ -150,7 +150,7 @@ def _check_reach(approximator: JointApproximator, n_past: int, ahead: int) -> No
     if total <= longest:
         return
     what = f"past and future have {n_past} + {ahead} time points; the pair was trained on {longest}"
-    if getattr(network, "n_steps", None) is not None:
+    if network.n_steps is not None:
         raise ValueError(
             f"{what} at most, and this likelihood ends there. Take a smaller `ahead`, or train on "
             "longer sequences (GenerativeModel(n_obs=...))."

@@ -1,4 +1,4 @@
-"""Prediction of a sequence's future from its past, at every point of it."""
+"""Prediction of the future of a sequence from its past, at every time point."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 class LeaveFutureOut(CrossValidation):
     """Log predictive densities of the observations that follow each prefix, in nats.
 
-    A unit is a prefix of ``start``, ``start + 1``, … observations, and its term the joint log
-    density of the ``ahead`` observations after it. With ``ahead > 1`` terms overlap, and
-    `standard_error`, which takes them as independent, is too small.
+    A unit is a prefix of ``start``, ``start + 1``, … observations, and its term is the joint log
+    density of the ``ahead`` observations after it. With ``ahead > 1`` terms overlap, so that
+    `standard_error`, which treats them as independent, is too small.
 
     Attributes
     ----------
@@ -71,21 +71,21 @@ def leave_future_out(
     draws: int = POOLED_DRAWS,
     random_seed: int | np.random.Generator | None = None,
 ) -> LeaveFutureOut:
-    r"""Leave-future-out cross-validation of sequences, its refits amortized.
+    r"""Leave-future-out cross-validation of sequences with amortized refits.
 
-    What is estimated is, as in [1]_,
+    The estimate is, as in [1]_,
 
     .. math::
 
         \sum_{t=L}^{T-M} \log p(x_{t+1:t+M} \mid x_{1:t}) \approx
         \sum_t \log \sum_s w_s^{(t)} \, l(x_{t+1:t+M} \mid x_{1:t}, \theta_s)
 
-    Draws of one prefix serve others: each prefix weights them by likelihood of its own data × prior
-    / q, Pareto-smoothed. Where k̂ says that this does not suffice, the prefix is given draws of its
-    own by the posterior network, which then serve the prefixes after it. The first draws are those
-    of the shortest prefix of a length that the posterior network was trained on: where it knows one
-    length only, that of the full data. If it takes no other, as with `FlatSummarySettings`, these
-    draws serve all prefixes, whatever k̂ says.
+    Draws for one prefix are reused for others, with Pareto-smoothed weights: likelihood of the
+    prefix's own data × prior / q. Where k̂ is too high, the posterior network draws anew for the
+    prefix, and these draws are reused for the prefixes after it. The first draws are for the
+    shortest prefix of a length that the posterior network was trained on; if it was trained on one
+    length only, for the full data. If it takes no other length, as with `FlatSummarySettings`,
+    these draws are used for all prefixes, even where k̂ is high.
 
     Parameters
     ----------
@@ -96,10 +96,10 @@ def leave_future_out(
     ahead : int
         Observations predicted jointly, M.
     correction : {"psis", "none"}
-        Without it, every prefix has draws of its own, as the posterior network makes them: not if
-        that takes no other length than the one it was trained on.
+        With "none", every prefix has its own uncorrected draws from the posterior network, which
+        must then take other lengths than the one that it was trained on.
     draws : int
-        For each posterior.
+        Draws from each posterior.
     random_seed : int or Generator, optional
 
     Returns
@@ -117,9 +117,9 @@ def leave_future_out(
     Warns
     -----
     UserWarning
-        If data lie farther out than all that was simulated, which no k̂ sees: as
-        `log_marginal_likelihood` does; or conditions do. If k̂ stays high, or without correction if
-        prefixes are shorter than what the posterior network was trained on.
+        If data or conditions lie farther out than all simulated ones, which k̂ does not detect (see
+        `log_marginal_likelihood`). If k̂ stays high or, without correction, if prefixes are shorter
+        than the sequences that the posterior network was trained on.
 
     References
     ----------
@@ -168,7 +168,7 @@ class _OneSequence:
         self.prefixes = np.arange(start, self.length - ahead + 1)
 
     def uncorrected(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Terms by each prefix's amortized posterior: terms, in-sample, k̂ and refits."""
+        """Terms by each prefix's uncorrected posterior: terms, in-sample terms, k̂ and refits."""
         terms = np.empty(len(self.prefixes))
         for j, prefix in enumerate(self.prefixes):
             _, _, future = self._propose(int(prefix), int(prefix) + self.ahead)
@@ -198,16 +198,16 @@ class _OneSequence:
         return terms, weighted(everything, future, axis=0), pareto_k, refitted
 
     def _weigh(self, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Terms and k̂ of all prefixes from draws given so many observations."""
+        """Terms and k̂ of all prefixes from draws given one of them."""
         _, by_prefix, future = self._propose(length)
         weights = pareto_smooth(excluded(by_prefix.T))
         pareto_k = np.where(self._confined(length), np.inf, weights.pareto_k)
         return weighted(weights.log_weights, future.T, axis=1), pareto_k
 
     def _confined(self, length: int) -> np.ndarray:
-        """Prefixes beyond whose own bounds of a parameter draws given so many never lie.
+        """Prefixes that allow parameters which draws given `length` observations cannot reach.
 
-        No k̂ sees where there are no draws.
+        Further observations bound parameters more tightly. k̂ does not detect regions without draws.
         """
         confined = np.zeros(len(self.prefixes), dtype=bool)
         for room in room_left(self.approximator, self.batch):
@@ -218,12 +218,13 @@ class _OneSequence:
     def _propose(
         self, length: int, until: int | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draw given so many observations, and evaluate the draws on others.
+        """Draw given `length` observations, and evaluate the draws for all prefixes.
 
         Returns
         -------
         log_ratios : ndarray, shape (draws, until + 1)
-            Of the posterior given the first 0, 1, … observations to the draws' own density.
+            Log ratios of the posterior given the first 0, 1, … observations to the density of the
+            draws.
         by_prefix : ndarray, shape (draws, prefixes)
             The same for the prefixes.
         future : ndarray, shape (draws, prefixes)

@@ -15,7 +15,7 @@ def finite(log_density: np.ndarray) -> np.ndarray:
 
 
 def excluded(log_density: np.ndarray) -> np.ndarray:
-    """What `finite` made of densities of zero, or a sum with one of them, as −inf again."""
+    """Restore −inf where `finite` replaced densities of zero, also in sums with them."""
     return np.where(log_density < 0.5 * NOTHING, -np.inf, log_density)
 
 
@@ -28,7 +28,7 @@ def weighted(log_weights: np.ndarray, log_density: np.ndarray, axis: int) -> np.
         Broadcasts against `log_density`.
     log_density : ndarray, shape (..., draws, ...)
     axis : int
-        Of the draws.
+        Axis of the draws.
 
     Returns
     -------

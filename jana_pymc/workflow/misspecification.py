@@ -1,4 +1,4 @@
-"""Whether data could have come from the simulator at all."""
+"""Test whether data could have come from the simulator."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from jana_pymc.approximators.outliers import summary_distances
-from jana_pymc.approximators.summary_space import KINDS, SummarySpace, data_summaries
+from jana_pymc.approximators.summary_space import (
+    KINDS,
+    SummarySpace,
+    data_summaries,
+    summary_distances,
+)
 from jana_pymc.checks import check_share
 from jana_pymc.declarations import check_approximator, check_simulations
 from jana_pymc.plots.misspecification import plot_misspecification
 from jana_pymc.simulation import DataBatch, Simulations, random_generator
 from jana_pymc.workflow.mmd import kernel_widths, mmd_test
 from jana_pymc.workflow.result import Result
-from jana_pymc.workflow.sources import resized, simulated
+from jana_pymc.workflow.sources import simulated
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -39,16 +43,16 @@ class Misspecification(Result):
     null : ndarray, shape (simulations, kinds)
         The same for data sets from the simulator, of the same sizes as the observed ones.
     p_values : ndarray, shape (sets,)
-        Of each data set, both kinds together: small ones speak against the simulator.
+        P-value of each data set, for both kinds together.
     p_values_by_kind : ndarray, shape (sets, kinds)
     level : float
-        At which a data set is called an outlier.
+        Level at which a data set is called an outlier.
     n_obs : ndarray of int, shape (sets,)
     mmd, mmd_null : float, ndarray
         Squared maximum mean discrepancy between the learned summaries of all observed data sets
         and of simulations, and its permutation distribution.
     mmd_p_value : float
-        Of all observed data sets together.
+        P-value of all observed data sets together.
     coordinates, null_coordinates : ndarray, shape (sets, 2), (simulations, 2)
         First principal components of the learned summaries, in standard deviations.
     """
@@ -79,7 +83,7 @@ class Misspecification(Result):
         return self.p_values <= self.level
 
     def table(self) -> pd.DataFrame:
-        """One row a data set: size, distances, p-values, and whether it is an outlier."""
+        """One row per data set: size, distances, p-values, and whether it is an outlier."""
         columns: dict[str, Any] = {"n_obs": self.n_obs}
         for i, kind in enumerate(KINDS):
             columns[f"distance_{kind}"] = self.distances[:, i]
@@ -129,14 +133,13 @@ def detect_misspecification(
 
         T(x) = \sqrt{(s(x) - \bar s)^\top \hat\Sigma^{-1} (s(x) - \bar s)},
 
-    for the learned summaries, in which a network betrays that it was never shown such data [1]_,
-    and for fixed ones, which see what the learned ones are blind to. Data that vary less than all
-    simulations are near their middle, and may pass. Its null distribution comes from simulations
-    of the same sizes, and under the same known conditions, that location and covariance were not
-    taken from: the p-value of each kind is a rank (of distances rid of their trend in the size of
-    the data sets), and so is that of the smaller of the two. Its level holds for data with
-    parameters from the prior. Where data sets are longer than all simulations, their first
-    observations are tested.
+    for learned summaries, which are unusual for data unlike those in training [1]_, and for fixed
+    ones, which detect what learned ones may miss. Data that vary less than all simulations are near
+    the centre and may pass. The null distribution comes from further simulations of the same sizes
+    and under the same known conditions, which are not used for location and covariance. The p-value
+    of each kind is a rank, of distances without their trend in the size of the data sets, and so is
+    the p-value of the smaller of the two. The level holds for data with parameters from the prior.
+    If data sets are longer than all simulations, their first observations are tested.
 
     All data sets together are compared with simulations by the maximum mean discrepancy of their
     learned summaries, with a permutation test.
@@ -147,13 +150,13 @@ def detect_misspecification(
     data : mapping, DataFrame, Dataset, sequence of these, or Simulations
         One data set or many.
     simulations : Simulations, optional
-        Well-specified data sets, drawn from the prior, under conditions like those of the data; by
-        default `n_simulations` are simulated (`GenerativeModel.simulate_alike`).
-        ``approximator.simulate(approximator.prior.draw(2000))`` needs no simulator.
+        Well-specified data sets, with parameters from the prior and conditions like those of the
+        data; by default `n_simulations` are simulated (`GenerativeModel.simulate_alike`). Without
+        a simulator, pass ``approximator.simulate(approximator.prior.draw(2000))``.
     n_simulations : int
-        Half of them say where summaries lie, the others are the null distribution.
+        One half gives location and covariance of the summaries, the other the null distribution.
     level : float
-        Probability of calling a data set of the simulator's own an outlier.
+        Probability that a data set from the simulator is called an outlier.
     random_seed : int, Generator or None
     progressbar : bool
 
@@ -164,10 +167,10 @@ def detect_misspecification(
     Raises
     ------
     TypeError
-        If `approximator` is no pair, `simulations` are none, or data no numbers.
+        If `approximator` is no pair, `simulations` are none, or data are not numeric.
     ValueError
-        If data or simulations are not of the declared kind, if there are fewer than 200
-        simulations, or no model to make them.
+        If data or simulations do not fit the declaration, or if there are fewer than 200
+        simulations, or neither simulations nor a model.
 
     References
     ----------
@@ -184,7 +187,7 @@ def detect_misspecification(
         observed = approximator.posterior.batch(data)
     alike = _well_specified(approximator, observed, simulations, n_simulations, rng, progressbar)
     sizes, n_obs = alike.n_obs, observed.n_obs
-    observed = resized(observed, np.minimum(n_obs, sizes.max()))
+    observed = observed.resized(np.minimum(n_obs, sizes.max()))
     summaries = data_summaries(approximator, alike)
     ours = data_summaries(approximator, observed)
     half = len(alike) // 2
@@ -199,7 +202,7 @@ def detect_misspecification(
     theirs = spaces["learned"].whiten(summaries["learned"][half:])
     some = rng.permutation(len(learned))[:MAX_POOLED]
     compared = learned[some], theirs[:MAX_POOLED]
-    widths = kernel_widths(np.concatenate(compared))  # which permutations leave as they are
+    widths = kernel_widths(np.concatenate(compared))  # invariant under permutations
     mmd, mmd_null, mmd_p = mmd_test(*compared, widths, random_seed=rng)
     return Misspecification(
         distances=distances,
@@ -235,7 +238,7 @@ def _well_specified(
         if simulations is None:
             simulations = simulated(approximator, n_simulations, rng, progressbar)
         else:
-            # Given parameters will do: `JointApproximator.simulate` is handed draws from the prior.
+            # Parameters may be given, as draws from the prior are to `JointApproximator.simulate`.
             check_simulations(approximator, simulations)
         made, sizes = simulations.batch(), None
     if len(made) < 200:
@@ -243,7 +246,7 @@ def _well_specified(
             f"{len(made)} simulations cannot hold a null distribution; expected 200 at least, and "
             "better 2000."
         )
-    return resized(made, rng.choice(observed.n_obs, len(made)) if sizes is None else sizes)
+    return made.resized(rng.choice(observed.n_obs, len(made)) if sizes is None else sizes)
 
 
 def _p_values(distances: np.ndarray, null: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

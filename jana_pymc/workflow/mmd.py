@@ -9,12 +9,16 @@ from scipy.spatial.distance import cdist
 from jana_pymc.simulation import random_generator
 
 SQUARED_WIDTHS = tuple(float(2.0**k) for k in range(-4, 5))
-"""Of the Gaussian kernels that are averaged, in units of the median squared distance."""
+"""Squared widths of the averaged Gaussian kernels, in units of the median squared distance."""
 
 
-def kernel_widths(summaries: NDArray[np.float64], max_sets: int = 500) -> NDArray[np.float64]:
+MAX_SETS = 500
+"""Simulated data sets whose distances set the widths."""
+
+
+def kernel_widths(summaries: NDArray[np.float64]) -> NDArray[np.float64]:
     """Squared widths for `kernel`, from the distances between simulated data sets."""
-    some = summaries[:max_sets]
+    some = summaries[:MAX_SETS]
     between = cdist(some, some, "sqeuclidean")[np.triu_indices(len(some), 1)]
     return float(np.median(between)) * np.asarray(SQUARED_WIDTHS)
 

@@ -36,7 +36,7 @@ class ModelComparison(Result):
     ----------
     names : tuple of str
     log_marginal_likelihood, standard_error, pareto_k : ndarray, shape (sets, models)
-        By importance sampling, see `LogMarginalLikelihood`.
+        Estimates by importance sampling, see `LogMarginalLikelihood`.
     outlier : ndarray of bool, shape (sets, models)
         Whether a data set lies farther from a model's simulations than all of these, so that its
         marginal likelihood is an extrapolation.
@@ -57,7 +57,7 @@ class ModelComparison(Result):
     def probabilities(self) -> np.ndarray:
         """Posterior model probabilities, shape (sets, models).
 
-        Those a priori for data that no model explains.
+        Equal to the prior ones for data that no model explains.
         """
         return posterior_probabilities(self.log_marginal_likelihood, self.prior_probabilities)
 
@@ -84,12 +84,12 @@ class ModelComparison(Result):
         return value, np.hypot(self.standard_error[:, i], self.standard_error[:, j])
 
     def summary(self, dataset: int = 0) -> pd.DataFrame:
-        """One row a model, best first, for one data set.
+        """One row per model, best first, for one data set.
 
         Parameters
         ----------
         dataset : int
-            Its position.
+            Position of the data set.
 
         Returns
         -------
@@ -142,7 +142,7 @@ class ModelComparison(Result):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ModelRecovery(Result):
-    """What model comparison finds in data simulated from each of the models.
+    """Comparison of models on data sets simulated from each of them.
 
     Attributes
     ----------
@@ -150,7 +150,7 @@ class ModelRecovery(Result):
     true_model : ndarray of int, shape (sets,)
         Position of the model that each data set was simulated from.
     comparison : ModelComparison
-        Of all these data sets.
+        The comparison on all these data sets.
     """
 
     names: tuple[str, ...]
@@ -159,15 +159,15 @@ class ModelRecovery(Result):
 
     @property
     def matrix(self) -> np.ndarray:
-        """Mean posterior probability of each model (column) for data of each (row)."""
+        """Mean posterior probability of each model (column) for data from each model (row)."""
         probabilities = self.comparison.probabilities
         return np.stack([probabilities[self.true_model == i].mean(0) for i in range(self._n)])
 
     @property
     def confusion(self) -> np.ndarray:
-        """How often each model (column) is the most probable for data of each (row).
+        """Frequency with which each model (column) is most probable for data from each (row).
 
-        Models that are equally probable share the data set.
+        Equally probable models share a data set.
         """
         probabilities = self.comparison.probabilities
         chosen = probabilities == probabilities.max(1, keepdims=True)
@@ -179,9 +179,9 @@ class ModelRecovery(Result):
         return len(self.names)
 
     def calibration_curve(self, bins: int = 10) -> pd.DataFrame:
-        """How often a model was the true one, among data sets that gave it some probability.
+        """Frequency with which models were the true one, by their posterior probability.
 
-        Each model counts as often as it is probable a priori, however often it was simulated.
+        Models are weighted by their prior probability, not by their number of simulations.
 
         Parameters
         ----------
@@ -190,7 +190,7 @@ class ModelRecovery(Result):
         Returns
         -------
         DataFrame
-            One row a bin that is not empty: mean ``probability``, ``frequency``, ``weight``.
+            One row per nonempty bin: mean ``probability``, ``frequency``, ``weight``.
         """
         truth = np.eye(self._n)[self.true_model]
         share = truth.mean(0)
@@ -219,14 +219,15 @@ class ModelRecovery(Result):
         Parameters
         ----------
         observed : ModelComparison
-            Of observed data, under the same models.
+            Comparison on observed data, with the same models.
 
         Returns
         -------
         ndarray, shape (sets, models)
             Share of a model's own simulations that are less likely under it than the observed
-            data. Near zero: the model does not foresee such data, however it fares against others.
-            Meaningful for simulations of as many observations as were observed.
+            data. A value near zero means that such data are surprising under the model, whether or
+            not other models are worse. It is meaningful if simulated and observed data sets have
+            the same number of observations.
         """
         own = [
             np.sort(self.comparison.log_marginal_likelihood[self.true_model == i, i])
@@ -255,22 +256,22 @@ def compare_models(
 ) -> ModelComparison:
     """Bayes factors and posterior probabilities of models, on one data set or many.
 
-    Predictive accuracy stands beside it: ``az.compare`` of `loo`'s results for the same models.
+    To compare predictive accuracy instead, pass the results of `loo` to ``az.compare``.
 
-    That data lie far from the simulations of some of the models is the normal case here. The
-    likelihood network of such a model extrapolates, and its marginal likelihood may be nats off,
-    which neither k̂ nor the standard error covers: a Bayes factor of a few nats says little then.
-    Each such model is warned of, and `ModelComparison.outlier` tells the data sets.
+    It is common that data lie far from the simulations of some of the models. The likelihood
+    network of such a model extrapolates, and its marginal likelihood may be nats off; neither k̂
+    nor the standard error covers this, so that a Bayes factor of a few nats is inconclusive. A
+    warning names each such model, and `ModelComparison.outlier` marks the data sets.
 
     Parameters
     ----------
     approximators : mapping of str to JointApproximator
-        Two or more, with observables, conditions and structure in common: names, kinds and shapes.
-        Bounds and numbers of categories of observables may differ: data beyond those of one model
-        are impossible under it, and have a log marginal likelihood of −inf.
+        Two or more, with the same structure, and with observables and conditions of the same
+        names, kinds and shapes. Bounds and numbers of categories of observables may differ: data
+        outside those of a model are impossible under it, with a log marginal likelihood of −inf.
     data : mapping, DataFrame, Dataset, or sequence of these
     prior_probabilities : mapping of str to float, optional
-        Of each model; equal by default.
+        Prior probability of each model; equal by default.
     draws : int
     random_seed : int or Generator, optional
 
@@ -281,16 +282,16 @@ def compare_models(
     Raises
     ------
     TypeError
-        If approximators or prior probabilities are no mapping, or of something else.
+        If approximators or prior probabilities are no mapping, or hold values of another type.
     ValueError
-        If fewer than two models are given, they are of different data, the data lie beyond the
+        If fewer than two models are given, they are of different data, the data lie outside the
         bounds of all of them, or the prior probabilities do not fit.
 
     Warns
     -----
     UserWarning
-        As `log_marginal_likelihood` does, of each model; and if none of the models explains some
-        data sets.
+        As `log_marginal_likelihood`, for each model; and if none of the models explains some data
+        sets.
     """
     names = _checked_names(approximators)
     prior = _prior_probabilities(names, prior_probabilities)
@@ -316,7 +317,7 @@ def _compared(results: Mapping[str, LogMarginalLikelihood], prior: np.ndarray) -
     if impossible:
         warn(
             f"none of the models explains {impossible} of {len(log_marginal_likelihood)} data "
-            "sets: their model probabilities stay what they are a priori.",
+            "sets: their model probabilities are the prior ones.",
         )
     return ModelComparison(
         names=tuple(results),
@@ -337,10 +338,10 @@ def model_recovery(
     random_seed: int | np.random.Generator | None = None,
     progressbar: bool = True,
 ) -> ModelRecovery:
-    """Simulate from each model, compare all of them on the data, and see what is found.
+    """Simulate from each model and compare all models on these data.
 
-    The simulations of one model may lie far from those of another, which is marked
-    (`ModelComparison.outlier`), not warned of.
+    Simulations of one model that lie far from those of another are marked
+    (`ModelComparison.outlier`), without a warning.
 
     Parameters
     ----------
@@ -404,7 +405,7 @@ def model_recovery(
 
 
 def _difference(value: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Of logarithms; NaN of two that are −inf."""
+    """Difference of logarithms; NaN for two that are −inf."""
     with np.errstate(invalid="ignore"):
         return np.subtract(value, other)
 
@@ -432,7 +433,7 @@ def _checked_names(approximators: Any) -> tuple[str, ...]:
 
 
 def _kinds_of_data(schema: DataSchema) -> dict[str, str]:
-    """What data must have in common for their densities to be with respect to one measure."""
+    """Declarations that must agree for densities to be with respect to the same measure."""
     kinds = {"observables": schema.observables, "conditions": schema.conditions}
     return {
         **{what: _described(declared) for what, declared in kinds.items()},
@@ -441,7 +442,7 @@ def _kinds_of_data(schema: DataSchema) -> dict[str, str]:
 
 
 def _widest(declared: Sequence[Mapping[str, Any]]) -> dict[str, Observable]:
-    """Observables of all models, with bounds and categories that hold what any of them allows."""
+    """Observables with the widest bounds and the most categories of all models."""
     widest = {}
     for name, kind in declared[0].items():
         ends: dict[str, Any] = {}

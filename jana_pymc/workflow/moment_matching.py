@@ -25,9 +25,9 @@ class Matched:
     Attributes
     ----------
     unconstrained : ndarray, shape (draws, unconstrained)
-        Half of them moved.
+        Draws, half of them moved.
     weights : ImportanceWeights
-        Of target over the mixture of the proposal and its moved form.
+        Weights of the target over the mixture of the proposal and its moved form.
     rounds : int
         Transformations that lowered k̂.
     """
@@ -42,22 +42,22 @@ def match_moments(
 ) -> Matched:
     r"""Importance weighted moment matching [1]_.
 
-    Affine maps give the draws the weighted draws' means, then also their variances, then their
-    covariance, each kept if it lowers k̂, until k̂ is low or nothing helps. A map :math:`T` moves
-    density along: :math:`q_T(\theta) = q(T^{-1} \theta) / |\det T|`. In the end half of the
-    draws are moved and half are left, and all are weighed against :math:`(q + q_T) / 2`, so that
-    what is averaged may lie at either place.
+    Affine maps give the draws the means of the weighted draws, then also their variances, then
+    their covariance. Each map is kept if it lowers k̂, until k̂ is low or no map helps. A map
+    :math:`T` changes the density to :math:`q_T(\theta) = q(T^{-1} \theta) / |\det T|`. Finally,
+    half of the draws are moved and all are weighted against :math:`(q + q_T) / 2`, so that both
+    regions are covered.
 
     Parameters
     ----------
     unconstrained : ndarray, shape (draws, unconstrained)
-        From the proposal.
+        Draws from the proposal.
     log_q : ndarray, shape (draws,)
-        Its log density at them.
+        Log density of the proposal at the draws.
     log_target : callable
         Log density of the target, up to a constant, at draws like these.
     log_proposal : callable
-        The same of the proposal, normalised as `log_q` is.
+        Log density of the proposal, normalised as `log_q`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Calibration where it matters: around the parameters that observed data speak for."""
+"""Calibration around the parameters that are plausible given observed data."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def posterior_calibration(
 
     Parameters :math:`\theta^* \sim q(\theta \mid x)` are drawn for the observed data, a replicate
     :math:`x^* \sim p(x \mid \theta^*)` for each, and the rank of :math:`\theta^*` is taken among
-    draws from the posterior :math:`q(\theta \mid x, x^*)` of both together [1]_. Ranks are uniform
-    if the amortized posterior updates itself as Bayes' theorem would, at and around these data:
-    SBC over the prior may hide that it does not.
+    draws from the posterior :math:`q(\theta \mid x, x^*)` given both [1]_. Ranks are uniform if the
+    amortized posterior is consistent with Bayesian updating at and around these data; SBC over the
+    whole prior may hide local errors.
 
     Parameters
     ----------
@@ -42,14 +42,13 @@ def posterior_calibration(
     data : mapping, DataFrame or Dataset
         One data set.
     n_replicate : int, optional
-        Observations in the replicate. By default as many as the posterior was trained on beyond
-        those of the data, but not more than the data have: an amortized posterior cannot be asked
-        about larger sets.
+        Observations in the replicate. By default as many as the data have, but data and replicate
+        together are no larger than the largest data set in training.
     n_simulations, draws : int
         Replicates, and posterior draws for each.
     joint : bool
-        Replicates from the neural likelihood rather than from the simulator: the pair is tested.
-        With known conditions there is no other way.
+        Whether replicates come from the neural likelihood instead of the simulator, which tests
+        the pair. Required with known conditions.
     random_seed : int, Generator or None
     progressbar : bool
 
@@ -152,6 +151,5 @@ def _surrogate(
         )
     rows = rng.integers(observed.n_obs[0], size=(len(observed), size))
     conditions = np.take_along_axis(observed.conditions, rows[..., None], axis=1)
-    empty = np.empty((len(observed), size, observed.observables.shape[-1]))
-    design = DataBatch(empty, conditions, np.full(len(observed), size))
-    return surrogate_batch(approximator, parameters, design, rng)
+    sizes = np.full(len(observed), size)
+    return surrogate_batch(approximator, parameters, conditions, sizes, rng)

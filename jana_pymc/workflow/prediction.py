@@ -17,7 +17,6 @@ from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.workflow.cross_validation_result import CORRECTIONS, Correction
 from jana_pymc.workflow.log_averages import standard_error_of, weighted
 from jana_pymc.workflow.result import Result
-from jana_pymc.workflow.sources import resized
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -30,9 +29,9 @@ class Prediction(Result):
     Attributes
     ----------
     elpd_i : ndarray, shape (sets, obs)
-        Of each new observation; NaN where a set has fewer.
+        Log predictive density of each new observation; NaN where a set has fewer.
     pareto_k : ndarray, shape (sets,)
-        Of the weights that correct the posterior draws; NaN if they were not corrected.
+        k̂ of the weights that correct the posterior draws; NaN if they were not corrected.
     """
 
     elpd_i: np.ndarray
@@ -45,10 +44,11 @@ class Prediction(Result):
 
     @property
     def standard_error(self) -> np.ndarray:
-        """Of `elpd`, for the variation from observation to observation, shape (sets,).
+        """Standard error of `elpd` from the variation between observations, shape (sets,).
 
-        The Monte Carlo error of the draws is not in it, and may be half a nat of an observation far
-        from the data: another `random_seed` shows it, more draws make it smaller.
+        It does not include the Monte Carlo error of the draws, which may be half a nat for an
+        observation far from the data: compare another `random_seed`, and take more draws to reduce
+        it.
         """
         return standard_error_of(self.elpd_i)
 
@@ -66,10 +66,10 @@ def elpd(
     draws: int = 4000,
     random_seed: int | np.random.Generator | None = None,
 ) -> Prediction:
-    r"""Log predictive density of new observations given data, of the same parameters.
+    r"""Log predictive density of new observations with the same parameters as given data.
 
-    It is Eq. 12 of [1]_. New sequences are series of their own, which begin anew, not the
-    continuation of the data: that is what `leave_future_out` predicts.
+    See Eq. 12 of [1]_. New sequences are separate series with a beginning of their own; for the
+    continuation of the given sequences, see `leave_future_out`.
 
     .. math:: \log p(x_{new} \mid x) \approx \log \frac1S \sum_s l(x_{new} \mid \theta_s), \quad
         \theta_s \sim q(\theta \mid x)
@@ -78,11 +78,11 @@ def elpd(
     ----------
     approximator : JointApproximator
     data, new_data : mapping, DataFrame, Dataset, or sequence of these
-        Equally many data sets.
+        Both have the same number of data sets.
     correction : {"psis", "none"}
         Whether draws from q are weighted by likelihood × prior / q.
     draws : int
-        Their Monte Carlo error is not in the result's `standard_error`.
+        The result's `standard_error` does not include their Monte Carlo error.
     random_seed : int or Generator, optional
 
     Returns
@@ -92,17 +92,17 @@ def elpd(
     Raises
     ------
     TypeError
-        If `approximator` is no pair, `draws` no integer, or data are no numbers.
+        If `approximator` is no pair, `draws` is no integer, or data are not numeric.
     ValueError
-        If data do not fit the declared observables, there are not equally many data sets, or
+        If data do not fit the declared observables, the numbers of data sets differ, or
         `correction` is unknown.
 
     Warns
     -----
     UserWarning
-        If data, alone or with the new ones, lie farther out than all that was simulated, which no
-        k̂ sees: as `log_marginal_likelihood` does; or conditions of either do. If k̂ of the weights
-        is too high for some data sets.
+        If data, alone or with the new ones, or the conditions of either lie farther out than all
+        simulated ones, which k̂ does not detect (see `log_marginal_likelihood`). If k̂ of the
+        weights is too high for some data sets.
 
     References
     ----------
@@ -147,12 +147,12 @@ def _outliers(approximator: JointApproximator, data: DataBatch, new: DataBatch) 
         return found | outliers(approximator, _joined(new, data, high))
     usual = np.flatnonzero((new.n_obs >= low) & (new.n_obs <= high))
     if len(usual):
-        found[usual] |= outliers(approximator, resized(new[usual], new.n_obs[usual]))
+        found[usual] |= outliers(approximator, new[usual].resized(new.n_obs[usual]))
     return found
 
 
 def _joined(first: DataBatch, second: DataBatch, most: int) -> DataBatch:
-    """Observations of both, those of the first before the others, and so many at most."""
+    """Observations of the first batch followed by those of the second, up to a largest number."""
     n_obs = np.minimum(first.n_obs + second.n_obs, most)
 
     def rows(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:

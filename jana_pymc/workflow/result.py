@@ -1,4 +1,4 @@
-"""What the results of the workflow have in common: they print as a line, not as their arrays."""
+"""Base of the results of the workflow: they print as one line instead of as arrays."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jana_pymc.checks import check_count
-from jana_pymc.simulation import DataBatch
 
 if TYPE_CHECKING:
     from jana_pymc.approximators import JointApproximator
@@ -37,15 +36,4 @@ def simulated(
         )
     return approximator.model.simulate(
         n_simulations, parameters=parameters, random_seed=random_seed, progressbar=progressbar
-    )
-
-
-def resized(batch: DataBatch, n_obs: np.ndarray) -> DataBatch:
-    """The first observations of each data set, as many as told, or as there are."""
-    sizes = np.minimum(n_obs, batch.observables.shape[1])
-    beyond = (np.arange(sizes.max()) >= sizes[:, None])[..., None]
-    return DataBatch(
-        np.where(beyond, np.nan, batch.observables[:, : sizes.max()]),
-        np.where(beyond, np.nan, batch.conditions[:, : sizes.max()]),
-        sizes,
     )

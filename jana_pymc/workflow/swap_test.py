@@ -11,6 +11,9 @@ CLIP = 4.0
 
 FLIPS_AT_ONCE = 1000
 
+N_COMPONENTS = 16
+"""Principal components that are multiplied by the parameters."""
+
 
 def swap_p_values(
     groups: dict[str, tuple[np.ndarray, np.ndarray]],
@@ -24,8 +27,8 @@ def swap_p_values(
     nothing, so that the differences :math:`d_i` of any features may have their signs flipped, one
     sign a pair. The statistic is :math:`\max_f |\sum_i d_{if}| / \sqrt{\sum_i d_{if}^2}`, over all
     features of the group; its null distribution comes from random signs, and the p-value is exact.
-    Of few pairs all signs that differ are taken, each once: :math:`2^{n - 1}`, as all of them
-    turned leave the statistic as it is.
+    For few pairs, all :math:`2^{n - 1}` different choices of signs are used once each, since
+    flipping all signs leaves the statistic unchanged.
 
     Parameters
     ----------
@@ -33,7 +36,7 @@ def swap_p_values(
         Features of the first and of the second members. They may be computed with anything that
         does not change when members are exchanged.
     n_flips : int
-        At most.
+        Largest number of flips.
     random_seed : Generator
 
     Returns
@@ -69,21 +72,19 @@ def swap_p_values(
 
 
 def data_features(
-    first: np.ndarray, second: np.ndarray, parameters: np.ndarray, *, n_components: int = 16
+    first: np.ndarray, second: np.ndarray, parameters: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features of data sets in which a wrong likelihood shows, for `swap_p_values`.
+    """Features of data sets that reveal a wrong likelihood, for `swap_p_values`.
 
-    What the parameters explain of the summaries, up to second order, is taken out; the remainders
-    show a shift, their squares a wrong spread, and their products with the parameters errors that
-    differ from one region to another.
+    The summaries are regressed on the parameters up to second order. The residuals reveal a shift,
+    their squares a wrong spread, and their products with the parameters errors that vary with the
+    parameters.
 
     Parameters
     ----------
     first, second : ndarray, shape (pairs, summaries)
         Summaries of two data sets for the same parameters.
     parameters : ndarray, shape (pairs, components)
-    n_components : int
-        Principal components that are multiplied by the parameters.
 
     Returns
     -------
@@ -98,7 +99,7 @@ def data_features(
     both = np.concatenate([first, second])
     explained = np.linalg.lstsq(predictors, (first + second) / 2, rcond=None)[0]
     rest = clipped_scores(both - np.tile(predictors @ explained, (2, 1)))
-    axes = np.linalg.svd(rest, full_matrices=False)[2][:n_components]
+    axes = np.linalg.svd(rest, full_matrices=False)[2][:N_COMPONENTS]
     components = clipped_scores(rest @ axes.T)
     products = components[:, :, None] * np.tile(theta, (2, 1))[:, None, :]
     features = [rest, rest**2, components, components**2, products.reshape(2 * n, -1)]

@@ -1,4 +1,4 @@
-"""Which of the two networks is at fault: SBC and JSBC read together."""
+"""Decision on which of the two networks is at fault, from SBC and JSBC together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from jana_pymc.simulation import DataBatch, random_generator
 from jana_pymc.workflow.bands import uniformity_p_value
 from jana_pymc.workflow.calibration import Calibration, ranked
 from jana_pymc.workflow.result import Result
-from jana_pymc.workflow.sources import resized, simulated
+from jana_pymc.workflow.sources import simulated
 from jana_pymc.workflow.swap_test import clipped_scores, data_features, swap_p_values
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 Fault = Literal["neither", "posterior", "likelihood", "both", "undecided"]
 
 LOG_LIKELIHOOD = "log_likelihood"
-"""The test quantity that sees what parameters one by one do not."""
+"""The test quantity that detects errors which single parameters do not show."""
 
 DATA = "data"
 
 MAX_DRAWS = 99
-"""Posterior draws behind the ranks of the log-likelihood, which costs more than a comparison."""
+"""Posterior draws behind the ranks of the log-likelihood, which is costly to evaluate."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,18 +48,18 @@ class Verdict(Result):
     Attributes
     ----------
     fault : {"neither", "posterior", "likelihood", "both", "undecided"}
-        "undecided": the pair disagrees with itself, but neither network could be blamed at the
-        error rate. More simulations decide it.
+        "undecided": posterior and likelihood do not belong together, but neither network can be
+        blamed at this error rate; more simulations are needed.
     posterior, likelihood : tuple of str
-        What was found wrong with each: names of components of parameters; "log_likelihood" for
+        Faults found in each network: names of components of parameters; "log_likelihood" for
         ranks of the log-likelihood; "data" for surrogate data that differ from simulated ones.
     error_rate : float
-        Probability, at most, of blaming a network without fault, over all parameters and checks.
+        Upper bound on the probability of blaming a correct network, over all tests.
     table : DataFrame
-        One row for each test: what it ``blames``, the ``check``, the ``quantity``, its
-        ``p_value``, ``adjusted`` for all tests together, and whether it is ``rejected``.
+        One row per test: the network that it ``blames``, the ``check``, the ``quantity``, the
+        ``p_value``, the p-value ``adjusted`` for all tests, and whether it is ``rejected``.
     sbc, jsbc : Calibration
-        For the same parameters, against the simulator and against the likelihood.
+        Calibration against the simulator and against the likelihood, for the same parameters.
     """
 
     fault: Fault
@@ -111,49 +111,50 @@ def verdict(
     random_seed: int | np.random.Generator | None = None,
     progressbar: bool = True,
 ) -> Verdict:
-    r"""Say which network is at fault, with a bound on the probability of a wrong accusation.
+    r"""Decide which network is at fault, with a bound on the probability of a wrong accusation.
 
-    The rule of Section 2.5 [1]_ is that non-uniform ranks in SBC accuse the posterior, and uniform
-    ones there with non-uniform ones in JSBC the likelihood. Read off two plots, it accuses a good
-    likelihood whenever a faulty posterior passes one check by chance and fails the other, and it
-    says nothing of the likelihood once the posterior has failed. So either network is accused
-    only by tests whose null distribution does not depend on the other:
+    By the rule of Section 2.5 [1]_, non-uniform ranks in SBC accuse the posterior, and uniform
+    ranks in SBC with non-uniform ranks in JSBC accuse the likelihood. Applied to two plots, this
+    rule accuses a correct likelihood whenever a faulty posterior passes SBC by chance and fails
+    JSBC, and it leaves the likelihood untested once the posterior has failed. Here, each network
+    is accused only by tests whose null distribution does not depend on the other:
 
-    - **posterior**: uniform ranks in SBC, of each parameter and, if asked, of the log-likelihood
-      :math:`\log l(x \mid \theta)`. Any function of parameters and data may be ranked, whether
-      :math:`l` is right or not, and this one shows a posterior that ignores the data, or errs in
-      how parameters depend on each other [2]_.
+    - **posterior**: ranks in SBC are uniform, for each parameter and, if requested, for the
+      log-likelihood :math:`\log l(x \mid \theta)`. Any function of parameters and data may be
+      ranked, so that :math:`l` need not be correct. This function reveals a posterior that ignores
+      the data or is wrong about the dependence between parameters [2]_.
     - **likelihood**: data sets :math:`x_i \sim p(x \mid \theta_i)` and
-      :math:`\tilde x_i \sim l(x \mid \theta_i)` can be exchanged, whatever the posterior makes of
-      them. Ranks, means and spreads of each parameter's posterior in SBC and JSBC are compared,
-      pair by pair, and so are order statistics of the data. P-values are exact, by random
-      exchanges, or by all where there are few.
-    - **the pair**: uniform joint ranks of each parameter. These accuse nobody alone.
+      :math:`\tilde x_i \sim l(x \mid \theta_i)` are exchangeable, and hence so are any functions of
+      them. The functions compared, pair by pair, are ranks, means and spreads of each parameter's
+      posterior in SBC and JSBC, and order statistics of the data. P-values are exact, by random
+      exchanges, or by all exchanges where there are few.
+    - **the pair**: joint ranks of each parameter are uniform. These tests accuse neither network
+      by themselves.
 
-    All p-values are adjusted together by the method of Holm, which bounds the probability of any
-    wrong accusation by `error_rate`, also of one network where the other is at fault.
+    All p-values are adjusted together by Holm's method, which bounds the probability of any wrong
+    accusation by `error_rate`, including that of one network where the other is at fault.
 
-    Tests work on whole data sets, so an error of the likelihood counts by what it does to data
-    sets of the sizes trained on; with enough simulations every approximation is at fault.
+    The tests compare whole data sets, so an error of the likelihood counts by its effect on data
+    sets of the sizes in training. With enough simulations every approximation is rejected.
 
-    With too few nothing can be found: exchanges of n pairs have :math:`2^{n - 1}` outcomes that
-    differ, so that no p-value of theirs is smaller than :math:`2^{1 - n}`, and of m tests together
-    none is rejected unless :math:`m \, 2^{1 - n}` is at most `error_rate`. At the default one,
-    11 data sets do for three parameters; to find a fault takes hundreds.
+    With too few simulations nothing can be found: exchanges of n pairs have :math:`2^{n - 1}`
+    different outcomes, so that the smallest possible p-value is :math:`2^{1 - n}`, and none of m
+    tests can be rejected unless :math:`m \, 2^{1 - n}` is at most `error_rate`. At the default
+    error rate and with three parameters this takes 11 data sets; finding a fault takes hundreds.
 
     Parameters
     ----------
     approximator : JointApproximator
     simulations : Simulations, optional
-        Data sets not used in training, with parameters drawn from the prior, not from a proposal
-        and not given. By default `n_simulations` are simulated by the approximator's own model.
+        Data sets not used in training, with parameters drawn from the prior (neither from a
+        proposal nor given). By default the approximator's own model simulates `n_simulations`.
     n_simulations : int
     draws : int
         Posterior draws of each data set.
     error_rate : float
     log_likelihood : bool
-        Rank the log-likelihood too. It is the sharpest test of a posterior, and finds fault with
-        many whose parameters are each calibrated; importance resampling mends those.
+        Whether to rank the log-likelihood too. This is the most sensitive test of a posterior: it
+        rejects many in which each parameter is calibrated. Importance resampling corrects these.
     random_seed : int, Generator or None
     progressbar : bool
 
@@ -166,9 +167,9 @@ def verdict(
     TypeError
         If `approximator` is no pair, or `simulations` are none.
     ValueError
-        Without simulations or a model to make them; if they are of another model, their parameters
-        are not from the prior, or they are too few for any test to reject; or if posterior draws
-        are not finite.
+        If there are neither simulations nor a model; if simulations are of another model, their
+        parameters are not from the prior, or they are too few for any test to reject; or if
+        posterior draws are not finite.
 
     References
     ----------
@@ -189,8 +190,8 @@ def verdict(
     parameters, batch = np.asarray(simulations.parameters), simulations.batch()
     n_tests = 3 * approximator.layout.size + 1 + int(log_likelihood)
     _check_enough(len(parameters), n_tests, error_rate)
-    batch = resized(batch, np.asarray(batch.n_obs))
-    surrogate = surrogate_batch(approximator, parameters, batch, rng)
+    batch = batch.resized(batch.n_obs)
+    surrogate = surrogate_batch(approximator, parameters, batch.conditions, batch.n_obs, rng)
     sbc, jsbc = (
         ranked(
             approximator, parameters, data, draws,
@@ -230,7 +231,7 @@ def verdict(
 
 
 def _check_enough(n_sets: int, n_tests: int, error_rate: float) -> None:
-    """Refuse so few data sets that not even the most extreme ones would be found at fault."""
+    """Refuse numbers of data sets with which no test could reject."""
     least = math.ceil(1 + math.log2(n_tests / error_rate))
     if n_sets < least:
         raise ValueError(
@@ -283,7 +284,7 @@ def _log_likelihood_p_value(
 def _posterior_features(
     sbc: Calibration, jsbc: Calibration
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """What each component's posterior makes of simulated and of surrogate data."""
+    """Posterior statistics of each component for simulated and for surrogate data."""
     n = len(sbc)
     theta = clipped_scores(np.tile(sbc.parameters, (2, 1)))
     joined = {
