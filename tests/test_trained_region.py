@@ -102,7 +102,12 @@ def test_groups_other_names_and_vectors() -> None:
     [
         ({"v": 0.5}, {"drift": "v"}, ValueError, "names 'drift', which is none; .* are v, t0"),
         ({"v": 0.5}, {"t0": "ndt"}, ValueError, "'t0' is 'ndt' in the posterior, which holds v"),
-        ({"drift": 0.5}, None, ValueError, r"holds drift, but no parameter .*\(v, t0\); say in"),
+        (
+            {"drift": 0.5},
+            None,
+            ValueError,
+            r"holds drift, but no parameter .*\(v, t0\); give their names",
+        ),
         ({"v": 0.5}, ["v"], TypeError, "parameters is list; expected a mapping"),
     ],
 )

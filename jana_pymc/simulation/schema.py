@@ -227,7 +227,7 @@ the first at position 1: -0.1.
 
         Returns
         -------
-        dict of str to ndarray, shape (sets, obs, *shape of the variable)
+        dict of str to ndarray, shape ``(sets, obs, *shape)``
             Without the axis of observations for vectors.
         """
         return split_components(values[:, 0] if self.structure == "vector" else values, kinds)
