@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import xarray as xr
 from closed_forms import LAYOUT, vector, walk
 from scipy import stats
 
@@ -86,6 +87,35 @@ def test_each_sequence_has_its_own_past_and_parameters() -> None:
     assert alone["observed_data"].sizes["obs"] == 4
 
 
+def test_a_hierarchical_posterior_has_sites_and_parameters_that_they_share() -> None:
+    b = np.array([[0.1, -0.2], [40.1, -40.2]])
+    posterior = xr.Dataset(
+        {
+            "mu": (("chain", "draw"), np.full((2, 500), 0.3)),
+            "b": (("chain", "draw", "site", "side"), np.broadcast_to(b, (2, 500, 2, 2))),
+        },
+        coords={"site": ["north", "south"]},
+    )
+    data = [{"x": past} for past in PASTS]
+    idata = to_inference_data({"posterior": posterior})
+    with pytest.raises(ValueError, match="Say dataset_dim='site' if that counts the data sets"):
+        jana.forecast(pair(), data, 1, posterior=idata)
+    with pytest.raises(ValueError, match=r"or select one: posterior\.sel\(site="):
+        jana.forecast(pair(), data[0], 1, posterior=idata)
+    made = jana.forecast(pair(), data, 1, posterior=idata, dataset_dim="site", random_seed=1)
+    future = to_groups(made)["predictions"]["x"].isel(ahead=0)
+    assert future.dims == ("chain", "draw", "dataset", "x_dim_0")
+    mean = future.mean(("chain", "draw")).to_numpy()
+    np.testing.assert_allclose(
+        mean, [x[-1] + 0.3 + each for x, each in zip(PASTS, b, strict=True)], atol=0.2
+    )
+    south = to_inference_data({"posterior": posterior.sel(site="south")})
+    alone = jana.forecast(pair(), data[1], 1, posterior=south, random_seed=1)
+    np.testing.assert_allclose(
+        to_groups(alone)["predictions"]["x"].mean(("chain", "draw", "ahead")), mean[1], atol=0.2
+    )
+
+
 def test_draws_are_the_pairs_own_by_default() -> None:
     asked: dict[str, object] = {}
 
@@ -121,7 +151,11 @@ def test_what_lies_beyond_the_training_is_warned_of_or_refused() -> None:
     ("changed", "error", "message"),
     [
         ({"ahead": 0}, ValueError, "ahead=0: expected at least 1"),
-        ({"posterior": draws(THETA, THETA)}, ValueError, "of 2 data sets, but data are 1"),
+        (
+            {"posterior": draws(THETA, THETA)},
+            ValueError,
+            "has 2 data sets along 'dataset', but data are 1",
+        ),
         ({"posterior": {"mu": 1.0}}, TypeError, "expected InferenceData or DataTree"),
         ({"conditions": {"drift": np.ones(2)}}, TypeError, "trained without any"),
         ({"approximator": 3}, TypeError, "approximator is int"),

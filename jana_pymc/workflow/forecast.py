@@ -13,7 +13,8 @@ from jana_pymc.approximators.surrogate import checked_conditions, joined_conditi
 from jana_pymc.checks import check_count
 from jana_pymc.declarations import check_approximator
 from jana_pymc.refinement import Refinement
-from jana_pymc.simulation import DataBatch, random_generator
+from jana_pymc.simulation import DataBatch, ParameterLayout, random_generator
+from jana_pymc.simulation.schema import is_many
 from jana_pymc.warning import warn
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def forecast(
     *,
     conditions: Any = None,
     posterior: inference_data.ArviZData | None = None,
+    dataset_dim: str = "dataset",
     draws: int = 1000,
     chains: int = 4,
     refine: Refinement = "none",
@@ -57,6 +59,9 @@ def forecast(
     posterior : InferenceData or DataTree, optional
         Draws of all parameters by another sampler, such as `pm.sample`. By default they come from
         `JointApproximator.sample`.
+    dataset_dim : str
+        Dimension of `posterior` along which parameters differ between data sets, such as the sites
+        of a hierarchical model, in the order of `data`. Parameters without it are shared.
     draws, chains, refine, progressbar
         As for `JointApproximator.sample`; ignored with `posterior`.
     random_seed : int or Generator, optional
@@ -75,7 +80,8 @@ def forecast(
         not expected.
     ValueError
         If the data are no sequences or do not fit the declaration, past and future are longer than
-        the likelihood allows, or `posterior` lacks a parameter or has another number of data sets.
+        the likelihood allows, or `posterior` lacks a parameter, has another number of data sets, or
+        has dimensions that are neither theirs nor the parameters' own.
 
     Warns
     -----
@@ -95,7 +101,7 @@ def forecast(
     check_approximator(approximator)
     check_count("ahead", ahead)
     schema, rng = approximator.schema, random_generator(random_seed)
-    if schema.structure != "markovian":
+    if not schema.is_sequence:
         raise ValueError(
             f"the data are declared {schema.structure!r}, which has no future. New data with the "
             "same parameters are in the group 'posterior_predictive' of JointApproximator.sample."
@@ -117,13 +123,11 @@ def forecast(
             random_seed=rng,
             progressbar=progressbar,
         )
-        drawn = inference_data.posterior_of(made)
-        single = "dataset" not in drawn.dims
+        drawn, dataset_dim = inference_data.posterior_of(made), "dataset"
     else:
         drawn = inference_data.posterior_of(posterior)
-        single = "dataset" not in drawn.dims
-        _check_sets(drawn, len(batch))
-    theta = _parameters(approximator, drawn)
+    theta = _parameters(approximator.layout, drawn, len(batch), dataset_dim)
+    single = len(batch) == 1 and not is_many(data)
     future = _continued(approximator, batch, theta, ahead, known, rng)
     groups = {
         "posterior": drawn,
@@ -161,30 +165,38 @@ def _check_reach(approximator: JointApproximator, n_past: int, ahead: int) -> No
     )
 
 
-def _check_sets(posterior: xr.Dataset, n_sets: int) -> None:
-    found = posterior.sizes.get("dataset", 1)
-    if found != n_sets:
-        raise ValueError(
-            f"posterior is of {found} data sets, but data are {n_sets}; expected the draws of each."
-        )
-
-
-def _parameters(approximator: JointApproximator, posterior: xr.Dataset) -> np.ndarray:
-    """Draws, shape (sets, chains, draws, size)."""
-    layout = approximator.layout
+def _parameters(
+    layout: ParameterLayout, posterior: xr.Dataset, n_sets: int, dataset_dim: str
+) -> np.ndarray:
+    """Draws for each data set, shape (sets, chains, draws, size)."""
     missing = [name for name in layout.names if name not in posterior]
     if missing:
         raise ValueError(
             f"posterior lacks {', '.join(missing)}; it holds {', '.join(map(str, posterior))}. "
             "Rename its variables to the parameters of the model, or draw from the pair's own."
         )
-    theta = layout.flatten({name: np.asarray(posterior[name]) for name in layout.names})
-    if theta.ndim not in (3, 4):
-        raise ValueError(
-            f"the parameters of posterior have {theta.ndim - 1} dimensions before their own; "
-            "expected (chain, draw) or (chain, draw, dataset)."
-        )
-    return np.moveaxis(theta, 2, 0) if theta.ndim == 4 else theta[None]
+    values = {}
+    for name, shape in layout.shapes.items():
+        array = posterior[name]
+        leading = array.dims[: array.ndim - len(shape)]
+        other = set(leading) - {"chain", "draw", dataset_dim}
+        if other or not {"chain", "draw"} <= set(leading):
+            dim = next(iter(other), "site")
+            raise ValueError(
+                f"posterior[{name!r}] has the dimensions {', '.join(map(str, array.dims))}; "
+                f"expected chain, draw, perhaps {dataset_dim!r}, and {len(shape)} of its own. Say "
+                f"dataset_dim={dim!r} if that counts the data sets, in their order, or select "
+                f"one: posterior.sel({dim}=...)."
+            )
+        if posterior.sizes.get(dataset_dim, n_sets) != n_sets:
+            raise ValueError(
+                f"posterior has {posterior.sizes[dataset_dim]} data sets along {dataset_dim!r}, "
+                f"but data are {n_sets}; expected the draws of each."
+            )
+        if dataset_dim not in leading:
+            array = array.expand_dims({dataset_dim: n_sets})
+        values[name] = array.transpose(dataset_dim, "chain", "draw", ...).to_numpy()
+    return layout.flatten(values)
 
 
 def _continued(
