@@ -374,7 +374,11 @@ def test_nothing_warns_without_a_reason() -> None:
         jana.log_marginal_likelihood(ExactPair(), DATA, draws=500, random_seed=1)
 
 
-def test_results_print_as_a_line() -> None:
-    result = jana.log_marginal_likelihood(ExactPair(), data_sets(8, 9, 10, 11, 12), random_seed=1)
-    assert "\n" not in repr(result) and len(repr(result)) < 1_000
-    assert "<5 array>" in repr(result)
+def test_results_print_as_a_table_or_a_line() -> None:
+    pair, data = ExactPair(), data_sets(8, 9, 10, 11, 12)
+    result = jana.log_marginal_likelihood(pair, data, random_seed=1)
+    assert repr(result) == f"LogMarginalLikelihood\n{result.summary()}"
+    both = jana.compare_models({"one": pair, "two": pair}, data, random_seed=1)
+    assert repr(both) == f"ModelComparison of 5 data sets, the first:\n{both.summary()}"
+    line = repr(jana.elpd(pair, data, data, random_seed=1))
+    assert line.startswith("Prediction(elpd_i=<5 × 12 array>") and "\n" not in line

@@ -1,5 +1,6 @@
 """From declared structure to networks: what `fit` makes of vectors and sequences."""
 
+import importlib
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -398,6 +399,25 @@ def test_conditions_are_constant_but_for_rounding_and_padding() -> None:
     assert list(found) == ["constant", "zero", "rounded"]
     np.testing.assert_allclose(list(found.values()), [2.0, 0.0, 0.3], rtol=1e-6)
     assert list(constant_conditions(sets[:1])) == list(schema.conditions)
+
+
+def test_a_mapping_changes_some_of_the_default_training() -> None:
+    model = jana.GenerativeModel(
+        prior(),
+        lambda rng, mu: {"x": rng.normal(mu, 1.0)},
+        observables={"x": jana.Continuous(shape=2)},
+        structure="vector",
+    )
+    simulations = model.simulate(300, random_seed=1, progressbar=False)
+    settings = importlib.import_module("jana_pymc.fitting.fit")._settings
+    network, default = settings(model, simulations, jana.NetworkSettings(), None)
+    _, few = settings(model, simulations, network, {"n_steps": 80, "batch_size": 32})
+    assert few == replace(default, n_steps=80, batch_size=32, linear_steps=20)
+    assert default.linear_steps == 600 and default.rehearsal_steps > 0
+    with pytest.raises(ValueError, match="unknown settings 'steps'; expected fields of Training"):
+        jana.fit(model, training={"steps": 80})
+    with pytest.raises(ValueError, match="n_steps=0"):
+        jana.fit(model, training={"n_steps": 0})
 
 
 def warnings_of(look: Any, simulator: Any, **options: Any) -> list[str]:

@@ -289,6 +289,9 @@ class LikelihoodApproximator(TrainedLikelihood):
         if data.ndim != 2:
             raise ValueError(f"{len(data)} sequences; expected one data set.")
         theta = self._vectors(parameters, "draws")
+        if np.isnan(theta).any():
+            wrong = self.layout.component_names[int(np.isnan(theta).any(axis=0).argmax())]
+            raise ValueError(f"parameters: {wrong!r} is NaN in some of the draws.")
         known = None if given is None else np.atleast_2d(given.data)
         if self.schema.structure != "vector":
             return self.pointwise(data, theta, known)

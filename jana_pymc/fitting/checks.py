@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +21,7 @@ from jana_pymc.warning import warn
 def check_arguments(
     model: GenerativeModel,
     network: NetworkSettings | None,
-    training: TrainingSettings | None,
+    training: TrainingSettings | Mapping[str, Any] | None,
     checkpoint: str | Path | None,
     random_seed: int | None,
     *,
@@ -34,6 +37,14 @@ def check_arguments(
     FileNotFoundError, IsADirectoryError
         If the checkpoint cannot be written.
     """
+    if isinstance(training, Mapping):
+        unknown = sorted(set(training) - {field.name for field in fields(TrainingSettings)})
+        if unknown:
+            raise ValueError(
+                f"training has the unknown settings {', '.join(map(repr, unknown))}; expected "
+                "fields of TrainingSettings."
+            )
+        training = TrainingSettings(**training)  # for its checks
     for argument, value, kind in (
         ("model", model, GenerativeModel),
         ("network", network, NetworkSettings),

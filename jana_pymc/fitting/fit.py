@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -69,7 +70,7 @@ def fit(
     simulations: AnySimulations | Sequence[AnySimulations] | None = None,
     online: bool = False,
     network: NetworkSettings | None = None,
-    training: TrainingSettings | None = None,
+    training: TrainingSettings | Mapping[str, Any] | None = None,
     executor: Executor | None = None,
     device: str = "auto",
     checkpoint: str | Path | None = None,
@@ -96,8 +97,9 @@ def fit(
         By default what structure and dimensions of the data imply (`default_settings`), also in the
         place of one network whose settings are left out; where these leave several likelihoods,
         simulations choose after a short training of each.
-    training : TrainingSettings, optional
-        By default what the networks need (`default_training`).
+    training : TrainingSettings or mapping, optional
+        By default what the networks need (`default_training`). A mapping changes some of these
+        settings, ``training={"n_steps": 2_000}``; `TrainingSettings` replaces them all.
     executor : concurrent.futures.Executor, optional
         Runs the simulator; the result does not depend on it.
     device : str
@@ -259,7 +261,7 @@ def _settings(
     model: GenerativeModel,
     simulations: Simulations,
     network: NetworkSettings,
-    training: TrainingSettings | None,
+    training: TrainingSettings | Mapping[str, Any] | None,
 ) -> tuple[NetworkSettings, TrainingSettings]:
     """Both settings in whole, by default what structure and dimensions of the data imply."""
     n_parameters = model.prior.n_unconstrained
@@ -269,7 +271,8 @@ def _settings(
         draws = find_draws(simulations, found)
         default = default_settings(model.schema, n_parameters, found, draws)
         network = NetworkSettings(posterior or default.posterior, likelihood or default.likelihood)
-    training = training or default_training(network, n_parameters, model.schema)
+    if not isinstance(training, TrainingSettings):
+        training = _changed(default_training(network, n_parameters, model.schema), training or {})
     posterior, likelihood = network.both()
     if training.adjustment_steps and posterior.adjustment is None:
         raise ValueError(
@@ -282,6 +285,12 @@ def _settings(
             f"{type(likelihood).__name__} have none that could shrink, so leave it out."
         )
     return network, training
+
+
+def _changed(default: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:
+    """Default settings with some changes; few steps leave few for the linear parts."""
+    n_linear = min(default.linear_steps, changes.get("n_steps", default.n_steps) // 4)
+    return replace(default, **{"linear_steps": n_linear, **changes})
 
 
 def _unadjusted(network: NetworkSettings) -> NetworkSettings:

@@ -15,6 +15,10 @@ from jana_pymc.training.parallel import local_device
 class TrainingSettings:
     """Settings of the training loop.
 
+    These defaults suit small exchangeable data. Those that fit a model's structure are
+    `default_training`'s; to change some of them, pass a mapping: ``fit(..., training={"n_steps":
+    2_000})``.
+
     Parameters
     ----------
     n_steps : int
@@ -175,13 +179,17 @@ def resolve_device(device: str | torch.device) -> torch.device:
         )
     if device == "auto":
         return local_device()
+    expected = f"device={device!r}: expected 'auto', 'cpu', 'cuda' or 'cuda:N'."
     try:
         resolved = torch.device(device)
+    except RuntimeError as error:  # whose message lists some twenty names
+        raise ValueError(expected) from error
+    if resolved.type not in ("cpu", "cuda"):  # Apple's has no double precision, which PyMC is in
+        raise ValueError(expected)
+    try:
         torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"device={device!r} is not available here ({error}); use 'auto' or 'cpu'."
         ) from error
-    if resolved.type not in ("cpu", "cuda"):  # Apple's has no double precision, which PyMC is in
-        raise ValueError(f"device={device!r}: expected 'auto', 'cpu' or a CUDA device.")
     return resolved

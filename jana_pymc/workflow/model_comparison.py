@@ -83,6 +83,10 @@ class ModelComparison(Result):
         value = _difference(self.log_marginal_likelihood[:, i], self.log_marginal_likelihood[:, j])
         return value, np.hypot(self.standard_error[:, i], self.standard_error[:, j])
 
+    def __repr__(self) -> str:
+        of = "" if len(self) == 1 else f" of {len(self)} data sets, the first:"
+        return f"ModelComparison{of}\n{self.summary()}"
+
     def summary(self, dataset: int = 0) -> pd.DataFrame:
         """One row per model, best first, for one data set.
 

@@ -1,4 +1,4 @@
-"""Base of the results of the workflow: they print as one line instead of as arrays."""
+"""What the results of the workflow have in common: they print as a table or a line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ class Result:
     """Base of the frozen results."""
 
     def __repr__(self) -> str:
+        table = getattr(self, "summary", None) or getattr(self, "table", None)
+        if callable(table):
+            return f"{type(self).__name__}\n{table()}"
         parts = (f"{field.name}={_short(getattr(self, field.name))}" for field in fields(self))  # type: ignore[arg-type]
         return f"{type(self).__name__}({', '.join(parts)})"
 
