@@ -9,6 +9,10 @@ import pytensor
 import pytensor.tensor as pt
 from pymc.distributions.distribution import Distribution, _support_point
 from pymc.logprob.abstract import _logprob
+from pytensor.compile.mode import optdb
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.op import Op
+from pytensor.graph.rewriting.basic import in2out, node_rewriter
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.variable import TensorVariable
 
@@ -21,6 +25,7 @@ from jana_pymc.pytensor import (
     Truncation,
     log_density,
 )
+from jana_pymc.pytensor._compat import runs_in_object_mode
 from jana_pymc.simulation import DataSchema, split_components
 from jana_pymc.simulation.validation import check_values
 from jana_pymc.trained_likelihood import TrainedLikelihood
@@ -154,6 +159,42 @@ def _check_conditions(schema: DataSchema, known: np.ndarray) -> None:
     for name, values in split_components(rows, schema.conditions).items():
         kind = schema.conditions[name]
         check_values(f"conditions[{name!r}]", kind, values, present, many=False)
+
+
+@runs_in_object_mode
+class DrawInNumba(Op):
+    """A neural random variable in compiled numba code, which calls `rng_fn` for all rows at once.
+
+    PyTensor compiles a random variable itself, or falls back on such a call with a warning.
+
+    Parameters
+    ----------
+    rv_op : NeuralLikelihoodRV
+    """
+
+    __props__ = ("rv_op",)
+
+    def __init__(self, rv_op: NeuralLikelihoodRV):
+        self.rv_op = rv_op
+        self.destroy_map = rv_op.destroy_map
+
+    def make_node(self, *inputs: Any) -> Apply:
+        """Apply to the inputs of the random variable."""
+        return Apply(self, inputs, [out.type() for out in self.rv_op.make_node(*inputs).outputs])
+
+    def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
+        """Draw as the random variable does."""
+        self.rv_op.perform(node, inputs, output_storage)
+
+
+@node_rewriter([NeuralLikelihoodRV])
+def draw_in_numba(fgraph: Any, node: Apply) -> list[Variable]:
+    """Replace the random variable before numba sees it."""
+    return DrawInNumba(node.op).make_node(*node.inputs).outputs
+
+
+# After the random variables are made to work in place, before numba's rewrite of them.
+optdb.register("draw_in_numba", in2out(draw_in_numba), "numba", position=99.5)
 
 
 class NeuralLikelihood(Distribution):

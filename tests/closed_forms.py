@@ -74,6 +74,31 @@ class WalkNetwork(LikelihoodNetwork):
         return (step + noise).cumsum(1) + (0.0 if past is None else past[:, -1:])
 
 
+class PoissonNetwork(LikelihoodNetwork):
+    """Counts that are independent Poisson(e^mu)."""
+
+    def __init__(self, n_components: int) -> None:
+        super().__init__()
+        self.register_buffer("sizes", torch.ones(n_components))
+
+    def log_prob_rows(self, observables, parameters, group, conditions=None):
+        mu = parameters[group, :1]
+        return (observables * mu - mu.exp() - torch.lgamma(observables + 1.0)).sum(-1)
+
+    def sample(self, parameters, n_obs, conditions=None, generator=None):
+        rates = parameters[:, None, :1].exp() * self.sizes
+        return torch.poisson(rates.repeat(1, n_obs, 1), generator=generator)
+
+
+def poisson(shape: int | tuple[()] = ()) -> LikelihoodApproximator:
+    kind = Count(shape=shape)
+    layout = ParameterLayout(("mu",), {"mu": ()})
+    schema = DataSchema({"y": kind}, n_obs=(1, 1000))
+    return LikelihoodApproximator(
+        PoissonNetwork(math.prod(kind.shape)), layout, schema, REGION[:, :1]
+    )
+
+
 def vector(conditions: bool = False) -> LikelihoodApproximator:
     known = {"dose": Continuous()} if conditions else {}
     observables = {"n": Count(), "x": Continuous(shape=(2, 2))}

@@ -196,7 +196,7 @@ def test_what_a_band_is_asked_for_is_checked():
 def test_exact_pair_is_calibrated(joint):
     result = calibrate(ConjugatePair(), joint=joint)
     assert result.joint is joint
-    assert result.inside(familywise=True) == {"mu": True, "beta[0]": True, "beta[1]": True}
+    assert result.inside(familywise=True) == {"mu": True, "beta[left]": True, "beta[right]": True}
 
 
 def test_level_of_the_verdict():
@@ -250,7 +250,7 @@ def test_recovery_in_the_summary():
     table = calibrate(ConjugatePair(), n_simulations=1000).summary()
     # Posterior variance is 1 / (1 + n_obs) of a prior variance of one.
     unexplained = np.mean(1 / (1 + np.arange(N_OBS[0], N_OBS[1] + 1)))
-    assert list(table.index) == ["mu", "beta[0]", "beta[1]"]
+    assert list(table.index) == ["mu", "beta[left]", "beta[right]"]
     np.testing.assert_allclose(table["r2"], 1 - unexplained, atol=0.02)
     np.testing.assert_allclose(table["r"], np.sqrt(1 - unexplained), atol=0.01)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
+import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ import pymc as pm
 import pytensor.tensor as pt
 import pytest
 import torch
+from closed_forms import poisson
 from modes import COMPILED, PYTHON
 from scipy import stats
 from untrained import HIGH, LOW, reaction_times, untrained
@@ -377,7 +381,7 @@ def test_each_draw_may_have_a_data_set_of_its_own(monkeypatch: pytest.MonkeyPatc
     [
         (np.ones(4), r"shape \(4,\); expected \(n_obs, 2\).*rt, response"),
         (np.ones((4, 3)), r"shape \(4, 3\); expected \(n_obs, 2\)"),
-        (np.array([[1.0, 0.0], [1.0, np.nan]]), "'response'\\] has 1 missing.*only continuous"),
+        (np.array([[1.0, 0.0], [1.0, np.nan]]), "'response'\\] has 1 missing value.*not imputed"),
         (np.array([[np.nan, 0.0], [np.nan, 1.0]]), "every value of observables\\['rt'\\]"),
         (np.array([[1.0, 0.0], [1.0, 2.0]]), "observables\\['response'\\].*outside"),
         (np.array([[1.0, 0.0], [1.0, 0.5]]), "observables\\['response'\\].*outside"),
@@ -415,6 +419,58 @@ def test_data_of_another_type_are_refused() -> None:
 def test_lists_that_are_no_numbers_are_refused(observed, error, message) -> None:
     with pm.Model(), pytest.raises(error, match=message):
         RT("y", v=0.5, t0=0.3, observed=observed)
+
+
+def test_a_series_of_counts_is_data() -> None:
+    likelihood, y = poisson(), pd.Series([0, 3, 1])
+    dated = y.set_axis(pd.date_range("2024-01-01", periods=3))
+    expected = stats.poisson.logpmf(y, np.exp(0.8))
+    for given in (y, dated):
+        value = likelihood.logp(given, mu=0.8).eval(mode=PYTHON)
+        np.testing.assert_allclose(value, expected)
+        np.testing.assert_array_equal(likelihood.schema.batch(given).observables[0, :, 0], y)
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        (
+            np.array([1.0, np.nan]),
+            r"1 (missing value|value missing).*not imputed.*Categorical\(2\)",
+        ),
+        (np.ma.array([1, 2], mask=[0, 1]), "1 missing value.*not imputed|masked values"),
+        (pd.Series([1, None], dtype="Int64"), "1 .*missing.*not imputed"),
+        ([1, None], "missing values .None or NA.*NaN"),
+        (pd.Series(["a", "b"], dtype="category"), r"dtype category.*\.cat\.codes"),
+    ],
+)
+def test_missing_counts_and_names_of_categories_are_refused_with_advice(missing, message) -> None:
+    with pm.Model(), pytest.raises((TypeError, ValueError), match=message):
+        poisson()("y", mu=0.8, observed={"y": missing})
+    with pytest.raises((TypeError, ValueError), match=message):
+        poisson().logp({"y": missing}, mu=0.8)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([[1, 2], [3, None]], r"missing values \(None or NA\).*\.to_numpy\(float, na_value="),
+        ([[1, 2], [3, 4]], r"dtype object; expected real numbers; give \.to_numpy\(float\)"),
+    ],
+)
+def test_nullable_frames_are_refused_with_advice(values, message) -> None:
+    with pytest.raises(TypeError, match=message):
+        poisson(2).logp({"y": pd.DataFrame(values, dtype="Int64")}, mu=0.8)
+
+
+@pytest.mark.parametrize("columns", [["y[0]", "y[1]"], [0, 1]])
+def test_the_columns_of_a_wide_table_are_said_to_be_one_array(columns) -> None:
+    frame = pd.DataFrame([[0, 3], [1, 2]], columns=columns)
+    likelihood = poisson(2)
+    message = rf"y is one array: give \{{'y': frame\[\[{re.escape(repr(columns)[1:-1])}\]\]"
+    for call in (lambda: likelihood.logp(frame, mu=0.8), lambda: likelihood.schema.batch(frame)):
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 def test_backend_must_be_known() -> None:
@@ -673,6 +729,14 @@ def test_lapses_are_mixed_in(backend: str) -> None:
     assert slope == pytest.approx((plus - minus) / 2e-5, rel=1e-4)
 
 
+def test_numba_draws_the_same_without_a_warning() -> None:
+    rv = RT.dist(v=np.array([0.3, 0.5]), t0=0.3, **LAPSES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = pm.draw(rv, 3, random_seed=1, mode="NUMBA")
+    np.testing.assert_array_equal(drawn, pm.draw(rv, 3, random_seed=1, mode=PYTHON))
+
+
 def test_lapses_are_drawn() -> None:
     p = np.r_[np.zeros(2_000), np.ones(2_000)]
     rv = RT.dist(v=0.5, t0=0.6, contamination=p, contaminant={"rt": (0.0, 0.5)})
@@ -687,8 +751,35 @@ def test_lapses_of_counts_lie_in_their_range() -> None:
     drawn = lapses.draw(np.random.default_rng(1), 2_000)
     assert set(drawn[:, 0]) == {3.0, 4.0, 5.0, 6.0, 7.0}
     assert lapses.log_density == pytest.approx(-np.log(5 * 2.0))
-    with pytest.raises(ValueError, match=r"count 'k': expected whole numbers, got \(0.0, 2.5\)"):
+    with pytest.raises(ValueError, match=r"'k': expected integers from 0, got \(0.0, 2.5\)"):
         Contaminant.over(DataSchema({"k": Count()}), {"k": (0, 2.5)})
+    with pytest.raises(ValueError, match=r"'k': expected integers 0 to 2, got \(0.0, 3.0\)"):
+        Contaminant.over(DataSchema({"k": Categorical(3)}), {"k": (0, 3)})
+
+
+@pytest.mark.parametrize("shape", [(), 2])
+def test_lapses_of_one_value_are_zero_inflation(shape) -> None:
+    likelihood, mu, share = poisson(shape), 0.8, 0.3
+    options = {"contamination": share, "contaminant": {"y": (0, 0)}}
+    counts = np.array(list(itertools.product(range(4), repeat=2 if shape else 1)))
+    rows = counts.reshape(len(counts), *([shape] if shape else []))
+    value = likelihood.logp({"y": rows}, mu=mu, **options).eval(mode=PYTHON)
+    poisson_law = stats.poisson.pmf(counts, np.exp(mu)).prod(1)
+    expected = share * (counts == 0).all(1) + (1.0 - share) * poisson_law
+    np.testing.assert_allclose(np.exp(value), expected, rtol=1e-10)
+    drawn = pm.draw(likelihood.dist(mu=mu, size=20_000, **options), random_seed=1)
+    found = (drawn[:, None] == counts).all(-1).sum(0)
+    observed, law = np.r_[found, 20_000 - found.sum()], np.r_[expected, 1.0 - expected.sum()]
+    assert stats.chisquare(observed, 20_000 * law).pvalue > 0.001
+
+
+def test_lapses_of_a_category_may_have_one_value() -> None:
+    likelihood = untrained({"k": Categorical(3)}, {"v": (), "t0": ()})
+    rows = np.arange(3.0)[:, None]
+    options = {"contamination": 0.2, "contaminant": {"k": (1, 1)}}
+    value = likelihood.logp(rows, v=0.5, t0=0.3, **options).eval(mode=PYTHON)
+    clean = likelihood.log_prob(rows, np.array([[0.5, 0.3]]))[0]
+    np.testing.assert_allclose(np.exp(value), 0.8 * np.exp(clean) + 0.2 * np.array([0, 1, 0]))
 
 
 def test_a_range_of_lapses_may_be_an_array() -> None:
@@ -718,9 +809,14 @@ def test_the_share_of_lapses_may_be_unknown_and_explains_impossible_data() -> No
         ({"contamination": 0.1, "contaminant": {"x": (0, 1)}}, ValueError, "contaminant names x"),
         ({"contamination": 0.1, "contaminant": {"rt": (2, 1)}}, ValueError, r"got \(2, 1\)"),
         (
-            {"contamination": 0.1, "contaminant": {"rt": (0, 1), "response": (0, 1)}},
+            {"contamination": 0.1, "contaminant": {"rt": (1, 1)}},
             ValueError,
-            "all of its 2 categories alike",
+            r"with low < high; got \(1, 1\)",
+        ),
+        (
+            {"contamination": 0.1, "contaminant": {"rt": (0, 1), "response": (1, 0)}},
+            ValueError,
+            r"'response': \(low, high\)} with low <= high; got \(1, 0\)",
         ),
     ],
 )

@@ -66,6 +66,7 @@ def test_steps_go_on_from_the_last_observation(conditions: bool) -> None:
         constant = groups["predictions_constant_data"]["drift"]
         np.testing.assert_array_equal(constant, drift)
         assert constant.dims == ("ahead",)
+        assert groups["constant_data"]["drift"].dims == ("obs",)
     z = (future.to_numpy().reshape(-1, 3, 2) - mean) / np.sqrt(steps)[:, None]
     for step in range(3):
         for component in range(2):
@@ -212,9 +213,41 @@ def test_the_figure_shows_past_and_future_of_each_sequence() -> None:
     assert figure.axes[0].get_ylabel() == "n"
 
 
+def test_the_future_of_a_category_is_drawn_as_its_shares() -> None:
+    made = counts(1)
+    (ax,) = plot_forecast(made, value="kind").axes
+    assert ax.lines[0].get_ydata().tolist() == [0, 1, 2, 0, 1, 2]
+    draws = to_groups(made)["predictions"]["kind"].isel(dataset=0)
+    for category, bar in enumerate(ax.patches):
+        top, edges, bottom = bar.get_data()
+        assert edges.tolist() == [6.5, 7.5, 8.5, 9.5, 10.5]
+        np.testing.assert_allclose(top - bottom, (draws == category).mean(("chain", "draw")))
+        np.testing.assert_allclose((top + bottom) / 2, category)
+    assert len(ax.patches) == 3
+
+
+def test_the_figure_takes_a_component_and_leaves_room_around_points() -> None:
+    past = np.array([[3, 0], [1, 2], [0, 1]])
+    future = np.zeros((2, 10, 2, 2))
+    kinds = {"n": Count(shape=2)}
+    made = to_inference_data(
+        {
+            "observed_data": observable_dataset(past, kinds),
+            "predictions": observable_dataset(future, kinds).rename(obs="ahead"),
+        }
+    )
+    for i in range(2):
+        (ax,) = plot_forecast(made, value=f"n[{i}]").axes
+        assert ax.lines[0].get_ydata().tolist() == past[:, i].tolist()
+        assert ax.get_ylabel() == f"n[{i}]"
+        assert ax.get_ylim()[0] < 0
+    with pytest.raises(ValueError, match=r"Name a component, 'n\[0\]'"):
+        plot_forecast(made)
+    with pytest.raises(ValueError, match=r"result has no component 'n\[2\]'"):
+        plot_forecast(made, value="n[2]")
+
+
 def test_what_cannot_be_drawn_is_named() -> None:
-    with pytest.raises(ValueError, match="'kind' is a category, of which there are no bands"):
-        plot_forecast(counts(), value="kind")
     with pytest.raises(ValueError, match="no observable 'm'; choose from n, kind, x"):
         plot_forecast(counts(), value="m")
     with pytest.raises(ValueError, match="the groups posterior; expected predictions"):

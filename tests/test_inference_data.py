@@ -190,6 +190,7 @@ def test_one_of_many_padded_data_sets_equals_it_alone():
             "posterior": parameter_dataset(parameters, MEAN),
             "log_likelihood": log_likelihood_dataset(log_likelihood, "trials"),
             "observed_data": observable_dataset(padded, OBSERVABLES),
+            "constant_data": observable_dataset(padded, OBSERVABLES),
         },
         attrs={"note": "kept"},
     )
@@ -198,6 +199,7 @@ def test_one_of_many_padded_data_sets_equals_it_alone():
             "posterior": parameter_dataset(parameters[1], MEAN),
             "log_likelihood": log_likelihood_dataset(log_likelihood[1, ..., :12], "trials"),
             "observed_data": observable_dataset(padded[1, :12], OBSERVABLES),
+            "constant_data": observable_dataset(padded[1, :12], OBSERVABLES),
         }
     )
     selected = select_dataset(many, 1)

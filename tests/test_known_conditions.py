@@ -177,3 +177,7 @@ def test_draws_and_predictions_of_a_pair_know_the_conditions(refine: str, many: 
         expected = theirs[group]["x"] + offset
         np.testing.assert_allclose(ours[group]["x"], expected, rtol=1e-9, atol=1e-9)
         assert (np.isfinite(expected.to_numpy()) == np.isfinite(offset)).all()
+    assert "constant_data" not in theirs
+    known = ours["constant_data"]["offset"]
+    assert known.dims == ours["observed_data"]["x"].dims
+    np.testing.assert_array_equal(known, offset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 
 import jana_pymc as jana
-from jana_pymc.inference_data import to_inference_data
+from jana_pymc.inference_data import parameter_dataset, to_inference_data
 from jana_pymc.plots import (
     plot_analysis,
     plot_contraction,
@@ -350,6 +351,27 @@ def test_pairs_name_components_by_their_coordinates():
     assert axes[1, 0].get_ylim() != axes[0, 0].get_ylim()
 
 
+@pytest.mark.parametrize("kind", ["ecdf", "histogram", "coverage", "contraction", "recovery"])
+def test_calibration_names_components_as_pairs_do(kind):
+    layout = ParameterLayout(
+        ("v", "psi"),
+        {"v": (), "psi": (2, 2)},
+        {"psi": ("habitat", None)},
+        {"habitat": ("wet", "dry")},
+    )
+    result = replace(calibrated("abcde"), layout=layout)
+    drawn = parameter_dataset(result.parameters[None], layout)
+    labels = [ax.get_xlabel() for ax in plot_posterior_pairs({"draws": drawn}).axes[-5:]]
+    assert labels[1:] == ["psi[wet, 0]", "psi[wet, 1]", "psi[dry, 0]", "psi[dry, 1]"]
+    figure = result.plot(kind)
+    if kind == "ecdf":
+        texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()[1:]]
+        assert [text.rpartition(" (")[0] for text in texts] == labels
+    else:
+        assert [ax.get_title() for ax in figure.axes] == labels
+    assert list(result.summary().index) == labels
+
+
 class OfColumns(Mapping):
     """A mapping that is no dict, as of a file that is open."""
 
@@ -521,7 +543,7 @@ def test_areas_in_panels_of_surrogates_compare():
 def test_the_legend_of_surrogates_names_bands_and_means():
     (ax,) = plot_surrogate(surrogates_with_shapes(0), surrogates_with_shapes(1)).axes
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
-        "simulator, 90 % of sets", "simulator, mean", "surrogate, 90 % of sets", "surrogate, mean",
+        "simulator, 90% of sets", "simulator, mean", "surrogate, 90% of sets", "surrogate, mean",
     ]  # fmt: skip
 
 
@@ -617,6 +639,61 @@ def test_predictive_checks_its_input():
         plot_posterior_predictive(trials(8), trials(5, 8), value="speed")
     with pytest.raises(ValueError, match="predictive has 9"):
         plot_posterior_predictive(trials(8), trials(5, 9), value="rt")
+
+
+def test_a_slip_does_not_draw_thousands_of_panels():
+    rng = np.random.default_rng(1)
+    observed, drawn = {"rt": rng.normal(size=12)}, {"rt": rng.normal(size=(90, 12))}
+    with pytest.raises(ValueError, match="by='rt' has 1092 values and group 1"):
+        plot_posterior_predictive(observed, drawn, value="rt", by="rt")
+
+
+@pytest.mark.parametrize("wrap", [dict, xr.Dataset])
+@pytest.mark.parametrize(("name", "at"), [("h[1]", 1), ("R[0, 2]", (0, 2)), ("R[1,0]", (1, 0))])
+def test_predictive_draws_components_of_observables_with_shapes(wrap, name, at):
+    rng = np.random.default_rng(0)
+    shapes = {"h": (2,), "R": (2, 3)}
+    own = {"h": ("h_dim_0",), "R": ("R_dim_0", "R_dim_1")}
+    data = {key: rng.integers(0, 3, (40, *shape)) for key, shape in shapes.items()}
+    draws = {key: rng.integers(0, 3, (5, 40, *shape)) for key, shape in shapes.items()}
+    labels = data["h"][:, 0]
+    figure = plot_posterior_predictive(
+        *(
+            source
+            if wrap is dict
+            else wrap({key: ((*lead, "obs", *own[key]), each) for key, each in source.items()})
+            for lead, source in (((), data), (("draw",), draws))
+        ),
+        value=name,
+        by="h[0]",
+    )
+    column = data[name[0]][(..., *np.atleast_1d(at))]
+    for category, ax in enumerate(figure.axes):
+        assert ax.get_title() == f"h[0] = {category}"
+        shares = np.bincount(column[labels == category], minlength=3) / 40
+        np.testing.assert_allclose(ax.patches[-1].get_data().values, shares)
+    assert ax.get_xlabel() == name
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("h", r"shape \(8, 2\); expected \(obs,\).*one component, such as 'x\[0\]'"),
+        ("R[0]", r"shape \(8, 2\); expected \(obs,\)"),
+        ("h[2]", r"observed has no component 'h\[2\]': 'h' has the shape \(8, 2\)\."),
+        ("h[0, 0, 1]", "observed has no component"),
+        ("g[0]", r"observed has no observable 'g\[0\]'; choose from h, R, y"),
+        ("y[0]", r"no component 'y\[0\]': 'y' has the shape \(8,\), with the dimensions obs"),
+    ],
+)
+def test_components_that_predictive_does_not_have_are_named(name, message):
+    data = {
+        "h": np.zeros((8, 2)),
+        "R": np.zeros((8, 2, 2)),
+        "y": xr.DataArray(np.zeros(8), dims="obs"),
+    }
+    with pytest.raises(ValueError, match=message):
+        plot_posterior_predictive(data, data, value=name)
 
 
 def dataset(dims, shape):

@@ -107,6 +107,19 @@ def test_component_names_follow_the_flat_order():
     assert flat.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
+def test_labels_follow_coords_as_those_of_arviz():
+    shapes = {"v": (), "psi": (2,), "R": (2, 2), "same": (2,), "free": (2,)}
+    dims = {"psi": ("year",), "R": ("side", None), "same": ("twice",)}
+    coords = {"year": (1999, 2000), "side": ("left", "right"), "twice": ("a", "a")}
+    layout = ParameterLayout(tuple(shapes), shapes, dims, coords)
+    assert layout.labels == (
+        *("v", "psi[1999]", "psi[2000]"),
+        *("R[left, 0]", "R[left, 1]", "R[right, 0]", "R[right, 1]"),
+        *("same[0]", "same[1]", "free[0]", "free[1]"),
+    )
+    assert layout.component_names[1:3] == ("psi[0]", "psi[1]")
+
+
 def test_layout_survives_json_with_all_kinds_of_labels():
     layout = ParameterLayout(
         ("a", "b", "c"),
@@ -259,7 +272,7 @@ def test_the_data_are_copied():
             r"'rt'\] is Tensor that NumPy.*detach",
         ),
         (data(rt=[torch.ones(1, requires_grad=True)] * 3), TypeError, r"'rt'\] is list"),
-        (np.zeros((3, 2)), TypeError, "ndarray"),
+        (np.zeros((3, 2)), TypeError, "array without names"),
         ("rt.csv", TypeError, "str"),
         ([], ValueError, "empty"),
         ([data(), data(rt=[1.0])], ValueError, "data set 1: all variables"),
@@ -353,7 +366,7 @@ def test_a_data_frame_has_a_vector_in_each_row():
         assert schema.batch(one).conditions.tolist() == [[[0.2]]]
     listed = schema.batch([row for _, row in frame.iterrows()])
     np.testing.assert_array_equal(listed.observables, batch.observables)
-    with pytest.raises(TypeError, match="got Series"):
+    with pytest.raises(TypeError, match="array without names, which has no room"):
         schema.batch(frame["x"])
 
 

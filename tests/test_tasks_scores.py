@@ -472,7 +472,7 @@ def test_the_command_explains_what_is_wrong(capsys, tmp_path, reference_file):
     for wrong, said in (
         (("--n-simulations", "1"), "n_simulations=1: expected at least 20"),
         (("--jobs", "0"), "n_jobs=0"),
-        (("--device", "abacus"), "device='abacus' is not available"),
+        (("--device", "abacus"), "device='abacus': expected 'auto', 'cpu'"),
     ):
         assert said in refused(capsys, "slcp", *out, *wrong)
     assert not (tmp_path / "out" / "options.json").exists()

@@ -439,8 +439,10 @@ def test_settings_that_are_no_numbers_are_named(name: str, value: object) -> Non
 def test_unknown_device_is_named() -> None:
     with pytest.raises(ValueError, match="cuda:99"):
         resolve_device("cuda:99")
-    with pytest.raises(ValueError, match="device='meta': expected 'auto', 'cpu' or a CUDA device"):
-        resolve_device("meta")
+    for name in ("meta", "gpu"):
+        expected = f"device='{name}': expected 'auto', 'cpu', 'cuda' or 'cuda:N'.$"
+        with pytest.raises(ValueError, match=expected):
+            resolve_device(name)
 
 
 @pytest.mark.parametrize("device", [None, 1.5, ["cpu"]])

@@ -16,7 +16,8 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import graph_inputs
 from untrained import HIGH, LOW, reaction_times, untrained
 
-from jana_pymc.simulation import Categorical, Continuous
+from jana_pymc.pytensor import Truncation
+from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema
 
 pytestmark = [pytest.mark.bridge, pytest.mark.usefixtures("interpreted")]
 
@@ -168,6 +169,26 @@ def test_data_outside_the_window_are_refused_and_exchanged_ones_impossible() -> 
     assert np.isfinite(value[0]) and value[1] == -np.inf
     with pytest.raises(ValueError, match="did not fall between"):
         pm.draw(RT.dist(v=0.5, t0=0.3, truncation={"rt": (1e9, 1.1e9)}, size=2), random_seed=1)
+
+
+@pytest.mark.parametrize(
+    ("observables", "structure", "advice"),
+    [
+        (
+            {"x": Continuous(), "z": Continuous()},
+            "exchangeable",
+            "likelihood=AutoregressiveSettings",
+        ),
+        ({"x": Continuous(), "n": Count()}, "exchangeable", "draw again what falls outside"),
+        ({"x": Continuous()}, "vector", "draw again what falls outside"),
+    ],
+)
+def test_advice_for_networks_without_a_distribution_function(
+    observables, structure, advice
+) -> None:
+    schema = DataSchema(observables, structure=structure)
+    with pytest.raises(ValueError, match=f"VectorNetwork has no distribution function.*{advice}"):
+        Truncation.over(vector().network, schema, {"x": (0.1, None)})
 
 
 def test_pymc_says_that_it_cannot_truncate_or_censor() -> None:

@@ -63,13 +63,13 @@ def test_a_fault_of_one_parameter_is_its_own() -> None:
 
     result = judge(ExactPair(OnlyBeta()))
     assert result.fault == "posterior"
-    assert result.posterior == ("beta[1]",)
-    assert "beta[1]" in str(result)
+    assert result.posterior == ("beta[right]",)
+    assert "beta[right]" in str(result)
 
 
 def test_what_it_returns() -> None:
     result = judge(ExactPair(likelihood=ExactLikelihood(shift=0.3)), random_seed=2)
-    assert set(result.likelihood) == {"mu", "beta[0]", "beta[1]", "data"}
+    assert set(result.likelihood) == {"mu", "beta[left]", "beta[right]", "data"}
     table = result.table
     assert list(table["blames"].unique()) == ["posterior", "likelihood", "pair"]
     assert (table["adjusted"] >= table["p_value"]).all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import xarray as xr
 
 from jana_pymc import inference_data
 from jana_pymc.refinement import log_likelihood_of
-from jana_pymc.simulation import DataBatch, ParameterLayout
+from jana_pymc.simulation import DataBatch, Observable, ParameterLayout
 
 if TYPE_CHECKING:
     from jana_pymc.approximators.joint import JointApproximator
@@ -116,10 +116,10 @@ def groups_of_draws(
         values = inference_data.split_chains(values, chains)
         return values[0] if single else values
 
-    def observations(values: np.ndarray) -> xr.Dataset:
-        return inference_data.observable_dataset(
-            values, schema.observables, structure=schema.structure
-        )
+    def observations(
+        values: np.ndarray, kinds: Mapping[str, Observable] = schema.observables
+    ) -> xr.Dataset:
+        return inference_data.observable_dataset(values, kinds, structure=schema.structure)
 
     result = {}
     if "posterior" in groups:
@@ -140,9 +140,12 @@ def groups_of_draws(
         draws = drawn.parameters.shape[1] // chains
         result["prior"] = inference_data.parameter_dataset(prior.draw(draws, rng)[None], layout)
     if "observed_data" in groups:
-        result["observed_data"] = observations(
-            batch.observables[0] if single else batch.observables
+        data, known = (
+            each[0] if single else each for each in (batch.observables, batch.conditions)
         )
+        result["observed_data"] = observations(data)
+        if schema.conditions:
+            result["constant_data"] = observations(known, schema.conditions)
     return result
 
 

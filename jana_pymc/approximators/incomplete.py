@@ -13,7 +13,7 @@ from jana_pymc.approximators.observed import are_named_sets, with_components
 from jana_pymc.simulation import Continuous, DataSchema, split_components
 from jana_pymc.simulation.names import names_of
 from jana_pymc.simulation.schema import DATA_DIMS
-from jana_pymc.simulation.validation import as_float
+from jana_pymc.simulation.validation import as_float, missing_advice
 
 
 def fill_missing(schema: DataSchema, data: Any) -> tuple[Any, np.ndarray | None]:
@@ -27,7 +27,7 @@ def fill_missing(schema: DataSchema, data: Any) -> tuple[Any, np.ndarray | None]
     Raises
     ------
     ValueError
-        If a categorical value is missing, or every value of an observable: of a vector, which may
+        If a count or a category is missing, or every value of an observable: of a vector, which may
         have but one of each, every value of all, or of one that is bounded by a parameter.
     """
     data = _stacked(schema, _as_numbers(schema, data))
@@ -64,8 +64,8 @@ def _placeholder(schema: DataSchema, name: str, recorded: np.ndarray, n_missing:
     kind = schema.observables[name]
     if not isinstance(kind, Continuous):
         raise ValueError(
-            f"observables[{name!r}] has {n_missing} missing values; only continuous "
-            "observables can be imputed. Leave such observations out; cut a sequence there."
+            f"observables[{name!r}] has {n_missing} missing "
+            f"{'value' if n_missing == 1 else 'values'}. {missing_advice(kind)}"
         )
     if recorded.size:
         return float(np.median(recorded))

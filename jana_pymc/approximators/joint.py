@@ -245,7 +245,8 @@ class JointApproximator:
             "chain", "draw", "dataset" or "obs".
         groups : sequence of str
             Which of "posterior", "log_likelihood", "posterior_predictive", "prior" and
-            "observed_data" to compute. "log_likelihood" adds "sample_stats", with the log joint
+            "observed_data" to compute. "observed_data" adds "constant_data" if there are known
+            conditions, which it holds. "log_likelihood" adds "sample_stats", with the log joint
             density ``lp`` and the log density ``log_q`` of the amortized posterior, both over
             unconstrained parameters. Refined draws have no ``log_q``, but attributes that describe
             the refinement, one value per data set: ``refined``, ``pareto_k`` and ``divergences``.

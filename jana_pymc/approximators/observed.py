@@ -12,16 +12,18 @@ from pytensor.raise_op import Assert
 from pytensor.tensor.variable import TensorConstant, TensorVariable
 
 from jana_pymc.simulation import DataSchema, Observable, scalar_components, split_components
-from jana_pymc.simulation.names import check_complete, names_of
+from jana_pymc.simulation.names import names_of, without_index
 from jana_pymc.simulation.schema import DATA_DIMS, is_many
-from jana_pymc.simulation.validation import as_float, read_many
+from jana_pymc.simulation.validation import as_float, check_names, read_many
 
 
 def split_conditions(schema: DataSchema, observed: Any, conditions: Any) -> tuple[Any, Any]:
     """Take the conditions out of data that hold them beside the observables.
 
-    Data sets that an xarray Dataset holds along ``simulation`` become a list.
+    Data sets that an xarray Dataset holds along ``simulation`` become a list, and a Series without
+    names an array.
     """
+    observed = without_index(observed)
     if "simulation" in getattr(observed, "dims", ()):
         observed = _listed(schema, observed)
     if schema.conditions and conditions is None and are_named_sets(observed):
@@ -80,6 +82,7 @@ def as_array(schema: DataSchema, data: Any, *, conditions: bool = False) -> Any:
         If the data are not what was declared.
     """
     kinds = schema.conditions if conditions else schema.observables
+    data = without_index(data)
     if isinstance(data, Variable):
         return _symbolic(schema, data, conditions)
     named = names_of(data)
@@ -219,4 +222,4 @@ def are_named_sets(data: Any) -> bool:
 def check_columns(named: Iterable[Any], kinds: Mapping[str, Any], conditions: bool) -> None:
     """Refuse observables, or conditions, that are missing or unknown."""
     what = "the conditions" if conditions else "the data"
-    check_complete(what, kinds, named, verbs=("lack", "have"))
+    check_names(what, kinds, named)

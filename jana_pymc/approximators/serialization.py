@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from jana_pymc import storage
 from jana_pymc.architecture import build_network
 from jana_pymc.declarations import check_declared, declared
 from jana_pymc.network_settings import NetworkSettings
-from jana_pymc.simulation import DataSchema, GenerativeModel, PyMCPrior
+from jana_pymc.simulation import DataSchema, GenerativeModel, ParameterLayout, PyMCPrior
 from jana_pymc.training import TrainingHistory, resolve_device
 
 if TYPE_CHECKING:
@@ -100,13 +99,23 @@ def _fingerprint(prior: PyMCPrior) -> list[float]:
     return [*prior.fingerprint(), *prior.constrain(points).ravel().tolist()]
 
 
+def _declared_of(layout: ParameterLayout) -> dict[str, Any]:
+    """All that a layout declares; lists where the order matters, or for the message."""
+    return {
+        "parameters": [(name, layout.shapes[name]) for name in layout.names],
+        "dims": [(name, dims) for name, dims in layout.dims.items() if dims],
+        "coords": sorted(layout.coords.items()),
+    }
+
+
 def _check_prior(prior: PyMCPrior, configuration: dict[str, Any]) -> None:
-    ours, theirs = prior.layout.to_dict(), configuration["layout"]
-    if json.loads(json.dumps(ours)) != theirs:
-        raise ValueError(
-            "the prior's parameters, their order, shapes, dims or coords differ from those of the "
-            f"prior the pair was trained with: {ours}, but the file was trained with {theirs}."
-        )
+    check_declared(
+        _declared_of(prior.layout),
+        _declared_of(ParameterLayout.from_dict(configuration["layout"])),
+        "the prior's",
+        "those of the pair in the file",
+        "load it with the model that it was trained on",
+    )
     expected = np.asarray(configuration["prior_fingerprint"])
     actual = np.asarray(_fingerprint(prior))
     if expected.shape != actual.shape or not np.allclose(expected, actual, rtol=1e-6, atol=1e-8):

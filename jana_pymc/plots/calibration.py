@@ -65,7 +65,7 @@ def plot_recovery(
     *,
     axes: Axes | Sequence[Axes] | np.ndarray | None = None,
 ) -> Figure:
-    """Plot posterior medians and central 90 % intervals against true parameters.
+    """Plot posterior medians and central 90% intervals against true parameters.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def plot_recovery(
         ax.set_xlabel("true", fontsize=9)
         text = f"r = {summary.loc[name, 'r']:.3f}\nR² = {summary.loc[name, 'r2']:.3f}"
         ax.text(0.04, 0.96, text, transform=ax.transAxes, va="top", fontsize=8)
-    given[0].set_ylabel("posterior median, 90 % interval", fontsize=9)
+    given[0].set_ylabel("posterior median, 90% interval", fontsize=9)
     return figure
 
 

@@ -89,7 +89,7 @@ def plot_log_marginal_likelihood(
     if not possible.all():
         ax.set_title(f"{int((~possible).sum())} of {len(result)} data sets at −∞", fontsize=9)
     if possible.any():
-        legend_below(ax, title="bars: 90 % of the posterior draws", title_fontsize=8)
+        legend_below(ax, title="bars: 90% of the posterior draws", title_fontsize=8)
     return figure
 
 

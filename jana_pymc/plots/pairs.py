@@ -17,6 +17,7 @@ from scipy.stats import gaussian_kde
 from jana_pymc.checks import check_count
 from jana_pymc.inference_data import ArviZData, to_groups
 from jana_pymc.plots.style import COLOURS, REFERENCE
+from jana_pymc.simulation.layout import component_labels
 from jana_pymc.simulation.validation import as_float
 
 MAX_COMPONENTS = 12
@@ -36,7 +37,7 @@ def plot_posterior_pairs(
 ) -> Figure:
     """Plot marginals on the diagonal and pairs below it, for one or several sets of draws.
 
-    Contours of pairs hold 50 % and 90 % of the draws.
+    Contours of pairs hold 50% and 90% of the draws.
 
     Parameters
     ----------
@@ -221,10 +222,10 @@ def _components(
     for name in var_names or map(str, dataset):
         variable = dataset[name]
         dims = [dim for dim in variable.dims if dim not in ("chain", "draw")]
-        for index in np.ndindex(*(variable.sizes[dim] for dim in dims)):
+        labels = component_labels(str(name), [variable[dim].values for dim in dims])
+        indices = np.ndindex(*(variable.sizes[dim] for dim in dims))
+        for component, index in zip(labels, indices, strict=True):
             where = dict(zip(dims, index, strict=True))
-            names = [str(variable[dim].values[i]) for dim, i in where.items()]
-            component = f"{name}[{', '.join(names)}]" if names else str(name)
             components[component] = variable.isel(where).values.ravel()
     return components
 

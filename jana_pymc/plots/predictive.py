@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from jana_pymc.checks import check_count
+from jana_pymc.plots.components import find_component
 from jana_pymc.plots.style import (
     COLOURS,
     DATA,
@@ -21,6 +22,9 @@ from jana_pymc.plots.style import (
     panels,
     whole_ticks,
 )
+
+MAX_PANELS = 400
+"""More of them are a slip, and take minutes to draw."""
 
 
 def plot_posterior_predictive(
@@ -44,13 +48,14 @@ def plot_posterior_predictive(
     ----------
     observed : mapping of str to array, shape (obs,)
         For example ``idata.observed_data`` of one data set; for many data sets, use
-        ``jana_pymc.select_dataset(idata, 0)``. For an observable with a shape, pass one component.
+        ``jana_pymc.select_dataset(idata, 0)``.
     predictive : mapping of str to array, shape (..., obs)
         For example ``idata.posterior_predictive``: leading axes are draws.
     value : str
-        Name of a continuous observable, such as ``"rt"``, or of a count.
+        Name of a continuous observable, such as ``"rt"``, or of a count; of an observable with a
+        shape, name one component, such as ``"h[0]"``.
     by : str, optional
-        Name of a categorical observable, such as ``"response"``.
+        Name of a categorical observable, such as ``"response"``, or of a component of one.
     group : array_like, shape (obs,), optional
         Labels, such as participants. Each has its own row of panels or, without ``by``, its own
         panel.
@@ -66,23 +71,23 @@ def plot_posterior_predictive(
     Returns
     -------
     Figure
-        Dark steps are the data, blue steps the mean over draws, with a band of 90 %.
+        Dark steps are the data, blue steps the mean over draws, with a band of 90%.
 
     Raises
     ------
     TypeError, ValueError
         If `bins` or `max_draws` is no count.
     ValueError
-        If an observable is missing, has many data sets, or is not one number per observation; or if
-        lengths differ.
+        If an observable is missing, has many data sets, or is not one number per observation; if
+        lengths differ; or if values of `by` and groups make hundreds of panels.
     """
     data = _Columns(observed, value, by, "observed")
     draws = _Columns(predictive, value, by, "predictive").thin(check_count("max_draws", max_draws))
     if len(data.value) != 1:
         raise ValueError(
-            f"observed[{value!r}] has shape {np.shape(observed[value])}; expected (obs,), one "
-            "number for each observation of one data set. Of many data sets take one "
-            "(jana_pymc.select_dataset), of an observable with a shape one component."
+            f"observed[{value!r}] has shape {data.shape}; expected (obs,), one number for each "
+            "observation of one data set. Of many data sets take one (jana_pymc.select_dataset), "
+            "of an observable with a shape one component, such as 'x[0]'."
         )
     if data.value.shape[-1] != draws.value.shape[-1]:
         raise ValueError(
@@ -94,6 +99,12 @@ def plot_posterior_predictive(
         raise ValueError(f"group has shape {labels.shape}; expected {data.value.shape[-1:]}.")
     rows = [labels == label for label in np.unique(labels)]
     categories = np.unique(np.append(data.by, draws.by))
+    if len(rows) * len(categories) > MAX_PANELS:
+        raise ValueError(
+            f"by={by!r} has {len(categories)} values and group {len(rows)}, which makes "
+            f"{len(rows) * len(categories)} panels; expected at most {MAX_PANELS}: pass a "
+            "categorical observable as `by`, and fewer groups."
+        )
     smallest = min(int(rows_in.sum()) for rows_in in rows)
     bins = _number_of_bins(smallest) if bins is None else check_count("bins", bins)
     whole = is_whole(data.value) and is_whole(draws.value)
@@ -121,17 +132,17 @@ class _Columns:
         by: str | None,
         name: str,
     ):
-        for key in (value, by):
-            if key is not None and key not in source:
-                raise ValueError(f"{name} has no observable {key!r}.")
-        self.value = _rows(source[value], f"{name}[{value!r}]")
+        values = find_component(source, value, name)
+        self.shape = np.shape(values)
+        self.value = _rows(values, f"{name}[{value!r}]")
         self.by = np.zeros(self.value.shape, int)
         if by is not None:
-            self.by = _rows(source[by], f"{name}[{by!r}]")
+            labels = find_component(source, by, name)
+            self.by = _rows(labels, f"{name}[{by!r}]")
             if self.by.shape != self.value.shape:
                 raise ValueError(
-                    f"{name}[{by!r}] has shape {np.shape(source[by])}; expected that of {value!r}, "
-                    f"{np.shape(source[value])}."
+                    f"{name}[{by!r}] has shape {np.shape(labels)}; expected that of {value!r}, "
+                    f"{self.shape}."
                 )
 
     def thin(self, n: int) -> _Columns:
@@ -174,7 +185,7 @@ def _number_of_bins(n: int) -> int:
 def _draw_densities(ax: Axes, data: np.ndarray, draws: np.ndarray, edges: np.ndarray) -> None:
     low, high = np.quantile(draws, [0.05, 0.95], axis=0)
     ax.stairs(
-        high, edges, baseline=low, fill=True, color=COLOURS[0], alpha=0.22, label="90 % of draws"
+        high, edges, baseline=low, fill=True, color=COLOURS[0], alpha=0.22, label="90% of draws"
     )
     ax.stairs(draws.mean(0), edges, color=COLOURS[0], linewidth=1.6, label="posterior predictive")
     ax.stairs(data, edges, color=DATA, linewidth=1.2, label="data")

@@ -21,7 +21,7 @@ def plot_score_correction(
     *,
     axes: Axes | Sequence[Axes] | np.ndarray | None = None,
 ) -> Figure:
-    """Plot the correction's shift of each parameter's posterior, with 95 % intervals.
+    """Plot the correction's shift of each parameter's posterior, with 95% intervals.
 
     Parameters
     ----------

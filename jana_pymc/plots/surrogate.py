@@ -57,7 +57,7 @@ def plot_surrogate(
     Returns
     -------
     Figure
-        Lines are means over data sets, with bands of 90 % whose widths can be compared as well.
+        Lines are means over data sets, with bands of 90% whose widths can be compared as well.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def plot_surrogate(
             low, high = np.quantile(densities, [0.05, 0.95], axis=0)
             ax.stairs(
                 high, edges, baseline=low, fill=True, color=colour, alpha=0.18,
-                label=f"{name}, 90 % of sets",
+                label=f"{name}, 90% of sets",
             )  # fmt: skip
             mean = densities.mean(axis=0)
             ax.stairs(mean, edges, color=colour, linewidth=1.5, label=f"{name}, mean")

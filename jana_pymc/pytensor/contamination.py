@@ -11,7 +11,7 @@ import numpy as np
 import pytensor.tensor as pt
 from pytensor.tensor.variable import TensorVariable
 
-from jana_pymc.simulation import Categorical, Continuous, Count, DataSchema
+from jana_pymc.simulation import Categorical, Continuous, DataSchema
 from jana_pymc.simulation.observables import Observable
 
 
@@ -22,7 +22,8 @@ class Contaminant:
     Parameters
     ----------
     low, high : tuple of float, one per component
-        Smallest and largest value of each component; for categories, 0 and the last.
+        Smallest and largest value of each component, both inclusive. For a count or a category
+        they may be equal: all lapses then have this value, as in zero inflation.
     n_values : tuple of int, one per component
         Number of integers in the range; 0 for a continuous component.
     """
@@ -38,7 +39,8 @@ class Contaminant:
         Raises
         ------
         TypeError, ValueError
-            If a continuous observable or a count has neither, or a range names none or categories.
+            If a continuous observable or a count has neither, if a range names no observable, or
+            if that of a count or of categories does not consist of possible values.
         """
         if not isinstance(ranges, Mapping):
             raise TypeError(f"contaminant={ranges!r}: expected {{observable: (low, high)}}.")
@@ -50,21 +52,13 @@ class Contaminant:
             )
         ends, n_values = [], []
         for name, kind in schema.observables.items():
-            if isinstance(kind, Categorical):
-                if name in ranges:
+            given = ranges.get(name)
+            end = _finite_range(name, kind, _declared_range(kind) if given is None else given)
+            n = 0
+            if not isinstance(kind, Continuous):
+                if kind.outside(end).any():
                     raise ValueError(
-                        f"contaminant has a range of {name!r}, but lapses fall on all of its "
-                        f"{kind.n_categories} categories alike; leave it out."
-                    )
-                end, n = (0.0, kind.n_categories - 1.0), kind.n_categories
-            else:
-                given = ranges.get(name)
-                end = _finite_range(name, _declared_range(kind) if given is None else given)
-                n = 0
-            if isinstance(kind, Count):
-                if min(end) < 0 or any(each != math.floor(each) for each in end):
-                    raise ValueError(
-                        f"contaminant of the count {name!r}: expected whole numbers, got {end}."
+                        f"contaminant of {name!r}: expected {kind.support}, got {end}."
                     )
                 n = int(end[1] - end[0]) + 1
             ends += [end] * math.prod(kind.shape)
@@ -142,17 +136,20 @@ class Contaminant:
 def _declared_range(kind: Observable) -> tuple[Any, Any]:
     if isinstance(kind, Continuous):
         return kind.lower, kind.upper
-    return (0, kind.upper) if isinstance(kind, Count) else (None, None)
+    return 0, kind.n_categories - 1 if isinstance(kind, Categorical) else kind.upper
 
 
-def _finite_range(name: str, ends: Any) -> tuple[float, float]:
+def _finite_range(name: str, kind: Observable, ends: Any) -> tuple[float, float]:
+    continuous = isinstance(kind, Continuous)
     try:
         low, high = (float(end) for end in ends)
-        if math.isfinite(low) and math.isfinite(high) and low < high:
+        ordered = low < high if continuous else low <= high
+        if math.isfinite(low) and math.isfinite(high) and ordered:
             return low, high
     except (TypeError, ValueError):
         pass
     raise ValueError(
         f"contamination needs the finite range in which lapses of {name!r} lie, "
-        f"contaminant={{{name!r}: (low, high)}}; got {ends}."
+        f"contaminant={{{name!r}: (low, high)}} with low {'<' if continuous else '<='} high; "
+        f"got {ends}."
     )

@@ -13,7 +13,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from jana_pymc.likelihoods import AutoregressiveLikelihood
 from jana_pymc.pytensor.lowering import normal_scores
-from jana_pymc.simulation import Continuous, DataSchema
+from jana_pymc.simulation import Continuous, Count, DataSchema
 
 MOST_ROUNDS = 1_000
 """Rounds of redrawing what fell outside the window."""
@@ -68,10 +68,18 @@ class Truncation:
                 f"({', '.join(first) or 'there is none'}) is known exactly."
             )
         if not isinstance(network, AutoregressiveLikelihood):
-            advice = "; train with AutoregressiveSettings" * (schema.structure == "exchangeable")
+            counts = any(isinstance(kind, Count) for kind in schema.components.values())
+            possible = schema.structure == "exchangeable" and not counts
             raise ValueError(
-                f"{type(network).__name__} has no distribution function, which "
-                f"truncation is normalised by{advice}."
+                f"{type(network).__name__} has no distribution function, which truncation is "
+                "normalised by; "
+                + (
+                    "train with NetworkSettings(likelihood=AutoregressiveSettings())."
+                    if possible
+                    else "only the network of AutoregressiveSettings has one, for exchangeable "
+                    "observations without counts. Train on simulations that are truncated alike: "
+                    "let the simulator draw again what falls outside the window."
+                )
             )
         try:
             low, high = (

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,23 @@ class ParameterLayout:
             for name in self.names
             for component in component_names(name, self.shapes[name])
         )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """A label for each component, by coords as ArviZ does: ``v``, ``psi[wet]``, ``R[1, left]``.
+
+        Indices stand for coords that are missing or repeat. For figures and tables; files and
+        messages about arrays have `component_names`.
+        """
+        labels: list[str] = []
+        for name in self.names:
+            axes = [
+                np.asarray(self.coords[dim]) if dim and dim in self.coords else range(size)
+                for dim, size in zip(self.dims[name], self.shapes[name], strict=True)
+            ]
+            own = component_labels(name, axes)
+            labels += own if len(set(own)) == len(own) else component_names(name, self.shapes[name])
+        return tuple(labels)
 
     def dim_names(self, name: str) -> tuple[str, ...]:
         """Name the dimensions of a parameter, as ArviZ does where the user has not.
@@ -276,6 +294,28 @@ class ParameterLayout:
                         f"parameter {name!r} has {size} components along {dim!r}, but coords has "
                         f"{len(labels)} labels for it."
                     )
+
+
+def component_labels(name: str, axes: Iterable[Iterable[Any]]) -> tuple[str, ...]:
+    """Label the single numbers of a variable by coordinates, as ArviZ does.
+
+    Parameters
+    ----------
+    name : str
+    axes : iterable of iterables
+        The coordinates along each dimension.
+
+    Returns
+    -------
+    tuple of str
+        In the order in which arrays hold them.
+
+    Examples
+    --------
+    >>> component_labels("psi", [("wet", "dry"), (0, 1)])
+    ('psi[wet, 0]', 'psi[wet, 1]', 'psi[dry, 0]', 'psi[dry, 1]')
+    """
+    return tuple(f"{name}[{', '.join(map(str, at))}]" if at else name for at in product(*axes))
 
 
 def _plain_label(dim: str, label: Any) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 from itertools import product
 from typing import Any
 
+import pandas as pd
+
 RESERVED = ("n_obs", "rng", "simulation", "obs", "chain", "draw", "dataset")
 """Names with a meaning of their own in simulators, stored simulations and InferenceData."""
 
@@ -80,12 +82,27 @@ def names_of(data: Any) -> list[Any] | None:
     return list(data) if isinstance(data, Mapping) else None
 
 
+def without_index(data: Any) -> Any:
+    """A Series of numbered or dated values as an array; anything else as it is.
+
+    Parameters
+    ----------
+    data : object
+
+    Returns
+    -------
+    object
+    """
+    return data.to_numpy() if isinstance(data, pd.Series) and names_of(data) is None else data
+
+
 def check_complete(
     what: str,
     expected: Collection[str],
     given: Iterable[Hashable],
     *,
     verbs: tuple[str, str] = ("lacks", "has"),
+    hint: str = "",
 ) -> None:
     """Check that all expected names are given, and no others.
 
@@ -97,6 +114,8 @@ def check_complete(
     given : iterable of str
     verbs : tuple of str
         Of the message, for missing names and for unknown ones.
+    hint : str
+        End of the message: what to do.
 
     Raises
     ------
@@ -117,4 +136,5 @@ def check_complete(
         parts += [f"{verbs[1]} the unknown {', '.join(unknown)}"] if unknown else []
         raise ValueError(
             f"{what} {' and '.join(parts)}; expected {', '.join(expected)} and nothing else."
+            f"{hint and ' ' + hint}"
         )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jana_pymc.checks import check_choice, check_count
-from jana_pymc.simulation.names import RESERVED
+from jana_pymc.simulation.names import RESERVED, without_index
 from jana_pymc.simulation.observables import (
     Categorical,
     Continuous,
@@ -20,7 +20,7 @@ from jana_pymc.simulation.observables import (
     scalar_components,
     split_components,
 )
-from jana_pymc.simulation.validation import check_values, read_many, read_one
+from jana_pymc.simulation.validation import check_values, missing_advice, read_many, read_one
 from jana_pymc.warning import warn
 
 STRUCTURES = ("exchangeable", "markovian", "vector")
@@ -236,7 +236,7 @@ the first at position 1: -0.1.
         """Split the columns of an array into the observables."""
         if self.conditions:
             raise TypeError(
-                f"{prefix}data are an ndarray, which has no room for the conditions "
+                f"{prefix}data are an array without names, which has no room for the conditions "
                 f"{', '.join(self.conditions)}; give a mapping or a DataFrame."
             )
         size, dims = len(self.components), DATA_DIMS[self.structure]
@@ -257,15 +257,15 @@ the first at position 1: -0.1.
 
         Parameters
         ----------
-        data : mapping, DataFrame, Dataset, sequence of these, ndarray, or DataBatch
+        data : mapping, DataFrame, Dataset, sequence of these, ndarray, Series, or DataBatch
             One data set: one array of shape ``(n_obs, *shape)`` for each observable and condition;
-            for a vector of shape ``shape``, and a Series, a row of a DataFrame, will do. An array
-            is one data set without conditions, (n_obs, components) with the components in the
-            order in which they were declared; (components,) for a vector. Many: a sequence of data
-            sets, or an xarray Dataset with a dimension ``simulation`` and, if their sizes differ, a
-            variable ``n_obs``. Many vectors, and sequences of one length, may also have an axis
-            ``sets`` in front of each array, so that a DataFrame has a vector in each row;
-            conditions without that axis hold for all data sets.
+            for a vector of shape ``shape``, and a Series, a row of a DataFrame, will do. An array,
+            or a Series without names, is one data set without conditions, (n_obs, components) with
+            the components in the order in which they were declared; (components,) for a vector.
+            Many: a sequence of data sets, or an xarray Dataset with a dimension ``simulation`` and,
+            if their sizes differ, a variable ``n_obs``. Many vectors, and sequences of one length,
+            may also have an axis ``sets`` in front of each array, so that a DataFrame has a vector
+            in each row; conditions without that axis hold for all data sets.
         check_n_obs : bool
             Warn if a data set is smaller or larger than those declared.
 
@@ -288,6 +288,7 @@ the first at position 1: -0.1.
         """
         if isinstance(data, DataBatch):
             return data
+        data = without_index(data)
         if isinstance(data, np.ndarray):
             data = self._named(data)
         elif is_many(data) and isinstance(data, Sequence):
@@ -341,7 +342,8 @@ the first at position 1: -0.1.
         arrays = {}
         for group, kinds in declared.items():
             for name, kind in kinds.items():
-                check_values(f"{group}[{name!r}]", kind, columns[name], present, many=many)
+                advice = {"advice": missing_advice(kind)} if group == "observables" else {}
+                check_values(f"{group}[{name!r}]", kind, columns[name], present, many, **advice)
             flat = [columns[name].reshape(*present.shape, -1) for name in kinds]
             arrays[group] = np.concatenate([np.empty((*present.shape, 0)), *flat], axis=-1)
         return arrays, n_obs, many

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from jana_pymc.simulation.names import check_complete, names_of
-from jana_pymc.simulation.observables import Observable
+from jana_pymc.simulation.observables import Continuous, Observable
 
 Declared: TypeAlias = Mapping[str, Mapping[str, Observable]]
 """The observables and the conditions, by group and name."""
@@ -106,6 +108,7 @@ def check_values(
     values: NDArray[np.float64],
     present: NDArray[np.bool_],
     many: bool,
+    advice: str = "Conditions must be known: fill them in.",
 ) -> None:
     """Raise if a value that is not padding is missing, infinite or outside its constant support.
 
@@ -120,6 +123,8 @@ def check_values(
         False for padding.
     many : bool
         Whether the message says in which data set.
+    advice : str
+        What to do about missing values, for the message; by default that for conditions.
 
     Raises
     ------
@@ -129,10 +134,7 @@ def check_values(
     values[~present] = np.nan
     missing = np.isnan(values) & present.reshape(*present.shape, *(1,) * (values.ndim - 2))
     problems = (
-        (
-            missing,
-            "missing (NaN); impute them, or leave out such observations (cut a sequence there)",
-        ),
+        (missing, "missing (NaN)"),
         (np.isinf(values), "infinite"),
         (kind.outside(values), f"outside its support ({kind.support})"),
     )
@@ -144,11 +146,56 @@ def check_values(
         where = f"data set {dataset}, position {position}" if many else f"position {position}"
         if within:
             where += f", component [{', '.join(map(str, within))}]"
-        detail = "" if wrong is missing else f": {values[dataset, position, *within]:g}"
+        detail = f". {advice}" if wrong is missing else f": {values[dataset, position, *within]:g}."
         raise ValueError(
             f"{label} has {count} {'value' if count == 1 else 'values'} {problem}, "
-            f"the first at {where}{detail}."
+            f"the first at {where}{detail}"
         )
+
+
+def missing_advice(kind: Observable) -> str:
+    """What to do about missing values of an observable, for messages."""
+    leave_out = "leave out exchangeable observations that are incomplete"
+    if isinstance(kind, Continuous):
+        return f"A likelihood in a PyMC model imputes continuous values; elsewhere, {leave_out}."
+    return (
+        f"Counts and categories are not imputed: {leave_out}, or in sequences and arrays mark "
+        "missing values by a Categorical(2) condition (see 'Missing counts and categories' in the "
+        "guide). Do not cut a sequence there: its second part would begin anew."
+    )
+
+
+def check_names(what: str, kinds: Mapping[str, Any], given: Iterable[Hashable]) -> None:
+    """Refuse variables that are missing or unknown, with a hint where a table may be wide.
+
+    Parameters
+    ----------
+    what : str
+        What has the names, for the message.
+    kinds : mapping of str to Observable
+        The expected variables.
+    given : iterable of str
+
+    Raises
+    ------
+    ValueError
+        If a name is missing or unknown.
+    """
+    given = list(given)
+    unknown = [name for name in given if name not in kinds]
+    for name, kind in kinds.items():
+        n_columns = math.prod(kind.shape)
+        if name not in given and kind.shape and len(unknown) >= n_columns:
+            columns = ", ".join(map(repr, unknown[:2])) + ", ..." * (len(unknown) > 2)
+            reshaped = f".reshape(-1, {', '.join(map(str, kind.shape))})" * (len(kind.shape) > 1)
+            hint = (
+                f"{name} is one array: give {{{name!r}: "
+                f"frame[[{columns}]].to_numpy(){reshaped}, ...}}."
+            )
+            break
+    else:
+        hint = ""
+    check_complete(what, kinds, given, verbs=("lack", "have"), hint=hint)
 
 
 def _columns(
@@ -166,7 +213,8 @@ def _columns(
             f"{type(data).__name__}; write {{{names}}}."
         )
     expected = {name: group for group, kinds in declared.items() for name in kinds}
-    check_complete(f"{prefix}the data", expected, available, verbs=("lack", "have"))
+    kinds = {name: declared[group][name] for name, group in expected.items()}
+    check_names(f"{prefix}the data", kinds, available)
     own: tuple[str, ...] = () if structure == "vector" else ("n_obs",)
     columns: Columns = {}
     alone: list[str] = []
@@ -242,7 +290,9 @@ def as_float(
         If the array is masked or ragged.
     """
     if np.ma.is_masked(values):
-        raise ValueError(f"{label} has masked values; leave incomplete observations out.")
+        raise ValueError(
+            f"{label} has masked values; expected numbers, or NaN where values may be missing."
+        )
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -253,7 +303,20 @@ def as_float(
             "numbers. For a torch tensor give tensor.detach().cpu().numpy()."
         ) from error
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{label} has dtype {array.dtype}; expected real numbers{hint}.")
+        if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
+            problem = "category"
+            hint = "; give its codes, integers 0, 1, ... (of a Series, .cat.codes)"
+        elif array.dtype == object and pd.isna(array).any():
+            problem = "object, with missing values (None or NA)"
+            hint = (
+                ", or NaN where values may be missing (with pandas, "
+                ".to_numpy(float, na_value=numpy.nan))"
+            )
+        elif array.dtype == object and hasattr(values, "to_numpy"):  # nullable integers
+            problem, hint = "object", "; give .to_numpy(float)"
+        else:
+            problem = str(array.dtype)
+        raise TypeError(f"{label} has dtype {problem}; expected real numbers{hint}.")
     return array.astype(np.float64)
 
 

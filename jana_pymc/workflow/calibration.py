@@ -83,8 +83,8 @@ class Calibration(Result):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the components, such as ``beta[0]``."""
-        return tuple(self.layout.component_names)
+        """Labels of the components, such as ``beta[wet]``, or ``beta[0]`` without coords."""
+        return self.layout.labels
 
     @property
     def median(self) -> np.ndarray:

@@ -70,8 +70,8 @@ def forecast(
     -------
     InferenceData or DataTree
         Groups "posterior", "observed_data", and "predictions" with the dimensions (chain, draw,
-        [dataset], ahead); ``ahead`` counts from 1. Conditions of the future, if there are any, are
-        in "predictions_constant_data".
+        [dataset], ahead); ``ahead`` counts from 1. Conditions, if there are any, are in
+        "constant_data" and, those of the future, in "predictions_constant_data".
 
     Raises
     ------
@@ -137,6 +137,8 @@ def forecast(
         ),
     }
     if known is not None:
+        before = batch.conditions[0] if single else batch.conditions
+        groups["constant_data"] = inference_data.observable_dataset(before, schema.conditions)
         groups["predictions_constant_data"] = _ahead(
             known[0] if single else known, schema.conditions
         )

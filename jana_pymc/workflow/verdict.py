@@ -51,7 +51,7 @@ class Verdict(Result):
         "undecided": posterior and likelihood do not belong together, but neither network can be
         blamed at this error rate; more simulations are needed.
     posterior, likelihood : tuple of str
-        Faults found in each network: names of components of parameters; "log_likelihood" for
+        Faults found in each network: labels of components of parameters; "log_likelihood" for
         ranks of the log-likelihood; "data" for surrogate data that differ from simulated ones.
     error_rate : float
         Upper bound on the probability of blaming a correct network, over all tests.
