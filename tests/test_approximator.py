@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import arviz as az
 import numpy as np
@@ -16,7 +18,9 @@ from sequences import recurrent_likelihood
 
 import jana_pymc as jana
 from jana_pymc.approximators import JointApproximator
+from jana_pymc.approximators.serialization import _check_prior
 from jana_pymc.inference_data import to_groups
+from jana_pymc.simulation import ParameterLayout
 from jana_pymc.training import TrainingHistory
 
 pytestmark = [pytest.mark.arviz, pytest.mark.bridge, pytest.mark.trains]
@@ -140,6 +144,22 @@ def test_another_prior_is_refused(approximator, tmp_path: Path) -> None:
         pm.Normal("m", 0.0, 2.0)
     with pytest.raises(ValueError, match=r"the prior's parameters \(m\) differ .* file \(mu\)"):
         jana.load(path, renamed)
+
+
+@pytest.mark.parametrize(
+    ("dim", "labels", "message"),
+    [
+        ("site", ("a", "b"), r"dims \(psi: \('site',\)\) differ .* \(psi: \('hab',\)\)"),
+        ("hab", ("a", "c"), r"coords \(hab: \('a', 'c'\)\) differ .* \(hab: \('a', 'b'\)\)"),
+    ],
+)
+def test_what_differs_in_another_prior_is_named(dim, labels, message) -> None:
+    def layout(dim: str, labels: tuple[str, ...]) -> ParameterLayout:
+        return ParameterLayout(("psi",), {"psi": (2,)}, {"psi": (dim,)}, {dim: labels})
+
+    stored = {"layout": json.loads(json.dumps(layout("hab", ("a", "b")).to_dict()))}
+    with pytest.raises(ValueError, match=f"the prior's {message}"):
+        _check_prior(SimpleNamespace(layout=layout(dim, labels)), stored)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +348,7 @@ def test_reprs_say_what_is_given_what(approximator) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"training": {"n_steps": 5}}, "training is dict; expected TrainingSettings"),
+        ({"training": "long"}, "training is str; expected TrainingSettings"),
         ({"network": "deep set"}, "network is str; expected NetworkSettings"),
         ({"simulations": {"x": [1.0]}}, "simulations is dict; expected what model.simulate"),
     ],

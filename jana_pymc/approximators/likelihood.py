@@ -96,8 +96,9 @@ class LikelihoodApproximator(TrainedLikelihood):
             Probability that an observation is a lapse, drawn uniformly and independently of the
             parameters: a number, a random variable, or one value per observation.
         contaminant : mapping of str to (low, high), optional
-            Range of a lapse's continuous components and counts; by default their declared constant
-            bounds. With truncation, the range is cut to the window, and `contamination` is the
+            Range of a lapse's components; by default the declared constant bounds, and all
+            categories. Counts and categories may have a single value: ``{"y": (0, 0)}`` makes
+            `contamination` the probability of additional zeros. With truncation, the range is cut to the window, and `contamination` is the
             share of lapses among the recorded observations.
         truncation : mapping of str to (low, high), optional
             Window of the first continuous observable outside which nothing was recorded, with None
