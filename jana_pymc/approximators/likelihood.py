@@ -98,8 +98,9 @@ class LikelihoodApproximator(TrainedLikelihood):
         contaminant : mapping of str to (low, high), optional
             Range of a lapse's components; by default the declared constant bounds, and all
             categories. Counts and categories may have a single value: ``{"y": (0, 0)}`` makes
-            `contamination` the probability of additional zeros. With truncation, the range is cut to the window, and `contamination` is the
-            share of lapses among the recorded observations.
+            `contamination` the probability of additional zeros. With truncation, the range is cut
+            to the window, and `contamination` is the share of lapses among the recorded
+            observations.
         truncation : mapping of str to (low, high), optional
             Window of the first continuous observable outside which nothing was recorded, with None
             for an open end: ``{"rt": (0.2, 2.0)}``. The density is divided by the probability of
