@@ -19,6 +19,8 @@ from jana_pymc.threads import one_thread, side_by_side
 from jana_pymc.training import resolve_device
 
 ROWS_AT_ONCE = 200_000
+"""Observations simulated at once, which bounds the memory."""
+
 NUMBERS_AT_ONCE = 400_000
 """Draws times observations evaluated at once, which bounds the memory."""
 
@@ -82,7 +84,8 @@ class TrainedLikelihood:
 
         Returns
         -------
-        LikelihoodApproximator
+        TrainedLikelihood
+            Of the same class.
 
         Raises
         ------
@@ -135,7 +138,7 @@ class TrainedLikelihood:
     ) -> np.ndarray:
         """Log densities of observations that are already arrays.
 
-        Outside the trained region the network extrapolates, as in `log_prob`.
+        Outside the trained region the network extrapolates.
 
         Parameters
         ----------

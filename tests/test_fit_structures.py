@@ -14,6 +14,7 @@ import pytest
 import jana_pymc as jana
 from jana_pymc.architecture import build_network
 from jana_pymc.fitting import default_settings, default_training
+from jana_pymc.fitting.checks import check_arguments
 from jana_pymc.fitting.defaults import TRIALS, candidates
 from jana_pymc.fitting.ranges import constant_conditions, warn_of_atoms, warn_of_extremes
 from jana_pymc.likelihoods import (
@@ -414,6 +415,12 @@ def test_a_mapping_changes_some_of_the_default_training() -> None:
     _, few = settings(model, simulations, network, {"n_steps": 80, "batch_size": 32})
     assert few == replace(default, n_steps=80, batch_size=32, linear_steps=20)
     assert default.linear_steps == 600 and default.rehearsal_steps > 0
+    decayed = replace(default, weight_decay=0.3)
+    changed = importlib.import_module("jana_pymc.fitting.fit")._changed
+    assert changed(decayed, {"optimizer": "adam"}).weight_decay == 0.0
+    assert changed(default, {"weight_decay": 0.1}) == replace(default, weight_decay=0.1)
+    for good in ({"weight_decay": 0.1}, {"linear_steps": 12_000}, {"optimizer": "adam"}):
+        check_arguments(model, None, good, None, 1, n_simulations=100)
     with pytest.raises(ValueError, match="unknown settings 'steps'; expected fields of Training"):
         jana.fit(model, training={"steps": 80})
     with pytest.raises(ValueError, match="n_steps=0"):
@@ -450,12 +457,15 @@ def drawn(rng: np.random.Generator, mu: np.ndarray, n_obs: int) -> np.ndarray:
         (lambda x, dose, mu: np.exp(0.7 * x).round(1), None),
         (lambda x, dose, mu: np.clip(x, -1.0, 9.0), "is -1 in "),
         (lambda x, dose, mu: np.maximum(x, 2.0), "is 2 in 9"),
+        (lambda x, dose, mu: np.clip(x, -0.1, 0.1), "is "),
+        (lambda x, dose, mu: dose, "equals dose in 100"),
         (lambda x, dose, mu: np.minimum(x, dose), "equals dose in "),
         (lambda x, dose, mu: np.maximum(x, mu[1]), "equals mu[1] in "),
         (lambda x, dose, mu: np.maximum(x - 2.0, mu[1]), "equals mu[1] in 9"),
     ],
     ids=[
         *("continuous", "rounded", "skewed and rounded", "clipped", "mostly clipped"),
+        *("clipped at both ends", "a condition"),
         *("censored", "bounded", "mostly bounded"),
     ],
 )

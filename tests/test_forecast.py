@@ -110,6 +110,9 @@ def test_a_hierarchical_posterior_has_sites_and_parameters_that_they_share() -> 
     np.testing.assert_allclose(
         mean, [x[-1] + 0.3 + each for x, each in zip(PASTS, b, strict=True)], atol=0.2
     )
+    turned = to_inference_data({"posterior": posterior.transpose("chain", "draw", "side", "site")})
+    again = jana.forecast(pair(), data, 1, posterior=turned, dataset_dim="site", random_seed=1)
+    np.testing.assert_array_equal(*(to_groups(each)["predictions"]["x"] for each in (made, again)))
     south = to_inference_data({"posterior": posterior.sel(site="south")})
     alone = jana.forecast(pair(), data[1], 1, posterior=south, random_seed=1)
     np.testing.assert_allclose(

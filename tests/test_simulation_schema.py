@@ -197,7 +197,8 @@ def test_wrong_parameters(values, match):
         (np.zeros(3), "parameters is ndarray; expected a mapping with a value for each of v, beta"),
         (None, "parameters is NoneType; expected a mapping"),
         ({"v": "a", "beta": [1.0, 2.0]}, r"parameters\['v'\] has dtype <U1; expected real numbers"),
-        ({"v": 1.0, "beta": [1.0, None]}, r"parameters\['beta'\] has dtype object"),
+        ({"v": 1.0, "beta": [1.0, None]}, r"parameters\['beta'\] has dtype object, with missing"),
+        ({"v": 1.0, "beta": np.array(["a", None])}, r"has dtype object; expected real numbers"),
     ],
 )
 def test_parameters_that_are_no_numbers(values, match):

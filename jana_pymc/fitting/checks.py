@@ -44,14 +44,18 @@ def check_arguments(
                 f"training has the unknown settings {', '.join(map(repr, unknown))}; expected "
                 "fields of TrainingSettings."
             )
-        training = TrainingSettings(**training)  # for its checks
+        # Checked alone: what else there is follows from networks that are chosen later.
+        training = TrainingSettings(**{"optimizer": "adamw", "n_steps": 10**9, **training})
     for argument, value, kind in (
         ("model", model, GenerativeModel),
         ("network", network, NetworkSettings),
         ("training", training, TrainingSettings),
     ):
         if not isinstance(value, kind) and not (value is None and argument != "model"):
-            raise TypeError(f"{argument} is {type(value).__name__}; expected {kind.__name__}.")
+            or_mapping = " or a mapping" * (argument == "training")
+            raise TypeError(
+                f"{argument} is {type(value).__name__}; expected {kind.__name__}{or_mapping}."
+            )
     check_count("n_simulations", n_simulations)
     for argument, switch in switches.items():
         check_switch(argument, switch)

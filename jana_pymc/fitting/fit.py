@@ -288,9 +288,13 @@ def _settings(
 
 
 def _changed(default: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:
-    """Default settings with some changes; few steps leave few for the linear parts."""
-    n_linear = min(default.linear_steps, changes.get("n_steps", default.n_steps) // 4)
-    return replace(default, **{"linear_steps": n_linear, **changes})
+    """Default settings with some changes, and what follows from these for the others."""
+    follows: dict[str, Any] = {}
+    if "n_steps" in changes:
+        follows["linear_steps"] = min(default.linear_steps, changes["n_steps"] // 4)
+    if changes.get("optimizer") == "adam":
+        follows["weight_decay"] = 0.0
+    return replace(default, **{**follows, **changes})
 
 
 def _unadjusted(network: NetworkSettings) -> NetworkSettings:

@@ -161,14 +161,14 @@ def warn_of_extremes(simulations: Simulations) -> None:
 def _mostly_distinct(values: np.ndarray) -> bool:
     """Whether hardly any value comes twice, as of what is not rounded."""
     finite = values[np.isfinite(values)]
-    return 2 * len(np.unique(finite)) > len(finite)
+    return 2 * len(np.unique(finite)) >= len(finite)
 
 
 def _most_frequent(distinct: np.ndarray, counts: np.ndarray) -> tuple[str, float] | None:
     """A value that comes again as no continuous one does, in words, and its share."""
     most, total = counts.argmax(), counts.sum()
     # Where values are rounded, most observations have one that is nearly as frequent.
-    others = np.delete(counts, most)
+    others = np.delete(counts, [0, int(most), len(counts) - 1])  # clipped ones are at both ends
     if counts[most] <= max(ATOM * total, ROUNDED * np.quantile(np.repeat(others, others), 0.25)):
         return None
     return f"is {distinct[most]:g}", counts[most] / total

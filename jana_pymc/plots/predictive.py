@@ -23,9 +23,6 @@ from jana_pymc.plots.style import (
     whole_ticks,
 )
 
-MAX_PANELS = 400
-"""More of them are a slip, and take minutes to draw."""
-
 
 def plot_posterior_predictive(
     observed: Mapping[str, ArrayLike] | xr.Dataset,
@@ -99,12 +96,6 @@ def plot_posterior_predictive(
         raise ValueError(f"group has shape {labels.shape}; expected {data.value.shape[-1:]}.")
     rows = [labels == label for label in np.unique(labels)]
     categories = np.unique(np.append(data.by, draws.by))
-    if len(rows) * len(categories) > MAX_PANELS:
-        raise ValueError(
-            f"by={by!r} has {len(categories)} values and group {len(rows)}, which makes "
-            f"{len(rows) * len(categories)} panels; expected at most {MAX_PANELS}: pass a "
-            "categorical observable as `by`, and fewer groups."
-        )
     smallest = min(int(rows_in.sum()) for rows_in in rows)
     bins = _number_of_bins(smallest) if bins is None else check_count("bins", bins)
     whole = is_whole(data.value) and is_whole(draws.value)

@@ -177,6 +177,10 @@ def label_pareto_k(ax: Axes, thresholds: np.ndarray, units: str) -> None:
         ax.axhline(limit, color=REFERENCE, linewidth=0.8, linestyle="--")
 
 
+MAX_PANELS = 400
+"""More of them take minutes to draw, and are a slip."""
+
+
 def panels(
     count: int,
     axes: Axes | Sequence[Axes] | np.ndarray | None,
@@ -202,6 +206,11 @@ def panels(
         Created without pyplot, which would keep it open.
     axes : list of Axes, length `count`
     """
+    if count > MAX_PANELS:
+        raise ValueError(
+            f"{count} panels are too many to draw; expected at most {MAX_PANELS}. Pass fewer data "
+            "sets or groups, and split by a categorical observable."
+        )
     if axes is None:
         columns = min(columns, count)
         rows = -(-count // columns)

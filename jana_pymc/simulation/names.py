@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-RESERVED = ("n_obs", "rng", "simulation", "obs", "chain", "draw", "dataset")
+RESERVED = ("n_obs", "rng", "simulation", "obs", "chain", "draw", "dataset", "ahead")
 """Names with a meaning of their own in simulators, stored simulations and InferenceData."""
 
 LIKELIHOOD_ARGUMENTS = (

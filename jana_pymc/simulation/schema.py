@@ -67,7 +67,8 @@ class DataBatch:
         Parameters
         ----------
         n_obs : ndarray of int, shape (sets,)
-            Number of observations to keep; all that there are where there are fewer.
+            Number of observations to keep, at most the width of the arrays. It may exceed a set's
+            own size only in a batch without padding.
 
         Returns
         -------

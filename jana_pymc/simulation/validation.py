@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.types import infer_dtype
 
 from jana_pymc.simulation.names import check_complete, names_of
 from jana_pymc.simulation.observables import Continuous, Observable
@@ -306,6 +307,8 @@ def as_float(
         if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
             problem = "category"
             hint = "; give its codes, integers 0, 1, ... (of a Series, .cat.codes)"
+        elif array.dtype == object and infer_dtype(array, skipna=True) in ("string", "mixed"):
+            problem = "object"
         elif array.dtype == object and pd.isna(array).any():
             problem = "object, with missing values (None or NA)"
             hint = (

@@ -107,7 +107,10 @@ def forecast(
             "same parameters are in the group 'posterior_predictive' of JointApproximator.sample."
         )
     known = joined_conditions(conditions, schema)
-    batch = approximator.posterior.batch(data, check_n_obs=posterior is None)
+    if posterior is None:  # `sample` reads the data again, and warns of them
+        batch = schema.batch(data, check_n_obs=False)
+    else:
+        batch = approximator.posterior.batch(data, check_n_obs=False)
     _check_reach(approximator, int(batch.n_obs.max()), ahead)
     if known is not None:
         known = checked_conditions(
@@ -180,15 +183,20 @@ def _parameters(
     values = {}
     for name, shape in layout.shapes.items():
         array = posterior[name]
+        first = (dim for dim in ("chain", "draw", dataset_dim) if dim in array.dims)
+        array = array.transpose(*first, ...)
         leading = array.dims[: array.ndim - len(shape)]
         other = set(leading) - {"chain", "draw", dataset_dim}
         if other or not {"chain", "draw"} <= set(leading):
-            dim = next(iter(other), "site")
+            advice = "".join(
+                f" Say dataset_dim={dim!r} if that counts the data sets, in their order, or select "
+                f"one: posterior.sel({dim}=...)."
+                for dim in other
+            )
             raise ValueError(
                 f"posterior[{name!r}] has the dimensions {', '.join(map(str, array.dims))}; "
-                f"expected chain, draw, perhaps {dataset_dim!r}, and {len(shape)} of its own. Say "
-                f"dataset_dim={dim!r} if that counts the data sets, in their order, or select "
-                f"one: posterior.sel({dim}=...)."
+                f"expected chain, draw, perhaps {dataset_dim!r}, and {len(shape)} of its "
+                f"own.{advice}"
             )
         if posterior.sizes.get(dataset_dim, n_sets) != n_sets:
             raise ValueError(

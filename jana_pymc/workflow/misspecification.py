@@ -185,9 +185,11 @@ def detect_misspecification(
         observed = data.batch(pad=True)
     else:
         observed = approximator.posterior.batch(data)
-    alike = _well_specified(approximator, observed, simulations, n_simulations, rng, progressbar)
+    alike, longest = _well_specified(
+        approximator, observed, simulations, n_simulations, rng, progressbar
+    )
     sizes, n_obs = alike.n_obs, observed.n_obs
-    observed = observed.resized(np.minimum(n_obs, sizes.max()))
+    observed = observed.resized(np.minimum(n_obs, longest))
     summaries = data_summaries(approximator, alike)
     ours = data_summaries(approximator, observed)
     half = len(alike) // 2
@@ -226,8 +228,11 @@ def _well_specified(
     n_simulations: int,
     rng: np.random.Generator,
     progressbar: bool,
-) -> DataBatch:
-    """Data sets of the model, of the sizes and under the known conditions of the observed ones."""
+) -> tuple[DataBatch, int]:
+    """Data sets of the model, of the sizes and under the known conditions of the observed ones.
+
+    And the largest size that they can have.
+    """
     model = approximator.model if approximator.schema.conditions else None
     if simulations is None and model is not None and model.design is not None:
         made = model.simulate_alike(
@@ -246,7 +251,8 @@ def _well_specified(
             f"{len(made)} simulations cannot hold a null distribution; expected 200 at least, and "
             "better 2000."
         )
-    return made.resized(rng.choice(observed.n_obs, len(made)) if sizes is None else sizes)
+    alike = made.resized(rng.choice(observed.n_obs, len(made)) if sizes is None else sizes)
+    return alike, made.observables.shape[1]
 
 
 def _p_values(distances: np.ndarray, null: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
