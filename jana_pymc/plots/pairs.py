@@ -17,7 +17,7 @@ from scipy.stats import gaussian_kde
 from jana_pymc.checks import check_count
 from jana_pymc.inference_data import ArviZData, to_groups
 from jana_pymc.plots.style import COLOURS, REFERENCE
-from jana_pymc.simulation.layout import component_labels
+from jana_pymc.simulation.names import component_labels
 from jana_pymc.simulation.validation import as_float
 
 MAX_COMPONENTS = 12

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jana_pymc.simulation.names import check_complete, component_names, unnamed_dims
+from jana_pymc.simulation.names import (
+    check_complete,
+    component_labels,
+    component_names,
+    unnamed_dims,
+)
 from jana_pymc.simulation.validation import as_float
 
 
@@ -294,28 +298,6 @@ class ParameterLayout:
                         f"parameter {name!r} has {size} components along {dim!r}, but coords has "
                         f"{len(labels)} labels for it."
                     )
-
-
-def component_labels(name: str, axes: Iterable[Iterable[Any]]) -> tuple[str, ...]:
-    """Label the single numbers of a variable by coordinates, as ArviZ does.
-
-    Parameters
-    ----------
-    name : str
-    axes : iterable of iterables
-        The coordinates along each dimension.
-
-    Returns
-    -------
-    tuple of str
-        In the order in which arrays hold them.
-
-    Examples
-    --------
-    >>> component_labels("psi", [("wet", "dry"), (0, 1)])
-    ('psi[wet, 0]', 'psi[wet, 1]', 'psi[dry, 0]', 'psi[dry, 1]')
-    """
-    return tuple(f"{name}[{', '.join(map(str, at))}]" if at else name for at in product(*axes))
 
 
 def _plain_label(dim: str, label: Any) -> Any:

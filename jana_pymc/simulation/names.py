@@ -36,10 +36,29 @@ def component_names(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
     >>> component_names("v", ()), component_names("R", (1, 2))
     (('v',), ('R[0, 0]', 'R[0, 1]'))
     """
-    return tuple(
-        f"{name}[{', '.join(map(str, index))}]" if index else name
-        for index in product(*map(range, shape))
-    )
+    return component_labels(name, map(range, shape))
+
+
+def component_labels(name: str, axes: Iterable[Iterable[Any]]) -> tuple[str, ...]:
+    """Label the single numbers of a variable by coordinates, as ArviZ does.
+
+    Parameters
+    ----------
+    name : str
+    axes : iterable of iterables
+        The coordinates along each dimension.
+
+    Returns
+    -------
+    tuple of str
+        In the order in which arrays hold them.
+
+    Examples
+    --------
+    >>> component_labels("psi", [("wet", "dry"), (0, 1)])
+    ('psi[wet, 0]', 'psi[wet, 1]', 'psi[dry, 0]', 'psi[dry, 1]')
+    """
+    return tuple(f"{name}[{', '.join(map(str, at))}]" if at else name for at in product(*axes))
 
 
 def unnamed_dims(name: str, ndim: int) -> tuple[str, ...]:
